@@ -1,0 +1,1 @@
+"""Every event of Touchpoint, declared once, under the service that writes it."""

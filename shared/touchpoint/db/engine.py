@@ -1,0 +1,72 @@
+"""Connections to PostgreSQL: engines, sessions, the raw connection under a session, and which errors pass by."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+Sessions = async_sessionmaker[AsyncSession]
+
+TRANSIENT_CLASSES = ("08", "40", "53", "57")
+"""SQLSTATE classes that say nothing about the event: connection, rollback, resources, operator intervention."""
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+def create_engine(dsn: str, application_name: str, *, pool_size: int = 5, **server_settings: str) -> AsyncEngine:
+    """An engine for a libpq-style URL (`sslmode`, `sslrootcert`, several hosts: asyncpg reads them itself).
+
+    `server_settings` are PostgreSQL settings of each connection, e.g. lock_timeout="5s".
+    """
+    options = {"application_name": application_name, "jit": "off", "timezone": "UTC", **server_settings}
+    dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+    async def connect(*_: object, **__: object) -> asyncpg.Connection:
+        return await asyncpg.connect(dsn, timeout=10, server_settings=options)
+
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, pool_size=pool_size, max_overflow=0, pool_pre_ping=True
+    )
+
+
+def sessions(engine: AsyncEngine) -> Sessions:
+    """The session factory of an engine; objects stay usable after a commit."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def raw_connection(session: AsyncSession) -> asyncpg.Connection:
+    """The asyncpg connection inside the session's transaction, for COPY and unnest.
+
+    SQLAlchemy begins a transaction only with its first statement: without one, raw work would commit by itself.
+    """
+    await session.execute(text("SELECT 1"))
+    connection = await session.connection()
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    assert raw.is_in_transaction(), "raw work outside the session's transaction"
+    return raw
+
+
+@asynccontextmanager
+async def transaction(factory: Sessions) -> AsyncIterator[AsyncSession]:
+    """A session whose work commits at the end of the block, or not at all."""
+    async with factory() as session, session.begin():
+        yield session
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of an error from asyncpg, whether it came through SQLAlchemy or not."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlstate", None) or getattr(getattr(cause, "__cause__", None), "sqlstate", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again later can help, the event being innocent."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+        return True
+    state = sqlstate(error)
+    return state is not None and (state[:2] in TRANSIENT_CLASSES or state == LOCK_NOT_AVAILABLE)

@@ -1,0 +1,93 @@
+"""Errors over HTTP: RFC 9457 problem details, one form for the gateway and every service."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    """One thing wrong with the input: where, and what would be right."""
+
+    field: str = Field(examples=["score.value"])
+    reason: str = Field(examples=["Input should be less than or equal to 10"])
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["urn:touchpoint:problem:validation-failed"])
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[FieldError] | None = None
+
+
+class ProblemError(Exception):
+    """Raise it anywhere below a route: it becomes the answer. `code` is the stable name a client may branch on."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.problem = Problem(
+            type=f"urn:touchpoint:problem:{code}",
+            title=code.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            errors=list(errors) if errors else None,
+        )
+        self.headers = dict(headers or {})
+
+
+def response(error: ProblemError) -> JSONResponse:
+    """The answer for a problem."""
+    body = error.problem.model_dump(exclude_none=True)
+    return JSONResponse(body, error.problem.status, error.headers, media_type=MEDIA_TYPE)
+
+
+def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
+    """Pydantic's errors as ours; `skip` leaves out leading steps such as FastAPI's "body" or "query"."""
+    return [
+        FieldError(field=".".join(map(str, error["loc"][skip:])) or "body", reason=error["msg"]) for error in errors
+    ]
+
+
+def validation_problem(error: ValidationError) -> ProblemError:
+    """The problem for data that breaks its contract."""
+    errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
+    return ProblemError(422, "validation-failed", "The data breaks its contract; see errors.", errors=errors)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of this application a problem, FastAPI's own included."""
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(_: Request, error: ProblemError) -> JSONResponse:
+        return response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = field_errors(error.errors(), skip=1)
+        return response(ProblemError(422, "validation-failed", "The request is not valid; see errors.", errors=errors))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+        return response(ProblemError(error.status_code, code, str(error.detail), headers=error.headers))
+
+    @app.exception_handler(Exception)
+    async def on_bug(_: Request, __: Exception) -> JSONResponse:
+        return response(ProblemError(500, "internal-error", "Something went wrong on our side; it has been logged."))

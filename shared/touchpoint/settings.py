@@ -1,0 +1,67 @@
+"""Settings that several entry points share. Only `__main__` modules and the command line instantiate them."""
+
+import ssl
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach Apache Kafka (environment: `KAFKA_…`)."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_")
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: str | None = Field(None, description="CA certificates, PEM; the system's own when unset")
+    ssl_certfile: str | None = Field(None, description="client certificate, PEM")
+    ssl_keyfile: str | None = Field(None, description="key of the client certificate, PEM")
+    topic_prefix: str = Field("", description="put before every topic and consumer group")
+    partitions: int = Field(12, ge=1, le=1000, description="per topic, set at creation; growing it later breaks order")
+    replication_factor: int = Field(1, ge=1, le=7)
+    min_insync_replicas: int = Field(1, ge=1, le=7)
+
+    def client_options(self) -> dict[str, Any]:
+        """The connection arguments every aiokafka client takes."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL"):
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+            options["ssl_context"] = context
+        if self.security_protocol.startswith("SASL"):
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password.get_secret_value() if self.sasl_password else None
+        return options
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told by its environment."""
+
+    database_url: SecretStr = Field(description="postgresql://user:password@host/database?sslmode=…, as libpq has it")
+    database_pool_size: int = Field(5, ge=1, le=100, description="connections per process and role")
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    host: str = Field("127.0.0.1", description="address of the API")
+    port: int = Field(description="port of the API", ge=0, le=65535)
+    admin_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    admin_port: int = Field(description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
+    internal_token_secrets: list[SecretStr] = Field(
+        min_length=1, description='JSON list, ["current", "previous"]: signs what the gateway asks the services'
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("internal_token_secrets")
+    @classmethod
+    def _long_enough(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        if any(len(secret.get_secret_value()) < 32 for secret in secrets):
+            raise ValueError("a secret needs at least 32 characters")
+        return secrets
