@@ -102,9 +102,7 @@ class Event(BaseModel):
         event_id = uuid5(cause.identity, "/".join((self.type, *key)))
         source = f"/touchpoint/{WRITERS[self.topic]}"
         return self.with_meta(
-            replace(
-                cause, id=str(event_id), source=source, time=time or cause.time, topic="", partition=-1, offset=-1
-            )
+            replace(cause, id=str(event_id), source=source, time=time or cause.time, topic="", partition=-1, offset=-1)
         )
 
     @property

@@ -1,0 +1,30 @@
+"""What tests of the project and of services built on it share. Nothing here is used in production."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:
+    """Call `check` until it returns something true, and return that; tests wait on conditions, never on time.
+
+    An AssertionError from `check` counts as "not yet". Raises AssertionError with the last value after `timeout`
+    seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            value = check()
+            if inspect.isawaitable(value):
+                value = await value
+        except AssertionError as not_yet:
+            value, failure = None, not_yet
+        else:
+            failure = None
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s; last: {failure or value!r}") from failure
+        await asyncio.sleep(0.02)

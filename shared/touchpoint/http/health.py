@@ -1,0 +1,33 @@
+"""The admin side of a process: /healthz (alive), /readyz (may get work) and /metrics, on an address of their own."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Check = Callable[[], Awaitable[str | None]]
+"""None when all is well, else one line: what is wrong."""
+
+
+def admin_app(checks: dict[str, Check]) -> Starlette:
+    """The application behind the admin port. Not ready (503) while any check has something to say."""
+
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> JSONResponse:
+        found: dict[str, Any] = {name: await check() for name, check in checks.items()}
+        wrong = {name: said for name, said in found.items() if said is not None}
+        return JSONResponse(
+            {"status": "not ready" if wrong else "ready", "checks": {name: found[name] or "ok" for name in found}},
+            503 if wrong else 200,
+        )
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

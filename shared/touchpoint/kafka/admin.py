@@ -1,0 +1,121 @@
+"""Topics are provisioned here, never auto-created: the same partitions everywhere, kept for ever, stamped by the broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+
+from touchpoint.contracts.topics import WRITERS, dead_letters
+from touchpoint.errors import UsageError
+from touchpoint.settings import KafkaSettings
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Room for the largest event the gateway takes (256 KiB), its headers, and a producer's batch around it."""
+
+REQUIRED = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+"""A topic with another value here breaks what the engine promises: order and clocks rest on it."""
+
+_UNKNOWN_TOPIC = 3
+_NOT_AUTHORIZED = (29, 31)  # TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED
+_SETTLE_SECONDS = 30
+
+
+async def provision(settings: KafkaSettings, consumers: Mapping[str, Iterable[str]]) -> None:
+    """Create what is missing of the topics, and of the dead-letter topics of each consumer (name: topics it reads).
+
+    Returns when every partition has a leader. Safe to run again and by several at once. Raises UsageError when Kafka
+    cannot be reached, a right is missing, or a topic exists with a partition count or settings we cannot work with.
+    """
+    names = [settings.topic_prefix + name for name in _logical_names(consumers)]
+    async with connected(settings) as admin:
+        found = await _partitions(admin, names)
+        missing = [name for name in names if name not in found]
+        if missing:
+            await _create(admin, settings, missing)
+            found = await _settled(admin, names)
+        for name, partitions in found.items():
+            _check_partitions(name, partitions, settings.partitions)
+        await _check_settings(admin, names)
+
+
+@asynccontextmanager
+async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; Kafka's errors leave the block as UsageError."""
+    admin = AIOKafkaAdminClient(**settings.client_options(), client_id="touchpoint-admin")
+    try:
+        await admin.start()
+        yield admin
+    except KafkaConnectionError:
+        raise UsageError(
+            f"Kafka cannot be reached at {settings.bootstrap_servers}: is it running, and are KAFKA_BOOTSTRAP_SERVERS "
+            "and KAFKA_SECURITY_PROTOCOL right?"
+        ) from None
+    except (KafkaError, TimeoutError) as error:
+        raise UsageError(f"Kafka at {settings.bootstrap_servers} refused: {error or type(error).__name__}") from None
+    finally:
+        await admin.close()
+
+
+def _logical_names(consumers: Mapping[str, Iterable[str]]) -> list[str]:
+    return [*WRITERS, *(dead_letters(topic, name) for name, topics in consumers.items() for topic in topics)]
+
+
+async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The partitions of those topics that exist."""
+    found = await admin.describe_topics(names)
+    for topic in found:
+        if topic["error_code"] in _NOT_AUTHORIZED:
+            raise UsageError(f"Kafka lets this user not see topic {topic['topic']}: grant it DESCRIBE on the topic")
+    return {topic["topic"]: topic["partitions"] for topic in found if topic["error_code"] != _UNKNOWN_TOPIC}
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: list[str]) -> None:
+    configs = REQUIRED | {
+        "retention.ms": "-1",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "min.insync.replicas": str(settings.min_insync_replicas),
+    }
+    new = [NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs) for name in names]
+    answer = await admin.create_topics(new)
+    for name, code, message in answer.topic_errors:
+        if code in _NOT_AUTHORIZED:
+            raise UsageError(f"Kafka lets this user not create topic {name}: grant it CREATE, or create the topic first")
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise UsageError(f"Kafka did not create topic {name}: {message or for_code(code).__name__}")
+
+
+async def _settled(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The partitions once brokers know all topics and every partition has a leader."""
+    async with asyncio.timeout(_SETTLE_SECONDS):
+        while True:
+            found = await _partitions(admin, names)
+            if len(found) == len(names) and all(p["leader"] >= 0 for parts in found.values() for p in parts):
+                return found
+            await asyncio.sleep(0.05)
+
+
+def _check_partitions(name: str, partitions: list[dict[str, Any]], expected: int) -> None:
+    if len(partitions) != expected:
+        raise UsageError(
+            f"topic {name} has {len(partitions)} partitions, not {expected}: set KAFKA_PARTITIONS={len(partitions)} "
+            "if all topics have that many, or delete it (growing a topic later breaks its order)"
+        )
+
+
+async def _check_settings(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    wanted = dict.fromkeys([*REQUIRED, "max.message.bytes"])
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names]
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise UsageError(f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}")
+            actual = {entry[0]: entry[1] for entry in entries}
+            for key, value in REQUIRED.items():
+                if actual[key] != value:
+                    raise UsageError(f"topic {name} has {key}={actual[key]}: set it to {value} with kafka-configs")
+            if int(actual["max.message.bytes"]) < MAX_MESSAGE_BYTES:
+                raise UsageError(f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs")

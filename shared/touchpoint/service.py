@@ -1,0 +1,190 @@
+"""How a service's process runs: `python -m <package> api|consumer|worker|migrate|all`, and how it stops."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp
+
+from touchpoint import telemetry
+from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, transaction
+from touchpoint.db.migrate import upgrade
+from touchpoint.db.relay import Relay
+from touchpoint.errors import UsageError
+from touchpoint.http.health import Check, admin_app
+from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.settings import ServiceSettings
+
+STOP_SECONDS = 25
+"""How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What a worker's task has to work with. Loop until `stop` is set."""
+
+    settings: Any
+    engine: AsyncEngine
+    sessions: Sessions
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    checks: dict[str, Check] = field(default_factory=dict)
+
+    async def every(self, seconds: float) -> AsyncIterator[None]:
+        """Yield now and then every so many seconds until the process stops."""
+        while not self.stop.is_set():
+            yield
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), seconds)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: its name is its consumer's and its tokens' audience."""
+
+    name: str
+    package: str
+    settings: type[ServiceSettings]
+    create_app: Callable[[Any, Sessions], FastAPI]
+    handlers: Handlers | None = None
+    worker: Sequence[Callable[[Runtime], Awaitable[None]]] = ()
+
+
+def main(service: Service) -> None:
+    """Run the role named on the command line until it is told to stop; exit 2 on settings that cannot work."""
+    roles = ["api", "migrate", "all"] if service.handlers is None else ["api", "consumer", "worker", "migrate", "all"]
+    parser = argparse.ArgumentParser(prog=f"python -m {service.package}", description=f"Run {service.name}.")
+    parser.add_argument("role", choices=roles, help="what this process does; `all`: everything but migrate")
+    role = parser.parse_args().role
+    try:
+        settings = service.settings()
+    except ValidationError as error:
+        sys.exit("\n".join(f"setting {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+    telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
+    dsn = settings.database_url.get_secret_value()
+    try:
+        uvloop.run(upgrade(service.package, dsn) if role == "migrate" else _run(service, settings, role))
+    except UsageError as error:
+        sys.exit(str(error))
+
+
+async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
+    engine = create_engine(
+        settings.database_url.get_secret_value(),
+        service.name,
+        pool_size=settings.database_pool_size,
+        lock_timeout="5s",
+        idle_in_transaction_session_timeout="30s",
+    )
+    runtime = Runtime(settings, engine, sessions(engine))
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, runtime.stop.set)
+    parts = _parts(service, runtime, role)
+    parts["admin"] = _serve(admin_app(runtime.checks), settings.admin_host, settings.admin_port, runtime.stop)
+    telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
+    try:
+        failed = await _supervise(parts, runtime.stop)
+    finally:
+        await engine.dispose()
+    telemetry.log().info(telemetry.SERVICE_STOPPED, role=role)
+    if failed:
+        sys.exit(1)
+
+
+def _parts(service: Service, runtime: Runtime, role: str) -> dict[str, Coroutine[Any, Any, None]]:
+    """The long-running tasks of a role."""
+    parts: dict[str, Coroutine[Any, Any, None]] = {}
+    settings = runtime.settings
+    if role in ("api", "all"):
+        app = service.create_app(settings, runtime.sessions)
+        runtime.checks.update(app.state.checks)
+        parts["api"] = _serve(app, settings.host, settings.port, runtime.stop)
+    if service.handlers is None:
+        return parts
+    runtime.checks["database"] = database_check(runtime.sessions)
+    if role in ("consumer", "all"):
+        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions)
+        runtime.checks["consumer"] = consumer.check
+        parts["consumer"] = consumer.run(runtime.stop)
+    if role in ("worker", "all"):
+        parts["relay"] = Relay(service.name, settings.kafka, runtime.sessions).run(runtime.stop)
+        for number, task in enumerate(service.worker):
+            parts[f"worker-{number}"] = _as_coroutine(task(runtime))
+    return parts
+
+
+async def _as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def _supervise(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.Event) -> bool:
+    """Run until told to stop or until one part ends by itself; then give all of them time to finish.
+
+    Answers whether a part failed: the process then exits non-zero, and whoever supervises it starts it anew.
+    """
+    tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    telemetry.log().info(telemetry.SERVICE_STOPPING)
+    done, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, stopping, return_exceptions=True)
+    errors = {task.get_name(): task.exception() for task in done if task.exception() is not None}
+    for name, error in errors.items():
+        telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
+    return bool(errors)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 10, ws="none"
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    except SystemExit as error:
+        raise UsageError(f"Cannot listen on {host}:{port}: it is in use; stop what runs there or set PORT.") from error
+    finally:
+        stopping.cancel()
+
+
+def database_check(factory: Sessions) -> Check:
+    """A readiness check: PostgreSQL answers within two seconds."""
+
+    async def check() -> str | None:
+        try:
+            async with asyncio.timeout(2), transaction(factory) as session:
+                await session.execute(text("SELECT 1"))
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return f"PostgreSQL does not answer ({type(error).__name__})"
+        return None
+
+    return check

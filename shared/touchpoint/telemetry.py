@@ -1,0 +1,83 @@
+"""Names of the metrics and log events of the shared parts, and how a process logs. No tenant or customer is a label."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+RECORDS = Counter(
+    "touchpoint_consumer_records_total",
+    "Records read from Kafka, by what became of them: applied, duplicate, conflict, dead_lettered, ignored.",
+    ["consumer", "topic", "outcome"],
+)
+BATCH_SECONDS = Histogram(
+    "touchpoint_consumer_batch_duration_seconds",
+    "Time to apply one batch, database included.",
+    ["consumer"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+LAG = Gauge(
+    "touchpoint_consumer_lag_records",
+    "Records in the partition that the consumer has not applied.",
+    ["consumer", "topic", "partition"],
+)
+RETRIES = Counter(
+    "touchpoint_consumer_retries_total",
+    "Batches rolled back to be tried again: transient, fence_lost, bisected.",
+    ["consumer", "reason"],
+)
+HALTED = Gauge("touchpoint_consumer_halted", "1 while the consumer has stopped itself or was paused.", ["consumer"])
+OUTBOX_PENDING = Gauge("touchpoint_outbox_pending_rows", "Outbox rows the relay has not sent.", ["service"])
+OUTBOX_AGE = Gauge("touchpoint_outbox_oldest_age_seconds", "Age of the oldest unsent outbox row.", ["service"])
+RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka and acknowledged.", ["service"])
+
+CONSUMER_ASSIGNED = "consumer.assigned"
+CONSUMER_BACKING_OFF = "consumer.backing_off"
+CONSUMER_BLOCKER_TERMINATED = "consumer.blocker_terminated"
+CONSUMER_COMMIT_FAILED = "consumer.commit_failed"
+CONSUMER_CONFLICT = "consumer.conflict"
+CONSUMER_DEAD_LETTER = "consumer.dead_letter"
+CONSUMER_FENCE_LOST = "consumer.fence_lost"
+CONSUMER_HALTED = "consumer.halted"
+CONSUMER_RESUMED = "consumer.resumed"
+CONSUMER_STALLED = "consumer.stalled"
+CONSUMER_UNREACHABLE = "consumer.kafka_unreachable"
+RELAY_FAILED = "relay.failed"
+SERVICE_STARTED = "service.started"
+SERVICE_STOPPING = "service.stopping"
+SERVICE_STOPPED = "service.stopped"
+SERVICE_TASK_FAILED = "service.task_failed"
+
+
+def log() -> Any:
+    """The logger; bind `trace` and `event_id` where there are any."""
+    return structlog.get_logger()
+
+
+def configure_logging(service: str, level: str, form: str) -> None:
+    """Structured logs on stderr, one JSON object a line (`form` "console": for people), libraries' own included."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(service=service)
