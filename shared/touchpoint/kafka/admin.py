@@ -1,4 +1,4 @@
-"""Topics are provisioned here, never auto-created: the same partitions everywhere, kept for ever, stamped by the broker."""
+"""Topics are provisioned, never auto-created: one partition count everywhere, kept for ever, stamped by the broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -60,6 +60,11 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
         await admin.close()
 
 
+def topic_resource(name: str, configs: Mapping[str, str | None]) -> ConfigResource:
+    """A topic's settings as the admin client wants them: values to set, or None to ask."""
+    return ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(configs))
+
+
 def _logical_names(consumers: Mapping[str, Iterable[str]]) -> list[str]:
     return [*WRITERS, *(dead_letters(topic, name) for name, topics in consumers.items() for topic in topics)]
 
@@ -83,7 +88,9 @@ async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: li
     answer = await admin.create_topics(new)
     for name, code, message in answer.topic_errors:
         if code in _NOT_AUTHORIZED:
-            raise UsageError(f"Kafka lets this user not create topic {name}: grant it CREATE, or create the topic first")
+            raise UsageError(
+                f"Kafka lets this user not create topic {name}: grant it CREATE, or create the topic first"
+            )
         if code not in (0, TopicAlreadyExistsError.errno):
             raise UsageError(f"Kafka did not create topic {name}: {message or for_code(code).__name__}")
 
@@ -108,14 +115,17 @@ def _check_partitions(name: str, partitions: list[dict[str, Any]], expected: int
 
 async def _check_settings(admin: AIOKafkaAdminClient, names: list[str]) -> None:
     wanted = dict.fromkeys([*REQUIRED, "max.message.bytes"])
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names]
-    for answer in await admin.describe_configs(resources):
+    for answer in await admin.describe_configs([topic_resource(name, wanted) for name in names]):
         for code, message, _, name, entries in answer.resources:
             if code:
-                raise UsageError(f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}")
+                raise UsageError(
+                    f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}"
+                )
             actual = {entry[0]: entry[1] for entry in entries}
             for key, value in REQUIRED.items():
                 if actual[key] != value:
                     raise UsageError(f"topic {name} has {key}={actual[key]}: set it to {value} with kafka-configs")
             if int(actual["max.message.bytes"]) < MAX_MESSAGE_BYTES:
-                raise UsageError(f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs")
+                raise UsageError(
+                    f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs"
+                )

@@ -7,24 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:
+async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:  # noqa: ASYNC109 # polls, so nothing to cancel
     """Call `check` until it returns something true, and return that; tests wait on conditions, never on time.
 
     An AssertionError from `check` counts as "not yet". Raises AssertionError with the last value after `timeout`
     seconds.
     """
     deadline = time.monotonic() + timeout
+    value: Any = None
+    failure: AssertionError | None = None
     while True:
         try:
-            value = check()
+            value, failure = check(), None
             if inspect.isawaitable(value):
                 value = await value
         except AssertionError as not_yet:
             value, failure = None, not_yet
-        else:
-            failure = None
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s; last: {failure or value!r}") from failure
+            raise AssertionError(f"not within {timeout:g} s; last: {failure or repr(value)}") from failure
         await asyncio.sleep(0.02)

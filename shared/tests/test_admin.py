@@ -1,0 +1,61 @@
+import pytest
+from touchpoint.contracts.topics import ESCALATIONS, FEEDBACK, TOUCHPOINTS
+from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
+from touchpoint.settings import KafkaSettings
+
+
+async def topics(kafka: KafkaSettings) -> dict[str, int]:
+    async with admin.connected(kafka) as client:
+        found = await client.describe_topics()
+    prefix = kafka.topic_prefix
+    return {t["topic"].removeprefix(prefix): len(t["partitions"]) for t in found if t["topic"].startswith(prefix)}
+
+
+async def test_every_topic_exists_with_the_same_partition_count(kafka: KafkaSettings) -> None:
+    assert await topics(kafka) == {TOUCHPOINTS: 3, FEEDBACK: 3, ESCALATIONS: 3}
+
+
+async def test_a_consumer_has_a_dead_letter_topic_for_each_topic_it_reads(kafka: KafkaSettings) -> None:
+    await admin.provision(kafka, {"metrics-svc": [TOUCHPOINTS, FEEDBACK]})
+    assert (await topics(kafka)).keys() >= {"touchpoints.v1.metrics-svc.dlq", "feedback.v1.metrics-svc.dlq"}
+
+
+async def test_provisioning_again_changes_nothing(kafka: KafkaSettings) -> None:
+    before = await topics(kafka)
+    await admin.provision(kafka, {})
+    assert await topics(kafka) == before
+
+
+async def test_topics_keep_everything_and_carry_the_brokers_time(kafka: KafkaSettings) -> None:
+    name = kafka.topic_prefix + TOUCHPOINTS
+    wanted = ("cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes")
+    async with admin.connected(kafka) as client:
+        [answer] = await client.describe_configs([admin.topic_resource(name, dict.fromkeys(wanted))])
+    entries = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+    assert [entries[key] for key in wanted] == ["delete", "-1", "LogAppendTime", "1048576"]
+
+
+async def test_another_partition_count_is_refused_with_the_way_out(kafka: KafkaSettings) -> None:
+    with pytest.raises(UsageError, match=r"has 3 partitions, not 4: set KAFKA_PARTITIONS=3"):
+        await admin.provision(kafka.model_copy(update={"partitions": 4}), {})
+
+
+async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: KafkaSettings) -> None:
+    async with admin.connected(kafka) as client:
+        await client.alter_configs([admin.topic_resource(kafka.topic_prefix + FEEDBACK, {"retention.ms": "1000000"})])
+    with pytest.raises(
+        UsageError, match=r"feedback\.v1 has message\.timestamp\.type=CreateTime: set it to LogAppendTime"
+    ):
+        await admin.provision(kafka, {})
+
+
+async def test_more_replicas_than_brokers_are_refused_in_kafkas_words(kafka: KafkaSettings) -> None:
+    settings = kafka.model_copy(update={"topic_prefix": kafka.topic_prefix + "b.", "replication_factor": 7})
+    with pytest.raises(UsageError, match=r"did not create topic .*replication factor"):
+        await admin.provision(settings, {})
+
+
+async def test_an_unreachable_kafka_is_named() -> None:
+    with pytest.raises(UsageError, match=r"Kafka cannot be reached at 127\.0\.0\.1:1: "):
+        await admin.provision(KafkaSettings(bootstrap_servers="127.0.0.1:1"), {})

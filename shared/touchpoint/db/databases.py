@@ -1,0 +1,55 @@
+"""Databases of a PostgreSQL server: naming them in a URL, creating and dropping them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from touchpoint.errors import UsageError
+
+
+def named(dsn: str, database: str) -> str:
+    """The URL of another database on the same server."""
+    return urlsplit(dsn)._replace(path=f"/{database}").geturl()
+
+
+async def create(dsn: str, database: str, *, template: str = "template1") -> str:
+    """Create a database if it is missing, as a copy of `template`, and return its URL.
+
+    Raises UsageError when the server cannot be reached or the user has no right to create databases.
+    """
+    async with _connected(dsn) as connection:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+            try:
+                await connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+            except asyncpg.DuplicateDatabaseError:
+                pass  # another one was faster
+            except asyncpg.InsufficientPrivilegeError:
+                raise UsageError(
+                    f"PostgreSQL user {await connection.fetchval('SELECT current_user')} may not create database "
+                    f"{database}: grant it CREATEDB, or create the database first and make it the owner"
+                ) from None
+    return named(dsn, database)
+
+
+async def drop(dsn: str, database: str) -> None:
+    """Drop a database, closing whatever is connected to it; no error when it does not exist."""
+    async with _connected(dsn) as connection:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
+        place = urlsplit(dsn)
+        shown = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+        raise UsageError(
+            f"PostgreSQL cannot be used at {shown}: {error or type(error).__name__} (is DATABASE_URL right?)"
+        ) from None
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,87 @@
+"""Pytest plugin: real Kafka and PostgreSQL for tests, apart from each other by topic prefix and database.
+
+`KAFKA_BOOTSTRAP_SERVERS` and `DATABASE_URL` name servers to use; what is not named is started once, embedded, for all
+workers of a run, and stopped and deleted at its end.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from touchpoint.db import databases, migrate
+from touchpoint.kafka import admin
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import servers as running
+from touchpoint.testing.servers import Servers
+
+Database = Callable[[str], Awaitable[str]]
+
+_RUN = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Agree on the folder of this run's servers: the controller names it, workers are told."""
+    told = getattr(config, "workerinput", {}).get("touchpoint_run")
+    config.stash[_RUN] = Path(told) if told else running.new_folder()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell an xdist worker the folder."""
+    node.workerinput["touchpoint_run"] = str(node.config.stash[_RUN])  # type: ignore[attr-defined] # xdist has no types
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whatever happened in the workers, the controller stops the servers they started."""
+    if not hasattr(config, "workerinput") and _RUN in config.stash:
+        running.stop(config.stash[_RUN])
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """Kafka and PostgreSQL of this run."""
+    return running.ensure(request.config.stash[_RUN])
+
+
+@pytest.fixture
+async def kafka(servers: Servers) -> AsyncIterator[KafkaSettings]:
+    """Kafka as if it were this test's own: the topics exist under a prefix no other test has, with 3 partitions."""
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    settings = servers.kafka.model_copy(update={"topic_prefix": prefix, "partitions": 3})
+    await admin.provision(settings, {})
+    yield settings
+    async with admin.connected(settings) as client:
+        await client.delete_topics([name for name in await client.list_topics() if name.startswith(prefix)])
+
+
+@pytest.fixture(scope="session")
+async def templates(servers: Servers) -> AsyncIterator[Database]:
+    """Names the migrated template database of a service; each is migrated once per session."""
+    made: dict[str, str] = {}
+    suffix = uuid.uuid4().hex[:12]
+
+    async def template(package: str) -> str:
+        if package not in made:
+            made[package] = f"test_{suffix}_{package}"
+            await migrate.upgrade(package, await databases.create(servers.dsn, made[package]))
+        return made[package]
+
+    yield template
+    for name in made.values():
+        await databases.drop(servers.dsn, name)
+
+
+@pytest.fixture
+async def database(servers: Servers, templates: Database) -> AsyncIterator[Database]:
+    """Make fresh databases with a service's newest tables: `dsn = await database("feedback_svc")`."""
+    made: list[str] = []
+
+    async def fresh(package: str) -> str:
+        made.append(f"test_{uuid.uuid4().hex}")
+        return await databases.create(servers.dsn, made[-1], template=await templates(package))
+
+    yield fresh
+    for name in made:
+        await databases.drop(servers.dsn, name)
