@@ -2,13 +2,26 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from touchpoint.contracts.topics import WRITERS
 
@@ -20,14 +33,29 @@ NO_NUL = r"^[^\x00]*$"
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An id another system gave: 1–200 characters, no control characters."""
 
+Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A word to group by, such as a tag, a tier or a segment."""
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
-"""A short label for people."""
+"""What people call it."""
 
 LongText = Annotated[str, StringConstraints(max_length=50_000, pattern=NO_NUL)]
 """What a person wrote or said."""
 
-Moment = AwareDatetime
-"""A point in time; the offset from UTC is required."""
+Amount = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2)]
+"""Money. JSON numbers are read as doubles: beyond 15 digits write it as a string."""
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _within_reach(moment: datetime) -> datetime:
+    if not EARLIEST <= moment < LATEST:
+        raise broken("time_out_of_reach", "the year must lie between 1900 and 2199")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, Strict(), AfterValidator(_within_reach)]
+"""A point in time as RFC 3339 text, 1900–2199; the offset from UTC is required."""
 
 
 def identity(tenant: str, source: str, event_id: str) -> UUID:
@@ -77,9 +105,8 @@ class Event(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if "type" in cls.__dict__:
-            if REGISTRY.setdefault(cls.type, cls) is not cls:
-                raise TypeError(f"two contracts declare the event type {cls.type!r}")
+        if "type" in cls.__dict__ and REGISTRY.setdefault(cls.type, cls) is not cls:
+            raise TypeError(f"two contracts declare the event type {cls.type!r}")
 
     @property
     def meta(self) -> Meta:
@@ -110,6 +137,13 @@ class Event(BaseModel):
         """`tenant:customer`; without a customer, the submission or else the event itself."""
         owner = getattr(self, "customer_id", None) or getattr(self, "submission_id", None) or self.meta.id
         return f"{self.meta.tenant}:{owner}"
+
+    def data(self) -> bytes:
+        """The fields as JSON. Null and absent mean the same, so nulls are left out.
+
+        A value newer than this version (see `read_tolerantly`) is written back as it came, without a warning.
+        """
+        return self.model_dump_json(exclude_none=True, warnings=False).encode()
 
     @classmethod
     def dataschema(cls) -> str:
@@ -157,6 +191,17 @@ class Event(BaseModel):
 TOLERANT: JsonDict = {"tolerant": True}
 """Validation context of consumers: rules between fields belong to the door and are not checked again."""
 
+
+def tolerant(info: ValidationInfo) -> bool:
+    """Whether a consumer is reading: rules between fields then let everything pass."""
+    return info.context == TOLERANT
+
+
+def broken(rule: str, reason: str) -> PydanticCustomError:
+    """The error for a broken rule, to raise in a validator: its stable name, and what is wrong and would be right."""
+    return PydanticCustomError(rule, "{reason}", {"reason": reason})
+
+
 REGISTRY: dict[str, type[Event]] = {}
 """Every declared event by its type."""
 
@@ -182,8 +227,3 @@ def _annotated(model: type[BaseModel], field: str, kind: type[_T]) -> type[_T]:
 def example(**fields: Any) -> JsonDict:
     """A contract's example for its JSON Schema."""
     return {"examples": [fields]}
-
-
-__all__ = [
-    "REGISTRY", "TOLERANT", "Event", "Field", "Identifier", "LongText", "Meta", "Moment", "Name", "example", "identity",
-]  # fmt: skip

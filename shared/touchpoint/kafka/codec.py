@@ -64,7 +64,7 @@ def encode(event: Event) -> Record:
     return Record(
         topic=event.topic,
         key=event.partition_key.encode(),
-        value=event.model_dump_json(exclude_none=True).encode(),
+        value=event.data(),
         headers=headers(event.meta, type(event)),
     )
 
