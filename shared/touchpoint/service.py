@@ -27,7 +27,7 @@ from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
 
-STOP_SECONDS = 25
+STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
 
 
@@ -159,7 +159,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
-        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 10, ws="none"
+        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 5, ws="none"
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve())

@@ -3,8 +3,12 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+from touchpoint.contracts.base import Event
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.kafka.handlers import Context, Handlers
 
 
 async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:  # noqa: ASYNC109 # polls, so nothing to cancel
@@ -28,3 +32,9 @@ async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float =
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s; last: {failure or repr(value)}") from failure
         await asyncio.sleep(0.02)
+
+
+async def apply(handlers: Handlers, sessions: Sessions, events: Sequence[Event]) -> None:
+    """Give events to a service's handlers as a consumer's batch would: one transaction, committed."""
+    async with transaction(sessions) as session:
+        await handlers.handle(events, Context(session))

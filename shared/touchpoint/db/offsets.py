@@ -1,0 +1,97 @@
+"""A consumer's offsets, kept beside its effects: the fence that lets each record's effects commit exactly once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class FenceLostError(Exception):
+    """Someone else has applied these records: roll back, read the offsets again, go on from there. Normal life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a consumer stands in one partition: `next` is the first offset not yet applied."""
+
+    next: int
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Records from `start` (the `next` last stored) up to `end` (the last record + 1) of a partition are applied."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+async def load(raw: asyncpg.Connection, consumer: str) -> dict[Place, Position]:
+    """All the consumer's positions."""
+    rows = await raw.fetch("SELECT topic, partition, next, cluster_id FROM offsets WHERE consumer = $1", consumer)
+    return {(row["topic"], row["partition"]): Position(row["next"], row["cluster_id"]) for row in rows}
+
+
+async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins: Iterable[tuple[Place, int]]) -> None:
+    """Give partitions seen for the first time a row at the log's start; one that exists stays as it is."""
+    await raw.executemany(
+        "INSERT INTO offsets (consumer, cluster_id, topic, partition, next) VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT DO NOTHING",
+        [(consumer, cluster_id, *place, begin) for place, begin in begins],
+    )
+
+
+async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move]) -> None:
+    """Move the fence of every partition in the batch, locking in one order; raises FenceLostError if any has moved."""
+    for move in sorted(moves, key=lambda m: (m.topic, m.partition)):
+        status = await raw.execute(
+            "UPDATE offsets SET next = $5, updated_at = now() "
+            "WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next = $4",
+            consumer, move.topic, move.partition, move.start, move.end,
+        )  # fmt: skip
+        if status != "UPDATE 1":
+            raise FenceLostError(f"{move.topic}/{move.partition} is no longer at {move.start}")
+
+
+async def mark_read_through(
+    raw: asyncpg.Connection, consumer: str, reached: Sequence[tuple[str, int, int, datetime]]
+) -> None:
+    """Note for (topic, partition, next, moment) that all that was appended before `moment` has been applied.
+
+    It holds only while `next` is where the row stands: whoever has lost the partition writes nothing.
+    """
+    await raw.execute(
+        """
+        UPDATE offsets SET read_through = greatest(read_through, reached.moment)
+          FROM unnest($2::text[], $3::int[], $4::bigint[], $5::timestamptz[])
+               AS reached (topic, partition, next, moment)
+         WHERE offsets.consumer = $1 AND offsets.topic = reached.topic
+           AND offsets.partition = reached.partition AND offsets.next = reached.next
+        """,
+        consumer, *map(list, zip(*reached, strict=True)),
+    )  # fmt: skip
+
+
+async def terminate_frozen(raw: asyncpg.Connection, idle_seconds: float) -> list[int]:
+    """End the sessions that hold a fence's lock while waiting for a client that has been silent this long.
+
+    A frozen process keeps its row lock, and inside a half-sent message no timeout of PostgreSQL frees it. Answers the
+    process ids ended.
+    """
+    rows = await raw.fetch(
+        """
+        SELECT a.pid, pg_terminate_backend(a.pid)
+          FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.database = a.datid
+         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.usename = current_user
+           AND l.relation = 'offsets'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+           AND a.wait_event_type = 'Client' AND a.state_change < clock_timestamp() - make_interval(secs => $1)
+        """,
+        idle_seconds,
+    )
+    return [row["pid"] for row in rows]

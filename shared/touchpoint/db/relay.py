@@ -1,0 +1,99 @@
+"""The relay: sends the outbox to Kafka in order, one process per service at a time."""
+
+import asyncio
+import zlib
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint import telemetry
+from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
+from touchpoint.db.outbox import load_headers
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.producer import Producer
+from touchpoint.settings import KafkaSettings
+
+BATCH_ROWS = 1000
+IDLE_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+SEND_SECONDS = 15.0
+"""Below idle_in_transaction_session_timeout: while Kafka is asked, the transaction holds the relay's lock."""
+_LOCK = zlib.crc32(b"touchpoint relay")
+
+
+class Relay:
+    """Sends unsent rows in the order of their ids and stops at the first that fails.
+
+    The lock is the transaction's: a frozen relay loses it to PostgreSQL's idle timeout, and another takes over. What
+    both have sent then arrives twice with the same id; consumers apply it once.
+    """
+
+    def __init__(self, service: str, settings: KafkaSettings, sessions: Sessions) -> None:
+        self._service = service
+        self._sessions = sessions
+        self._producer = Producer(settings, f"{service} relay")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop` is set, then send what is left, within bounds."""
+        await self._producer.start()
+        try:
+            while not stop.is_set():
+                await self._wait(stop, await self._try_round())
+            await self._try_round()
+        finally:
+            await self._producer.stop()
+
+    async def _try_round(self) -> float:
+        """Seconds to wait before the next round."""
+        try:
+            sent = await self.round()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=repr(error)[:500])
+            return RETRY_SECONDS
+        if sent is None:
+            return RETRY_SECONDS
+        return 0 if sent else IDLE_SECONDS
+
+    async def round(self) -> int | None:
+        """Send the next rows and delete those acknowledged; None when a send failed or another relay is active."""
+        async with transaction(self._sessions) as session:
+            lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+            if not (await session.execute(lock, {"key": _LOCK})).scalar_one():
+                return None
+            ids, records = await self._unsent(session)
+            if not records:
+                return 0
+            outcomes = await self._producer.send_all(records, SEND_SECONDS)
+            failed = next((index for index, outcome in enumerate(outcomes) if outcome is not None), None)
+            raw = await raw_connection(session)
+            await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", ids[:failed])
+        telemetry.RELAYED.labels(self._service).inc(len(ids[:failed]))
+        if failed is not None:
+            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=str(outcomes[failed]))
+            return None
+        return len(ids)
+
+    async def _unsent(self, session: AsyncSession) -> tuple[list[int], list[Record]]:
+        raw = await raw_connection(session)
+        rows = await raw.fetch(
+            "SELECT id, topic, partition, key, value, headers, extract(epoch FROM now() - created_at) AS age "
+            "FROM outbox ORDER BY id LIMIT $1",
+            BATCH_ROWS,
+        )
+        telemetry.OUTBOX_PENDING.labels(self._service).set(len(rows))
+        telemetry.OUTBOX_AGE.labels(self._service).set(float(rows[0]["age"]) if rows else 0)
+        return [row["id"] for row in rows], [_record(row) for row in rows]
+
+    async def _wait(self, stop: asyncio.Event, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(stop.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _record(row: asyncpg.Record) -> Record:
+    partition = -1 if row["partition"] is None else row["partition"]
+    return Record(row["topic"], row["key"], row["value"], load_headers(row["headers"]), partition)

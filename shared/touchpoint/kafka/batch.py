@@ -1,0 +1,158 @@
+"""One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from touchpoint import telemetry
+from touchpoint.contracts.base import Event
+from touchpoint.db import inbox, offsets
+from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
+from touchpoint.db.inbox import Claim
+from touchpoint.db.offsets import FenceLostError, Move, Place
+from touchpoint.errors import PermanentError, TransientError
+from touchpoint.kafka import dead_letter
+from touchpoint.kafka.codec import DecodeError, Record, decode
+from touchpoint.kafka.dead_letter import DeadLetter, Limit
+from touchpoint.kafka.handlers import Context, Handlers
+
+DECODE_CHUNK = 200
+"""Records decoded before the event loop gets a turn: heartbeats share it."""
+
+
+class HaltError(Exception):
+    """The consumer must stop and wait for a person; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record of the batch and what decoding made of it: an event with its claim, a dead letter, or nothing for us."""
+
+    record: Record
+    event: Event | None = None
+    claim: Claim | None = None
+    dead: DeadLetter | None = None
+
+
+async def read(records: Sequence[Record], handlers: Handlers) -> list[Entry]:
+    """Decode a batch, giving way to the event loop now and then."""
+    entries = []
+    for number, record in enumerate(records, start=1):
+        entries.append(_entry(record, handlers))
+        if number % DECODE_CHUNK == 0:
+            await asyncio.sleep(0)
+    return entries
+
+
+def _entry(record: Record, handlers: Handlers) -> Entry:
+    try:
+        event = decode(record, handlers.events)
+        return Entry(record) if event is None else Entry(record, event, Claim.of(event, record))
+    except DecodeError as error:
+        return Entry(record, dead=DeadLetter(record, error.stage, type(error).__name__, str(error)))
+
+
+@dataclass(slots=True)
+class Batches:
+    """Applies a consumer's batches and keeps count of its dead letters."""
+
+    consumer: str
+    handlers: Handlers
+    sessions: Sessions
+    limit: Limit
+
+    async def apply(self, entries: Sequence[Entry], starts: dict[Place, int]) -> None:
+        """Apply entries (in log order within each partition) and move `starts` on with every commit.
+
+        An error of a handler rolls the batch back; halves are tried until the poison stands alone and becomes a dead
+        letter. Raises FenceLostError, HaltError, or what is transient: the caller reads again from `starts`.
+        """
+        pending = [list(entries)]
+        while pending:
+            part = pending.pop()
+            try:
+                await self._commit(part, starts)
+            except (FenceLostError, HaltError, TransientError):
+                raise
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                telemetry.RETRIES.labels(self.consumer, "bisected").inc()
+                pending.extend(self._without_poison(part, error))
+
+    def _without_poison(self, part: list[Entry], error: Exception) -> list[list[Entry]]:
+        """The parts to try instead, last one first."""
+        suspects = [index for index, entry in enumerate(part) if entry.event is not None]
+        if not suspects:
+            raise error
+        if len(suspects) > 1:
+            middle = suspects[len(suspects) // 2]
+            return [part[middle:], part[:middle]]
+        (index,) = suspects
+        entry = part[index]
+        letter = DeadLetter(entry.record, "handle", type(error).__name__, _reason(error))
+        meta = entry.event.meta if entry.event else None
+        telemetry.log().error(
+            telemetry.CONSUMER_DEAD_LETTER,
+            consumer=self.consumer,
+            event_id=meta and meta.id,
+            trace=meta and meta.traceparent,
+            fingerprint=letter.fingerprint,
+            exc_info=error,
+        )
+        return [[*part[:index], Entry(entry.record, dead=letter), *part[index + 1 :]]]
+
+    async def _commit(self, part: Sequence[Entry], starts: dict[Place, int]) -> None:
+        letters = [entry.dead for entry in part if entry.dead is not None]
+        outcomes = [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
+        if letters and (why := self.limit.exceeded_by(outcomes)):
+            raise HaltError(f"{why}; the last one: {letters[-1].error}: {letters[-1].reason}")
+        moves = _moves(part, starts)
+        claims = [entry.claim for entry in part if entry.claim is not None]
+        async with transaction(self.sessions) as session:
+            raw = await raw_connection(session)
+            await inbox.stage(raw, claims)
+            await offsets.advance(raw, self.consumer, moves)
+            claimed = await inbox.claim(raw, self.consumer, claims)
+            events = [entry.event for entry in part if entry.event is not None]
+            await self.handlers.handle([events[index] for index in sorted(claimed.new)], Context(session))
+            await dead_letter.write(session, self.consumer, letters)
+        for move in moves:
+            starts[move.topic, move.partition] = move.end
+        self.limit.count(outcomes)
+        self._report(part, claimed)
+
+    def _report(self, part: Sequence[Entry], claimed: inbox.Claimed) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        index = 0
+        for entry in part:
+            topic = entry.record.topic
+            if entry.event is None:
+                counts[topic, "ignored" if entry.dead is None else "dead_lettered"] += 1
+                continue
+            if index in claimed.conflicts:
+                telemetry.log().warning(
+                    telemetry.CONSUMER_CONFLICT, consumer=self.consumer, event_id=entry.event.meta.id, topic=topic
+                )
+            counts[topic, _outcome(index, claimed)] += 1
+            index += 1
+        for (topic, outcome), count in counts.items():
+            telemetry.RECORDS.labels(self.consumer, topic, outcome).inc(count)
+
+
+def _outcome(index: int, claimed: inbox.Claimed) -> str:
+    if index in claimed.new:
+        return "applied"
+    return "conflict" if index in claimed.conflicts else "duplicate"
+
+
+def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:
+    """How far each partition goes with these entries: from what we last stored, never from the first record."""
+    ends = {(entry.record.topic, entry.record.partition): entry.record.offset + 1 for entry in part}
+    return [Move(topic, partition, starts[topic, partition], end) for (topic, partition), end in ends.items()]
+
+
+def _reason(error: Exception) -> str:
+    """What a dead letter may say of an error: our own words whole, a stranger's not at all (they may quote data)."""
+    return str(error)[:500] if isinstance(error, PermanentError) else "unexpected error in a handler; see the log"

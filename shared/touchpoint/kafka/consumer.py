@@ -1,0 +1,308 @@
+"""The consumer: reads, applies batches exactly once, backs off, halts, and says how far it has read."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from sqlalchemy import text
+
+from touchpoint import telemetry
+from touchpoint.db import consumers, offsets
+from touchpoint.db.consumers import ConsumerState
+from touchpoint.db.engine import LOCK_NOT_AVAILABLE, Sessions, is_transient, raw_connection, sqlstate, transaction
+from touchpoint.db.offsets import FenceLostError
+from touchpoint.errors import TransientError
+from touchpoint.kafka.assignment import Assignment
+from touchpoint.kafka.batch import Batches, HaltError, read
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.settings import KafkaSettings
+
+POLL_MS = 200
+BATCH_RECORDS = 2000
+KAFKA_TIMEOUT = 5.0
+"""Seconds a side question to Kafka (end offsets, commit, stop) may take; the loop goes on without the answer."""
+HORIZON_SECONDS = 0.5
+FROZEN_SECONDS = 5.0
+"""A session holding the fence's lock, silent this long, is ended."""
+STALL_SECONDS = 60.0
+
+
+class StalledError(Exception):
+    """There are records to read and none came for a minute: the process must be started anew."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Pauses that double, with jitter, from half a second to half a minute."""
+
+    until: float = 0.0
+    _failures: int = 0
+
+    def failed(self) -> float:
+        """Start the next pause; answers its seconds."""
+        self._failures += 1
+        seconds = min(30.0, 0.25 * 2.0 ** min(self._failures, 10)) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        self.until = time.monotonic() + seconds
+        return seconds
+
+    def succeeded(self) -> None:
+        """Forget past failures."""
+        self._failures = 0
+        self.until = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether a pause is going on."""
+        return time.monotonic() < self.until
+
+
+@dataclass(slots=True)
+class Consumer:
+    """One member of the consumer group of a service. `run` until stopped; `check` is its readiness."""
+
+    name: str
+    handlers: Handlers
+    settings: KafkaSettings
+    sessions: Sessions
+    limit: Limit = field(default_factory=Limit)
+    _state: ConsumerState = field(default=ConsumerState("paused", "starting"), init=False)
+    _assignment: Assignment = field(init=False)
+    _batches: Batches = field(init=False)
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
+    _blocked: bool = field(default=False, init=False)
+    _written: str | None = field(default=None, init=False)
+    _mirrored: dict[TopicPartition, int] = field(default_factory=dict, init=False)
+    _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
+    _progress: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        self._assignment = Assignment(self.name, self.settings, self.sessions)
+        self._batches = Batches(self.name, self.handlers, self.sessions, replace(self.limit))
+
+    async def check(self) -> str | None:
+        """Why the consumer does not work; None while it does."""
+        if self._state.state != "running":
+            return f"{self._state.state}: {self._state.reason}"
+        return "backing off after an error" if self._backoff.active else None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set. Raises StalledError when only a new process can help."""
+        kafka = self._client()
+        if not await self._start(kafka, stop):
+            return
+        kafka.subscribe([self.settings.topic_prefix + t for t in self.handlers.topics], listener=self._assignment)
+        aside = asyncio.create_task(self._run_aside(kafka), name=f"{self.name} aside")
+        try:
+            while not stop.is_set():
+                if aside.done():
+                    aside.result()
+                await self._turn(kafka)
+        finally:
+            aside.cancel()
+            await asyncio.gather(aside, return_exceptions=True)
+            await self._stop(kafka)
+
+    def _client(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self.settings.client_options(),
+            group_id=self.settings.topic_prefix + self.name,
+            client_id=self.name,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def _start(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> bool:
+        """Connect, however long it takes; False when told to stop first."""
+        while not stop.is_set():
+            try:
+                await kafka.start()
+            except (KafkaError, OSError) as error:
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=str(error))
+                await _wait(stop, self._backoff.failed())
+            else:
+                self._backoff.succeeded()
+                return True
+        return False
+
+    async def _stop(self, kafka: AIOKafkaConsumer) -> None:
+        """Leave the group, within a bound: with Kafka gone aiokafka may wait for ever."""
+        try:
+            await asyncio.wait_for(kafka.stop(), KAFKA_TIMEOUT)
+        except (TimeoutError, KafkaError) as error:
+            telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
+
+    async def _turn(self, kafka: AIOKafkaConsumer) -> None:
+        """Get partitions ready, read, apply. An error pauses the reading; polls and heartbeats go on."""
+        try:
+            working = self._state.state == "running" and not self._backoff.active
+            if working and self._assignment.stale:
+                await asyncio.wait_for(self._assignment.prepare(kafka), 2 * KAFKA_TIMEOUT)
+            _pause(kafka, not working)
+            await self._apply(kafka, await kafka.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS))
+            await self._mark_reached(kafka)
+        except HaltError as error:
+            self._assignment.distrust()
+            self._state = ConsumerState("halted", str(error))
+            telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=str(error))
+        except FenceLostError as error:
+            self._assignment.distrust()
+            telemetry.RETRIES.labels(self.name, "fence_lost").inc()
+            telemetry.log().info(telemetry.CONSUMER_FENCE_LOST, consumer=self.name, error=str(error))
+        except Exception as error:
+            if not (isinstance(error, TransientError | KafkaError) or is_transient(error)):
+                raise
+            self._back_off(error)
+
+    async def _apply(self, kafka: AIOKafkaConsumer, found: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        starts = self._assignment.starts
+        records = []
+        for tp in sorted(found):
+            place = self._assignment.place(tp)
+            if place in starts:  # records of partitions that are not ready were read before the seek
+                await self._check_gap(kafka, tp, starts[place], found[tp][0].offset)
+                records += [_record(place[0], r) for r in found[tp] if r.offset >= starts[place]]
+        if records:
+            with telemetry.BATCH_SECONDS.labels(self.name).time():
+                await self._batches.apply(await read(records, self.handlers), starts)
+            self._progress = time.monotonic()
+            self._backoff.succeeded()
+
+    async def _check_gap(self, kafka: AIOKafkaConsumer, tp: TopicPartition, start: int, first: int) -> None:
+        """A jump past `start` is a transaction's marker, or data that retention took before we read it."""
+        if first > start and (begin := (await kafka.beginning_offsets([tp]))[tp]) > start:
+            raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
+
+    async def _mark_reached(self, kafka: AIOKafkaConsumer) -> None:
+        """Where the loop has passed an end that was seen before, all appended by then has been applied.
+
+        The position counts here, not the offset stored: markers may lie at the end of the log. It is true between
+        batches only, when nothing that was read is still to be applied.
+        """
+        reached = []
+        for tp, (end, moment) in list(self._horizon.items()):
+            place = self._assignment.place(tp)
+            start = self._assignment.starts.get(place)
+            if start is not None and await kafka.position(tp) >= end:
+                reached.append((*place, start, moment))
+                del self._horizon[tp]
+        if reached:
+            await self._assignment.mark_read_through(reached)
+
+    def _back_off(self, error: Exception) -> None:
+        self._assignment.distrust()
+        seconds = self._backoff.failed()
+        self._blocked = sqlstate(error) == LOCK_NOT_AVAILABLE
+        if not isinstance(error, KafkaError):
+            self._progress = time.monotonic()
+        telemetry.RETRIES.labels(self.name, "transient").inc()
+        telemetry.log().warning(
+            telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=repr(error)[:500], seconds=round(seconds, 1)
+        )
+
+    async def _run_aside(self, kafka: AIOKafkaConsumer) -> None:
+        """Beside the loop: the state in the database, frozen peers, the horizon, Kafka's copy of the offsets."""
+        while True:
+            try:
+                await self._follow_state()
+                await self._end_frozen_peers()
+                await self._look_ahead(kafka)
+                await self._mirror_offsets(kafka)
+            except (TimeoutError, KafkaError) as error:
+                self._progress = time.monotonic()
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                telemetry.log().warning(telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=repr(error)[:500])
+            await asyncio.sleep(HORIZON_SECONDS)
+
+    async def _follow_state(self) -> None:
+        """Write down a halt of our own, else do as the database says."""
+        async with transaction(self.sessions) as session:
+            if self._state.state == "halted" and self._state.reason != self._written:
+                await consumers.set_state(session, self.name, "halted", self._state.reason or "")
+                self._written = self._state.reason
+                return
+            state = await consumers.state(session, self.name)
+        if state.state == "running" and self._state.state != "running":
+            self._batches.limit = replace(self.limit)
+            self._progress = time.monotonic()
+            self._written = None
+            telemetry.log().info(telemetry.CONSUMER_RESUMED, consumer=self.name)
+        self._state = state
+        telemetry.HALTED.labels(self.name).set(state.state != "running")
+
+    async def _end_frozen_peers(self) -> None:
+        if self._blocked:
+            async with transaction(self.sessions) as session:
+                ended = await offsets.terminate_frozen(await raw_connection(session), FROZEN_SECONDS)
+            self._blocked = False
+            telemetry.log().warning(telemetry.CONSUMER_BLOCKER_TERMINATED, consumer=self.name, pids=ended)
+
+    async def _look_ahead(self, kafka: AIOKafkaConsumer) -> None:
+        """Ask PostgreSQL the time, then Kafka the ends: what was appended before that time lies before those ends."""
+        ready = [self._assignment.partition(place) for place in self._assignment.starts]
+        if not ready:
+            return
+        async with transaction(self.sessions) as session:
+            moment = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        ends = await asyncio.wait_for(kafka.end_offsets(ready), KAFKA_TIMEOUT)
+        self._horizon = {tp: (end, moment) for tp, end in ends.items()}
+        self._watch(self._measure_lag(ends))
+
+    def _measure_lag(self, ends: dict[TopicPartition, int]) -> int:
+        telemetry.LAG.clear()  # partitions that went to another member are its to show
+        behind = 0
+        for tp, end in ends.items():
+            topic, partition = place = self._assignment.place(tp)
+            lag = max(0, end - self._assignment.starts.get(place, end))
+            telemetry.LAG.labels(self.name, topic, str(partition)).set(lag)
+            behind += lag
+        return behind
+
+    def _watch(self, behind: int) -> None:
+        """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""
+        if behind == 0 or self._state.state != "running":
+            self._progress = time.monotonic()
+        elif time.monotonic() - self._progress > STALL_SECONDS:
+            telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name, lag=behind)
+            raise StalledError(f"{behind} records wait and none came for {STALL_SECONDS:.0f} s")
+
+    async def _mirror_offsets(self, kafka: AIOKafkaConsumer) -> None:
+        """Kafka's copy serves lag dashboards and autoscaling only; nothing reads it back."""
+        standing = {self._assignment.partition(place): n for place, n in self._assignment.starts.items()}
+        if standing and standing != self._mirrored:
+            commit = {tp: OffsetAndMetadata(following, "") for tp, following in standing.items()}
+            await asyncio.wait_for(kafka.commit(commit), KAFKA_TIMEOUT)
+            self._mirrored = standing
+
+
+def _pause(kafka: AIOKafkaConsumer, pausing: bool) -> None:
+    """Pause or resume everything assigned; heartbeats and polls go on."""
+    if pausing:
+        kafka.pause(*kafka.assignment())
+    elif paused := kafka.paused():
+        kafka.resume(*paused)
+
+
+def _record(topic: str, found: ConsumerRecord) -> Record:
+    return Record(topic, found.key or b"", found.value or b"", list(found.headers), found.partition, found.offset)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

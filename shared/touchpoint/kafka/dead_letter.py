@@ -1,0 +1,111 @@
+"""Dead letters: events that cannot be handled, kept whole in a topic of their own and indexed in the database."""
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.contracts import topics
+from touchpoint.contracts.base import identity
+from touchpoint.db import outbox
+from touchpoint.db.engine import raw_connection
+from touchpoint.kafka.codec import Record
+
+_INDEX = """
+INSERT INTO dead_letters
+    (consumer, topic, partition, "offset", event_id, tenant_id, type, stage, error, reason, fingerprint)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record and why it could not be handled. `stage`: decode, validate or handle. No customer data in `reason`."""
+
+    record: Record
+    stage: str
+    error: str
+    reason: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal causes: the type, the stage, the error and what it said."""
+        cause = "\x1f".join((self._header("ce_type") or "", self.stage, self.error, self.reason))
+        return hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()
+
+    def to_record(self, consumer: str) -> Record:
+        """The record for the dead-letter topic: the original bytes, key, partition and headers, and ours."""
+        ours = {
+            "dlq_consumer": consumer,
+            "dlq_topic": self.record.topic,
+            "dlq_partition": str(self.record.partition),
+            "dlq_offset": str(self.record.offset),
+            "dlq_stage": self.stage,
+            "dlq_error": self.error,
+            "dlq_reason": self.reason,
+            "dlq_fingerprint": self.fingerprint,
+        }
+        return Record(
+            topic=topics.dead_letters(self.record.topic, consumer),
+            key=self.record.key,
+            value=self.record.value,
+            headers=[*self.record.headers, *((name, value.encode()) for name, value in ours.items())],
+            partition=self.record.partition,
+        )
+
+    def index_row(self, consumer: str) -> tuple[object, ...]:
+        """The row of the dead-letter index."""
+        tenant, source, event_id = (self._header(name) for name in ("ce_tenant", "ce_source", "ce_id"))
+        known = identity(tenant, source, event_id) if tenant and source and event_id else None
+        place = (consumer, self.record.topic, self.record.partition, self.record.offset)
+        return (*place, known, tenant, self._header("ce_type"), self.stage, self.error, self.reason, self.fingerprint)
+
+    def _header(self, name: str) -> str | None:
+        value = next((value for key, value in self.record.headers if key == name), None)
+        return None if value is None else value.decode(errors="replace").replace("\x00", "\ufffd")
+
+
+async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLetter]) -> None:
+    """Index the dead letters and hand their records to the outbox, in the batch's transaction."""
+    if letters:
+        raw = await raw_connection(session)
+        await raw.executemany(_INDEX, [letter.index_row(consumer) for letter in letters])
+        await outbox.write(session, [letter.to_record(consumer) for letter in letters])
+
+
+@dataclass(slots=True)
+class Limit:
+    """When to stop instead of draining a topic into its dead letters: too many in a row, or too large a share.
+
+    `consecutive` dead letters without a success between them, or more than `share` of the last `window` events.
+    """
+
+    consecutive: int = 100
+    share: float = 0.5
+    window: int = 1000
+    _in_a_row: int = field(default=0, init=False)
+    _recent: deque[bool] = field(default_factory=deque, init=False)
+
+    def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
+        """Why these outcomes (True: a dead letter), on top of what was counted, are too many; None if they are not."""
+        in_a_row, recent = self._after(outcomes)
+        if in_a_row > self.consecutive:
+            return f"more than {self.consecutive} dead letters in a row"
+        if len(recent) >= self.window and sum(recent) > self.share * len(recent):
+            return f"{sum(recent)} of the last {len(recent)} events are dead letters"
+        return None
+
+    def count(self, outcomes: Sequence[bool]) -> None:
+        """Take in the outcomes of a batch that was committed."""
+        self._in_a_row, self._recent = self._after(outcomes)
+
+    def _after(self, outcomes: Sequence[bool]) -> tuple[int, deque[bool]]:
+        in_a_row = self._in_a_row
+        for dead in outcomes:
+            in_a_row = in_a_row + 1 if dead else 0
+            if in_a_row > self.consecutive:
+                break
+        return in_a_row, deque((*self._recent, *outcomes), maxlen=self.window)
