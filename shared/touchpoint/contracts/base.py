@@ -1,10 +1,10 @@
 """What every event is: CloudEvents attributes (`Meta`) around data whose class declares type, topic and bounds."""
 
-import json
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -14,18 +14,57 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PrivateAttr,
     Strict,
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
 )
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from touchpoint.contracts.topics import WRITERS
 
 IDENTITY_NAMESPACE = uuid5(NAMESPACE_URL, "urn:touchpoint:event")
+
+TOLERANT: JsonDict = {"tolerant": True}
+"""Validation context of consumers: rules between fields belong to the door and are not checked again."""
+
+
+def tolerant(info: ValidationInfo) -> bool:
+    """Whether a consumer is reading: rules between fields then let everything pass."""
+    return info.context == TOLERANT
+
+
+def broken(rule: str, reason: str) -> PydanticCustomError:
+    """The error for a broken rule, to raise in a validator: its stable name, and what is wrong and would be right."""
+    return PydanticCustomError(rule, "{reason}", {"reason": reason})
+
+
+class Vocabulary(StrEnum):
+    """Words a newer version may add to: the door refuses one it does not know, a consumer keeps it.
+
+    A kept word is an unlisted member: it has a `value`, equals its text, is written back as it came and passes into
+    other events; it just equals none of the members.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_wrap_validator_function(cls._known_or_kept, handler(source))
+
+    @classmethod
+    def _known_or_kept(cls, value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        try:
+            return known(value)
+        except ValidationError:
+            if not (tolerant(info) and isinstance(value, str) and re.fullmatch(r"\w{1,100}", value)):
+                raise
+            member = str.__new__(cls, value)
+            member._name_ = member._value_ = value
+            return member
+
 
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL cannot store U+0000 in text, so it is refused at the door."""
@@ -139,11 +178,8 @@ class Event(BaseModel):
         return f"{self.meta.tenant}:{owner}"
 
     def data(self) -> bytes:
-        """The fields as JSON. Null and absent mean the same, so nulls are left out.
-
-        A value newer than this version (see `read_tolerantly`) is written back as it came, without a warning.
-        """
-        return self.model_dump_json(exclude_none=True, warnings=False).encode()
+        """The fields as JSON. Null and absent mean the same, so nulls are left out."""
+        return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
     def dataschema(cls) -> str:
@@ -152,76 +188,17 @@ class Event(BaseModel):
 
     @classmethod
     def read_tolerantly(cls, raw: bytes) -> Self:
-        """Validate a consumer's record: unknown fields are dropped and an unknown enum value stays as plain text.
+        """Validate a consumer's record: unknown fields are dropped, new values of a `Vocabulary` are kept.
 
         A newer writer must not make an older reader dead-letter. Raises `pydantic.ValidationError` on anything else.
         """
-        try:
-            return cls.model_validate_json(raw, extra="ignore", context=TOLERANT)
-        except ValidationError as error:
-            unknown = [e for e in error.errors(include_url=False, include_input=False) if e["type"] == "enum"]
-            if len(unknown) != error.error_count():
-                raise
-            return cls._read_around(json.loads(raw), [e["loc"] for e in unknown])
-
-    @classmethod
-    def _read_around(cls, data: Any, places: list[tuple[int | str, ...]]) -> Self:
-        """Validate with a stand-in at each unknown enum value, then put the values back as they came."""
-        values = [_dig(data, place[:-1])[place[-1]] for place in places]
-        for place in places:
-            parent = cls._enum_at(place)
-            _dig(data, place[:-1])[place[-1]] = parent
-        event = cls.model_validate(data, extra="ignore", context=TOLERANT)
-        for place, value in zip(places, values, strict=True):
-            owner: Any = event
-            for step in place[:-1]:
-                owner = owner[step] if isinstance(step, int) else getattr(owner, step)
-            owner.__dict__[place[-1]] = value
-        return event
-
-    @classmethod
-    def _enum_at(cls, place: tuple[int | str, ...]) -> Any:
-        model: type[BaseModel] = cls
-        for step in place[:-1]:
-            if isinstance(step, str):
-                model = _annotated(model, step, BaseModel)
-        return next(iter(_annotated(model, str(place[-1]), Enum))).value
-
-
-TOLERANT: JsonDict = {"tolerant": True}
-"""Validation context of consumers: rules between fields belong to the door and are not checked again."""
-
-
-def tolerant(info: ValidationInfo) -> bool:
-    """Whether a consumer is reading: rules between fields then let everything pass."""
-    return info.context == TOLERANT
-
-
-def broken(rule: str, reason: str) -> PydanticCustomError:
-    """The error for a broken rule, to raise in a validator: its stable name, and what is wrong and would be right."""
-    return PydanticCustomError(rule, "{reason}", {"reason": reason})
+        return cls.model_validate_json(raw, extra="ignore", context=TOLERANT)
 
 
 REGISTRY: dict[str, type[Event]] = {}
 """Every declared event by its type."""
 
 E = TypeVar("E", bound=Event)
-_T = TypeVar("_T")
-
-
-def _dig(data: Any, place: tuple[int | str, ...]) -> Any:
-    for step in place:
-        data = data[step]
-    return data
-
-
-def _annotated(model: type[BaseModel], field: str, kind: type[_T]) -> type[_T]:
-    """The class of `kind` among a field's annotation, looking through unions."""
-    annotation = model.model_fields[field].annotation
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, kind):
-            return candidate
-    raise LookupError(f"{model.__name__}.{field} holds no {kind.__name__}")
 
 
 def example(**fields: Any) -> JsonDict:

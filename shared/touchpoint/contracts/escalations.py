@@ -3,21 +3,20 @@
 Each event carries the full state, so that folding this topic rebuilds the service's decisions.
 """
 
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
 from touchpoint.contracts import topics
-from touchpoint.contracts.base import Event, Identifier, Label, LongText, Moment, Name, example
+from touchpoint.contracts.base import Event, Identifier, Label, LongText, Moment, Name, Vocabulary, example
 from touchpoint.contracts.touchpoints import Priority
 
 Version = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 """Counts an aggregate's changes: the higher one is the later one, a repeated one is a duplicate."""
 
 
-class EscalationReason(StrEnum):
+class EscalationReason(Vocabulary):
     """Why a person is needed."""
 
     DETRACTOR = "detractor"
@@ -26,7 +25,7 @@ class EscalationReason(StrEnum):
     FIRST_RESPONSE_BREACHED = "first_response_breached"
 
 
-class EscalationState(StrEnum):
+class EscalationState(Vocabulary):
     """How far a case has come."""
 
     OPEN = "open"
@@ -34,7 +33,7 @@ class EscalationState(StrEnum):
     RESOLVED = "resolved"
 
 
-class SlaMetric(StrEnum):
+class SlaMetric(Vocabulary):
     """What a clock measures."""
 
     FIRST_RESPONSE = "first_response"

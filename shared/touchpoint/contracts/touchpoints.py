@@ -2,7 +2,6 @@
 
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
@@ -16,6 +15,7 @@ from touchpoint.contracts.base import (
     LongText,
     Moment,
     Name,
+    Vocabulary,
     broken,
     example,
     tolerant,
@@ -33,7 +33,7 @@ Seconds = Annotated[float, Field(strict=True, ge=0, le=31_622_400, allow_inf_nan
 ScoreNumber = Annotated[float, Field(strict=True, ge=-1000, le=1000, allow_inf_nan=False)]
 
 
-class Channel(StrEnum):
+class Channel(Vocabulary):
     """Where it happened."""
 
     EMAIL = "email"
@@ -49,7 +49,7 @@ class Channel(StrEnum):
     OTHER = "other"
 
 
-class FeedbackKind(StrEnum):
+class FeedbackKind(Vocabulary):
     """What was asked, and so how a score is to be counted."""
 
     NPS = "nps"
@@ -61,7 +61,7 @@ class FeedbackKind(StrEnum):
     CALL = "call"
 
 
-class Priority(StrEnum):
+class Priority(Vocabulary):
     """How urgent it is."""
 
     LOW = "low"
@@ -70,7 +70,7 @@ class Priority(StrEnum):
     URGENT = "urgent"
 
 
-class Author(StrEnum):
+class Author(Vocabulary):
     """Who did it."""
 
     CUSTOMER = "customer"
@@ -78,7 +78,7 @@ class Author(StrEnum):
     BOT = "bot"
 
 
-class TicketStatus(StrEnum):
+class TicketStatus(Vocabulary):
     """Where a ticket stands."""
 
     OPEN = "open"
@@ -88,7 +88,7 @@ class TicketStatus(StrEnum):
     CLOSED = "closed"
 
 
-class InteractionKind(StrEnum):
+class InteractionKind(Vocabulary):
     """What kind of contact it was."""
 
     CALL = "call"
@@ -104,14 +104,14 @@ class InteractionKind(StrEnum):
     OTHER = "other"
 
 
-class Direction(StrEnum):
+class Direction(Vocabulary):
     """Who began it: the customer (inbound) or the company (outbound)."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
 
-class SubscriptionChange(StrEnum):
+class SubscriptionChange(Vocabulary):
     """What became of a subscription."""
 
     STARTED = "started"
@@ -369,7 +369,7 @@ class CustomerUpdated(Event):
 
     def data(self) -> bytes:
         """As JSON with exactly the fields that were given: here null is not absence, it clears."""
-        return self.model_dump_json(exclude_unset=True, warnings=False).encode()
+        return self.model_dump_json(exclude_unset=True).encode()
 
 
 class SubscriptionChanged(Event):
