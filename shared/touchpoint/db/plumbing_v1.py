@@ -1,6 +1,6 @@
 """The plumbing tables as a service's first migration creates them. Frozen: a change is a new module, `plumbing_v2`."""
 
-from alembic.operations import Operations
+from types import ModuleType
 
 STATEMENTS = (
     """
@@ -80,7 +80,7 @@ STATEMENTS = (
 )
 
 
-def upgrade(op: Operations) -> None:
-    """Create them."""
+def upgrade(op: ModuleType) -> None:
+    """Create them. `op` is `alembic.op`."""
     for statement in STATEMENTS:
         op.execute(statement)
