@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from touchpoint.contracts.base import EARLIEST, LATEST
 from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
@@ -38,8 +39,8 @@ def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
     try:
         moment, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         found = datetime.fromisoformat(moment), UUID(row_id)
-        if found[0].tzinfo is None:
-            raise ValueError("a cursor's time has an offset")
+        if not EARLIEST <= found[0] < LATEST:
+            raise ValueError("no event is of that time, and PostgreSQL may not be able to hold it")
     except (ValueError, TypeError, AttributeError, binascii.Error):
         wrong = FieldError(field="cursor", reason="not a cursor of this API: use next_cursor as it was answered")
         raise ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong]) from None
