@@ -1,0 +1,126 @@
+"""Rows of feedback-svc in and out of PostgreSQL.
+
+Inserts have no ON CONFLICT: the inbox lets each event through once, so a row that is already there is a bug. It must
+fail, become a dead letter and be seen, not be swallowed as if it were a retry.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db.engine import raw_connection
+from touchpoint.http.pagination import decode
+
+from feedback_svc.models import Feedback, TimelineEntry
+from feedback_svc.schemas import FeedbackQuery, PageQuery, TimelineQuery
+from feedback_svc.service import NewEntry
+
+ORDER = ("occurred_at", "id")
+"""What orders every list of this service, newest first."""
+
+EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "journey_stage", "language")
+
+INSERT_FEEDBACK = """
+INSERT INTO feedback (
+    tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel, customer_id,
+    score_value, score_min, score_max, text, language, survey_id, question_id, submission_id, journey_stage, product
+)
+SELECT * FROM unnest(
+    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[], $8::text[],
+    $9::text[], $10::text[], $11::float8[], $12::float8[], $13::float8[], $14::text[], $15::text[], $16::text[],
+    $17::text[], $18::text[], $19::text[], $20::text[]
+)
+"""
+
+INSERT_TIMELINE = """
+INSERT INTO timeline (tenant_id, customer_id, occurred_at, id, type, title, details)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::jsonb[]
+)
+"""
+
+Row = TypeVar("Row", Feedback, TimelineEntry)
+
+
+async def insert_feedback(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
+    """Store feedback, one statement for all of it."""
+    await _insert(session, INSERT_FEEDBACK, [_feedback_row(event) for event in events])
+
+
+async def insert_timeline(session: AsyncSession, entries: Sequence[NewEntry]) -> None:
+    """Add entries to timelines, one statement for all of them."""
+    await _insert(session, INSERT_TIMELINE, entries)
+
+
+async def _insert(session: AsyncSession, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        raw = await raw_connection(session)
+        await raw.execute(statement, *map(list, zip(*rows, strict=True)))
+
+
+def _feedback_row(event: FeedbackSubmitted) -> tuple[Any, ...]:
+    meta, score = event.meta, event.score
+    return (
+        meta.tenant,
+        meta.identity,
+        meta.source,
+        meta.id,
+        meta.time,
+        meta.recorded,
+        meta.backfill,
+        event.kind,
+        event.channel,
+        event.customer_id,
+        score and score.value,
+        score and score.min,
+        score and score.max,
+        event.text,
+        event.language,
+        event.survey_id,
+        event.question_id,
+        event.submission_id,
+        event.journey_stage,
+        event.product,
+    )
+
+
+async def find_feedback(session: AsyncSession, tenant: str, feedback_id: UUID) -> Feedback | None:
+    """One piece of the tenant's feedback."""
+    return await session.get(Feedback, (tenant, feedback_id))
+
+
+async def list_feedback(session: AsyncSession, tenant: str, query: FeedbackQuery) -> Sequence[Feedback]:
+    """The matching feedback, newest first, one row more than the page shows: it tells whether there is a next."""
+    wanted = select(Feedback).where(Feedback.tenant_id == tenant)
+    for name in EXACT_FILTERS:
+        if (value := getattr(query, name)) is not None:
+            wanted = wanted.where(getattr(Feedback, name) == value)
+    if query.min_score is not None:
+        wanted = wanted.where(Feedback.score_value >= query.min_score)
+    if query.max_score is not None:
+        wanted = wanted.where(Feedback.score_value <= query.max_score)
+    return await _newest(session, wanted, Feedback, query)
+
+
+async def list_timeline(
+    session: AsyncSession, tenant: str, customer_id: str, query: TimelineQuery
+) -> Sequence[TimelineEntry]:
+    """The matching entries, newest first, one more than the page shows."""
+    wanted = select(TimelineEntry).where(TimelineEntry.tenant_id == tenant, TimelineEntry.customer_id == customer_id)
+    if query.type:
+        wanted = wanted.where(TimelineEntry.type.in_(query.type))
+    return await _newest(session, wanted, TimelineEntry, query)
+
+
+async def _newest(session: AsyncSession, wanted: Select[Row], table: type[Row], query: PageQuery) -> Sequence[Row]:
+    if query.since is not None:
+        wanted = wanted.where(table.occurred_at >= query.since)
+    if query.until is not None:
+        wanted = wanted.where(table.occurred_at < query.until)
+    if (after := decode(query.cursor)) is not None:
+        wanted = wanted.where(tuple_(table.occurred_at, table.id) < after)
+    newest_first = wanted.order_by(table.occurred_at.desc(), table.id.desc())
+    return (await session.scalars(newest_first.limit(query.limit + 1))).all()

@@ -1,0 +1,100 @@
+"""What the API of feedback-svc takes and answers."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from touchpoint.contracts.base import EARLIEST, LATEST, Identifier, Label
+from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
+from touchpoint.http.pagination import Cursor, Limit
+
+from feedback_svc.service import TITLES
+
+Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+"""A time to filter by, within the years that events have."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Score(BaseModel):
+    """A score with the bounds of the scale it was asked on, which give it its meaning."""
+
+    value: float
+    min: float
+    max: float
+
+
+class FeedbackRead(BaseModel):
+    """One piece of feedback as it was stored."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    source: str = Field(description="CloudEvents source of the event that brought it")
+    event_id: str = Field(description="CloudEvents id of the event that brought it")
+    occurred_at: datetime
+    recorded_at: datetime = Field(description="when the gateway took it in")
+    backfill: bool = Field(description="imported history")
+    kind: str = Field(examples=["nps"])
+    channel: str = Field(examples=["email"])
+    customer_id: str | None
+    score: Score | None
+    text: str | None
+    language: str | None
+    survey_id: str | None
+    question_id: str | None
+    submission_id: str | None
+    journey_stage: str | None
+    product: str | None
+
+
+class TimelineEntryRead(BaseModel):
+    """One touchpoint of a customer."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID = Field(description="for feedback: its id in /v1/feedback")
+    type: str = Field(examples=["ticket.opened"])
+    occurred_at: datetime
+    title: str = Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])
+    details: dict[str, Any] = Field(description="the event's data; long texts are cut and end in …")
+
+
+class PageQuery(BaseModel):
+    """Which part of a list. A parameter that does not exist is refused: a misspelt filter would match everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Bound | None = Field(None, alias="from", description="occurred at this time or later")
+    until: Bound | None = Field(None, alias="to", description="occurred before this time")
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class FeedbackQuery(PageQuery):
+    """Filters of the list of feedback; all given ones must match."""
+
+    kind: FeedbackKind | None = None
+    channel: Channel | None = None
+    customer_id: Identifier | None = None
+    survey_id: Identifier | None = None
+    product: Label | None = None
+    journey_stage: Label | None = None
+    language: Language | None = Field(None, description="exactly as it was sent", examples=["pt-BR"])
+    min_score: Finite | None = Field(None, description="on the scale it was asked on: best together with `kind`")
+    max_score: Finite | None = None
+
+
+def _on_timelines(kind: str) -> str:
+    if kind not in {event.type for event in TITLES}:
+        raise ValueError("no event of this type is on a timeline")
+    return kind
+
+
+class TimelineQuery(PageQuery):
+    """Filters of a customer's timeline."""
+
+    type: list[Annotated[str, AfterValidator(_on_timelines)]] = Field(
+        [], max_length=20, description="only these types of events; may be given several times"
+    )

@@ -1,0 +1,122 @@
+"""What feedback-svc makes of events: what it tells the others, and how a touchpoint reads on a customer's timeline."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from touchpoint.contracts.base import Event
+from touchpoint.contracts.escalations import (
+    EscalationAcknowledged,
+    EscalationOpened,
+    EscalationResolved,
+    SlaBreached,
+    SlaWarned,
+)
+from touchpoint.contracts.feedback import FeedbackRecorded
+from touchpoint.contracts.touchpoints import (
+    CustomerUpdated,
+    FeedbackSubmitted,
+    InteractionRecorded,
+    SubscriptionChanged,
+    TeamFeedbackSubmitted,
+    TicketOpened,
+    TicketReplied,
+    TicketStatusChanged,
+    UsageReported,
+)
+
+TEXT_LENGTH = 2_000
+"""Characters of a text that a timeline's details keep: enough to read, and a page of 200 entries stays small."""
+
+TITLE_LENGTH = 200
+
+
+class NewEntry(NamedTuple):
+    """A row of the timeline, in the order of its columns."""
+
+    tenant_id: str
+    customer_id: str
+    occurred_at: datetime
+    id: UUID
+    type: str
+    title: str
+    details: str
+
+
+def recorded(event: FeedbackSubmitted) -> FeedbackRecorded:
+    """The news that feedback is stored."""
+    return FeedbackRecorded(feedback_id=event.meta.identity, **dict(event)).caused_by(event.meta)
+
+
+def timeline_entry(event: Event) -> NewEntry | None:
+    """The event as it stands on its customer's timeline; None when it names no customer."""
+    customer_id = getattr(event, "customer_id", None)
+    if customer_id is None:
+        return None
+    meta = event.meta
+    title = cut(TITLES[type(event)](event), TITLE_LENGTH)
+    return NewEntry(meta.tenant, customer_id, meta.time, meta.identity, event.type, title, details(event))
+
+
+def details(event: Event) -> str:
+    """The event's data as JSON; long texts are cut."""
+    data = event.data().decode()
+    if len(data) <= TEXT_LENGTH:
+        return data
+    return json.dumps({k: cut(v, TEXT_LENGTH) if isinstance(v, str) else v for k, v in json.loads(data).items()})
+
+
+def cut(text: str, length: int) -> str:
+    """The text, or its beginning and an ellipsis; at most `length` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _words(value: str) -> str:
+    return value.replace("_", " ")
+
+
+def _feedback(event: FeedbackSubmitted) -> str:
+    kind = event.kind.upper() if event.kind in ("nps", "csat", "ces") else event.kind.capitalize()
+    if event.score is None:
+        return f"{kind} by {event.channel}"
+    return f"{kind} {event.score.value:g} on {event.score.min:g}–{event.score.max:g} by {event.channel}"
+
+
+def _opened(event: TicketOpened) -> str:
+    return f"Ticket {event.ticket_id} opened: {event.title}" if event.title else f"Ticket {event.ticket_id} opened"
+
+
+def _replied(event: TicketReplied) -> str:
+    what = "replied" if event.public else "left an internal note"
+    return f"{event.author.capitalize()} {what} on ticket {event.ticket_id}"
+
+
+def _interaction(event: InteractionRecorded) -> str:
+    direction = f"{event.direction} " if event.direction else ""
+    return f"{direction}{event.kind}".capitalize() + (f": {event.outcome}" if event.outcome else "")
+
+
+def _customer(event: CustomerUpdated) -> str:
+    fields = sorted(event.model_fields_set - {"customer_id"})
+    return f"Customer updated: {', '.join(map(_words, fields))}"
+
+
+TITLES: dict[type[Event], Callable[[Any], str]] = {
+    FeedbackSubmitted: _feedback,
+    TicketOpened: _opened,
+    TicketReplied: _replied,
+    TicketStatusChanged: lambda event: f"Ticket {event.ticket_id} is {_words(event.status)}",
+    InteractionRecorded: _interaction,
+    CustomerUpdated: _customer,
+    SubscriptionChanged: lambda event: f"Subscription {event.subscription_id} {event.change}",
+    UsageReported: lambda event: f"Used {event.feature}: {event.quantity:f} {event.unit}",
+    TeamFeedbackSubmitted: lambda event: f"Remark by the {event.team} team",
+    EscalationOpened: lambda event: f"Case opened: {_words(event.reason)}, priority {event.priority}",
+    EscalationAcknowledged: lambda event: f"Case acknowledged by {event.acknowledged_by}",
+    EscalationResolved: lambda event: f"Case resolved by {event.resolved_by}",
+    SlaWarned: lambda event: f"{_words(event.metric).capitalize()} to ticket {event.ticket_id} is due soon",
+    SlaBreached: lambda event: f"{_words(event.metric).capitalize()} to ticket {event.ticket_id} is overdue",
+}
+"""Every type of event that is on timelines, and how it reads there in one line."""

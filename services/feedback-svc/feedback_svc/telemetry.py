@@ -1,0 +1,25 @@
+"""Names of feedback-svc's metrics. No tenant or customer is a label."""
+
+from collections import Counter as Counts
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+
+FEEDBACK_STORED = Counter(
+    "touchpoint_feedback_stored_total",
+    "Feedback stored, by its kind and the channel it came in by.",
+    ["kind", "channel"],
+)
+
+
+def count_stored(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
+    """Count feedback once its transaction has committed: what is rolled back will come again."""
+    counts = Counts((event.kind, event.channel) for event in events)
+
+    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
+    def count(_: object) -> None:
+        for (kind, channel), number in counts.items():
+            FEEDBACK_STORED.labels(kind, channel).inc(number)

@@ -1,0 +1,79 @@
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from feedback_svc import repository
+from feedback_svc.handlers import handlers
+from feedback_svc.schemas import FeedbackQuery, TimelineQuery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db.engine import Sessions
+from touchpoint.http.pagination import page
+from touchpoint.testing import apply
+from touchpoint.testing import factories as make
+
+# A tenant of its own for each example keeps them apart in the one database of the test.
+one_database = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+hours = st.lists(st.integers(0, 5), max_size=25)
+"""Few different times, so that ids often have to break a tie."""
+
+
+def given_at(tenant: str, offsets: Sequence[int]) -> list[FeedbackSubmitted]:
+    return [make.feedback(tenant=tenant, time=make.NOON + timedelta(hours=offset)) for offset in offsets]
+
+
+def newest_first(events: Sequence[FeedbackSubmitted]) -> list[Any]:
+    ordered = sorted(events, key=lambda event: (event.meta.time, event.meta.identity), reverse=True)
+    return [event.meta.identity for event in ordered]
+
+
+async def read(sessions: Sessions, what: str, tenant: str, limit: int, cursor: str | None) -> tuple[list[Any], Any]:
+    async with sessions() as session:
+        if what == "feedback":
+            query = FeedbackQuery(limit=limit, cursor=cursor)
+            found = page(await repository.list_feedback(session, tenant, query), limit, repository.ORDER)
+        else:
+            rows = await repository.list_timeline(
+                session, tenant, "customer-1", TimelineQuery(limit=limit, cursor=cursor)
+            )
+            found = page(rows, limit, repository.ORDER)
+    return [row.id for row in found.items], found.next_cursor
+
+
+@one_database
+@given(offsets=hours, limit=st.integers(1, 7), what=st.sampled_from(["feedback", "timeline"]))
+async def test_pages_of_any_size_add_up_to_the_whole_list(
+    sessions: Sessions, offsets: list[int], limit: int, what: str
+) -> None:
+    tenant = uuid4().hex
+    events = given_at(tenant, offsets)
+    await apply(handlers, sessions, events)
+    seen, cursor = await read(sessions, what, tenant, limit, None)
+    while cursor is not None:
+        more, cursor = await read(sessions, what, tenant, limit, cursor)
+        assert more, "a cursor led to an empty page"
+        seen += more
+    assert seen == newest_first(events)
+
+
+@one_database
+@given(offsets=hours, arriving=st.lists(st.integers(-1, 6), max_size=10), limit=st.integers(1, 4))
+async def test_rows_coming_in_neither_repeat_nor_push_out_what_is_being_read(
+    sessions: Sessions, offsets: list[int], arriving: list[int], limit: int
+) -> None:
+    tenant = uuid4().hex
+    events, late = given_at(tenant, offsets), given_at(tenant, arriving)
+    await apply(handlers, sessions, events)
+    seen, cursor = await read(sessions, "feedback", tenant, limit, None)
+    for event in late:
+        await apply(handlers, sessions, [event])
+        if cursor is not None:
+            more, cursor = await read(sessions, "feedback", tenant, limit, cursor)
+            seen += more
+    while cursor is not None:
+        more, cursor = await read(sessions, "feedback", tenant, limit, cursor)
+        seen += more
+    assert seen == [row for row in newest_first([*events, *late]) if row in set(seen)]
+    assert [row for row in seen if row in newest_first(events)] == newest_first(events)

@@ -1,0 +1,123 @@
+import json
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from feedback_svc import service
+from touchpoint.contracts import topics
+from touchpoint.contracts.base import REGISTRY, Event, Meta
+from touchpoint.contracts.escalations import EscalationAcknowledged, EscalationResolved, SlaWarned
+from touchpoint.contracts.feedback import FeedbackRecorded
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.testing import factories as make
+
+CASE = make.escalation_opened().model_dump()
+CLOCK = make.sla_breached().model_dump()
+
+
+@pytest.mark.parametrize(
+    ("event", "title"),
+    [
+        (make.feedback(score=3), "NPS 3 on 0–10 by email"),
+        (make.feedback(kind="csat", score=4, channel="chat"), "CSAT 4 on 1–5 by chat"),
+        (make.feedback(kind="rating", score={"value": 2.5, "min": 0, "max": 5}), "Rating 2.5 on 0–5 by email"),
+        (make.feedback(kind="review", score=None, channel="app"), "Review by app"),
+        (make.ticket_opened(), "Ticket ticket-1 opened: It does not start"),
+        (make.ticket_opened(title=None), "Ticket ticket-1 opened"),
+        (make.ticket_replied(), "Agent replied on ticket ticket-1"),
+        (make.ticket_replied(author="customer"), "Customer replied on ticket ticket-1"),
+        (make.ticket_replied(public=False), "Agent left an internal note on ticket ticket-1"),
+        (make.ticket_status_changed(status="on_hold"), "Ticket ticket-1 is on hold"),
+        (make.interaction(), "Inbound call"),
+        (make.interaction(kind="purchase", direction=None, outcome="paid"), "Purchase: paid"),
+        (make.customer_updated(tier="key"), "Customer updated: name, tier"),
+        (make.customer_updated(lifecycle_stage=None), "Customer updated: lifecycle stage, name"),
+        (make.subscription_changed(), "Subscription subscription-1 started"),
+        (make.usage_reported(quantity=Decimal("1E+3")), "Used exports: 1000 files"),
+        (make.team_feedback(), "Remark by the support team"),
+        (make.escalation_opened(), "Case opened: detractor, priority high"),
+        (make.make(EscalationAcknowledged, CASE, {"acknowledged_by": "Maria"}), "Case acknowledged by Maria"),
+        (make.make(EscalationResolved, CASE, {"resolved_by": "Maria"}), "Case resolved by Maria"),
+        (make.make(SlaWarned, CLOCK, {}), "First response to ticket ticket-1 is due soon"),
+        (make.sla_breached(), "First response to ticket ticket-1 is overdue"),
+    ],
+)
+def test_a_touchpoint_reads_in_one_line(event: Event, title: str) -> None:
+    entry = service.timeline_entry(event)
+    assert entry is not None
+    assert entry.title == title
+
+
+def test_every_event_about_a_customer_has_a_title() -> None:
+    about_customers = {event for event in REGISTRY.values() if event.topic in (topics.TOUCHPOINTS, topics.ESCALATIONS)}
+    assert set(service.TITLES) == about_customers
+
+
+def test_an_entry_stands_at_the_time_it_occurred_under_the_identity_of_its_event() -> None:
+    event = make.ticket_opened(time=make.NOON - timedelta(days=3), recorded=make.NOON)
+    entry = service.timeline_entry(event)
+    assert entry is not None
+    assert entry[:5] == ("acme", "customer-1", make.NOON - timedelta(days=3), event.meta.identity, "ticket.opened")
+
+
+@pytest.mark.parametrize("event", [make.feedback(customer_id=None), make.team_feedback(customer_id=None)])
+def test_what_names_no_customer_is_on_no_timeline(event: Event) -> None:
+    assert service.timeline_entry(event) is None
+
+
+def test_details_are_the_data_of_the_event() -> None:
+    event = make.ticket_opened(tags=["a", "b"])
+    assert json.loads(service.details(event)) == json.loads(event.data())
+
+
+def test_details_tell_that_a_field_was_cleared() -> None:
+    assert json.loads(service.details(make.customer_updated(tier=None)))["tier"] is None
+
+
+def test_long_texts_in_details_are_cut_and_the_rest_is_kept() -> None:
+    details = json.loads(service.details(make.ticket_opened(text="x" * 50_000, tags=["a"])))
+    assert details["text"] == "x" * (service.TEXT_LENGTH - 1) + "…"
+    assert (details["title"], details["tags"]) == ("It does not start", ["a"])
+
+
+def test_a_long_title_is_cut() -> None:
+    entry = service.timeline_entry(make.ticket_opened(title="t" * 200))
+    assert entry is not None
+    assert len(entry.title) == service.TITLE_LENGTH
+    assert entry.title.endswith("t…")
+
+
+def test_the_news_carries_all_that_was_submitted() -> None:
+    event = make.feedback(
+        language="pt-BR", survey_id="s", question_id="q", submission_id="a", journey_stage="delivery", product="desk"
+    )
+    news = service.recorded(event)
+    assert news.feedback_id == event.meta.identity
+    assert news.model_dump(exclude={"feedback_id"}) == event.model_dump()
+
+
+def test_the_news_inherits_when_it_occurred_and_that_it_is_history() -> None:
+    event = make.feedback(backfill=True, recorded=make.NOON + timedelta(hours=1), traceparent="00-a-b-01")
+    meta = service.recorded(event).meta
+    assert (meta.time, meta.recorded, meta.backfill) == (make.NOON, make.NOON + timedelta(hours=1), True)
+    assert meta.traceparent == "00-a-b-01"
+
+
+def test_the_same_submission_always_makes_the_same_news() -> None:
+    event = make.feedback()
+    assert service.recorded(event).meta.identity == service.recorded(event).meta.identity
+
+
+def test_a_kind_of_a_newer_gateway_passes_through() -> None:
+    event = _read('{"kind": "emoji", "channel": "watch", "customer_id": "c-1", "text": "🙂"}')
+    news = FeedbackRecorded.read_tolerantly(service.recorded(event).data())
+    entry = service.timeline_entry(event)
+    assert (news.kind, news.channel) == ("emoji", "watch")
+    assert entry is not None
+    assert entry.title == "Emoji by watch"
+
+
+def _read(data: str, **meta: Any) -> FeedbackSubmitted:
+    attributes = {"id": "1", "source": "/s", "tenant": "acme", "time": make.NOON, "recorded": make.NOON} | meta
+    return FeedbackSubmitted.read_tolerantly(data.encode()).with_meta(Meta(**attributes))
