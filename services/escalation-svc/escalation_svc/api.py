@@ -1,0 +1,70 @@
+"""The API of escalation-svc. Other systems reach it through the gateway, under the same paths."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from touchpoint.http.deps import ReadOnly, Transaction
+from touchpoint.http.identity import Caller, allowed
+from touchpoint.http.pagination import Page, page
+from touchpoint.http.scopes import Scope
+
+from escalation_svc import repository, service
+from escalation_svc.errors import EscalationNotFoundError
+from escalation_svc.schemas import (
+    Acknowledgement,
+    ClockRead,
+    EscalationDetail,
+    EscalationQuery,
+    EscalationRead,
+    Resolution,
+)
+
+router = APIRouter(prefix="/v1/escalations")
+
+Reader = Annotated[Caller, Depends(allowed(Scope.ESCALATIONS_READ))]
+Writer = Annotated[Caller, Depends(allowed(Scope.ESCALATIONS_WRITE))]
+
+
+@router.get("")
+async def list_escalations(
+    caller: Reader, session: ReadOnly, query: Annotated[EscalationQuery, Query()]
+) -> Page[EscalationRead]:
+    """Cases that match all filters, newest first."""
+    rows = await repository.list_escalations(session, caller.tenant, query)
+    return page([EscalationRead.model_validate(row) for row in rows], query.limit, repository.ORDER)
+
+
+@router.get("/{escalation_id}")
+async def get_escalation(caller: Reader, session: ReadOnly, escalation_id: UUID) -> EscalationDetail:
+    """One case, with the first-response clock of its ticket."""
+    case = await repository.find_escalation(session, caller.tenant, escalation_id)
+    if case is None:
+        raise EscalationNotFoundError(escalation_id)
+    found = EscalationDetail.model_validate(case)
+    if case.ticket_id and (clock := await repository.find_clock(session, caller.tenant, case.ticket_id)):
+        found.clock = ClockRead.model_validate(clock)
+    return found
+
+
+@router.post("/{escalation_id}/acknowledge")
+async def acknowledge_escalation(
+    caller: Writer, session: Transaction, escalation_id: UUID, body: Acknowledgement | None = None
+) -> EscalationRead:
+    """Take a case on. Again: the case as it is. 409 once it is resolved."""
+    by = _person(caller, body)
+    return EscalationRead.model_validate(await service.acknowledge(session, caller.tenant, escalation_id, by))
+
+
+@router.post("/{escalation_id}/resolve")
+async def resolve_escalation(
+    caller: Writer, session: Transaction, escalation_id: UUID, body: Resolution | None = None
+) -> EscalationRead:
+    """Settle a case, acknowledged or not. Again: the case as it is."""
+    by, resolution = _person(caller, body), body.resolution if body else None
+    return EscalationRead.model_validate(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
+
+
+def _person(caller: Caller, body: Acknowledgement | None) -> str:
+    """The key's name; whom the caller speaks for comes first. Within the length events allow."""
+    return f"{body.by} ({caller.key})"[:200] if body and body.by else caller.key

@@ -1,0 +1,30 @@
+"""What the service knows of a customer: enough for policies to ask about, kept from `customer.updated`."""
+
+from dataclasses import dataclass, fields
+from decimal import Decimal
+
+from touchpoint.contracts.touchpoints import CustomerUpdated
+
+
+@dataclass(slots=True)
+class Customer:
+    """A customer as of the last `customer.updated` in the log; what nobody has told is None."""
+
+    tenant_id: str
+    customer_id: str
+    account_id: str | None = None
+    tier: str | None = None
+    segment: str | None = None
+    owner: str | None = None
+    region: str | None = None
+    lifecycle_stage: str | None = None
+    annual_recurring_revenue: Decimal | None = None
+    currency: str | None = None
+
+    def update(self, event: CustomerUpdated) -> None:
+        """Take over the fields the event gives, and only those; null clears."""
+        for name in event.model_fields_set & KNOWN:
+            setattr(self, name, getattr(event, name))
+
+
+KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id"}

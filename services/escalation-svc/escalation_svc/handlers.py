@@ -1,0 +1,26 @@
+"""What escalation-svc does with events: one projection, because each of these types bears on what another one means."""
+
+from touchpoint.contracts.touchpoints import (
+    CustomerUpdated,
+    FeedbackSubmitted,
+    TicketOpened,
+    TicketReplied,
+    TicketStatusChanged,
+)
+from touchpoint.kafka.handlers import Context, Handlers
+
+from escalation_svc import service
+from escalation_svc.decisions import Input
+from escalation_svc.policies import Policies
+
+
+def with_policies(policies: Policies) -> Handlers:
+    """The handlers, for these policies."""
+    handlers = Handlers()
+
+    @handlers.on(CustomerUpdated, FeedbackSubmitted, TicketOpened, TicketReplied, TicketStatusChanged)
+    async def escalate(events: list[Input], ctx: Context) -> None:
+        """Keep the clocks and open a case for whatever a policy asks for, with the customer as known at that point."""
+        await service.take(ctx.session, policies, events)
+
+    return handlers

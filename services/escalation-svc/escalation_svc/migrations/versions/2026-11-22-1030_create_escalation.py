@@ -1,0 +1,102 @@
+"""Create customers, clocks and escalations."""
+
+from alembic import op
+from touchpoint.db import plumbing_v1
+
+revision = "b7d41c0e5a92"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+CUSTOMERS = """
+CREATE TABLE customers (
+    tenant_id text NOT NULL,
+    customer_id text NOT NULL,
+    account_id text,
+    tier text,
+    segment text,
+    owner text,
+    region text,
+    lifecycle_stage text,
+    annual_recurring_revenue numeric(18, 2),
+    currency text,
+    PRIMARY KEY (tenant_id, customer_id)
+)
+"""
+
+# A clock changes two or three times: room on its page lets most changes be made in place.
+CLOCKS = """
+CREATE TABLE clocks (
+    tenant_id text NOT NULL,
+    clock_id uuid NOT NULL,
+    ticket_id text NOT NULL,
+    customer_id text NOT NULL,
+    state text NOT NULL,
+    priority text NOT NULL,
+    target_seconds int NOT NULL,
+    warn_at timestamptz,
+    due_at timestamptz,
+    warned boolean NOT NULL,
+    fulfilled_at timestamptz,
+    closed_at timestamptz,
+    cause jsonb,
+    version int NOT NULL,
+    topic text,
+    partition int,
+    wake_at timestamptz,
+    PRIMARY KEY (tenant_id, clock_id)
+) WITH (fillfactor = 80)
+"""
+
+# The timer asks partition by partition, for clocks that its consumer has read past. Only running clocks are in it.
+CLOCKS_WAKE = "CREATE INDEX clocks_wake ON clocks (topic, partition, wake_at) WHERE wake_at IS NOT NULL"
+
+ESCALATIONS = """
+CREATE TABLE escalations (
+    tenant_id text NOT NULL,
+    escalation_id uuid NOT NULL,
+    case_version int NOT NULL,
+    customer_id text,
+    reason text NOT NULL,
+    policy text NOT NULL,
+    priority text NOT NULL,
+    state text NOT NULL,
+    feedback_id uuid,
+    ticket_id text,
+    opened_at timestamptz NOT NULL,
+    acknowledged_at timestamptz,
+    acknowledged_by text,
+    resolved_at timestamptz,
+    resolved_by text,
+    resolution text,
+    PRIMARY KEY (tenant_id, escalation_id)
+)
+"""
+
+# The order of the pages; what is still to be done, the page people look at most; and a customer's or ticket's cases.
+ESCALATIONS_ORDER = "CREATE INDEX escalations_order ON escalations (tenant_id, opened_at, escalation_id)"
+ESCALATIONS_UNRESOLVED = """
+CREATE INDEX escalations_unresolved ON escalations (tenant_id, state, opened_at, escalation_id)
+ WHERE state <> 'resolved'
+"""
+ESCALATIONS_CUSTOMER = """
+CREATE INDEX escalations_customer ON escalations (tenant_id, customer_id, opened_at, escalation_id)
+"""
+ESCALATIONS_TICKET = """
+CREATE INDEX escalations_ticket ON escalations (tenant_id, ticket_id) WHERE ticket_id IS NOT NULL
+"""
+
+
+def upgrade() -> None:
+    plumbing_v1.upgrade(op)
+    for statement in (
+        CUSTOMERS,
+        CLOCKS,
+        CLOCKS_WAKE,
+        ESCALATIONS,
+        ESCALATIONS_ORDER,
+        ESCALATIONS_UNRESOLVED,
+        ESCALATIONS_CUSTOMER,
+        ESCALATIONS_TICKET,
+    ):
+        op.execute(statement)

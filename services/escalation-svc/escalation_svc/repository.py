@@ -1,0 +1,261 @@
+"""Rows of escalation-svc in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic import TypeAdapter
+from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.contracts.base import Meta
+from touchpoint.contracts.escalations import EscalationOpened
+from touchpoint.contracts.touchpoints import Priority
+from touchpoint.db.engine import raw_connection
+from touchpoint.errors import TransientError
+from touchpoint.http.pagination import decode
+
+from escalation_svc.clocks import Clock, ClockState, clock_id
+from escalation_svc.customers import Customer
+from escalation_svc.decisions import CustomerKey
+from escalation_svc.models import Escalation
+from escalation_svc.schemas import EscalationQuery
+
+_META = TypeAdapter(Meta)
+
+CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer))
+
+LOAD_CUSTOMERS = """
+SELECT tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
+       annual_recurring_revenue, currency
+  FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
+"""
+SAVE_CUSTOMERS = """
+INSERT INTO customers (
+    tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
+    annual_recurring_revenue, currency
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::numeric[], $10::text[]
+)
+ON CONFLICT (tenant_id, customer_id) DO UPDATE SET
+    account_id = excluded.account_id, tier = excluded.tier, segment = excluded.segment, owner = excluded.owner,
+    region = excluded.region, lifecycle_stage = excluded.lifecycle_stage,
+    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency
+"""
+
+_CLOCK = """
+SELECT clocks.tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
+       fulfilled_at, closed_at, cause, version
+"""
+LOAD_CLOCKS = f"""{_CLOCK}
+  FROM clocks JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant_id, clock_id) USING (tenant_id, clock_id)
+ ORDER BY tenant_id, clock_id
+   FOR UPDATE OF clocks
+"""
+FIND_CLOCK = f"""{_CLOCK}
+  FROM clocks WHERE tenant_id = $1 AND clock_id = $2
+"""
+DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through) AS until, now() AS now
+  FROM offsets JOIN clocks USING (topic, partition)
+ WHERE consumer = $1 AND wake_at < least(now(), read_through)
+ LIMIT $2
+   FOR UPDATE OF clocks SKIP LOCKED
+"""
+"""Strictly before: what was appended at `read_through` itself may not have been applied."""
+
+COUNT_OVERDUE = """
+SELECT count(*) FROM offsets JOIN clocks USING (topic, partition)
+ WHERE consumer = $1 AND wake_at < now() AND due_at < now()
+"""
+
+_CLOCK_ROWS = """
+SELECT * FROM unnest(
+    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::timestamptz[],
+    $9::timestamptz[], $10::bool[], $11::timestamptz[], $12::timestamptz[], $13::jsonb[], $14::int[],
+    $15::text[], $16::int[], $17::timestamptz[]
+)
+"""
+INSERT_CLOCKS = f"""
+INSERT INTO clocks (
+    tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
+    fulfilled_at, closed_at, cause, version, topic, partition, wake_at
+) {_CLOCK_ROWS}
+ON CONFLICT DO NOTHING
+"""
+_UPDATE_CLOCKS = """
+UPDATE clocks SET
+    customer_id = new.customer_id, state = new.state, priority = new.priority, target_seconds = new.target_seconds,
+    warn_at = new.warn_at, due_at = new.due_at, warned = new.warned, fulfilled_at = new.fulfilled_at,
+    closed_at = new.closed_at, cause = new.cause, version = new.version, topic = new.topic,
+    partition = new.partition, wake_at = new.wake_at
+  FROM ({rows}) AS new (
+    tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
+    fulfilled_at, closed_at, cause, version, topic, partition, wake_at
+  )
+ WHERE clocks.tenant_id = new.tenant_id AND clocks.clock_id = new.clock_id
+"""
+UPDATE_CLOCKS = _UPDATE_CLOCKS.format(rows=_CLOCK_ROWS)
+
+INSERT_ESCALATIONS = """
+INSERT INTO escalations (
+    tenant_id, escalation_id, case_version, customer_id, reason, policy, priority, state, feedback_id, ticket_id,
+    opened_at
+)
+SELECT * FROM unnest(
+    $1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
+    $10::text[], $11::timestamptz[]
+)
+ON CONFLICT DO NOTHING
+RETURNING escalation_id
+"""
+
+ORDER = ("opened_at", "id")
+"""What orders the list of cases, newest first."""
+
+EXACT_FILTERS = ("state", "reason", "priority", "customer_id", "ticket_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A clock the timer has something to do for: all before `until` has been applied; `now` is PostgreSQL's."""
+
+    clock: Clock
+    until: datetime
+    now: datetime
+
+
+async def load_customers(session: AsyncSession, keys: Iterable[CustomerKey]) -> dict[CustomerKey, Customer]:
+    """Those of the customers that are known."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    raw = await raw_connection(session)
+    rows = await raw.fetch(LOAD_CUSTOMERS, *map(list, zip(*wanted, strict=True)))
+    return {(row["tenant_id"], row["customer_id"]): Customer(**row) for row in rows}
+
+
+async def save_customers(session: AsyncSession, customers: Iterable[Customer]) -> None:
+    """Store customers as they are now. All changes of one customer come by one partition: no other writer exists."""
+    rows = [tuple(getattr(customer, name) for name in CUSTOMER_COLUMNS) for customer in customers]
+    if rows:
+        raw = await raw_connection(session)
+        await raw.execute(SAVE_CUSTOMERS, *map(list, zip(*sorted(rows, key=lambda row: row[:2]), strict=True)))
+
+
+async def lock_clocks(session: AsyncSession, keys: Iterable[tuple[str, UUID]]) -> dict[UUID, Clock]:
+    """Those of the clocks (tenant, id) that have a row, locked until the transaction ends."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    raw = await raw_connection(session)
+    rows = await raw.fetch(LOAD_CLOCKS, *map(list, zip(*wanted, strict=True)))
+    return {row["clock_id"]: _clock(row) for row in rows}
+
+
+async def lock_due_clocks(session: AsyncSession, consumer: str, limit: int) -> list[Due]:
+    """Clocks to wake, locked; those that another transaction has locked are left to it or to the next look."""
+    raw = await raw_connection(session)
+    rows = await raw.fetch(DUE_CLOCKS, consumer, limit)
+    return [Due(_clock(row), row["until"], row["now"]) for row in rows]
+
+
+async def count_overdue(session: AsyncSession, consumer: str) -> int:
+    """Clocks past due that have not fired, because the timer is late or their consumer has not read so far."""
+    raw = await raw_connection(session)
+    found: int = await raw.fetchval(COUNT_OVERDUE, consumer)
+    return found
+
+
+async def find_clock(session: AsyncSession, tenant: str, ticket_id: str) -> Clock | None:
+    """The first-response clock of a ticket."""
+    raw = await raw_connection(session)
+    row = await raw.fetchrow(FIND_CLOCK, tenant, clock_id(tenant, ticket_id))
+    return row and _clock(row)
+
+
+async def save_clocks(session: AsyncSession, clocks: Iterable[Clock]) -> None:
+    """Store the clocks that changed; those with a row must have been locked.
+
+    Raises TransientError when another partition brought a clock's first row meanwhile: its ticket has two customers.
+    """
+    raw = await raw_connection(session)
+    changed = sorted((c for c in clocks if c.version != c.stored), key=lambda c: (c.tenant_id, c.clock_id))
+    if new := [_clock_row(clock) for clock in changed if clock.stored == 0]:
+        status = await raw.execute(INSERT_CLOCKS, *map(list, zip(*new, strict=True)))
+        if status != f"INSERT 0 {len(new)}":
+            raise TransientError("a clock was stored by another partition at the same time")
+    if known := [_clock_row(clock) for clock in changed if clock.stored]:
+        await raw.execute(UPDATE_CLOCKS, *map(list, zip(*known, strict=True)))
+
+
+async def insert_escalations(session: AsyncSession, cases: Sequence[EscalationOpened]) -> set[UUID]:
+    """Store new cases; answers the ids of those that were not there yet."""
+    rows = {
+        (c.meta.tenant, c.escalation_id): (
+            c.meta.tenant, c.escalation_id, c.case_version, c.customer_id, c.reason, c.policy, c.priority, c.state,
+            c.feedback_id, c.ticket_id, c.opened_at,
+        )
+        for c in cases
+    }  # fmt: skip
+    if not rows:
+        return set()
+    raw = await raw_connection(session)
+    ordered = (rows[key] for key in sorted(rows))
+    stored = await raw.fetch(INSERT_ESCALATIONS, *map(list, zip(*ordered, strict=True)))
+    return {row["escalation_id"] for row in stored}
+
+
+async def find_escalation(
+    session: AsyncSession, tenant: str, escalation_id: UUID, *, lock: bool = False
+) -> Escalation | None:
+    """One of the tenant's cases; `lock` it to change it."""
+    return await session.get(Escalation, (tenant, escalation_id), with_for_update=lock)
+
+
+async def list_escalations(session: AsyncSession, tenant: str, query: EscalationQuery) -> Sequence[Escalation]:
+    """The matching cases, newest first, one row more than the page shows: it tells whether there is a next."""
+    wanted = select(Escalation).where(Escalation.tenant_id == tenant)
+    for name in EXACT_FILTERS:
+        if (value := getattr(query, name)) is not None:
+            wanted = wanted.where(getattr(Escalation, name) == value)
+    if query.since is not None:
+        wanted = wanted.where(Escalation.opened_at >= query.since)
+    if query.until is not None:
+        wanted = wanted.where(Escalation.opened_at < query.until)
+    if (after := decode(query.cursor)) is not None:
+        wanted = wanted.where(tuple_(Escalation.opened_at, Escalation.escalation_id) < after)
+    newest_first = wanted.order_by(Escalation.opened_at.desc(), Escalation.escalation_id.desc())
+    return (await session.scalars(newest_first.limit(query.limit + 1))).all()
+
+
+def _clock(row: asyncpg.Record) -> Clock:
+    return Clock(
+        tenant_id=row["tenant_id"],
+        clock_id=row["clock_id"],
+        ticket_id=row["ticket_id"],
+        customer_id=row["customer_id"],
+        state=ClockState(row["state"]),
+        priority=Priority(row["priority"]),
+        target_seconds=row["target_seconds"],
+        warn_at=row["warn_at"],
+        due_at=row["due_at"],
+        warned=row["warned"],
+        fulfilled_at=row["fulfilled_at"],
+        closed_at=row["closed_at"],
+        cause=_META.validate_json(row["cause"]) if row["cause"] else None,
+        version=row["version"],
+        stored=row["version"],
+    )
+
+
+def _clock_row(c: Clock) -> tuple[Any, ...]:
+    cause = c.cause
+    return (
+        c.tenant_id, c.clock_id, c.ticket_id, c.customer_id, c.state, c.priority, c.target_seconds, c.warn_at, c.due_at,
+        c.warned, c.fulfilled_at, c.closed_at, cause and _META.dump_json(cause).decode(), c.version,
+        cause and cause.topic, cause and cause.partition, c.wake_at,
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""What the API of escalation-svc takes and answers."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from touchpoint.contracts.base import EARLIEST, LATEST, NO_NUL, Identifier, LongText
+from touchpoint.contracts.escalations import EscalationReason, EscalationState
+from touchpoint.contracts.touchpoints import Priority
+from touchpoint.http.pagination import Cursor, Limit
+
+Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+"""A time to filter by, within the years that events have."""
+
+Person = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
+
+
+class EscalationRead(BaseModel):
+    """A case."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID = Field(validation_alias="escalation_id")
+    case_version: int = Field(description="counts the case's changes, as its events do")
+    state: str = Field(examples=["open"])
+    reason: str = Field(examples=["detractor"])
+    policy: str = Field(description="name of the policy that opened it", examples=["key-account-detractor"])
+    priority: str = Field(examples=["high"])
+    customer_id: str | None
+    feedback_id: UUID | None = Field(description="the feedback that caused it, in /v1/feedback")
+    ticket_id: str | None = Field(description="the ticket that caused it")
+    opened_at: datetime = Field(description="when its cause occurred")
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
+
+
+class ClockRead(BaseModel):
+    """The first-response clock of a case's ticket."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID = Field(validation_alias="clock_id")
+    state: str = Field(examples=["breached"], description="active, achieved, breached or cancelled")
+    priority: str = Field(description="the ticket's; it chose the target", examples=["normal"])
+    target_seconds: int
+    started_at: datetime | None
+    due_at: datetime | None
+    warned: bool = Field(description="sla.warned was published")
+    fulfilled_at: datetime | None = Field(description="an agent's first public reply, also when it came too late")
+
+
+class EscalationDetail(EscalationRead):
+    """A case with the clock of its ticket, if it is about one."""
+
+    clock: ClockRead | None = None
+
+
+class EscalationQuery(BaseModel):
+    """Filters of the list; all given ones must match. A parameter that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: EscalationState | None = None
+    reason: EscalationReason | None = None
+    priority: Priority | None = None
+    customer_id: Identifier | None = None
+    ticket_id: Identifier | None = None
+    since: Bound | None = Field(None, alias="from", description="opened at this time or later")
+    until: Bound | None = Field(None, alias="to", description="opened before this time")
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class Acknowledgement(BaseModel):
+    """Who takes a case on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Person | None = Field(None, description="who does it, when the API key is not that person's own")
+
+
+class Resolution(Acknowledgement):
+    """Who settled a case, and how."""
+
+    resolution: LongText | None = None

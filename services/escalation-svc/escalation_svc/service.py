@@ -1,0 +1,117 @@
+"""What escalation-svc does, whoever asks: the log (`take`), time (`pass_time`), people (`acknowledge`, `resolve`)."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.contracts.base import Meta
+from touchpoint.contracts.escalations import (
+    EscalationAcknowledged,
+    EscalationOpened,
+    EscalationResolved,
+    EscalationState,
+)
+from touchpoint.db import outbox
+
+from escalation_svc import repository, telemetry
+from escalation_svc.clocks import clock_id
+from escalation_svc.decisions import Decisions, Input, moves_clock
+from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
+from escalation_svc.models import Escalation
+from escalation_svc.policies import Policies
+
+
+async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:
+    """Decide about a batch of events, in log order: one query reads what it needs, one statement writes each table."""
+    moving = [event for event in events if moves_clock(event)]
+    clocks = await repository.lock_clocks(
+        session, [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
+    )
+    named = [(event.meta.tenant, event.customer_id) for event in events if event.customer_id is not None]
+    kept = [(clock.tenant_id, clock.customer_id) for clock in clocks.values()]
+    customers = await repository.load_customers(session, [*named, *kept])
+    decisions = Decisions(policies, customers, clocks)
+    for event in events:
+        decisions.take(event)
+    await _carry_out(session, decisions)
+
+
+async def pass_time(session: AsyncSession, policies: Policies, consumer: str, limit: int) -> int:
+    """Warn of clocks and let them run out, as far as `consumer` has read the log; answers how many.
+
+    Nothing is missed: time passes only up to where each clock's own partition has been read. Nothing happens twice:
+    the clocks are locked, and another worker skips them.
+    """
+    due = await repository.lock_due_clocks(session, consumer, limit)
+    customers = await repository.load_customers(session, [(d.clock.tenant_id, d.clock.customer_id) for d in due])
+    decisions = Decisions(policies, customers, {d.clock.clock_id: d.clock for d in due})
+    telemetry.observe_lateness(session, [(d.now - d.clock.wake_at).total_seconds() for d in due if d.clock.wake_at])
+    for one in due:
+        decisions.pass_time(one.clock, one.until)
+    await _carry_out(session, decisions)
+    return len(due)
+
+
+async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Escalation:
+    """Someone takes the case on; doing it again changes nothing. Raises when it is resolved or does not exist."""
+    case = await _locked(session, tenant, escalation_id)
+    if case.state == EscalationState.RESOLVED:
+        raise AlreadyResolvedError(escalation_id)
+    if case.state == EscalationState.OPEN:
+        case.state, case.acknowledged_at, case.acknowledged_by = EscalationState.ACKNOWLEDGED, datetime.now(UTC), by
+        await _tell(session, case, EscalationAcknowledged, case.acknowledged_at)
+    return case
+
+
+async def resolve(
+    session: AsyncSession, tenant: str, escalation_id: UUID, by: str, resolution: str | None
+) -> Escalation:
+    """The case is settled; doing it again changes nothing. Raises when there is no such case."""
+    case = await _locked(session, tenant, escalation_id)
+    if case.state != EscalationState.RESOLVED:
+        case.state, case.resolved_at, case.resolved_by = EscalationState.RESOLVED, datetime.now(UTC), by
+        case.resolution = resolution
+        await _tell(session, case, EscalationResolved, case.resolved_at)
+    return case
+
+
+async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
+    """Store the decisions, then publish: the rows are locked by then, so the outbox has their versions in order."""
+    await repository.save_customers(session, decisions.updated.values())
+    await repository.save_clocks(session, decisions.clocks.values())
+    cases: dict[UUID, EscalationOpened] = {}
+    for event in decisions.news:
+        if isinstance(event, EscalationOpened):
+            cases.setdefault(event.escalation_id, event)
+    opened = [cases[case_id] for case_id in await repository.insert_escalations(session, list(cases.values()))]
+    await outbox.publish(
+        session, *(news for news in decisions.news if not isinstance(news, EscalationOpened) or news in opened)
+    )
+    telemetry.count_decisions(session, decisions.settled, opened)
+
+
+async def _locked(session: AsyncSession, tenant: str, escalation_id: UUID) -> Escalation:
+    case = await repository.find_escalation(session, tenant, escalation_id, lock=True)
+    if case is None:
+        raise EscalationNotFoundError(escalation_id)
+    return case
+
+
+async def _tell(
+    session: AsyncSession,
+    case: Escalation,
+    kind: type[EscalationAcknowledged] | type[EscalationResolved],
+    time: datetime,
+) -> None:
+    """Publish the case's new state. The command has no event as its cause: the case's version stands for it."""
+    case.case_version += 1
+    command = Meta(
+        id=f"{case.escalation_id}/{case.case_version}",
+        source="/v1/escalations",
+        tenant=case.tenant_id,
+        time=time,
+        recorded=time,
+    )
+    event = kind.model_validate(case, from_attributes=True)
+    await outbox.publish(session, event.caused_by(command))

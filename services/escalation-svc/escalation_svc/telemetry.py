@@ -1,0 +1,57 @@
+"""Names of escalation-svc's metrics and log events. No tenant or customer is a label."""
+
+from collections import Counter as Counts
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.contracts.escalations import EscalationOpened
+
+from escalation_svc.clocks import ClockState
+
+CASES_OPENED = Counter(
+    "touchpoint_escalation_cases_opened_total", "Cases opened, by why a person is needed.", ["reason"]
+)
+CLOCKS_SETTLED = Counter(
+    "touchpoint_escalation_clocks_settled_total",
+    "First-response clocks that ended, by how: achieved, breached, cancelled. Imported history is left out.",
+    ["outcome"],
+)
+CLOCKS_OVERDUE = Gauge(
+    "touchpoint_escalation_clocks_overdue",
+    "Running clocks past due that have not fired: the timer is late, or the consumer has not read that far.",
+)
+TIMER_LATENESS = Histogram(
+    "touchpoint_escalation_timer_lateness_seconds",
+    "From the moment a warning or a breach was due until the timer acted.",
+    buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 5, 15, 60, 300, 3600),
+)
+TIMER_RETRIES = Counter(
+    "touchpoint_escalation_timer_retries_total", "Looks of the timer that failed and were repeated."
+)
+
+TIMER_BACKING_OFF = "timer.backing_off"
+
+
+def count_decisions(
+    session: AsyncSession, settled: Mapping[ClockState, int], opened: Iterable[EscalationOpened]
+) -> None:
+    """Count what was decided once its transaction has committed: what is rolled back will come again."""
+    reasons = Counts(case.reason for case in opened)
+
+    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
+    def count(_: object) -> None:
+        for outcome, number in settled.items():
+            CLOCKS_SETTLED.labels(outcome).inc(number)
+        for reason, number in reasons.items():
+            CASES_OPENED.labels(reason).inc(number)
+
+
+def observe_lateness(session: AsyncSession, seconds: Iterable[float]) -> None:
+    """Note how late the timer acted, once it is committed."""
+
+    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
+    def observe(_: object) -> None:
+        for late in seconds:
+            TIMER_LATENESS.observe(late)

@@ -1,0 +1,35 @@
+"""The worker's timer: looks for clocks to wake until the process stops.
+
+It keeps nothing in memory: killed at any moment, the next look (its own or another worker's) goes on where it was.
+"""
+
+from touchpoint.db.engine import is_transient, transaction
+from touchpoint.service import Runtime
+from touchpoint.telemetry import log
+
+from escalation_svc import repository, service, telemetry
+from escalation_svc.policies import Policies
+
+BATCH = 100
+"""Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
+
+
+async def run(policies: Policies, consumer: str, runtime: Runtime) -> None:
+    """Wake clocks as they fall due and `consumer` has read so far; look every `timer_seconds`."""
+    async for _ in runtime.every(runtime.settings.timer_seconds):
+        try:
+            await _look(policies, consumer, runtime)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            telemetry.TIMER_RETRIES.inc()
+            log().warning(telemetry.TIMER_BACKING_OFF, error=repr(error))
+
+
+async def _look(policies: Policies, consumer: str, runtime: Runtime) -> None:
+    woken = BATCH
+    while woken == BATCH and not runtime.stop.is_set():
+        async with transaction(runtime.sessions) as session:
+            woken = await service.pass_time(session, policies, consumer, BATCH)
+    async with transaction(runtime.sessions) as session:
+        telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, consumer))
