@@ -1,0 +1,279 @@
+"""The one way records reach Kafka: aiokafka's idempotent producer, kept within bounds and replaced when it breaks."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+from touchpoint import telemetry
+from touchpoint.errors import PermanentError, TransientError
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.packing import key_hash, parcels, size
+from touchpoint.settings import KafkaSettings
+
+MAX_RECORD_BYTES = 1_000_000
+"""A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
+under what the topics take (`admin.MAX_MESSAGE_BYTES`)."""
+MAX_BATCH_BYTES = 512 * 1024
+"""Per partition and request; aiokafka's default of 16 KiB costs half the speed."""
+IN_FLIGHT_BYTES = 64 * 1024 * 1024
+"""What may wait for Kafka; aiokafka itself knows no limit."""
+REQUEST_TIMEOUT_MS = 120_000
+"""A partition without a leader for longer than this breaks the producer for good (aio-libs/aiokafka#1017)."""
+STALLED_SECONDS = 3
+"""Records wait and none was acknowledged for so long: new ones are refused at once instead of piling up."""
+STOP_SECONDS = 5
+CONNECT_SECONDS = 30
+BACKOFF_SECONDS = 1
+
+_INNOCENT = (KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
+"""Errors of queuing that say nothing about the producer's health."""
+
+
+class NotAcknowledgedError(TransientError):
+    """Kafka has not confirmed the record.
+
+    Unless the message says it was not sent, it may still arrive: send again with the same event id, and consumers
+    apply it once.
+    """
+
+
+class RecordTooLargeError(PermanentError):
+    """The record is larger than the topics take; it was not sent."""
+
+
+SendError = NotAcknowledgedError | RecordTooLargeError
+_Place = tuple[str, int]
+_Answer = asyncio.Future[object]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call's records, what became of each, and the answers awaited with the indices they speak of."""
+
+    records: Sequence[Record]
+    outcomes: list[SendError | None]
+    answers: dict[_Answer, Sequence[int]] = field(default_factory=dict)
+
+    def settle(self, indices: Sequence[int], outcome: SendError | None) -> None:
+        for index in indices:
+            self.outcomes[index] = outcome
+
+
+class Producer:
+    """Sends records and waits for all in-sync replicas, each exactly once in the log and in order per partition.
+
+    It connects in the background, and reconnects with a new identity when its sequence is broken; meanwhile `ready` is
+    false and sends are refused. Giving up on a send (its timeout) does not take it back: the record stays counted
+    among the bytes in flight until Kafka has answered.
+    """
+
+    def __init__(self, settings: KafkaSettings, client_id: str, *, in_flight_bytes: int = IN_FLIGHT_BYTES) -> None:
+        self._options = {
+            **settings.client_options(),
+            "client_id": client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "max_batch_size": MAX_BATCH_BYTES,
+            "max_request_size": MAX_RECORD_BYTES,
+            "linger_ms": 1,
+        }
+        self._prefix = settings.topic_prefix
+        self._budget = in_flight_bytes
+        self._client: AIOKafkaProducer | None = None
+        self._waiting: dict[_Answer, int] = {}
+        self._queues: dict[_Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._broken = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._progress = 0.0
+        self._runner: asyncio.Task[None] | None = None
+        self.in_flight_bytes = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a record sent now has good prospects: connected, and Kafka acknowledges what was sent."""
+        if self._client is None or self._broken.is_set():
+            return False
+        return not self._waiting or asyncio.get_running_loop().time() - self._progress < STALLED_SECONDS
+
+    async def check(self) -> str | None:
+        """Readiness check: None, or what is wrong."""
+        return None if self.ready else "Kafka does not acknowledge"
+
+    async def start(self, wait_seconds: float = 5) -> None:
+        """Begin to connect, and wait so long for it; Kafka may also come later."""
+        self._runner = asyncio.create_task(self._run(), name="kafka producer")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._connected.wait(), wait_seconds)
+
+    async def stop(self) -> None:
+        """Send what waits, for a few seconds at most, and disconnect."""
+        if self._runner is not None:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
+        await self._disconnect()
+
+    async def send(self, record: Record, timeout_seconds: float = 10) -> None:
+        """Send one record and return once Kafka has it; raises NotAcknowledgedError or RecordTooLargeError."""
+        [error] = await self.send_all((record,), timeout_seconds)
+        if error is not None:
+            raise error
+
+    async def send_all(self, records: Sequence[Record], timeout_seconds: float = 10) -> list[SendError | None]:
+        """Send records and wait for all: for each None once Kafka has it, else what went wrong with it.
+
+        Records of one partition (so those of one key) are sent in this order; after the first of them that cannot be
+        queued none is tried. A record that is too large counts as its own fault only.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        slow = NotAcknowledgedError("not sent: Kafka does not take records fast enough")
+        call = _Call(records, [slow] * len(records))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._queue(call)
+        if call.answers:
+            await asyncio.wait(call.answers, timeout=max(0, deadline - asyncio.get_running_loop().time()))
+        for answer, indices in call.answers.items():
+            call.settle(indices, _outcome(answer))
+        return call.outcomes
+
+    async def _queue(self, call: _Call) -> None:
+        """Hand the records to aiokafka, all partitions side by side; cancelling takes back what still waits here."""
+        client = self._client
+        if client is None or not self.ready:
+            refused = NotAcknowledgedError("not sent: Kafka does not answer at the moment")
+            call.settle(range(len(call.records)), refused)
+            return
+        try:
+            groups = await self._by_partition(client, call)
+        except KafkaError as error:
+            call.settle(range(len(call.records)), self._refused(error))
+            return
+        if len(groups) == 1:
+            [(place, indices)] = groups.items()
+            await self._queue_partition(client, place, indices, call)
+        else:
+            async with asyncio.TaskGroup() as tasks:
+                for place, indices in groups.items():
+                    tasks.create_task(self._queue_partition(client, place, indices, call))
+
+    async def _by_partition(self, client: AIOKafkaProducer, call: _Call) -> dict[_Place, list[int]]:
+        """Where each record goes, by its index; one that is too large goes nowhere."""
+        partitions: dict[str, int] = {}
+        groups: dict[_Place, list[int]] = defaultdict(list)
+        for index, record in enumerate(call.records):
+            if size(record) > MAX_RECORD_BYTES:
+                call.outcomes[index] = RecordTooLargeError(f"a record may have {MAX_RECORD_BYTES} bytes with headers")
+                continue
+            topic = self._prefix + record.topic
+            if topic not in partitions:
+                partitions[topic] = len(await client.partitions_for(topic))
+            chosen = record.partition if record.partition >= 0 else key_hash(record.key) % partitions[topic]
+            groups[topic, chosen].append(index)
+        return groups
+
+    async def _queue_partition(self, client: AIOKafkaProducer, place: _Place, indices: list[int], call: _Call) -> None:
+        """Queue one partition's records in order, up to the first that cannot be queued.
+
+        One caller at a time: aiokafka's own wait for a full queue is neither fair nor keeps to its timeout.
+        """
+        done = 0
+        async with self._queues[place]:
+            try:
+                for parcel in parcels(client, place, call.records, indices):
+                    if self.in_flight_bytes + parcel.size > self._budget and self._waiting:
+                        raise NotAcknowledgedError("not sent: too much is waiting for Kafka already")
+                    self.in_flight_bytes += parcel.size
+                    try:
+                        answer = await parcel.queue()
+                    except BaseException:
+                        self.in_flight_bytes -= parcel.size
+                        raise
+                    self._await_answer(answer, parcel.size)
+                    call.answers[answer] = parcel.indices
+                    done += len(parcel.indices)
+            except NotAcknowledgedError as error:
+                call.settle(indices[done:], error)
+            except KafkaError as error:
+                call.settle(indices[done:], self._refused(error))
+
+    def _refused(self, error: KafkaError) -> NotAcknowledgedError:
+        if not isinstance(error, _INNOCENT):  # the sender inside aiokafka has died
+            self._broken.set()
+        return NotAcknowledgedError(f"not sent: {type(error).__name__}")
+
+    def _await_answer(self, answer: _Answer, waiting_bytes: int) -> None:
+        if not self._waiting:
+            self._progress = asyncio.get_running_loop().time()
+        self._waiting[answer] = waiting_bytes
+        answer.add_done_callback(self._answered)
+
+    def _answered(self, answer: _Answer) -> None:
+        self.in_flight_bytes -= self._waiting.pop(answer)
+        error = answer.exception()
+        if error is None:
+            self._progress = asyncio.get_running_loop().time()
+        elif isinstance(error, KafkaError) and not self._broken.is_set():
+            # Whatever the reason, the batch's sequence numbers are used up and the broker misses them from now on.
+            telemetry.log().error(telemetry.PRODUCER_BROKEN, error=type(error).__name__)
+            self._broken.set()
+
+    async def _run(self) -> None:
+        """Connect, and again whenever the producer has broken."""
+        while True:
+            client = await self._connect()
+            self._broken.clear()
+            self._client = client
+            self._connected.set()
+            await self._broken.wait()
+            await self._disconnect()
+            await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        while True:
+            client = AIOKafkaProducer(**self._options)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await client.start()
+                return client
+            except (KafkaError, OSError, TimeoutError) as error:
+                telemetry.log().warning(telemetry.PRODUCER_UNREACHABLE, error=str(error) or type(error).__name__)
+                await _close(client)
+            except asyncio.CancelledError:
+                await _close(client)
+                raise
+            await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+
+
+async def _close(client: AIOKafkaProducer) -> None:
+    """Stop a client and resolve all that waits for it, within bounds.
+
+    With Kafka away its own stop() waits for ever for what was not sent (aio-libs/aiokafka#1101), so after a while its
+    parts are ended one by one: connections, sender, queue.
+    """
+    stopping = asyncio.create_task(client.stop())
+    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done():
+        telemetry.log().warning(telemetry.PRODUCER_GAVE_UP)
+        await client.client.close()
+        await client._sender.close()
+        client._message_accumulator.fail_all(NotAcknowledgedError("the connection to Kafka was given up"))
+    await stopping
+
+
+def _outcome(answer: _Answer) -> NotAcknowledgedError | None:
+    if not answer.done():
+        return NotAcknowledgedError("Kafka has not confirmed in time; the record may still arrive")
+    error = answer.exception()
+    return None if error is None else NotAcknowledgedError(f"Kafka refused: {type(error).__name__}")
