@@ -1,0 +1,235 @@
+"""The producer against real Kafka: order, bounds, breakage and stopping."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from touchpoint.contracts.topics import FEEDBACK, TOUCHPOINTS
+from touchpoint.kafka import producer as module
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.packing import size
+from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import eventually
+
+
+def record(value: bytes = b"{}", key: bytes = b"acme:c-1", partition: int = -1) -> Record:
+    return Record(TOUCHPOINTS, key, value, [("ce_id", b"e-1")], partition)
+
+
+async def read_back(kafka: KafkaSettings, count: int, topic: str = TOUCHPOINTS) -> list[Record]:
+    """The first `count` records of a topic, per partition in log order."""
+    consumer = AIOKafkaConsumer(**kafka.client_options(), auto_offset_reset="earliest", enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(kafka.topic_prefix + topic, p) for p in range(kafka.partitions)])
+        found: list[Record] = []
+        async with asyncio.timeout(20):
+            while len(found) < count:
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [Record(topic, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
+        return found
+    finally:
+        await consumer.stop()
+
+
+@pytest.fixture
+async def producer(kafka: KafkaSettings) -> AsyncIterator[Producer]:
+    producer = Producer(kafka, "test")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+def mute(producer: Producer) -> None:
+    """From now on nothing reaches Kafka and nothing fails: a broker that does not answer."""
+    producer._client._sender._muted_partitions = EveryPartition()
+
+
+def unmute(producer: Producer) -> None:
+    producer._client._sender._muted_partitions = set()
+    producer._client._message_accumulator._waiter_future.set_result(None)
+
+
+class EveryPartition(set):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+async def test_a_record_is_in_the_log_with_key_headers_and_bytes_once_send_returns(kafka, producer):
+    await producer.send(record(b'{"a": 1}'))
+
+    [found] = await read_back(kafka, 1)
+    assert (found.key, found.value, found.headers) == (b"acme:c-1", b'{"a": 1}', [("ce_id", b"e-1")])
+    assert producer.in_flight_bytes == 0
+
+
+async def test_records_of_one_key_keep_their_order_over_many_requests(kafka, producer):
+    records = [record(b"%d" % n + b" " * 2000, key=b"acme:%d" % (n % 7)) for n in range(3000)]
+    parts = [records[:1000], records[1000:1005], records[1005:2000], *([r] for r in records[2000:2020]), records[2020:]]
+
+    for part in parts:
+        assert await producer.send_all(part) == [None] * len(part)
+
+    found = await read_back(kafka, 3000)
+    assert len(found) == 3000
+    for key in {r.key for r in records}:
+        assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]
+
+
+async def test_a_key_goes_where_every_kafka_client_puts_it(kafka, producer):
+    records = [record(b"%d" % n, key=b"acme:c-%d" % n) for n in range(30)]
+    await producer.send_all(records)
+    client = AIOKafkaProducer(**kafka.client_options())
+    await client.start()
+    for r in records:
+        await client.send_and_wait(kafka.topic_prefix + TOUCHPOINTS, r.value, r.key)
+    await client.stop()
+
+    places = defaultdict(set)
+    for found in await read_back(kafka, 60):
+        places[found.key].add(found.partition)
+    assert len(places) == 30
+    assert {len(found) for found in places.values()} == {1}
+
+
+async def test_many_callers_at_once_all_get_their_records_through(kafka, producer):
+    async def call(number: int) -> list[object]:
+        count = (1, 40, 7)[number % 3]
+        return await producer.send_all([record(b"%d" % n, key=b"acme:%d" % n) for n in range(count)])
+
+    outcomes = await asyncio.gather(*map(call, range(300)))
+
+    assert not any(error for outcome in outcomes for error in outcome)
+    assert len(await read_back(kafka, 4800)) == 4800
+    assert producer.in_flight_bytes == 0
+
+
+async def test_a_record_with_a_partition_goes_there_whatever_its_key(kafka, producer):
+    await producer.send_all([record(partition=partition) for partition in (2, 0, 1)])
+
+    assert sorted(found.partition for found in await read_back(kafka, 3)) == [0, 1, 2]
+
+
+async def test_a_record_that_is_too_large_is_refused_alone_and_breaks_nothing(kafka, producer):
+    large = record(b"x" * module.MAX_RECORD_BYTES)
+
+    first, refused, last = await producer.send_all([record(b"1"), large, record(b"2")])
+
+    assert (first, last) == (None, None)
+    assert isinstance(refused, RecordTooLargeError)
+    assert [found.value for found in await read_back(kafka, 2)] == [b"1", b"2"]
+    assert producer.ready
+
+
+async def test_the_largest_record_allowed_is_taken_by_the_topics(kafka, producer):
+    await producer.send(record(b"x" * (module.MAX_RECORD_BYTES - 200)))
+
+    [found] = await read_back(kafka, 1)
+    assert len(found.value) == module.MAX_RECORD_BYTES - 200
+
+
+async def test_a_send_that_ran_out_of_time_stays_counted_until_kafka_answers(kafka, producer):
+    await producer.send(record(b"0"))
+    mute(producer)
+
+    with pytest.raises(NotAcknowledgedError, match="may still arrive"):
+        await producer.send(record(b"late"), timeout_seconds=0.05)
+    assert producer.in_flight_bytes == size(record(b"late"))
+
+    unmute(producer)
+    await eventually(lambda: producer.in_flight_bytes == 0)
+    assert [found.value for found in await read_back(kafka, 2)] == [b"0", b"late"]
+
+
+async def test_over_its_budget_it_refuses_instead_of_piling_up(kafka, monkeypatch):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+    producer = Producer(kafka, "test", in_flight_bytes=3 * size(record()))
+    await producer.start()
+    try:
+        await producer.send(record())
+        mute(producer)
+        outcomes = await producer.send_all([record()] * 5, timeout_seconds=0.05)
+        assert ["may still arrive" in str(o) for o in outcomes] == [True] * 3 + [False] * 2
+        assert "too much is waiting" in str(outcomes[3])
+        assert producer.in_flight_bytes == 3 * size(record())
+    finally:
+        await producer.stop()
+    assert producer.in_flight_bytes == 0
+
+
+async def test_while_kafka_acknowledges_nothing_new_records_are_refused_at_once(kafka, producer, monkeypatch):
+    await producer.send(record())
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.05)
+    mute(producer)
+    with pytest.raises(NotAcknowledgedError):
+        await producer.send(record(), timeout_seconds=0.1)
+
+    started = time.monotonic()
+    with pytest.raises(NotAcknowledgedError, match="not sent"):
+        await producer.send(record())
+
+    assert time.monotonic() - started < 0.05
+    assert not producer.ready
+    assert await producer.check() is not None
+    unmute(producer)
+    await eventually(lambda: producer.ready)
+
+
+async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(kafka, producer, monkeypatch):
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
+    await producer.send(record(b"before"))
+    broken = producer._client
+    sequences = broken._txn_manager._sequence_numbers
+    for partition in list(sequences):
+        sequences[partition] += 5  # the gap a batch leaves that Kafka refused for good
+
+    with pytest.raises(NotAcknowledgedError, match="OutOfOrderSequenceNumber"):
+        await producer.send(record(b"lost"))
+    assert not producer.ready
+
+    await eventually(lambda: producer.ready)
+    await producer.send(record(b"after"))
+    assert producer._client is not broken
+    assert [found.value for found in await read_back(kafka, 2)] == [b"before", b"after"]
+
+
+async def test_an_unknown_topic_fails_its_own_records_only(kafka, producer):
+    unknown = Record("no-such-topic.v1", b"k", b"{}", [])
+    with pytest.raises(NotAcknowledgedError):
+        await producer.send(unknown, timeout_seconds=0.3)
+
+    await producer.send(Record(FEEDBACK, b"k", b"{}", []))
+    assert producer.ready
+
+
+async def test_without_kafka_it_starts_refuses_and_stops_in_time(kafka):
+    nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    producer = Producer(nowhere, "test")
+    started = time.monotonic()
+    await producer.start(wait_seconds=0.1)
+    with pytest.raises(NotAcknowledgedError, match="not sent"):
+        await producer.send(record())
+    await producer.stop()
+    assert time.monotonic() - started < 3
+    assert not producer.ready
+
+
+async def test_stopping_with_an_unanswered_record_is_bounded_and_leaves_no_task(kafka, producer, monkeypatch):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+    await producer.send(record())
+    before = asyncio.all_tasks()
+    mute(producer)
+    waiting = asyncio.create_task(producer.send(record(), timeout_seconds=60))
+    await eventually(lambda: producer.in_flight_bytes)
+
+    started = time.monotonic()
+    await producer.stop()
+
+    assert time.monotonic() - started < 3
+    with pytest.raises(NotAcknowledgedError):
+        await waiting
+    await eventually(lambda: not (asyncio.all_tasks() - before))
