@@ -1,0 +1,30 @@
+"""The questions metrics-svc answers over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from touchpoint.http.deps import ReadOnly
+from touchpoint.http.identity import Caller, allowed
+from touchpoint.http.scopes import Scope
+
+from metrics_svc import service
+from metrics_svc.measures import Metric
+from metrics_svc.schemas import Answer, MetricQuery
+
+router = APIRouter(tags=["metrics"])
+
+
+@router.get("/v1/metrics/{metric}", response_model=Answer)
+async def read_metric(
+    metric: Metric,
+    query: Annotated[MetricQuery, Query()],
+    caller: Annotated[Caller, Depends(allowed(Scope.METRICS_READ))],
+    session: ReadOnly,
+) -> Answer:
+    """A metric by period and group, each with n, its numerator, and a 95 % interval; null where nothing was measured.
+
+    Segment and tier are the customer's when the answer was given or the ticket opened, as the log told it by then.
+    First response: from the ticket's opening to the first public reply of a human agent. Resolution: to the first time
+    it was resolved or closed. Both are counted once per ticket, in the hour they ended.
+    """
+    return await service.answer(session, caller.tenant, metric, query)

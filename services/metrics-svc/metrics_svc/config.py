@@ -1,0 +1,11 @@
+"""What the environment tells metrics-svc."""
+
+from pydantic import Field
+from touchpoint.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The settings every service has, on this service's ports."""
+
+    port: int = Field(8083, description="port of the API", ge=0, le=65535)
+    admin_port: int = Field(9083, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)

@@ -1,0 +1,63 @@
+"""What this service does, behind both doors: it counts events and answers questions about the counts."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from pydantic import TypeAdapter
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from metrics_svc import answers, errors, repository, telemetry
+from metrics_svc.counting import Counted, Ledger, counts, customer_keys, ticket_keys
+from metrics_svc.measures import MOST_ITEMS, Count, Metric
+from metrics_svc.periods import OffTheHourError, Period, TooManyPeriodsError, periods
+from metrics_svc.schemas import Answer, MetricQuery
+
+ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+
+
+async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
+    """Add a batch of events, in log order, to the rollups. Locks in one order: tickets, customers, rollups."""
+    counted = [event for event in events if counts(event)]
+    tickets = await repository.lock_tickets(session, ticket_keys(counted))
+    ledger = Ledger(await repository.read_customers(session, customer_keys(counted)), tickets)
+    for event in counted:
+        ledger.count(event)
+    await repository.write_tickets(session, ledger.tickets)
+    await repository.write_customers(session, ledger.customers)
+    await repository.add(session, ledger.cells)
+    telemetry.CELLS.inc(len(ledger.cells))
+    for cell, sums in ledger.cells.items():
+        telemetry.MEASUREMENTS.labels(cell.metric).inc(max(0, sums.n))
+
+
+async def answer(session: AsyncSession, tenant: str, metric: Metric, query: MetricQuery) -> Answer:
+    """The items of a metric for each period and group asked for. Raises ProblemError when they are too many."""
+    spans = _periods(query)
+    starts = [span.start for span in spans]
+    found = await repository.read_counts(
+        session, tenant, metric, starts, query.to, group_by=query.group_by, where=query.where, limit=MOST_ITEMS + 1
+    )
+    kinds = sorted({(count.group, count.scale) for count in found}) or ([] if query.group_by else [((), "")])
+    if len(found) > MOST_ITEMS or len(spans) * len(kinds) > MOST_ITEMS:
+        raise errors.too_many_items()
+    by_place = {(count.period, count.group, count.scale): count for count in found}
+    items = [
+        answers.item(
+            metric,
+            span,
+            dict(zip(query.group_by, group, strict=True)),
+            by_place.get((number, group, scale), Count(number, scale, group, {}, 0)),
+        )
+        for (number, span), (group, scale) in product(enumerate(spans), kinds)
+    ]
+    asked = query.model_dump(include={"from_", "to", "interval", "timezone", "group_by"})
+    return ANSWER.validate_python({"metric": metric, **asked, "items": items})
+
+
+def _periods(query: MetricQuery) -> list[Period]:
+    try:
+        return periods(query.from_, query.to, query.interval, query.timezone, MOST_ITEMS)
+    except TooManyPeriodsError:
+        raise errors.too_many_items() from None
+    except OffTheHourError:
+        raise errors.zone_off_the_hour(query.timezone.key) from None
