@@ -25,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Agree on the folder of this run's servers: the controller names it, workers are told."""
     told = getattr(config, "workerinput", {}).get("touchpoint_run")
     config.stash[_RUN] = Path(told) if told else running.new_folder()
+    if not told:
+        running.stop_abandoned()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -40,9 +42,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest) -> Servers:
+async def servers(request: pytest.FixtureRequest) -> Servers:
     """Kafka and PostgreSQL of this run."""
-    return running.ensure(request.config.stash[_RUN])
+    return await running.ensure(request.config.stash[_RUN])
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ async def templates(servers: Servers) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(servers: Servers, templates: Database) -> AsyncIterator[Database]:
-    """Make fresh databases with a service's newest tables: `dsn = await database("feedback_svc")`."""
+    """Make a fresh database with a service's newest tables; called with the package, answers the URL."""
     made: list[str] = []
 
     async def fresh(package: str) -> str:

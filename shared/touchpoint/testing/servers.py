@@ -1,12 +1,27 @@
-"""The servers of one test run: those the environment names, else embedded ones shared by all workers."""
+"""The servers of one test run: those the environment names, else embedded ones shared by all its workers."""
 
+import asyncio
+import fcntl
+import json
 import os
+import shutil
+import socket
 import tempfile
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from touchpoint.local import jars
+from touchpoint.local.kafka import Kafka
+from touchpoint.local.postgres import ROOTS_FOLDER, Postgres
+from touchpoint.local.process import HOST, Process
 from touchpoint.settings import KafkaSettings
+
+_NAME = "touchpoint-test"
 
 
 @dataclass(frozen=True)
@@ -18,14 +33,78 @@ class Servers:
 
 
 def new_folder() -> Path:
-    """A folder name for the servers of one run; nothing is created before a test needs them."""
-    return Path(tempfile.gettempdir()) / f"touchpoint-test-{uuid.uuid4().hex[:8]}"
+    """A folder name for the servers of this process's test run; nothing is made before a test needs it."""
+    parent = ROOTS_FOLDER if os.getuid() == 0 else Path(tempfile.gettempdir())
+    return parent / f"{_NAME}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def ensure(folder: Path) -> Servers:
+async def ensure(folder: Path) -> Servers:
     """The run's servers, started if this is the first test to need them."""
-    return Servers(KafkaSettings(), os.environ["DATABASE_URL"])
+    settings = KafkaSettings()
+    if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
+        settings = KafkaSettings(bootstrap_servers=await _once(folder, _kafka))
+    return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, _postgres))
 
 
 def stop(folder: Path) -> None:
     """Stop and delete what `ensure` started, if anything."""
+    for record in folder.glob("*.json"):
+        process = Process.find(**json.loads(record.read_text())["process"])
+        if process:
+            asyncio.run(process.stop())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def stop_abandoned() -> None:
+    """Stop the servers of runs that were killed before they could do it themselves."""
+    for folder in new_folder().parent.glob(f"{_NAME}-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[2])):
+            stop(folder)
+
+
+async def _once(folder: Path, make: Callable[[Path], Kafka | Postgres]) -> str:
+    """The address of a server; the first worker to come starts it, the others wait for that."""
+    record = folder / f"{make.__name__}.json"
+    with _one_at_a_time(folder):
+        address = _recorded(record)
+        if address is None:
+            server = make(folder)
+            process = server.prepare().start()
+            _write(record, server.address, process)
+            await server.ready(process)
+            address = server.address
+    return address
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _recorded(record: Path) -> str | None:
+    return json.loads(record.read_text())["address"] if record.exists() else None
+
+
+def _write(record: Path, address: str, process: Process) -> None:
+    record.write_text(json.dumps({"address": address, "process": process.record()}))
+
+
+def _kafka(folder: Path) -> Kafka:
+    port, controller_port = _free_ports(2)
+    return Kafka(folder / "kafka", folder / "kafka.log", port, controller_port, jars.class_path(lambda *_: None))
+
+
+def _postgres(folder: Path) -> Postgres:
+    many_tests_and_nothing_to_keep = (("max_connections", "300"), ("fsync", "off"))
+    return Postgres(folder / "postgres", folder / "postgres.log", many_tests_and_nothing_to_keep)
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports

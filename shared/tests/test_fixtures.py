@@ -1,0 +1,63 @@
+"""The fixtures themselves: shared servers, nothing shared on them, nothing left behind."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+from touchpoint.kafka import admin
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import servers as running
+from touchpoint.testing.fixtures import Database
+from touchpoint.testing.servers import Servers
+
+
+@pytest.fixture
+def without_postgres(monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
+    """As if only Kafka were there: an embedded PostgreSQL is the quicker one to start."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers.kafka.bootstrap_servers)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+async def start(folder: Path) -> Servers:
+    """As another worker does, in a loop of its own."""
+    return await asyncio.to_thread(asyncio.run, running.ensure(folder))
+
+
+@pytest.mark.usefixtures("without_postgres")
+async def test_workers_share_one_server_which_ends_with_the_run() -> None:
+    folder = running.new_folder()
+    one, two = await asyncio.gather(start(folder), start(folder))
+    assert one == two
+    await (await asyncpg.connect(one.dsn)).close()
+
+    await asyncio.to_thread(running.stop, folder)
+    with pytest.raises(FileNotFoundError):
+        await asyncpg.connect(one.dsn)
+
+
+@pytest.mark.usefixtures("without_postgres")
+async def test_servers_of_a_killed_run_are_stopped_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: 2**22 + 1)  # above every process id
+        abandoned = running.new_folder()
+    left = await start(abandoned)
+    await asyncio.to_thread(running.stop_abandoned)
+    with pytest.raises(FileNotFoundError):
+        await asyncpg.connect(left.dsn)
+
+
+async def test_topics_of_a_test_are_its_own(kafka: KafkaSettings) -> None:
+    async with admin.connected(kafka) as client:
+        names = [name for name in await client.list_topics() if name.startswith(kafka.topic_prefix)]
+    assert len(names) == 3
+
+
+async def test_databases_of_a_test_are_migrated_and_apart(database: Database) -> None:
+    one, two = [await database("touchpoint.testing.plumbing") for _ in range(2)]
+    first, second = await asyncpg.connect(one), await asyncpg.connect(two)
+    await first.execute("INSERT INTO consumers (consumer) VALUES ('metrics-svc')")
+    counts = [await each.fetchval("SELECT count(*) FROM consumers") for each in (first, second)]
+    await first.close()
+    await second.close()
+    assert counts == [1, 0]

@@ -1,0 +1,79 @@
+"""Apache Kafka's jars: exactly those of `kafka.lock`, from Maven repositories, each checked against its SHA-256.
+
+`python -m touchpoint.local.jars` prints the lock for the versions below; `make lock` keeps it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.resources import files
+from pathlib import Path
+
+import jgo
+from jgo.maven import Artifact, MavenContext
+
+from touchpoint.errors import UsageError
+
+WANTED = ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
+"""Kafka and the logging backend it comes without. Resolved one by one: jgo mixes up the versions of several."""
+
+LOCK = "kafka.lock"
+
+Progress = Callable[[int, int], None]
+"""Called with the number of jars that are there and the number of all."""
+
+
+def class_path(progress: Progress) -> list[Path]:
+    """All locked jars, downloaded to Maven's local repository where missing.
+
+    Raises UsageError when a jar cannot be downloaded or is not the one that was locked.
+    """
+    maven = MavenContext()
+    locked = dict(_locked())
+    with ThreadPoolExecutor(8) as pool:
+        fetching = {pool.submit(_fetch, maven, *entry): entry[0] for entry in locked.items()}
+        paths: dict[str, Path] = {}
+        for done in as_completed(fetching):
+            paths[fetching[done]] = done.result()
+            progress(len(paths), len(locked))
+    return [paths[coordinate] for coordinate in locked]
+
+
+def lock() -> str:
+    """The lock for `WANTED` and all it needs, as Maven resolves it today."""
+    found: dict[tuple[str, str], Artifact] = {}
+    for wanted in WANTED:
+        for artifact in jgo.resolve(wanted):
+            found.setdefault((artifact.groupId, artifact.artifactId), artifact)
+    lines = (f"{a.groupId}:{a.artifactId}:{a.version} {_sha256(a.resolve())}" for a in found.values())
+    return "\n".join(["# Coordinates and SHA-256 of every jar. Regenerate with `make lock`.", *lines, ""])
+
+
+def _locked() -> Iterator[tuple[str, str]]:
+    for line in (files("touchpoint.local") / LOCK).read_text().splitlines():
+        if line and not line.startswith("#"):
+            coordinate, _, digest = line.partition(" ")
+            yield coordinate, digest
+
+
+def _fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
+    group, name, version = coordinate.split(":")
+    artifact = maven.project(group, name).at_version(version).artifact()
+    for _ in range(2):
+        try:
+            path = artifact.resolve()
+        except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+            raise UsageError(f"Cannot download {coordinate} from Maven Central: {error}; check the network") from None
+        if _sha256(path) == digest:
+            return path
+        path.unlink()  # an interrupted download, or not what was locked: once more
+    raise UsageError(f"{coordinate} is not the file that was locked: what serves Maven Central here changed it")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as jar:
+        return hashlib.file_digest(jar, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    print(lock(), end="")  # noqa: T201 # this is its output
