@@ -1,0 +1,5 @@
+"""Alembic's entry point."""
+
+from touchpoint.db.migrate import run
+
+run()
