@@ -1,0 +1,125 @@
+"""A consumer, its database and its topic, for tests of the engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+
+from touchpoint.contracts.base import Event
+from touchpoint.contracts.touchpoints import FeedbackSubmitted, TicketOpened, TicketReplied
+from touchpoint.db import consumers
+from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
+from touchpoint.kafka import admin
+from touchpoint.kafka.codec import Record, encode
+from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.settings import KafkaSettings
+
+CONSUMER = "ledger-svc"
+
+
+@dataclass
+class Ledger:
+    """Handlers that write every event they are given to a table, and misbehave on demand."""
+
+    sessions: Sessions
+    handlers: Handlers = field(default_factory=Handlers)
+    before: Callable[[list[Any]], None] = lambda events: None
+    """Called with each handler call's events first; raise in it to fail the batch."""
+
+    def __post_init__(self) -> None:
+        @self.handlers.on(FeedbackSubmitted, TicketOpened, TicketReplied)
+        async def write_down(events: list[Event], ctx: Context) -> None:
+            self.before(events)
+            insert = text("INSERT INTO ledger (event_id, type, topic, partition, position) VALUES (:i, :t, :o, :p, :n)")
+            rows = [
+                {"i": e.meta.id, "t": e.type, "o": e.meta.topic, "p": e.meta.partition, "n": e.meta.offset}
+                for e in events
+            ]
+            await ctx.session.execute(insert, rows)
+
+    async def query(self, sql: str, **values: Any) -> Sequence[Any]:
+        async with transaction(self.sessions) as session:
+            result = await session.execute(text(sql), values)
+            return result.all() if result.returns_rows else []
+
+    async def ids(self) -> list[str]:
+        """The events written, in the order of writing."""
+        return [row.event_id for row in await self.query("SELECT event_id FROM ledger ORDER BY seq")]
+
+    async def next(self) -> dict[int, int]:
+        """The stored offsets by partition of touchpoints.v1."""
+        rows = await self.query("SELECT partition, next FROM offsets WHERE topic = 'touchpoints.v1'")
+        return {row.partition: row.next for row in rows}
+
+    async def state(self) -> consumers.ConsumerState:
+        async with transaction(self.sessions) as session:
+            return await consumers.state(session, CONSUMER)
+
+    async def set_state(self, state: consumers.State, reason: str) -> None:
+        async with transaction(self.sessions) as session:
+            await consumers.set_state(session, CONSUMER, state, reason)
+
+
+@pytest.fixture
+async def ledger(database: Any) -> AsyncIterator[Ledger]:
+    """A database with the plumbing and a ledger table in it."""
+    dsn = await database("touchpoint.testing.plumbing")
+    engine = create_engine(dsn, CONSUMER, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
+    made = Ledger(sessions(engine))
+    await made.query(
+        "CREATE TABLE ledger (seq bigserial, event_id text, type text, topic text, partition int, position bigint)"
+    )
+    yield made
+    await engine.dispose()
+
+
+@dataclass
+class Log:
+    """The topic, seen from the writing side."""
+
+    settings: KafkaSettings
+    producer: AIOKafkaProducer
+
+    async def append(self, *events: Event | Record, partition: int | None = 0) -> None:
+        """Write events, to one partition unless it is None: then by their key."""
+        records = [event if isinstance(event, Record) else encode(event) for event in events]
+        sent = [
+            await self.producer.send(self.settings.topic_prefix + r.topic, r.value, r.key, partition, headers=r.headers)
+            for r in records
+        ]
+        await asyncio.gather(*sent)
+
+
+@pytest.fixture
+async def log(kafka: KafkaSettings) -> AsyncIterator[Log]:
+    """Touchpoint's topics and the ledger's dead letters, and a producer."""
+    await admin.provision(kafka, {CONSUMER: ["touchpoints.v1"]})
+    producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
+    await producer.start()
+    yield Log(kafka, producer)
+    await producer.stop()
+
+
+@pytest.fixture
+def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
+    """A context manager in which one member of the group runs."""
+
+    @asynccontextmanager
+    async def run(limit: Limit | None = None) -> AsyncIterator[Consumer]:
+        consumer = Consumer(CONSUMER, ledger.handlers, kafka, ledger.sessions, limit or Limit())
+        stop = asyncio.Event()
+        task = asyncio.create_task(consumer.run(stop))
+        try:
+            yield consumer
+        finally:
+            stop.set()
+            await task
+
+    return run

@@ -1,0 +1,88 @@
+"""The law of the batch: however the log is cut, doubled and poisoned, each event is applied once, in order."""
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from touchpoint.db import offsets
+from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.errors import PermanentError
+from touchpoint.kafka.batch import Batches, read
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.testing.factories import feedback
+
+TOPIC = "touchpoints.v1"
+
+logs = st.lists(st.integers(0, 15), min_size=1, max_size=40)
+"""Event numbers as they stand in the log; a number twice is an event sent twice."""
+
+
+@pytest.fixture
+def batches(ledger):
+    return Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit(consecutive=1000))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(log=logs, cuts=st.sets(st.integers(1, 39)), poison=st.sets(st.integers(0, 15), max_size=4))
+async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, batches, log, cuts, poison):
+    await _reset(ledger)
+
+    def refuse(events):
+        if any(int(event.meta.id) in poison for event in events):
+            raise PermanentError("poison")
+
+    ledger.before = refuse
+    starts = {(TOPIC, 0): 0}
+    for first, last in _pieces(len(log), cuts):
+        records = [_record(number, offset) for offset, number in enumerate(log) if first <= offset < last]
+        await batches.apply(await read(records, ledger.handlers), starts)
+
+    once = list(dict.fromkeys(log))
+    assert await ledger.ids() == [str(number) for number in once if number not in poison]
+    letters = await ledger.query('SELECT "offset" FROM dead_letters ORDER BY "offset"')
+    assert [row.offset for row in letters] == [offset for offset, number in enumerate(log) if number in poison]
+    assert await ledger.next() == {0: len(log)}
+    assert starts == {(TOPIC, 0): len(log)}
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(log=logs, again=st.integers(0, 39))
+async def test_a_window_replayed_changes_nothing(ledger, batches, log, again):
+    await _reset(ledger)
+    entries = await read([_record(number, offset) for offset, number in enumerate(log)], ledger.handlers)
+    await batches.apply(entries, {(TOPIC, 0): 0})
+    before = await ledger.ids()
+    await ledger.query("UPDATE offsets SET next = 0")
+    window = entries[: again + 1]
+    await batches.apply(window, {(TOPIC, 0): 0})
+    assert await ledger.ids() == before
+    assert await ledger.query("SELECT 1 FROM conflicts") == []
+
+
+async def test_a_batch_applies_to_several_partitions_at_once(ledger, batches):
+    await _reset(ledger, partitions=3)
+    records = [_record(number, number // 3, number % 3) for number in range(600)]
+    records.sort(key=lambda record: (record.partition, record.offset))
+    await batches.apply(await read(records, ledger.handlers), {(TOPIC, p): 0 for p in range(3)})
+    assert await ledger.next() == {0: 200, 1: 200, 2: 200}
+    assert len(await ledger.ids()) == 600
+
+
+def _pieces(length, cuts):
+    edges = [0, *sorted(cut for cut in cuts if cut < length), length]
+    return list(itertools.pairwise(edges))
+
+
+def _record(number, offset, partition=0):
+    return dataclasses.replace(encode(feedback(id=str(number), text=str(number))), partition=partition, offset=offset)
+
+
+async def _reset(ledger, partitions=1):
+    await ledger.query("TRUNCATE ledger, inbox, offsets, outbox, dead_letters, conflicts")
+    async with transaction(ledger.sessions) as session:
+        raw = await raw_connection(session)
+        await offsets.create(raw, "ledger-svc", "cluster", [((TOPIC, p), 0) for p in range(partitions)])

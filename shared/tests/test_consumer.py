@@ -1,0 +1,364 @@
+"""The consumer against real Kafka and PostgreSQL: every rule of exactly-once has a test that fails without it."""
+
+import asyncio
+import dataclasses
+import random
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
+from touchpoint.errors import PermanentError, TransientError
+from touchpoint.kafka import admin
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback, ticket_opened, ticket_replied, usage_reported
+
+TOPIC = "touchpoints.v1"
+
+
+def numbered(count, first=0, **over):
+    return [feedback(id=f"e{n}", **over) for n in range(first, first + count)]
+
+
+def ids(events):
+    return [event.meta.id for event in events]
+
+
+async def test_events_are_applied_once_in_log_order(log, ledger, consuming):
+    events = numbered(500)
+    await log.append(*events)
+    async with consuming():
+        await eventually(ledger.next, 30)
+        await eventually(lambda: _applied(ledger, 500))
+    assert await ledger.ids() == ids(events)
+    assert (await ledger.next())[0] == 500
+
+
+async def test_types_that_influence_one_another_keep_their_order_in_the_log(log, ledger, consuming):
+    events = [
+        make(id=f"e{n}", ticket_id=f"t{n}")
+        for n, make in enumerate([ticket_replied, ticket_opened, ticket_replied, ticket_opened, ticket_opened])
+    ]
+    await log.append(*events)
+    async with consuming():
+        await eventually(lambda: _applied(ledger, 5))
+    assert await ledger.ids() == ["e0", "e1", "e2", "e3", "e4"]
+
+
+async def test_an_event_sent_again_is_applied_once(log, ledger, consuming):
+    events = numbered(3)
+    await log.append(*events, *events, *events)
+    async with consuming():
+        await _at(ledger, 9)
+    assert await ledger.ids() == ids(events)
+    assert await ledger.query("SELECT * FROM conflicts") == []
+
+
+@pytest.mark.parametrize("before", [2, 300])
+async def test_another_payload_under_an_applied_id_is_noted_and_not_applied(log, ledger, consuming, before):
+    await log.append(*numbered(before), feedback(id="e0", text="something else"), *numbered(1, first=before))
+    async with consuming():
+        await _at(ledger, before + 2)
+    assert await ledger.ids() == [f"e{n}" for n in range(before + 1)]
+    [conflict] = await ledger.query('SELECT topic, partition, "offset" FROM conflicts')
+    assert tuple(conflict) == (TOPIC, 0, before)
+
+
+async def test_a_type_without_a_handler_is_passed_over_unread(log, ledger, consuming):
+    garbage = dataclasses.replace(encode(usage_reported()), value=b"not even JSON")
+    await log.append(garbage, *numbered(1))
+    async with consuming():
+        await _at(ledger, 2)
+    assert await ledger.ids() == ["e0"]
+    assert await ledger.query("SELECT * FROM dead_letters") == []
+
+
+async def test_offsets_with_gaps_are_followed_to_the_record(log, ledger, consuming):
+    """Transaction markers take offsets: what is stored is the last record + 1, and the fence starts where it was."""
+    await _in_transactions(log, ["a", "b", "c"])
+    async with consuming():
+        await eventually(lambda: _applied(ledger, 3))
+        assert (await ledger.next())[0] == 5  # records at 0, 2, 4 and markers at 1, 3, 5
+        await _in_transactions(log, ["d", "e"])
+        await eventually(lambda: _applied(ledger, 5))
+    assert await ledger.ids() == ["a", "b", "c", "d", "e"]
+
+
+async def test_reading_through_a_marker_at_the_end_of_the_log_counts_as_read(log, ledger, consuming):
+    await _in_transactions(log, ["a"])
+    async with consuming():
+        await eventually(lambda: _read_through_since_now(ledger))
+
+
+async def test_an_idle_partition_says_that_it_is_read_through(log, ledger, consuming):
+    async with consuming():
+        await eventually(lambda: _read_through_since_now(ledger))
+
+
+async def test_a_partition_that_fails_is_not_read_through(log, ledger, consuming):
+    def fail(events):
+        raise TransientError("not now")
+
+    async with consuming() as consumer:
+        await eventually(lambda: _read_through_since_now(ledger))
+        ledger.before = fail
+        await log.append(*numbered(1))
+        [before] = await ledger.query("SELECT clock_timestamp() AS at")
+        await eventually(consumer.check)
+        ledger.before = lambda events: None
+        await eventually(lambda: _applied(ledger, 1))
+        assert await ledger.ids() == ["e0"]
+        await eventually(lambda: _read_through(ledger, before.at))
+
+
+async def test_a_member_starts_where_postgresql_says_not_where_kafka_says(log, ledger, consuming, kafka):
+    events = numbered(20)
+    await log.append(*events)
+    async with consuming():
+        await _at(ledger, 20)
+    await _commit_to_kafka(kafka, 3)
+    await log.append(*numbered(5, first=20))
+    async with consuming():
+        await _at(ledger, 25)
+    assert await ledger.ids() == [f"e{n}" for n in range(25)]
+    assert await ledger.query("SELECT * FROM conflicts") == []
+
+
+async def test_a_partition_never_seen_starts_at_the_begin_of_its_log(log, ledger, consuming, kafka):
+    await log.append(*numbered(4))
+    await _commit_to_kafka(kafka, 4)
+    async with consuming():
+        await _at(ledger, 4)
+    assert await ledger.ids() == ["e0", "e1", "e2", "e3"]
+
+
+async def test_losing_the_fence_reads_again_from_where_the_winner_stopped(log, ledger, consuming):
+    async with consuming():
+        await log.append(*numbered(3))
+        await _at(ledger, 3)
+        await ledger.query("UPDATE offsets SET next = 5 WHERE topic = :topic AND partition = 0", topic=TOPIC)
+        await log.append(*numbered(4, first=3))
+        await _at(ledger, 7)
+    assert await ledger.ids() == ["e0", "e1", "e2", "e5", "e6"]
+
+
+async def test_members_that_come_and_go_apply_each_event_once(log, ledger, consuming):
+    chance = random.Random(7)
+    count = 0
+
+    async def write() -> None:
+        nonlocal count
+        for _ in range(30):
+            events = numbered(20, first=count)
+            count += 20
+            await log.append(*events[:7], partition=0)
+            await log.append(*events[7:14], partition=1)
+            await log.append(*events[14:], partition=2)
+
+    async def join_and_leave() -> None:
+        for _ in range(4):
+            async with consuming():
+                seen = len(await ledger.ids())
+                await eventually(lambda seen=seen: _applied(ledger, min(count, seen + chance.randrange(1, 60))))
+
+    async with consuming():
+        await asyncio.gather(write(), join_and_leave())
+        await eventually(lambda: _applied(ledger, count), 60)
+    assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(count))
+    for partition in range(3):
+        rows = await ledger.query("SELECT position FROM ledger WHERE partition = :p ORDER BY seq", p=partition)
+        assert [row.position for row in rows] == list(range(len(rows)))
+
+
+async def test_a_transient_error_is_tried_again_and_never_a_dead_letter(log, ledger, consuming):
+    failures = 2
+
+    def fail_twice(events):
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise TransientError("the database is elsewhere")
+
+    ledger.before = fail_twice
+    await log.append(*numbered(10))
+    async with consuming():
+        await _at(ledger, 10)
+    assert await ledger.ids() == [f"e{n}" for n in range(10)]
+    assert await ledger.query("SELECT * FROM dead_letters") == []
+
+
+async def test_one_poison_event_is_isolated_and_the_rest_applied(log, ledger, consuming):
+    def refuse(events):
+        if any(event.meta.id == "e137" for event in events):
+            raise PermanentError("this customer breaks us")
+
+    ledger.before = refuse
+    await log.append(*numbered(300))
+    async with consuming():
+        await _at(ledger, 300)
+    assert await ledger.ids() == [f"e{n}" for n in range(300) if n != 137]
+    [letter] = await ledger.query("SELECT * FROM dead_letters")
+    assert (letter.topic, letter.partition, letter.offset) == (TOPIC, 0, 137)
+    assert (letter.stage, letter.error, letter.reason) == ("handle", "PermanentError", "this customer breaks us")
+    assert await ledger.query("SELECT * FROM inbox WHERE event_id = :i", i=letter.event_id) == []
+
+
+async def test_a_strangers_error_text_is_kept_out_of_the_dead_letter(log, ledger, consuming):
+    def refuse(events):
+        raise ValueError("quoted: jane@example.com")
+
+    ledger.before = refuse
+    await log.append(*numbered(1))
+    async with consuming():
+        await _at(ledger, 1)
+    [letter] = await ledger.query("SELECT error, reason FROM dead_letters")
+    assert letter.error == "ValueError"
+    assert "jane" not in letter.reason
+
+
+async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_key_and_partition(log, ledger, consuming):
+    broken = dataclasses.replace(encode(feedback(id="broken")), value=b'{"kind": 7, "\xff"')
+    await log.append(*numbered(1), broken, *numbered(1, first=1))
+    async with consuming():
+        await _at(ledger, 3)
+    assert await ledger.ids() == ["e0", "e1"]
+    [row] = await ledger.query("SELECT topic, partition, key, value FROM outbox")
+    assert row.topic == f"{TOPIC}.ledger-svc.dlq"
+    assert (row.partition, row.key, row.value) == (0, broken.key, broken.value)
+
+
+async def test_too_many_dead_letters_halt_the_consumer_and_leave_the_topic_alone(log, ledger, consuming):
+    def refuse(events):
+        raise PermanentError("a bug")
+
+    ledger.before = refuse
+    await log.append(*numbered(50))
+    async with consuming(Limit(consecutive=5)) as consumer:
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+        assert "more than 5 dead letters in a row" in halted.reason
+        assert "halted" in await consumer.check()
+        assert len(await ledger.query("SELECT * FROM dead_letters")) <= 5
+        ledger.before = lambda events: None
+        await ledger.set_state("running", "the bug is fixed")
+        await _at(ledger, 50)
+    assert len(await ledger.ids()) + len(await ledger.query("SELECT * FROM dead_letters")) == 50
+
+
+async def test_a_paused_consumer_applies_nothing_until_resumed(log, ledger, consuming):
+    async with consuming() as consumer:
+        await ledger.set_state("paused", "maintenance")
+        await eventually(lambda: _says(consumer, "paused: maintenance"))
+        await log.append(*numbered(2))
+        assert await ledger.ids() == []
+        await ledger.set_state("running", "done")
+        await _at(ledger, 2)
+
+
+async def test_records_lost_before_they_were_read_halt_the_consumer_at_assignment(log, ledger, consuming, kafka):
+    await log.append(*numbered(4))
+    async with consuming():
+        await _at(ledger, 4)
+    await log.append(*numbered(6, first=4))
+    await _delete_records(kafka, before=8)
+    async with consuming():
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+    assert "records 4 to 7 are gone" in halted.reason
+    assert len(await ledger.ids()) == 4
+
+
+async def test_records_lost_while_running_halt_the_consumer(log, ledger, consuming, kafka):
+    async with consuming() as consumer:
+        await log.append(*numbered(4))
+        await _at(ledger, 4)
+        await ledger.set_state("paused", "retention is faster now")
+        await eventually(lambda: _says(consumer, "paused"))
+        for _ in range(2):  # until the fetch that was under way has come back with nothing
+            await _read_through_since_now(ledger)
+        await log.append(*numbered(6, first=4))
+        await _delete_records(kafka, before=8)
+        await ledger.set_state("running", "go on")
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+    assert "records 4 to 7 are gone" in halted.reason
+    assert len(await ledger.ids()) == 4
+
+
+async def test_a_log_that_ends_before_our_offset_halts_the_consumer(log, ledger, consuming):
+    await log.append(*numbered(4))
+    async with consuming():
+        await _at(ledger, 4)
+    await ledger.query("UPDATE offsets SET next = 40 WHERE partition = 0")
+    async with consuming():
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+    assert "the log ends at 4" in halted.reason
+
+
+async def test_offsets_of_another_kafka_cluster_halt_the_consumer(log, ledger, consuming):
+    await log.append(*numbered(4))
+    async with consuming():
+        await _at(ledger, 4)
+    await ledger.query("UPDATE offsets SET cluster_id = 'another'")
+    async with consuming():
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+    assert "Kafka cluster another" in halted.reason
+
+
+async def _applied(ledger, count):
+    return len(await ledger.ids()) >= count
+
+
+async def _at(ledger, offset):
+    async def reached():
+        return (await ledger.next()).get(0) == offset
+
+    await eventually(reached)
+
+
+async def _in_state(ledger, state):
+    found = await ledger.state()
+    return found if found.state == state else None
+
+
+async def _says(consumer, words):
+    return words in (await consumer.check() or "")
+
+
+async def _read_through(ledger, moment):
+    rows = await ledger.query("SELECT 1 FROM offsets WHERE partition = 0 AND read_through > :moment", moment=moment)
+    return bool(rows)
+
+
+async def _read_through_since_now(ledger):
+    [now] = await ledger.query("SELECT clock_timestamp() AS at")
+    return await eventually(lambda: _read_through(ledger, now.at))
+
+
+async def _in_transactions(log, names):
+    """Each event in a Kafka transaction of its own, so that a marker follows it."""
+    options = log.settings.client_options()
+    producer = AIOKafkaProducer(**options, transactional_id=log.settings.topic_prefix)
+    await producer.start()
+    try:
+        for name in names:
+            record = encode(feedback(id=name))
+            async with producer.transaction():
+                topic = log.settings.topic_prefix + record.topic
+                await producer.send_and_wait(topic, record.value, record.key, 0, headers=record.headers)
+    finally:
+        await producer.stop()
+
+
+async def _commit_to_kafka(kafka, offset):
+    consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=kafka.topic_prefix + "ledger-svc")
+    partition = TopicPartition(kafka.topic_prefix + TOPIC, 0)
+    consumer.assign([partition])
+    await consumer.start()
+    await consumer.commit({partition: OffsetAndMetadata(offset, "")})
+    await consumer.stop()
+
+
+async def _delete_records(kafka, before):
+    async with admin.connected(kafka) as client:
+        partition = TopicPartition(kafka.topic_prefix + TOPIC, 0)
+        await client.delete_records({partition: RecordsToDelete(before_offset=before)})

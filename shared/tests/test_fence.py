@@ -1,0 +1,116 @@
+"""What the fence rests on: raw work joins the transaction, a frozen holder of the lock is ended, one winner."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from touchpoint.db import offsets
+from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.db.offsets import FenceLostError, Move
+from touchpoint.kafka import consumer as consumer_module
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback
+
+TOPIC = "touchpoints.v1"
+
+
+async def test_copy_on_the_raw_connection_is_undone_with_the_sessions_transaction(ledger):
+    with pytest.raises(RuntimeError, match="roll back"):
+        async with transaction(ledger.sessions) as session:
+            raw = await raw_connection(session)
+            await raw.copy_records_to_table("ledger", records=[("copied",)], columns=["event_id"])
+            raise RuntimeError("roll back")
+    assert await ledger.ids() == []
+
+
+async def test_copy_on_the_raw_connection_commits_with_the_session(ledger):
+    async with transaction(ledger.sessions) as session:
+        raw = await raw_connection(session)
+        await raw.copy_records_to_table("ledger", records=[("copied",)], columns=["event_id"])
+    assert await ledger.ids() == ["copied"]
+
+
+async def test_of_two_who_move_one_fence_the_second_loses(ledger):
+    await _create(ledger, {0: 0, 1: 0})
+    async with transaction(ledger.sessions) as session:
+        await offsets.advance(await raw_connection(session), "ledger-svc", [Move(TOPIC, 0, 0, 5)])
+    with pytest.raises(FenceLostError, match="no longer at 0"):
+        async with transaction(ledger.sessions) as session:
+            raw = await raw_connection(session)
+            await offsets.advance(raw, "ledger-svc", [Move(TOPIC, 1, 0, 9), Move(TOPIC, 0, 0, 5)])
+    assert await ledger.next() == {0: 5, 1: 0}
+
+
+async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):
+    await _create(ledger, {0: 7})
+    [now] = await ledger.query("SELECT clock_timestamp() AS at")
+    async with transaction(ledger.sessions) as session:
+        raw = await raw_connection(session)
+        await offsets.mark_read_through(raw, "ledger-svc", [(TOPIC, 0, 6, now.at)])
+    assert await ledger.query("SELECT 1 FROM offsets WHERE read_through IS NOT NULL") == []
+
+
+@pytest.mark.parametrize("frozen_in", ["idle in transaction", "the middle of a COPY"])
+async def test_a_frozen_process_that_holds_the_fences_lock_is_ended(log, ledger, consuming, monkeypatch, frozen_in):
+    monkeypatch.setattr(consumer_module, "FROZEN_SECONDS", 0.5)
+    async with consuming():
+        await log.append(feedback(id="before"))
+        await eventually(lambda: _ids(ledger, ["before"]))
+        frozen = await _connect_like(ledger)
+        release = asyncio.Event()
+        holding = asyncio.create_task(_hold(frozen, frozen_in, release))
+        await eventually(lambda: _locked(ledger, frozen.get_server_pid()))
+        await log.append(feedback(id="after"))
+        await eventually(lambda: _ids(ledger, ["before", "after"]), 30)
+        release.set()
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await holding
+    frozen.terminate()
+
+
+async def _hold(connection, how, release):
+    """Take the fence's lock and fall silent."""
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("UPDATE offsets SET next = next + 100")
+    if how == "the middle of a COPY":
+
+        async def rows():
+            yield b"one\n"
+            await release.wait()
+            yield b"two\n"
+
+        await connection.copy_to_table("ledger", source=rows(), columns=["event_id"])
+    await release.wait()
+    await transaction.commit()
+
+
+async def _connect_like(ledger):
+    """A connection as another process of the same service has it."""
+    async with transaction(ledger.sessions) as session:
+        raw = await raw_connection(session)
+        database = await raw.fetchval("SELECT current_database()")
+        params, address = raw._params, raw._addr
+    host, port = address if isinstance(address, tuple) else (address.rpartition("/")[0], None)
+    return await asyncpg.connect(host=host, port=port, user=params.user, password=params.password, database=database)
+
+
+async def _locked(ledger, pid):
+    async with transaction(ledger.sessions) as session:
+        held = text(
+            "SELECT count(*) FROM pg_locks WHERE pid = :pid AND granted AND relation = 'offsets'::regclass "
+            "AND mode = 'RowExclusiveLock'"
+        )
+        return (await session.execute(held, {"pid": pid})).scalar_one()
+
+
+async def _ids(ledger, expected):
+    return await ledger.ids() == expected
+
+
+async def _create(ledger, begins):
+    async with transaction(ledger.sessions) as session:
+        raw = await raw_connection(session)
+        await offsets.create(raw, "ledger-svc", "cluster", [((TOPIC, p), begin) for p, begin in begins.items()])
