@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -21,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
 )
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -81,8 +83,28 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO
 LongText = Annotated[str, StringConstraints(max_length=50_000, pattern=NO_NUL)]
 """What a person wrote or said."""
 
-Amount = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2)]
+
+def _plain_digits(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        raise broken("not_plain_digits", 'write the number as plain digits, such as "48000.00"')
+    return value
+
+
+def _decimal_schema(places: int) -> WithJsonSchema:
+    whole = 18 - places
+    text = {"type": "string", "pattern": rf"^[0-9]{{1,{whole}}}(\.[0-9]{{1,{places}}})?$"}
+    return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 10**whole}, text]})
+
+
+Amount = Annotated[
+    Decimal, BeforeValidator(_plain_digits), Field(ge=0, max_digits=18, decimal_places=2), _decimal_schema(2)
+]
 """Money. JSON numbers are read as doubles: beyond 15 digits write it as a string."""
+
+Quantity = Annotated[
+    Decimal, BeforeValidator(_plain_digits), Field(ge=0, max_digits=18, decimal_places=6), _decimal_schema(6)
+]
+"""How much of something, to a millionth."""
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 

@@ -15,6 +15,7 @@ from touchpoint.contracts.base import (
     LongText,
     Moment,
     Name,
+    Quantity,
     Vocabulary,
     broken,
     example,
@@ -433,9 +434,7 @@ class UsageReported(Event):
 
     customer_id: Identifier = Field(description="who used it")
     feature: Label = Field(description="what they used")
-    quantity: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)] = Field(
-        description="how much, in units, at most six decimals"
-    )
+    quantity: Quantity = Field(description="how much, in units, at most six decimals")
     unit: Label = Field(description="what is counted")
     period_start: Moment = Field(description="from when, included")
     period_end: Moment = Field(description="until when, excluded")

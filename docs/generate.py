@@ -1,0 +1,69 @@
+"""Write the generated part of docs/: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway.
+
+`python docs/generate.py` writes, and refuses a change that would break a contract; `--check` writes nothing and exits
+with 1 when a file is stale or a contract broken (CI).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.compatibility import breaks
+from touchpoint.contracts.schema import asyncapi, file_name, json_schema
+
+DOCS = Path(__file__).parent
+EVENTS = DOCS / "events"
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file and its text, the same on every machine."""
+    schemas = {EVENTS / file_name(event): _json(json_schema(event)) for event in REGISTRY.values()}
+    return schemas | {EVENTS / "asyncapi.yaml": _yaml(asyncapi())}
+
+
+def broken_contracts(events: Path = EVENTS) -> list[str]:
+    """What the code would break of the contracts as they are committed."""
+    now = {file_name(event): json_schema(event) for event in REGISTRY.values()}
+    found = []
+    for path in sorted(events.glob("*.json")):
+        if path.name not in now:
+            found.append(f"{path.name}: the event type is gone; a published type stays")
+            continue
+        found += [f"{path.name}: {why}" for why in breaks(json.loads(path.read_text()), now[path.name])]
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; returns the exit code."""
+    problems = broken_contracts()
+    if not problems:
+        stale = {path: text for path, text in documents().items() if not path.exists() or path.read_text() != text}
+        if arguments == ["--check"]:
+            problems = [f"{path.relative_to(DOCS)} is stale: run python docs/generate.py" for path in stale]
+        else:
+            for path, text in stale.items():
+                path.write_text(text)
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    return 1 if problems else 0
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml(document: Any) -> str:
+    return yaml.dump(document, Dumper=_WithoutAnchors, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _WithoutAnchors(yaml.SafeDumper):
+    """YAML without `&id001` references: readers of the document compare text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
