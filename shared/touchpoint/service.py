@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 import uvloop
@@ -70,13 +71,18 @@ def main(service: Service) -> None:
     try:
         settings = service.settings()
     except ValidationError as error:
-        sys.exit("\n".join(f"setting {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+        _give_up("\n".join(f"setting {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
     dsn = settings.database_url.get_secret_value()
     try:
         uvloop.run(upgrade(service.package, dsn) if role == "migrate" else _run(service, settings, role))
     except UsageError as error:
-        sys.exit(str(error))
+        _give_up(str(error))
+
+
+def _give_up(why: str) -> NoReturn:
+    print(why, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
+    sys.exit(2)
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
@@ -145,6 +151,8 @@ async def _supervise(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.
     await asyncio.gather(*late, stopping, return_exceptions=True)
     errors = {task.get_name(): task.exception() for task in done if task.exception() is not None}
     for name, error in errors.items():
+        if isinstance(error, UsageError):
+            raise error
         telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
     return bool(errors)
 
@@ -159,19 +167,26 @@ class _Server(uvicorn.Server):
 
 async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
-        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 5, ws="none"
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 5, ws="none"
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
-    try:
+    with _listen(host, port) as listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         server.should_exit = True
         await serving
-    except SystemExit as error:
-        raise UsageError(f"Cannot listen on {host}:{port}: it is in use; stop what runs there or set PORT.") from error
-    finally:
-        stopping.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind here: uvicorn would end the process with no word of which port it was."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}:{port} ({error.strerror}): free it or set another port") from error
 
 
 def database_check(factory: Sessions) -> Check:
