@@ -1,0 +1,64 @@
+# Everything there is to do with this project; `make help` lists it. Needs Python 3.11 or newer, make, and registries.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up test lint typecheck format docs lock clean
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+MEMBERS := shared $(wildcard services/*)
+PACKAGES := touchpoint feedback-svc escalation-svc metrics-svc gateway
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (more: .venv/bin/touchpoint --help)
+	@$(BIN)/touchpoint up
+
+test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
+	@$(BIN)/pytest -n $(WORKERS)
+
+lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+
+typecheck: $(INSTALLED) ## mypy --strict, once per member
+	@for member in $(MEMBERS); do \
+	    package=$$(basename $$(dirname $$(ls $$member/*/__init__.py))); \
+	    (cd $$member && "$(CURDIR)/$(BIN)/mypy" -p $$package); done
+
+format: $(INSTALLED) ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+docs: $(INSTALLED) ## generate the schemas and API documents under docs/
+	@$(BIN)/python docs/generate.py
+
+lock: $(INSTALLED) ## pin what a pyproject.toml newly asks for (delete requirements.lock first to upgrade all)
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	    $(addprefix --no-emit-package ,$(PACKAGES)) --no-header --quiet --output-file requirements.lock
+	@$(BIN)/python -m touchpoint.local.jars > .venv/kafka.lock
+	@mv .venv/kafka.lock shared/touchpoint/local/kafka.lock
+
+clean: ## remove the environment and caches (not the data: `touchpoint up --fresh` does)
+	@rm -rf .venv .mypy_cache */.mypy_cache services/*/.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment, made anew when what is locked or a member's metadata has changed.
+$(INSTALLED): requirements.lock $(MEMBERS:%=%/pyproject.toml)
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$$($(PYTHON) --version) is too old: install Python 3.11 or newer, or name it: make PYTHON=python3.13" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "Python's venv module is missing: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "Creating the environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock | awk \
+	    -v all=$$(grep -c '^[a-z].*==' requirements.lock) \
+	    '/^(Collecting|Requirement already)/ && ++n % 20 == 0 {print "  " n " of " all " packages"; fflush()} \
+	     /^Installing/ {print "  all downloaded; installing"; fflush()}'
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@touch $@
