@@ -47,7 +47,8 @@ class NewEntry(NamedTuple):
 
 def recorded(event: FeedbackSubmitted) -> FeedbackRecorded:
     """The news that feedback is stored."""
-    return FeedbackRecorded(feedback_id=event.meta.identity, **dict(event)).caused_by(event.meta)
+    meta = event.meta
+    return FeedbackRecorded(feedback_id=meta.identity, **dict(event)).caused_by(meta)
 
 
 def timeline_entry(event: Event) -> NewEntry | None:
