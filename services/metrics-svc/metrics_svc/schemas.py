@@ -1,17 +1,16 @@
 """What the API takes and answers. Times are in UTC, durations in seconds; a value of nothing is null, never 0."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from touchpoint.contracts.base import EARLIEST, LATEST
 from touchpoint.contracts.touchpoints import Channel
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_hour
 from metrics_svc.sketch import RELATIVE_ACCURACY
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def _split(given: object) -> object:

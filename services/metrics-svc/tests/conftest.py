@@ -1,15 +1,20 @@
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
+from hypothesis import strategies as st
 from metrics_svc.app import NAME, create_app
 from metrics_svc.config import Settings
 from pydantic import SecretStr
+from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
+from touchpoint.testing import factories as make
 from touchpoint.testing.fixtures import Database
 
 SECRET = SecretStr(secrets.token_hex(32))
@@ -40,3 +45,111 @@ async def client(sessions: Sessions) -> AsyncIterator[Client]:
 
     yield make
     await transport.aclose()
+
+
+Fact = tuple[Any, ...]
+"""What a count is about: tenant, metric, hour, scale, channel, segment, tier."""
+
+TIMES = {
+    "first-response": lambda event: event.type == "ticket.replied" and event.author == "agent" and event.public,
+    "resolution": lambda event: event.type == "ticket.status_changed" and event.status in ("resolved", "closed"),
+}
+
+
+def _told(log: Sequence[Any], place: int) -> tuple[str, str]:
+    """Segment and tier of an event's customer, from all the log said before it."""
+    event, known = log[place], dict[str, str | None]()
+    for other in log[:place]:
+        if other.type == "customer.updated" and (other.meta.tenant, other.customer_id) == (
+            event.meta.tenant,
+            event.customer_id,
+        ):
+            known |= other.model_dump(exclude_unset=True)
+    return known.get("segment") or "unknown", known.get("tier") or "unknown"
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _scores(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
+    for place, event in enumerate(log):
+        if event.type == "feedback.submitted" and event.kind in ("nps", "csat", "ces"):
+            scale = f"{event.score.min:.0f}-{event.score.max:.0f}"
+            about = (event.meta.tenant, event.kind, _hour(event.meta.time), scale, event.channel, *_told(log, place))
+            yield about, int(event.score.value)
+
+
+def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
+    for tenant, ticket in {(e.meta.tenant, e.ticket_id) for e in log if e.type.startswith("ticket.")}:
+        places = [n for n, e in enumerate(log) if (e.meta.tenant, getattr(e, "ticket_id", None)) == (tenant, ticket)]
+        openings = [
+            (log[n].meta.time, log[n].channel, *_told(log, n)) for n in places if log[n].type == "ticket.opened"
+        ]
+        for metric, ends in TIMES.items():
+            reached = [log[n].meta.time for n in places if ends(log[n])]
+            if openings and reached:
+                opened, *about = min(openings)
+                took = max(0, round((min(reached) - opened).total_seconds() * 1_000_000))
+                yield (tenant, metric, _hour(min(reached)), "", *about), took
+
+
+@pytest.fixture(scope="session")
+def recount() -> Callable[[Sequence[Event]], dict[Fact, list[int]]]:
+    """Finds every score and duration (in microseconds) behind a log: slowly, from scratch, each question by itself."""
+
+    def facts(log: Sequence[Event]) -> dict[Fact, list[int]]:
+        found: dict[Fact, list[int]] = {}
+        for about, value in [*_scores(log), *_times(log)]:
+            found.setdefault(about, []).append(value)
+        return found
+
+    return facts
+
+
+Log = list[Event]
+
+
+@pytest.fixture(scope="session")
+def logs() -> Callable[[str], st.SearchStrategy[Log]]:
+    """Any log of a tenant in which a few customers, tickets and hours meet often; one partition a customer."""
+    spread = {"customer_id": st.sampled_from(["c0", "c1", "c2"]), "minutes": st.integers(-150, 150)}
+    words = st.sampled_from([None, "smb", "enterprise"])
+    tickets = spread | {"ticket_id": st.sampled_from(["t0", "t1", "t2"])}
+    channels = st.sampled_from(["email", "chat"])
+    specs = st.one_of(
+        st.fixed_dictionaries(
+            {"of": st.just("customer_updated"), **spread}, optional={"segment": words, "tier": words}
+        ),
+        st.fixed_dictionaries({"of": st.just("feedback"), **spread, "score": st.integers(0, 10), "channel": channels}),
+        st.fixed_dictionaries(
+            {"of": st.just("feedback"), **spread, "kind": st.sampled_from(["csat", "ces"]), "score": st.integers(1, 5)}
+        ),
+        st.fixed_dictionaries({"of": st.just("ticket_opened"), **tickets, "channel": channels}),
+        st.fixed_dictionaries(
+            {
+                "of": st.just("ticket_replied"),
+                **tickets,
+                "author": st.sampled_from(["agent", "agent", "bot", "customer"]),
+            },
+            optional={"public": st.booleans()},
+        ),
+        st.fixed_dictionaries(
+            {
+                "of": st.just("ticket_status_changed"),
+                **tickets,
+                "status": st.sampled_from(["resolved", "closed", "open"]),
+            }
+        ),
+    )
+
+    def event(tenant: str, of: str, minutes: int, **over: Any) -> Event:
+        place = {
+            "tenant": tenant,
+            "time": make.NOON + timedelta(minutes=minutes),
+            "partition": int(over["customer_id"][1]),
+        }
+        made: Event = getattr(make, of)(**over, **place)
+        return made
+
+    return lambda tenant: st.lists(specs.map(lambda spec: event(tenant, **spec)), max_size=40)

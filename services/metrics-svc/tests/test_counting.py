@@ -1,0 +1,206 @@
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metrics_svc import sketch
+from metrics_svc.counting import Cell, Customer, Key, Ledger, Sums, Ticket, counts, customer_keys, ticket_keys
+from touchpoint.contracts.base import Event
+from touchpoint.errors import PermanentError
+from touchpoint.testing import factories as make
+
+Logs = Callable[[str], st.SearchStrategy[list[Event]]]
+Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
+
+
+class Memory:
+    """The tables as dictionaries: what the service does with a batch, without a database."""
+
+    def __init__(self) -> None:
+        self.customers: dict[Key, Customer] = {}
+        self.tickets: dict[Key, Ticket] = {}
+        self.cells: dict[Cell, Sums] = {}
+
+    def batch(self, events: Sequence[Any]) -> None:
+        counted = [event for event in events if counts(event)]
+        tickets = {key: self.tickets.get(key, Ticket()) for key in ticket_keys(counted)}
+        customers = {key: self.customers[key] for key in customer_keys(counted) if key in self.customers}
+        ledger = Ledger(customers, tickets)
+        for event in counted:
+            ledger.count(event)
+        self.customers |= ledger.customers
+        self.tickets |= ledger.tickets
+        for cell, sums in ledger.cells.items():
+            before = self.cells.get(cell, Sums())
+            self.cells[cell] = Sums(before.n + sums.n, before.total + sums.total)
+
+    def sums(self) -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
+        """By everything but partition and bucket: how many in each bucket, and the total."""
+        found: dict[tuple[Any, ...], tuple[Counter[int], int]] = {}
+        for cell, sums in self.cells.items():
+            buckets, total = found.get(cell[:-2], (Counter(), 0))
+            found[cell[:-2]] = (buckets + Counter({cell.bucket: sums.n}), total + sums.total)
+        return {fact: (dict(buckets), total) for fact, (buckets, total) in found.items() if buckets}
+
+
+def counted(*events: Event) -> Memory:
+    memory = Memory()
+    memory.batch(events)
+    return memory
+
+
+def cell(memory: Memory) -> tuple[Cell, Sums]:
+    ((only, sums),) = memory.cells.items()
+    return only, sums
+
+
+def durations(memory: Memory, metric: str) -> list[tuple[str, int, int]]:
+    """Hour of the day, n and total seconds of each cell of a metric that holds something."""
+    return sorted(
+        (c.hour.strftime("%H"), sums.n, sums.total // 1_000_000)
+        for c, sums in memory.cells.items()
+        if c.metric == metric and sums.n
+    )
+
+
+def expected(facts: dict[Any, list[int]]) -> dict[Any, Any]:
+    """Raw scores and durations as counts a bucket and a total."""
+    return {
+        fact: (dict(Counter(value if fact[3] else sketch.bucket(value) for value in values)), sum(values))
+        for fact, values in facts.items()
+    }
+
+
+def later(minutes: float) -> dict[str, Any]:
+    return {"time": make.NOON + timedelta(minutes=minutes)}
+
+
+@given(st.data())
+def test_any_batches_count_what_a_recount_finds(logs: Logs, recount: Recount, data: st.DataObject) -> None:
+    log = data.draw(logs("acme"))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
+    memory = Memory()
+    for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
+        memory.batch(log[start:end])
+    assert memory.sums() == expected(recount(log))
+
+
+@given(st.data())
+def test_events_of_a_ticket_give_the_same_sums_in_any_order(logs: Logs, data: st.DataObject) -> None:
+    log = data.draw(logs("acme"))
+    told = [event for event in log if event.type == "customer.updated"]
+    rest = [event for event in log if event.type != "customer.updated"]
+    shuffled = data.draw(st.permutations(rest))
+    assert counted(*told, *shuffled).sums() == counted(*told, *rest).sums()
+
+
+def test_a_score_is_a_count_of_itself_on_its_scale() -> None:
+    only, sums = cell(counted(make.feedback(kind="ces", score=6, channel="chat", partition=2, **later(59))))
+    assert only == Cell("acme", "ces", make.NOON, "1-7", "chat", "unknown", "unknown", bucket=6, partition=2)
+    assert sums == Sums(1, 6)
+
+
+def test_the_hour_is_that_of_utc_wherever_the_answer_came_from() -> None:
+    noon_in_kolkata = make.NOON.astimezone(ZoneInfo("Asia/Kolkata"))
+    assert cell(counted(make.feedback(time=noon_in_kolkata)))[0].hour == make.NOON
+
+
+def test_kinds_that_are_no_metric_count_nothing() -> None:
+    assert counted(make.feedback(kind="rating", score=4), make.feedback(kind="text", score=None)).cells == {}
+
+
+def test_an_answer_carries_what_the_log_said_of_its_customer_by_then() -> None:
+    memory = counted(
+        make.feedback(score=1),
+        make.customer_updated(segment="smb", tier="key"),
+        make.feedback(score=2),
+        make.customer_updated(tier=None),
+        make.feedback(score=3),
+        make.customer_updated(name="Another name"),
+        make.feedback(score=4),
+        make.feedback(score=5, customer_id=None),
+    )
+    assert {(c.bucket, c.segment, c.tier) for c in memory.cells} == {
+        (1, "unknown", "unknown"),
+        (2, "smb", "key"),
+        (3, "smb", "unknown"),
+        (4, "smb", "unknown"),
+        (5, "unknown", "unknown"),
+    }
+
+
+def test_customers_of_two_tenants_are_two() -> None:
+    memory = counted(make.customer_updated(tier="key", tenant="acme"), make.feedback(tenant="globex"))
+    assert cell(memory)[0].tier == "unknown"
+
+
+def test_the_first_response_is_the_first_public_reply_of_a_human_agent() -> None:
+    memory = counted(
+        make.ticket_opened(),
+        make.ticket_replied(author="bot", **later(1)),
+        make.ticket_replied(author="agent", public=False, **later(2)),
+        make.ticket_replied(author="customer", **later(3)),
+        make.ticket_replied(author="agent", **later(70)),
+        make.ticket_replied(author="agent", **later(80)),
+    )
+    assert durations(memory, "first-response") == [("13", 1, 70 * 60)]
+
+
+def test_the_resolution_is_the_first_one() -> None:
+    memory = counted(
+        make.ticket_opened(),
+        make.ticket_status_changed(status="pending", **later(5)),
+        make.ticket_status_changed(status="resolved", **later(30)),
+        make.ticket_status_changed(status="open", **later(40)),
+        make.ticket_status_changed(status="closed", **later(500)),
+    )
+    assert durations(memory, "resolution") == [("12", 1, 30 * 60)]
+
+
+def test_a_reply_read_before_its_opening_waits_for_it() -> None:
+    memory = counted(make.ticket_replied(**later(10)))
+    assert memory.cells == {}
+    memory.batch([make.ticket_opened()])
+    assert durations(memory, "first-response") == [("12", 1, 600)]
+
+
+def test_an_earlier_reply_read_later_takes_the_place_of_what_was_counted() -> None:
+    memory = counted(make.ticket_opened(), make.ticket_replied(**later(90)))
+    memory.batch([make.ticket_replied(**later(10))])
+    assert durations(memory, "first-response") == [("12", 1, 600)]
+
+
+def test_a_ticket_counts_where_its_customer_stood_when_it_was_opened() -> None:
+    memory = counted(
+        make.customer_updated(segment="smb"),
+        make.ticket_opened(channel="chat"),
+        make.customer_updated(segment="enterprise"),
+        make.ticket_replied(channel="email", **later(10)),
+    )
+    only, _ = cell(memory)
+    assert (only.segment, only.channel) == ("smb", "chat")
+
+
+def test_a_reply_that_clocks_put_before_the_opening_took_no_time() -> None:
+    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-61)))
+    assert durations(memory, "first-response") == [("10", 1, 0)]
+
+
+def test_history_counts_like_the_present() -> None:
+    assert cell(counted(make.feedback(backfill=True)))[1].n == 1
+
+
+@pytest.mark.parametrize(
+    "score", [{"value": 11, "min": 0, "max": 10}, {"value": 3, "min": 1, "max": 5}, {"value": 7.5, "min": 0, "max": 10}]
+)
+def test_a_score_off_its_scale_is_refused_by_name(score: dict[str, float]) -> None:
+    # The gateway refuses these; a consumer reads tolerantly and has to see for itself.
+    body = {"kind": "nps", "channel": "email", "score": score}
+    event = type(make.feedback()).read_tolerantly(json.dumps(body).encode()).with_meta(make.feedback().meta)
+    with pytest.raises(PermanentError, match="nps"):
+        counted(event)

@@ -1,0 +1,116 @@
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from metrics_svc import sketch
+from metrics_svc.handlers import handlers
+from metrics_svc.models import Rollup
+from prometheus_client import REGISTRY
+from sqlalchemy import func, select, text
+from touchpoint.contracts.base import Event
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.errors import PermanentError
+from touchpoint.kafka.handlers import Context
+from touchpoint.testing import apply, eventually
+from touchpoint.testing import factories as make
+
+Logs = Callable[[str], st.SearchStrategy[list[Event]]]
+Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
+    """What the rollups of a tenant add up to, by all but partition: how many in each bucket, and the total."""
+    about = [Rollup.tenant_id, Rollup.metric, Rollup.hour, Rollup.scale, Rollup.channel, Rollup.segment, Rollup.tier]
+    query = select(*about, Rollup.bucket, func.sum(Rollup.n), func.sum(Rollup.total)).where(Rollup.tenant_id == tenant)
+    found: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
+    async with sessions() as session:
+        for *key, bucket, n, total in await session.execute(query.group_by(*about, Rollup.bucket)):
+            buckets, before = found.get(tuple(key), ({}, 0))
+            found[tuple(key)] = ({**buckets, bucket: int(n)} if n else buckets, before + int(total))
+    return {fact: held for fact, held in found.items() if held[0] or held[1]}
+
+
+def later(minutes: float) -> dict[str, Any]:
+    return {"time": make.NOON + timedelta(minutes=minutes)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_any_batches_leave_what_a_recount_finds(
+    sessions: Sessions, logs: Logs, recount: Recount, data: st.DataObject
+) -> None:
+    tenant = uuid4().hex
+    log = data.draw(logs(tenant))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=3)))
+    for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
+        await apply(handlers, sessions, log[start:end])
+    expected = {
+        fact: (dict(Counter(value if fact[3] else sketch.bucket(value) for value in values)), sum(values))
+        for fact, values in recount(log).items()
+    }
+    assert await sums(sessions, tenant) == expected
+
+
+async def test_what_was_known_in_one_batch_is_known_in_the_next(sessions: Sessions) -> None:
+    await apply(handlers, sessions, [make.customer_updated(segment="smb", tier="key"), make.ticket_opened()])
+    await apply(handlers, sessions, [make.customer_updated(tier=None)])
+    await apply(handlers, sessions, [make.feedback(score=3), make.ticket_replied(**later(2))])
+    assert await sums(sessions) == {
+        ("acme", "nps", make.NOON, "0-10", "email", "smb", "unknown"): ({3: 1}, 3),
+        ("acme", "first-response", make.NOON, "", "email", "smb", "key"): (
+            {sketch.bucket(120_000_000): 1},
+            120_000_000,
+        ),
+    }
+
+
+async def test_a_batch_rolled_back_leaves_nothing(sessions: Sessions) -> None:
+    bad = make.feedback(score=3)
+    object.__setattr__(bad, "score", None)
+    with pytest.raises(PermanentError):
+        await apply(handlers, sessions, [make.feedback(), make.ticket_opened(), bad])
+    assert await sums(sessions) == {}
+    async with sessions() as session:
+        assert (await session.execute(text("SELECT count(*) FROM tickets"))).scalar_one() == 0
+
+
+async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(sessions: Sessions) -> None:
+    # Only a system that breaks the contract names two customers in one ticket; the sums hold nevertheless.
+    async with transaction(sessions) as first:
+        await handlers.handle([make.ticket_opened(partition=0)], Context(first))
+        replied = make.ticket_replied(customer_id="customer-2", partition=1, **later(5))
+        second = asyncio.create_task(apply(handlers, sessions, [replied]))
+
+        async def second_waits() -> bool:
+            async with sessions() as observer:
+                return bool((await observer.execute(text(WAITING))).scalar_one())
+
+        await eventually(second_waits)
+    await second
+    ((_, (buckets, total)),) = (await sums(sessions)).items()
+    assert (sum(buckets.values()), total) == (1, 300_000_000)
+
+
+async def test_consumers_of_two_partitions_add_to_the_same_hour_without_waiting(sessions: Sessions) -> None:
+    async with transaction(sessions) as first:
+        await handlers.handle([make.feedback(partition=0)], Context(first))
+        other = make.feedback(partition=1, customer_id="customer-2")
+        await asyncio.wait_for(apply(handlers, sessions, [other]), 5)
+    assert list((await sums(sessions)).values()) == [({9: 2}, 18)]
+
+
+async def test_what_is_counted_shows_in_the_services_own_metrics(sessions: Sessions) -> None:
+    def measured() -> float:
+        return REGISTRY.get_sample_value("touchpoint_metrics_measurements_total", {"metric": "csat"}) or 0
+
+    before = measured()
+    await apply(handlers, sessions, [make.feedback(kind="csat", score=4), make.feedback(kind="csat", score=4)])
+    assert measured() == before + 2
