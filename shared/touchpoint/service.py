@@ -24,6 +24,7 @@ from touchpoint.db.migrate import upgrade
 from touchpoint.db.relay import Relay
 from touchpoint.errors import UsageError
 from touchpoint.http.health import Check, admin_app
+from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
@@ -73,9 +74,8 @@ def main(service: Service) -> None:
     except ValidationError as error:
         _give_up("\n".join(f"setting {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
-    dsn = settings.database_url.get_secret_value()
     try:
-        uvloop.run(upgrade(service.package, dsn) if role == "migrate" else _run(service, settings, role))
+        uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))
     except UsageError as error:
         _give_up(str(error))
 
@@ -83,6 +83,12 @@ def main(service: Service) -> None:
 def _give_up(why: str) -> NoReturn:
     print(why, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
     sys.exit(2)
+
+
+async def _migrate(service: Service, settings: ServiceSettings) -> None:
+    """Bring the database and the topics to what this version needs, before any of its processes starts."""
+    await upgrade(service.package, settings.database_url.get_secret_value())
+    await provision(settings.kafka, {service.name: service.handlers.topics} if service.handlers else {})
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
