@@ -92,11 +92,12 @@ class Clock:
 
     def close(self, at: datetime) -> None:
         """The ticket was resolved or closed."""
-        if self.state not in (ClockState.WAITING, ClockState.ACTIVE) or (self.closed_at and self.closed_at >= at):
-            return
-        self.closed_at = at
-        self.version += 1
-        self._settle()
+        remembers = self.state is ClockState.WAITING and (self.closed_at is None or at < self.closed_at)
+        ends = self.state is ClockState.ACTIVE and self.started_at is not None and at >= self.started_at
+        if remembers or ends:
+            self.closed_at = at
+            self.version += 1
+            self._settle()
 
     def reopen(self, cause: Meta, warn_at: float) -> None:
         """The ticket is open again."""
@@ -133,6 +134,8 @@ class Clock:
 
     def _start(self, cause: Meta, warn_at: float) -> None:
         self.state, self.cause, self.warned = ClockState.ACTIVE, cause, False
+        if self.closed_at is not None and self.closed_at < cause.time:
+            self.closed_at = None
         self.warn_at = cause.time + timedelta(seconds=self.target_seconds * warn_at)
         self.due_at = cause.time + timedelta(seconds=self.target_seconds)
         self.version += 1
@@ -142,10 +145,8 @@ class Clock:
         """Let the first of reply and closing end the clock; later than due, the breach came before both."""
         if self.state not in (ClockState.ACTIVE, ClockState.CANCELLED):
             return
-        assert self.cause is not None
         assert self.due_at is not None
-        closed = self.closed_at if self.closed_at and self.closed_at >= self.cause.time else None
-        ended = min((moment for moment in (self.fulfilled_at, closed) if moment is not None), default=None)
+        ended = min((moment for moment in (self.fulfilled_at, self.closed_at) if moment is not None), default=None)
         if ended is None:
             self.state = ClockState.ACTIVE
         elif ended > self.due_at:

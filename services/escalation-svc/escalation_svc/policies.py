@@ -184,5 +184,8 @@ def load(path: Path) -> Policies:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"policy file {path} cannot be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()]
+        wrong = [
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise UsageError(f"policy file {path} is not valid: {'; '.join(wrong)}") from None

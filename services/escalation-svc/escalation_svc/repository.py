@@ -246,7 +246,7 @@ def _clock(row: asyncpg.Record) -> Clock:
         warned=row["warned"],
         fulfilled_at=row["fulfilled_at"],
         closed_at=row["closed_at"],
-        cause=_META.validate_json(row["cause"]) if row["cause"] else None,
+        cause=_META.validate_python(row["cause"]) if row["cause"] else None,
         version=row["version"],
         stored=row["version"],
     )

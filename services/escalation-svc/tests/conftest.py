@@ -1,0 +1,116 @@
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from escalation_svc.app import NAME, create_app
+from escalation_svc.config import Settings
+from escalation_svc.handlers import with_policies
+from escalation_svc.policies import SHIPPED, Policies, load
+from pydantic import SecretStr
+from sqlalchemy import text
+from touchpoint.db.engine import Sessions, create_engine
+from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.db.outbox import load_headers
+from touchpoint.http.identity import Caller, sign
+from touchpoint.http.scopes import Scope
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.testing.fixtures import Database
+
+SECRET = SecretStr(secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session")
+def policies() -> Policies:
+    """The policies as shipped: a clock of normal priority has 14,400 seconds and warns after 11,520."""
+    return load(SHIPPED)
+
+
+@pytest.fixture(scope="session")
+def handlers(policies: Policies) -> Handlers:
+    """The handlers with these policies."""
+    return with_policies(policies)
+
+
+@pytest.fixture
+async def dsn(database: Database) -> str:
+    """A fresh database of this service."""
+    return await database("escalation_svc")
+
+
+@pytest.fixture
+async def sessions(dsn: str) -> AsyncIterator[Sessions]:
+    """Sessions on it."""
+    engine = create_engine(dsn, "tests")
+    yield sessions_of(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def client(sessions: Sessions, handlers: Handlers) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+    """Make clients of the API: `client(tenant=…, scopes=…)` calls as the gateway does for a key of that tenant."""
+    settings = Settings(database_url=SecretStr("postgresql:///unused"), internal_token_secrets=[SECRET])
+    transport = httpx.ASGITransport(create_app(handlers, settings, sessions))
+
+    def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
+        granted = frozenset(Scope) if scopes is None else frozenset(scopes)
+        token = sign(Caller(tenant, granted, "help-desk"), NAME, [SECRET])
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://escalation-svc", headers={"Authorization": f"Bearer {token}"}
+        )
+
+    yield make
+    await transport.aclose()
+
+
+@pytest.fixture
+def rows(sessions: Sessions) -> Callable[..., Any]:
+    """Read a table into dicts; the name may be followed by WHERE and ORDER BY."""
+
+    async def read(table: str) -> list[dict[str, Any]]:
+        async with sessions() as session:
+            return [dict(row._mapping) for row in await session.execute(text(f"SELECT * FROM {table}"))]
+
+    return read
+
+
+@pytest.fixture
+def published(sessions: Sessions) -> Callable[..., Any]:
+    """What waits in the outbox, in order: the event's data with its type and whether it is marked as backfill."""
+
+    async def read() -> list[dict[str, Any]]:
+        async with sessions() as session:
+            found = await session.execute(text("SELECT value, headers, key FROM outbox ORDER BY id"))
+            return [_event(row.value, row.headers) | {"key": row.key.decode()} for row in found]
+
+    return read
+
+
+def _event(value: bytes, headers: bytes) -> dict[str, Any]:
+    attributes = {name: content.decode() for name, content in load_headers(headers)}
+    return json.loads(value) | {
+        "type": attributes["ce_type"],
+        "time": attributes["ce_time"],
+        "event_id": attributes["ce_id"],
+        "backfill": "ce_backfill" in attributes,
+    }
+
+
+@pytest.fixture
+def statements(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements sent over raw connections from now on."""
+    sent: list[str] = []
+
+    def noting(method: Any) -> Any:
+        async def note(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
+            sent.append(query)
+            return await method(self, query, *arguments, **options)
+
+        return note
+
+    for name in ("execute", "fetch", "fetchrow", "fetchval", "executemany"):
+        monkeypatch.setattr(asyncpg.Connection, name, noting(getattr(asyncpg.Connection, name)))
+    return sent

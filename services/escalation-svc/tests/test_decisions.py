@@ -1,0 +1,222 @@
+from datetime import timedelta
+from typing import Any
+from uuid import uuid5
+
+import pytest
+from escalation_svc.clocks import ClockState, clock_id, ticket_cause
+from escalation_svc.customers import Customer
+from escalation_svc.decisions import Decisions
+from escalation_svc.policies import Policies
+from touchpoint.contracts.escalations import EscalationOpened, SlaBreached, SlaWarned
+from touchpoint.contracts.touchpoints import TicketOpened
+from touchpoint.testing import factories as make
+
+DUE = 14_400
+"""Seconds a ticket of normal priority has, as shipped."""
+
+KEY = {("acme", "customer-1"): Customer("acme", "customer-1", tier="key")}
+
+
+def later(seconds: float) -> dict[str, Any]:
+    return {"time": make.NOON + timedelta(seconds=seconds)}
+
+
+def decide(policies: Policies, *events: Any, customers: dict[Any, Customer] | None = None) -> Decisions:
+    decisions = Decisions(policies, dict(customers or {}), {})
+    for event in events:
+        decisions.take(event)
+    return decisions
+
+
+def news(decisions: Decisions) -> list[str]:
+    return [event.type for event in decisions.news]
+
+
+def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
+    event = make.feedback(score=3, id="f-1")
+    (case,) = decide(policies, event, customers=KEY).news
+    assert isinstance(case, EscalationOpened)
+    assert case.model_dump(mode="json", exclude_none=True) == {
+        "escalation_id": str(uuid5(event.meta.identity, "key-account-detractor")),
+        "case_version": 1,
+        "customer_id": "customer-1",
+        "reason": "detractor",
+        "policy": "key-account-detractor",
+        "priority": "high",
+        "state": "open",
+        "feedback_id": str(event.meta.identity),
+        "opened_at": "2026-11-20T12:00:00Z",
+    }
+
+
+def test_the_case_of_a_ticket_is_the_tickets_however_often_it_is_opened(policies: Policies) -> None:
+    first, again = decide(
+        policies, make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent", **later(5))
+    ).news
+    assert isinstance(first, EscalationOpened)
+    assert isinstance(again, EscalationOpened)
+    assert first.escalation_id == again.escalation_id == uuid5(ticket_cause("acme", "ticket-1"), "urgent-ticket")
+    assert (first.ticket_id, first.feedback_id) == ("ticket-1", None)
+
+
+def test_feedback_is_judged_by_the_customer_as_known_at_that_point_of_the_log(policies: Policies) -> None:
+    decisions = decide(
+        policies,
+        make.feedback(score=1, id="before"),
+        make.customer_updated(tier="key"),
+        make.feedback(score=1, id="while"),
+        make.customer_updated(tier=None),
+        make.feedback(score=1, id="after"),
+    )
+    (case,) = decisions.news
+    assert isinstance(case, EscalationOpened)
+    assert case.feedback_id == make.feedback(id="while").meta.identity
+
+
+def test_an_update_changes_only_the_fields_it_gives(policies: Policies) -> None:
+    first = make.customer_updated(tier="key", region="EMEA", segment="enterprise")
+    decisions = decide(policies, first, make.customer_updated(region=None, segment="mid-market"))
+    (customer,) = decisions.updated.values()
+    assert (customer.tier, customer.region, customer.segment) == ("key", None, "mid-market")
+
+
+def test_anonymous_feedback_opens_no_case_for_a_key_account(policies: Policies) -> None:
+    assert news(decide(policies, make.feedback(score=0, customer_id=None), customers=KEY)) == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"author": "bot"},
+        {"author": "customer"},
+        {"author": "agent", "public": False},
+    ],
+)
+def test_only_a_public_reply_of_an_agent_is_a_response(policies: Policies, reply: dict[str, Any]) -> None:
+    decisions = decide(policies, make.ticket_opened(), make.ticket_replied(**reply, **later(60)))
+    (clock,) = decisions.clocks.values()
+    assert clock.state is ClockState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("resolved", "cancelled"), ("closed", "cancelled"), ("pending", "active"), ("on_hold", "active")],
+)
+def test_only_the_end_of_a_ticket_ends_the_waiting(policies: Policies, status: str, state: str) -> None:
+    decisions = decide(policies, make.ticket_opened(), make.ticket_status_changed(status=status, **later(60)))
+    (clock,) = decisions.clocks.values()
+    assert clock.state == state
+
+
+@pytest.mark.parametrize(("priority", "target"), [("urgent", 900), ("high", 3600), ("normal", 14400), ("low", 86400)])
+def test_the_priority_sets_the_target(policies: Policies, priority: str, target: int) -> None:
+    (clock,) = decide(policies, make.ticket_opened(priority=priority)).clocks.values()
+    assert clock.target_seconds == target
+
+
+def test_a_priority_only_a_newer_version_knows_is_timed_as_normal(policies: Policies) -> None:
+    data = b'{"ticket_id": "ticket-1", "customer_id": "customer-1", "channel": "email", "priority": "blazing"}'
+    event = TicketOpened.read_tolerantly(data).with_meta(make.ticket_opened().meta)
+    decisions = decide(policies, event, make.ticket_replied(**later(DUE + 1)))
+    assert news(decisions) == ["sla.breached", "escalation.opened"]
+    (clock,) = decisions.clocks.values()
+    assert (clock.priority, clock.target_seconds) == ("normal", 14400)
+
+
+def test_a_late_reply_is_a_breach_and_opens_its_case(policies: Policies) -> None:
+    opened = make.ticket_opened(id="t-1")
+    breached, case = decide(policies, opened, make.ticket_replied(**later(DUE + 1))).news
+    assert isinstance(breached, SlaBreached)
+    assert breached.model_dump(mode="json") == {
+        "clock_id": str(clock_id("acme", "ticket-1")),
+        "clock_version": 2,
+        "metric": "first_response",
+        "ticket_id": "ticket-1",
+        "customer_id": "customer-1",
+        "priority": "normal",
+        "target_seconds": DUE,
+        "started_at": "2026-11-20T12:00:00Z",
+        "due_at": "2026-11-20T16:00:00Z",
+    }
+    assert breached.meta.id == str(uuid5(opened.meta.identity, "sla.breached"))
+    assert isinstance(case, EscalationOpened)
+    assert (case.reason, case.ticket_id, case.opened_at) == ("first_response_breached", "ticket-1", breached.due_at)
+
+
+def test_timer_and_late_reply_tell_the_same_breach_with_the_same_ids(policies: Policies) -> None:
+    opened = make.ticket_opened(id="t-1")
+    by_timer = decide(policies, opened)
+    (clock,) = by_timer.clocks.values()
+    by_timer.pass_time(clock, make.NOON + timedelta(seconds=DUE + 1))
+    by_reply = decide(policies, opened, make.ticket_replied(**later(DUE + 1)))
+    assert by_timer.news == by_reply.news
+    assert [event.meta for event in by_timer.news] == [event.meta for event in by_reply.news]
+
+
+def test_the_warning_comes_first_and_opens_no_case(policies: Policies) -> None:
+    decisions = decide(policies, make.ticket_opened())
+    (clock,) = decisions.clocks.values()
+    decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
+    (warned,) = decisions.news
+    assert isinstance(warned, SlaWarned)
+    assert warned.meta.time == make.NOON + timedelta(seconds=DUE * 0.8)
+
+
+def test_a_clock_started_again_warns_again_under_another_id(policies: Policies) -> None:
+    decisions = decide(policies, make.ticket_opened())
+    (clock,) = decisions.clocks.values()
+    decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
+    decisions.take(make.ticket_status_changed(status="closed", **later(DUE * 0.9)))
+    decisions.take(make.ticket_status_changed(status="open", **later(DUE * 3)))
+    decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 3.9))
+    first, second = decisions.news
+    assert first.meta.identity != second.meta.identity
+
+
+def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> None:
+    decisions = decide(
+        policies,
+        make.feedback(score=0, backfill=True),
+        make.ticket_opened(priority="urgent", backfill=True),
+        make.ticket_replied(backfill=True, **later(DUE)),
+        customers=KEY,
+    )
+    (breached,) = decisions.news
+    assert isinstance(breached, SlaBreached)
+    assert breached.meta.backfill
+    assert not decisions.settled
+
+
+def test_a_live_reply_to_an_imported_ticket_pages_nobody(policies: Policies) -> None:
+    decisions = decide(policies, make.ticket_opened(backfill=True), make.ticket_replied(**later(DUE + 1)))
+    assert news(decisions) == ["sla.breached"]
+
+
+def test_an_imported_reply_to_a_live_ticket_counts_by_its_time(policies: Policies) -> None:
+    late = decide(policies, make.ticket_opened(), make.ticket_replied(backfill=True, **later(DUE + 1)))
+    assert news(late) == ["sla.breached", "escalation.opened"]
+    assert not late.news[0].meta.backfill
+
+
+def test_tenants_do_not_meet(policies: Policies) -> None:
+    decisions = decide(
+        policies,
+        make.ticket_opened(),
+        make.ticket_replied(tenant="other"),
+        make.feedback(tenant="other", score=0),
+        customers=KEY,
+    )
+    assert sorted(clock.state for clock in decisions.clocks.values()) == ["active", "waiting"]
+    assert decisions.news == []
+
+
+def test_how_live_clocks_end_is_counted(policies: Policies) -> None:
+    tickets = [make.ticket_opened(ticket_id=f"t-{n}") for n in range(4)]
+    decisions = decide(
+        policies,
+        *tickets,
+        make.ticket_replied(ticket_id="t-0", **later(1)),
+        make.ticket_replied(ticket_id="t-1", **later(DUE + 1)),
+        make.ticket_status_changed(ticket_id="t-2", **later(1)),
+    )
+    assert decisions.settled == {ClockState.ACHIEVED: 1, ClockState.BREACHED: 1, ClockState.CANCELLED: 1}

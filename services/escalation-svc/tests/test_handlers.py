@@ -1,0 +1,194 @@
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from escalation_svc.clocks import clock_id
+from prometheus_client import REGISTRY
+from touchpoint.db.engine import Sessions
+from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.testing import apply
+from touchpoint.testing import factories as make
+
+DUE = 14_400
+
+Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
+Published = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+def later(seconds: float) -> dict[str, Any]:
+    return {"time": make.NOON + timedelta(seconds=seconds)}
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+async def test_what_is_known_of_a_customer_is_kept_across_batches(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
+    first = make.customer_updated(tier="key", annual_recurring_revenue="48000.50", currency="EUR", region="EMEA")
+    await apply(handlers, sessions, [first])
+    await apply(handlers, sessions, [make.customer_updated(region=None), make.customer_updated(segment="enterprise")])
+    assert await rows("customers") == [
+        {
+            "tenant_id": "acme", "customer_id": "customer-1", "account_id": None, "tier": "key",
+            "segment": "enterprise", "owner": None, "region": None, "lifecycle_stage": None,
+            "annual_recurring_revenue": Decimal("48000.50"), "currency": "EUR",
+        }
+    ]  # fmt: skip
+
+
+async def test_a_key_accounts_detractor_becomes_a_case_and_an_event(
+    handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    await apply(handlers, sessions, [make.customer_updated(tier="key")])
+    event = make.feedback(score=2)
+    await apply(handlers, sessions, [event])
+    (case,) = await rows("escalations")
+    assert (case["reason"], case["state"], case["feedback_id"]) == ("detractor", "open", event.meta.identity)
+    (opened,) = await published()
+    assert opened["type"] == "escalation.opened"
+    assert opened["escalation_id"] == str(case["escalation_id"])
+    assert opened["key"] == "acme:customer-1"
+
+
+async def test_the_order_of_types_in_one_batch_is_the_logs(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+    await apply(
+        handlers,
+        sessions,
+        [
+            make.feedback(score=0, customer_id="a"),
+            make.customer_updated(tier="key", customer_id="a"),
+            make.feedback(score=1, customer_id="a"),
+            make.customer_updated(tier="standard", customer_id="a"),
+            make.feedback(score=2, customer_id="a"),
+        ],
+    )
+    assert len(await rows("escalations")) == 1
+
+
+async def test_an_open_case_of_the_same_cause_stays_and_is_not_told_again(
+    handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    await apply(handlers, sessions, [make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent")])
+    (before,) = await rows("escalations")
+    await apply(handlers, sessions, [make.ticket_opened(priority="urgent", **later(60))])
+    assert await rows("escalations") == [before]
+    assert [event["type"] for event in await published()] == ["escalation.opened"]
+
+
+async def test_a_clock_survives_between_batches(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+    opened = make.ticket_opened(topic="touchpoints.v1", partition=2, offset=7, traceparent="00-abc")
+    await apply(handlers, sessions, [opened])
+    (clock,) = await rows("clocks")
+    assert (clock["clock_id"], clock["state"], clock["version"]) == (clock_id("acme", "ticket-1"), "active", 1)
+    assert (clock["topic"], clock["partition"]) == ("touchpoints.v1", 2)
+    assert clock["wake_at"] == clock["warn_at"] == make.NOON + timedelta(seconds=DUE * 0.8)
+    await apply(handlers, sessions, [make.ticket_replied(**later(60))])
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["version"], clock["wake_at"]) == ("achieved", 2, None)
+    assert clock["fulfilled_at"] == make.NOON + timedelta(seconds=60)
+
+
+async def test_a_breach_across_batches_derives_from_the_ticket(
+    handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    opened = make.ticket_opened(traceparent="00-abc")
+    await apply(handlers, sessions, [opened])
+    await apply(handlers, sessions, [make.ticket_replied(**later(DUE + 1))])
+    breached, case = await published()
+    assert (breached["type"], breached["clock_version"], case["type"]) == ("sla.breached", 2, "escalation.opened")
+    assert breached["time"] == "2026-11-20T16:00:00Z"
+    (row,) = await rows("escalations")
+    assert (row["reason"], row["ticket_id"]) == ("first_response_breached", "ticket-1")
+
+
+async def test_a_reply_before_its_ticket_is_remembered_across_batches(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
+    await apply(handlers, sessions, [make.ticket_replied(**later(60))])
+    await apply(handlers, sessions, [make.ticket_opened()])
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["version"]) == ("achieved", 2)
+
+
+async def test_what_moves_no_clock_stores_none(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+    await apply(
+        handlers,
+        sessions,
+        [
+            make.ticket_replied(author="customer"),
+            make.ticket_replied(author="bot"),
+            make.ticket_replied(public=False),
+            make.ticket_status_changed(status="pending"),
+            make.ticket_status_changed(status="open"),
+        ],
+    )
+    assert await rows("clocks") == []
+
+
+async def test_imported_history_pages_nobody(
+    handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    await apply(
+        handlers,
+        sessions,
+        [
+            make.customer_updated(tier="key", backfill=True),
+            make.feedback(score=0, backfill=True),
+            make.ticket_opened(priority="urgent", backfill=True),
+            make.ticket_replied(backfill=True, **later(DUE)),
+        ],
+    )
+    assert await rows("escalations") == []
+    assert [(event["type"], event["backfill"]) for event in await published()] == [("sla.breached", True)]
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["wake_at"]) == ("breached", None)
+
+
+def busy(first: int, customers: int) -> list[Any]:
+    """Five events each of so many customers, from number `first` on."""
+    events: list[Any] = []
+    for n in range(first, first + customers):
+        who = {"customer_id": f"customer-{n}"}
+        events += [
+            make.customer_updated(tier="key", **who),
+            make.feedback(score=n % 11, **who),
+            make.ticket_opened(ticket_id=f"t-{n}", priority="urgent" if n % 2 else "low", **who),
+            make.ticket_replied(ticket_id=f"t-{n}", **who, **later(60)),
+            make.ticket_status_changed(ticket_id=f"t-{n}", **who, **later(90)),
+        ]
+    return events
+
+
+async def test_two_thousand_events_take_as_many_statements_as_five(
+    handlers: Handlers, sessions: Sessions, rows: Rows, statements: list[str]
+) -> None:
+    await apply(handlers, sessions, busy(0, 1))
+    statements.clear()
+    await apply(handlers, sessions, busy(1, 1))
+    few = len(statements)
+    statements.clear()
+    await apply(handlers, sessions, busy(2, 398))
+    assert len(statements) == few
+    assert len(await rows("clocks WHERE state = 'achieved'")) == 400
+    assert len(await rows("customers")) == 400
+    assert len(await rows("escalations WHERE reason = 'urgent_ticket'")) == 200
+    assert len(await rows("escalations WHERE reason = 'detractor'")) == sum(n % 11 <= 6 for n in range(400))
+
+
+async def test_cases_and_clocks_are_counted_when_they_are_committed(handlers: Handlers, sessions: Sessions) -> None:
+    opened = ("touchpoint_escalation_cases_opened_total", {"reason": "urgent_ticket"})
+    settled = ("touchpoint_escalation_clocks_settled_total", {"outcome": "achieved"})
+    before = counted(opened[0], **opened[1]), counted(settled[0], **settled[1])
+    events = [make.ticket_opened(priority="urgent"), make.ticket_replied()]
+
+    async with sessions() as session:
+        await handlers.handle(events, Context(session))
+        await session.rollback()
+    assert (counted(opened[0], **opened[1]), counted(settled[0], **settled[1])) == before
+
+    await apply(handlers, sessions, events)
+    await apply(handlers, sessions, events)
+    assert (counted(opened[0], **opened[1]), counted(settled[0], **settled[1])) == (before[0] + 1, before[1] + 1)
