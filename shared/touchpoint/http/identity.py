@@ -1,7 +1,7 @@
 """Who is calling: the gateway signs a short-lived token for each request it passes on; services accept nothing else."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -62,7 +62,7 @@ def verify(token: str, audience: str, secrets: Sequence[SecretStr]) -> Caller:
     raise ProblemError(401, "not-the-gateway", "Services answer only the gateway; call the gateway instead.")
 
 
-def current(request: Request) -> Caller:
+async def current(request: Request) -> Caller:
     """FastAPI dependency. The application's state holds `name` (the audience) and `token_secrets`."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
@@ -70,10 +70,10 @@ def current(request: Request) -> Caller:
     return verify(token, request.app.state.name, request.app.state.token_secrets)
 
 
-def allowed(scope: str) -> Callable[[Caller], Caller]:
+def allowed(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
     """A dependency that gives the caller if its key has the scope: `Depends(allowed("feedback:read"))`."""
 
-    def check(caller: Annotated[Caller, Depends(current)]) -> Caller:
+    async def check(caller: Annotated[Caller, Depends(current)]) -> Caller:
         caller.require(scope)
         return caller
 
