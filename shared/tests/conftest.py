@@ -64,7 +64,7 @@ class Ledger:
 
     async def set_state(self, state: consumers.State, reason: str) -> None:
         async with transaction(self.sessions) as session:
-            await consumers.set_state(session, CONSUMER, state, reason)
+            await consumers.set_state(session, CONSUMER, consumers.ConsumerState(state, reason))
 
 
 @pytest.fixture

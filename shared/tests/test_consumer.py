@@ -172,6 +172,29 @@ async def test_members_that_come_and_go_apply_each_event_once(log, ledger, consu
         assert [row.position for row in rows] == list(range(len(rows)))
 
 
+async def test_a_rebalance_in_the_middle_of_a_batch_makes_nothing_ready_by_itself(log, ledger, consuming):
+    async with consuming() as consumer:
+        await log.append(*numbered(3))
+        await _at(ledger, 3)
+        assignment = consumer._assignment
+        assigned = {assignment.partition(place) for place in assignment.starts}
+        ready = []
+
+        def rebalance(events):
+            assignment.on_partitions_revoked(assigned)
+            assignment.on_partitions_assigned(assigned)
+            ledger.before = lambda events: ready.append((len(events), not assignment.stale))
+
+        ledger.before = rebalance
+        await log.append(*numbered(3, first=3))
+        await _at(ledger, 6)
+        await log.append(*numbered(3, first=6))
+        await _at(ledger, 9)
+    assert ready
+    assert all(prepared for _, prepared in ready)
+    assert await ledger.ids() == [f"e{n}" for n in range(9)]
+
+
 async def test_a_transient_error_is_tried_again_and_never_a_dead_letter(log, ledger, consuming):
     failures = 2
 

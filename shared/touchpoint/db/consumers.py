@@ -24,10 +24,10 @@ async def state(session: AsyncSession, consumer: str) -> ConsumerState:
     return ConsumerState(row.state, row.reason) if row else ConsumerState("running", None)
 
 
-async def set_state(session: AsyncSession, consumer: str, new: State, reason: str) -> None:
+async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) -> None:
     """Change a consumer's state; every process of the consumer follows within a second."""
     change = text("""
         INSERT INTO consumers (consumer, state, reason) VALUES (:consumer, :state, :reason)
         ON CONFLICT (consumer) DO UPDATE SET state = excluded.state, reason = excluded.reason, since = now()
     """)
-    await session.execute(change, {"consumer": consumer, "state": new, "reason": reason})
+    await session.execute(change, {"consumer": consumer, "state": new.state, "reason": new.reason})

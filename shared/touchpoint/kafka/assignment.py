@@ -1,6 +1,7 @@
 """Which partitions a consumer may read: those assigned to it whose offset it has read from PostgreSQL and sought."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -27,24 +28,38 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         """Ready partitions, and the first offset not yet applied in each."""
         self.stale: set[TopicPartition] = set()
         """Assigned, not yet ready."""
+        self._generation = 0
         self._consumer = consumer
         self._settings = settings
         self._sessions = sessions
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Before a rebalance: nothing is ours until it is assigned again."""
-        self.starts.clear()
-        self.stale.clear()
+        self._renew(())
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """After a rebalance: these are ours, from now on."""
-        self.starts.clear()
-        self.stale = set(assigned)
+        self._renew(assigned)
 
     def distrust(self) -> None:
         """Read all offsets anew before going on: the fence was lost, or a batch was rolled back."""
-        self.stale |= {self.partition(place) for place in self.starts}
-        self.starts.clear()
+        self._renew({*self.stale, *map(self.partition, self.starts)})
+
+    def _renew(self, stale: Iterable[TopicPartition]) -> None:
+        self._generation += 1
+        self.starts = {}
+        self.stale = set(stale)
+
+    @contextmanager
+    def progress(self, places: Iterable[Place]) -> Iterator[dict[Place, int]]:
+        """The starts of these partitions, to be moved on as their records are applied.
+
+        If a rebalance comes meanwhile, how far they went is for `prepare` to read: nothing becomes ready by it.
+        """
+        generation, moving = self._generation, {place: self.starts[place] for place in places}
+        yield moving
+        if generation == self._generation:
+            self.starts.update(moving)
 
     def place(self, partition: TopicPartition) -> Place:
         """The logical topic and partition."""

@@ -78,7 +78,7 @@ class Consumer:
     _batches: Batches = field(init=False)
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _blocked: bool = field(default=False, init=False)
-    _written: str | None = field(default=None, init=False)
+    _to_write: ConsumerState | None = field(default=None, init=False)
     _mirrored: dict[TopicPartition, int] = field(default_factory=dict, init=False)
     _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
     _progress: float = field(default_factory=time.monotonic, init=False)
@@ -155,6 +155,7 @@ class Consumer:
         except HaltError as error:
             self._assignment.distrust()
             self._state = ConsumerState("halted", str(error))
+            self._to_write = self._state
             telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=str(error))
         except FenceLostError as error:
             self._assignment.distrust()
@@ -174,8 +175,9 @@ class Consumer:
                 await self._check_gap(kafka, tp, starts[place], found[tp][0].offset)
                 records += [_record(place[0], r) for r in found[tp] if r.offset >= starts[place]]
         if records:
-            with telemetry.BATCH_SECONDS.labels(self.name).time():
-                await self._batches.apply(await read(records, self.handlers), starts)
+            places = {(record.topic, record.partition) for record in records}
+            with telemetry.BATCH_SECONDS.labels(self.name).time(), self._assignment.progress(places) as moving:
+                await self._batches.apply(await read(records, self.handlers), moving)
             self._progress = time.monotonic()
             self._backoff.succeeded()
 
@@ -230,16 +232,16 @@ class Consumer:
 
     async def _follow_state(self) -> None:
         """Write down a halt of our own, else do as the database says."""
+        halt = self._to_write
         async with transaction(self.sessions) as session:
-            if self._state.state == "halted" and self._state.reason != self._written:
-                await consumers.set_state(session, self.name, "halted", self._state.reason or "")
-                self._written = self._state.reason
-                return
+            if halt is not None:
+                await consumers.set_state(session, self.name, halt)
             state = await consumers.state(session, self.name)
+        if self._to_write is halt:
+            self._to_write = None
         if state.state == "running" and self._state.state != "running":
             self._batches.limit = replace(self.limit)
             self._progress = time.monotonic()
-            self._written = None
             telemetry.log().info(telemetry.CONSUMER_RESUMED, consumer=self.name)
         self._state = state
         telemetry.HALTED.labels(self.name).set(state.state != "running")
