@@ -1,0 +1,155 @@
+"""The whole of Touchpoint as processes on the run's servers: every role apart, so that each can be killed alone."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from touchpoint.db import databases, migrate
+from touchpoint.kafka import admin
+from touchpoint.local.process import HOST, Process, Program
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import eventually
+from touchpoint.testing.servers import Servers
+
+SERVICES = {
+    "gateway": ("api",),
+    "feedback-svc": ("api", "consumer", "worker"),
+    "escalation-svc": ("api", "consumer", "worker"),
+    "metrics-svc": ("api", "consumer", "worker"),
+}
+READS = {
+    "feedback-svc": ["touchpoints.v1", "escalations.v1"],
+    "escalation-svc": ["touchpoints.v1"],
+    "metrics-svc": ["touchpoints.v1"],
+}
+"""The topics each consumer reads, for its dead letters."""
+
+Part = tuple[str, str]
+"""A service and a role."""
+
+
+@dataclass
+class System:
+    """Four services on databases and a topic prefix of their own. Start, use, kill parts of it, stop."""
+
+    servers: Servers
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further settings of all services, as environment variables."""
+    _running: dict[Part, Process] = field(default_factory=dict)
+    _ports: dict[Part, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = uuid.uuid4().hex[:12]
+        self.folder = Path(tempfile.mkdtemp(prefix="touchpoint-system-"))
+        self.kafka: KafkaSettings = self.servers.kafka.model_copy(
+            update={"topic_prefix": f"system-{name}.", "partitions": 6}
+        )
+        self.databases = {service: f"system_{name}_{service.split('-')[0]}" for service in SERVICES}
+        self._secret = secrets.token_urlsafe(32)
+        self._ports = {(service, role): _free_ports() for service, roles in SERVICES.items() for role in roles}
+
+    @property
+    def url(self) -> str:
+        """The gateway."""
+        return f"http://{HOST}:{self._ports['gateway', 'api'][0]}"
+
+    def dsn(self, service: str) -> str:
+        """A service's database."""
+        return databases.named(self.servers.dsn, self.databases[service])
+
+    async def start(self) -> None:
+        """Create topics and databases, start everything, and wait until all of it is ready."""
+        await admin.provision(self.kafka, READS)
+        for service in SERVICES:
+            dsn = await databases.create(self.servers.dsn, self.databases[service])
+            await migrate.upgrade(service.replace("-", "_"), dsn)
+        for part in self._ports:
+            self.start_part(part)
+        await self.ready(self._ports)
+
+    def start_part(self, part: Part) -> None:
+        """Start one role of one service."""
+        service, role = part
+        command = [sys.executable, "-m", service.replace("-", "_"), role]
+        log = self.folder / f"{service}.{role}.log"
+        self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
+
+    async def kill(self, part: Part) -> None:
+        """Kill a part with -9, as a machine that dies does."""
+        process = self._running.pop(part)
+        process.handle.send_signal(signal.SIGKILL)
+        await process.ended()
+
+    async def ready(self, parts: Iterable[Part]) -> None:
+        """Wait until these parts say that they are ready."""
+        async with httpx.AsyncClient() as client:
+            for part in parts:
+                await eventually(partial(self._is_ready, client, part), 60)
+
+    async def create_key(self, tenant: str) -> str:
+        """A key with every scope, made by the command an operator would use."""
+        arguments = ["keys", "create", "tests", "--tenant", tenant, "--all-scopes", "--json"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "touchpoint.cli",
+            *arguments,
+            env={**os.environ, "DATABASE_URL": self.dsn("gateway"), "GATEWAY_DATABASE_URL": self.dsn("gateway")},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+        return str(json.loads(printed)["key"])
+
+    async def stop(self) -> None:
+        """Stop everything and delete its topics and databases."""
+        await asyncio.gather(*(process.stop() for process in self._running.values()))
+        self._running.clear()
+        for name in self.databases.values():
+            await databases.drop(self.servers.dsn, name)
+        async with admin.connected(self.kafka) as client:
+            mine = [name for name in await client.list_topics() if name.startswith(self.kafka.topic_prefix)]
+            await client.delete_topics(mine)
+
+    async def _is_ready(self, client: httpx.AsyncClient, part: Part) -> bool:
+        assert self._running[part].alive(), f"{part} ended; see {self.folder}"
+        try:
+            answer = await client.get(f"http://{HOST}:{self._ports[part][1]}/readyz")
+        except httpx.TransportError:
+            return False
+        return answer.is_success
+
+    def _environment(self, part: Part) -> dict[str, str]:
+        port, admin_port = self._ports[part]
+        urls = {
+            f"{service.split('-')[0].upper()}_URL": f"http://{HOST}:{self._ports[service, 'api'][0]}"
+            for service in READS
+        }
+        return {
+            **os.environ,
+            **urls,
+            "DATABASE_URL": self.dsn(part[0]),
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "KAFKA_TOPIC_PREFIX": self.kafka.topic_prefix,
+            "KAFKA_PARTITIONS": str(self.kafka.partitions),
+            "INTERNAL_TOKEN_SECRETS": json.dumps([self._secret]),
+            "PORT": str(port),
+            "ADMIN_PORT": str(admin_port),
+            **self.extra,
+        }
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
