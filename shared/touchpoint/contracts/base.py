@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -124,7 +125,7 @@ def identity(tenant: str, source: str, event_id: str) -> UUID:
     return uuid5(IDENTITY_NAMESPACE, f"{tenant}\x1f{source}\x1f{event_id}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Meta:
     """The CloudEvents attributes of one event, and where it was read."""
 
@@ -144,7 +145,7 @@ class Meta:
     offset: int = -1
     """Where a consumer read it; unset on an event that is only being made."""
 
-    @property
+    @cached_property
     def identity(self) -> UUID:
         """What the inbox deduplicates on."""
         return identity(self.tenant, self.source, self.id)
