@@ -61,11 +61,12 @@ FIND_CLOCK = f"""{_CLOCK}
 """
 DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through) AS until, now() AS now
   FROM offsets JOIN clocks USING (topic, partition)
- WHERE consumer = $1 AND wake_at < least(now(), read_through)
+ WHERE consumer = $1 AND read_through IS NOT NULL AND wake_at < least(now(), read_through)
  LIMIT $2
    FOR UPDATE OF clocks SKIP LOCKED
 """
-"""Strictly before: what was appended at `read_through` itself may not have been applied."""
+"""Strictly before: what was appended at `read_through` itself may not have been applied. Null there means that nothing
+is known of the partition, but `least` passes over nulls."""
 
 COUNT_OVERDUE = """
 SELECT count(*) FROM offsets JOIN clocks USING (topic, partition)

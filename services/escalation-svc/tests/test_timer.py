@@ -1,0 +1,301 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from escalation_svc import service, timer
+from escalation_svc.app import NAME
+from escalation_svc.config import Settings
+from escalation_svc.policies import Policies
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+from sqlalchemy import text
+from touchpoint.db.engine import Sessions, create_engine, transaction
+from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.service import Runtime
+from touchpoint.testing import apply, eventually
+from touchpoint.testing import factories as make
+
+Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
+Published = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+TOPIC = "touchpoints.v1"
+TARGET = timedelta(seconds=14_400)
+
+REACH = """
+INSERT INTO offsets (consumer, topic, partition, next, cluster_id, read_through)
+VALUES (:consumer, :topic, :n, 0, '', :m)
+ON CONFLICT (consumer, topic, partition) DO UPDATE SET read_through = excluded.read_through
+"""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def ticket(due: datetime, number: int = 1, partition: int = 0, **over: Any) -> Any:
+    """A ticket whose clock is due at a moment."""
+    return make.ticket_opened(ticket_id=f"t-{number}", time=due - TARGET, topic=TOPIC, partition=partition, **over)
+
+
+async def reach(sessions: Sessions, moment: datetime | None, partition: int = 0, consumer: str = NAME) -> None:
+    """The consumer has read the partition through to a moment."""
+    async with transaction(sessions) as session:
+        await session.execute(text(REACH), {"consumer": consumer, "topic": TOPIC, "n": partition, "m": moment})
+
+
+async def look(sessions: Sessions, policies: Policies, limit: int = 100) -> int:
+    async with transaction(sessions) as session:
+        return await service.pass_time(session, policies, NAME, limit)
+
+
+async def breached(rows: Rows) -> list[str]:
+    return [row["ticket_id"] for row in await rows("clocks WHERE state = 'breached' ORDER BY ticket_id")]
+
+
+@pytest.fixture
+def running(dsn: str, policies: Policies) -> Callable[..., Any]:
+    """A worker's timer, on an engine of its own, while the block lasts."""
+
+    @asynccontextmanager
+    async def run(factory: Callable[[Sessions], Any] = lambda sessions: sessions) -> AsyncIterator[asyncio.Task[None]]:
+        engine = create_engine(dsn, "timer")
+        settings = Settings(
+            database_url=SecretStr(dsn), internal_token_secrets=[SecretStr("x" * 32)], timer_seconds=0.05
+        )
+        runtime = Runtime(settings, engine, factory(sessions_of(engine)))
+        task = asyncio.create_task(timer.run(policies, NAME, runtime))
+        try:
+            yield task
+        finally:
+            runtime.stop.set()
+            await asyncio.wait([task])
+            await engine.dispose()
+
+    return run
+
+
+async def test_a_clock_past_due_opens_a_case_in_the_same_transaction(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    due = now() - timedelta(seconds=30)
+    await apply(handlers, sessions, [ticket(due)])
+    await reach(sessions, now())
+    assert await look(sessions, policies) == 1
+    assert [event["type"] for event in await published()] == ["sla.breached", "escalation.opened"]
+    (case,) = await rows("escalations")
+    assert (case["ticket_id"], case["reason"], case["opened_at"]) == ("t-1", "first_response_breached", due)
+    assert await look(sessions, policies) == 0
+
+
+async def test_policies_see_the_customer_when_a_clock_runs_out(
+    handlers: Handlers, sessions: Sessions, rows: Rows, policies: Policies
+) -> None:
+    only_key = policies.model_dump(mode="json")
+    only_key["policies"] = [
+        {
+            "position": 1, "name": "key", "event": "sla.breached", "reason": "first_response_breached",
+            "priority": "urgent", "all": [{"field": "customer.tier", "operator": "is", "value": "key"}],
+        }
+    ]  # fmt: skip
+    due = now() - timedelta(seconds=30)
+    await apply(
+        handlers,
+        sessions,
+        [make.customer_updated(customer_id="k", tier="key"), ticket(due, 1, customer_id="k"), ticket(due, 2)],
+    )
+    await reach(sessions, now())
+    await look(sessions, Policies.model_validate(only_key))
+    assert [case["ticket_id"] for case in await rows("escalations")] == ["t-1"]
+
+
+async def test_it_does_not_fire_until_its_partition_has_been_read_past_due(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
+) -> None:
+    due = now() - timedelta(hours=1)
+    await apply(handlers, sessions, [ticket(due)])
+    assert await look(sessions, policies) == 0, "nothing is known of the partition"
+    await reach(sessions, None)
+    await reach(sessions, now(), consumer="another-svc")
+    await reach(sessions, now(), partition=1)
+    assert await look(sessions, policies) == 0, "only others have been read"
+    await reach(sessions, due - timedelta(hours=2))
+    assert await look(sessions, policies) == 0, "not even the warning"
+    await reach(sessions, due)
+    await look(sessions, policies)
+    assert await breached(rows) == [], "what was appended at the due time itself may not have been read"
+    await reach(sessions, due + timedelta(milliseconds=1))
+    await look(sessions, policies)
+    assert await breached(rows) == ["t-1"]
+
+
+async def test_a_reply_read_while_the_timer_waited_counts(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
+) -> None:
+    due = now() - timedelta(hours=1)
+    await apply(handlers, sessions, [ticket(due)])
+    await reach(sessions, due - TARGET)
+    assert await look(sessions, policies) == 0
+    await apply(handlers, sessions, [make.ticket_replied(ticket_id="t-1", time=due)])
+    await reach(sessions, now())
+    assert await look(sessions, policies) == 0
+    (clock,) = await rows("clocks")
+    assert clock["state"] == "achieved"
+    assert await rows("escalations") == []
+
+
+async def test_what_was_read_ahead_of_time_does_not_make_it_fire_early(
+    handlers: Handlers, policies: Policies, sessions: Sessions
+) -> None:
+    await apply(handlers, sessions, [ticket(now() + TARGET)])
+    await reach(sessions, now() + timedelta(days=1))
+    assert await look(sessions, policies) == 0
+
+
+async def test_it_warns_once_and_before_it_breaches(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows, published: Published
+) -> None:
+    due = now() + timedelta(hours=0.5)
+    await apply(handlers, sessions, [ticket(due)])
+    await reach(sessions, now())
+    assert [await look(sessions, policies) for _ in range(2)] == [1, 0]
+    (warned,) = await published()
+    assert (warned["type"], warned["clock_version"]) == ("sla.warned", 2)
+    assert datetime.fromisoformat(warned["due_at"]) == due
+    assert await rows("escalations") == []
+
+
+async def test_imported_tickets_are_never_woken(
+    handlers: Handlers, policies: Policies, sessions: Sessions, published: Published
+) -> None:
+    await apply(handlers, sessions, [ticket(now() - timedelta(days=900), backfill=True)])
+    await reach(sessions, now())
+    assert await look(sessions, policies) == 0
+    assert await published() == []
+
+
+async def test_a_clock_whose_reply_is_being_stored_is_left_alone(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
+) -> None:
+    due = now() - timedelta(seconds=30)
+    await apply(handlers, sessions, [ticket(due), ticket(due, 2)])
+    await reach(sessions, now())
+    async with transaction(sessions) as session:
+        await handlers.handle([make.ticket_replied(ticket_id="t-1", time=due)], Context(session))
+        assert await asyncio.wait_for(look(sessions, policies), 5) == 1
+    assert await look(sessions, policies) == 0
+    assert await breached(rows) == ["t-2"]
+
+
+async def test_a_reply_stored_while_the_timer_fires_waits_and_is_recorded(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
+) -> None:
+    due = now() - timedelta(seconds=30)
+    await apply(handlers, sessions, [ticket(due)])
+    await reach(sessions, now())
+    async with transaction(sessions) as session:
+        await service.pass_time(session, policies, NAME, 100)
+        reply = asyncio.create_task(apply(handlers, sessions, [make.ticket_replied(ticket_id="t-1", time=due)]))
+        await eventually(lambda: _somebody_waits(sessions))
+    await reply
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["fulfilled_at"]) == ("breached", due)
+    assert len(await rows("escalations")) == 1
+
+
+async def _somebody_waits(sessions: Sessions) -> bool:
+    async with transaction(sessions) as session:
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(await session.scalar(waiting))
+
+
+async def test_two_workers_wake_each_clock_once(
+    handlers: Handlers, sessions: Sessions, rows: Rows, published: Published, running: Callable[..., Any]
+) -> None:
+    tickets = 5 * timer.BATCH
+    due = now() - timedelta(seconds=30)
+    await apply(handlers, sessions, [ticket(due, n, n % 3) for n in range(tickets)])
+    async with running(), running():
+        for partition in range(3):
+            await reach(sessions, now(), partition)
+        await eventually(lambda: _all_breached(rows, tickets))
+    news = [event["ticket_id"] for event in await published() if event["type"] == "sla.breached"]
+    assert len(news) == len(set(news)) == tickets
+    assert len(await rows("escalations")) == tickets
+
+
+async def _all_breached(rows: Rows, number: int) -> bool:
+    return len(await breached(rows)) == number
+
+
+async def test_it_fires_within_a_second_of_the_due_time(
+    handlers: Handlers, sessions: Sessions, published: Published, running: Callable[..., Any]
+) -> None:
+    due = now() + timedelta(seconds=0.5)
+    await apply(handlers, sessions, [ticket(due)])
+
+    async def fired() -> bool:
+        await reach(sessions, now())
+        return "sla.breached" in [event["type"] for event in await published()]
+
+    async with running():
+        await eventually(fired, 10)
+    async with transaction(sessions) as session:
+        told = await session.scalar(text("SELECT max(created_at) FROM outbox"))
+    assert timedelta(0) < told - due < timedelta(seconds=1)
+
+
+async def test_errors_that_pass_are_outlived(
+    handlers: Handlers, sessions: Sessions, rows: Rows, running: Callable[..., Any]
+) -> None:
+    await apply(handlers, sessions, [ticket(now() - timedelta(seconds=30))])
+    await reach(sessions, now())
+    failures = iter([ConnectionRefusedError("no database"), asyncpg.TooManyConnectionsError("full")])
+
+    def flaky(factory: Sessions) -> Any:
+        def make_session() -> Any:
+            for error in failures:
+                raise error
+            return factory()
+
+        return make_session
+
+    before = REGISTRY.get_sample_value("touchpoint_escalation_timer_retries_total") or 0
+    async with running(flaky):
+        await eventually(lambda: _all_breached(rows, 1))
+    assert REGISTRY.get_sample_value("touchpoint_escalation_timer_retries_total") == before + 2
+
+
+async def test_a_bug_ends_the_worker_instead_of_being_swallowed(running: Callable[..., Any]) -> None:
+    def broken(_: Sessions) -> Any:
+        def make_session() -> Any:
+            raise ZeroDivisionError
+
+        return make_session
+
+    async with running(broken) as task:
+        await asyncio.wait([task], timeout=10)
+        assert isinstance(task.exception(), ZeroDivisionError)
+
+
+async def test_lateness_and_what_is_overdue_can_be_seen(
+    handlers: Handlers, sessions: Sessions, running: Callable[..., Any]
+) -> None:
+    def sample(name: str) -> float:
+        return REGISTRY.get_sample_value(f"touchpoint_escalation_{name}") or 0
+
+    count, seconds = sample("timer_lateness_seconds_count"), sample("timer_lateness_seconds_sum")
+    due = now() - timedelta(seconds=30)
+    await apply(handlers, sessions, [ticket(due, n, n % 2) for n in range(4)])
+    async with running():
+        await reach(sessions, due, 0)
+        await reach(sessions, now(), 1)
+        await eventually(lambda: sample("clocks_overdue") == 2 and sample("timer_lateness_seconds_count") - count == 4)
+        # Two breached half a minute late, two warned at the same moment, a fifth of their target ago.
+        assert sample("timer_lateness_seconds_sum") - seconds > 2 * 30 + 2 * 2880
