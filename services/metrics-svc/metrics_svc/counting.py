@@ -7,7 +7,7 @@ customer's `customer.updated` keep their place among that customer's answers and
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from touchpoint.contracts.touchpoints import (
@@ -36,6 +36,10 @@ SCORES = {
     FeedbackKind.CES: Metric.CES,
 }
 SOLVED = frozenset({TicketStatus.RESOLVED, TicketStatus.CLOSED})
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far two systems' clocks may differ, as at the gateway. An end so little before its beginning took no time; one
+further back is no response to it, and no measurement: 0 would flatter."""
 
 Key = tuple[str, str]
 """Tenant and customer, or tenant and ticket."""
@@ -66,8 +70,11 @@ class Ticket(NamedTuple):
 
     def durations(self) -> set[tuple[Metric, Opening, datetime]]:
         """What can be measured: the metric, from where, until when."""
+        if self.opening is None:
+            return set()
         ends = ((Metric.FIRST_RESPONSE, self.replied_at), (Metric.RESOLUTION, self.resolved_at))
-        return {(metric, self.opening, end) for metric, end in ends if self.opening and end}
+        earliest = self.opening.at - CLOCK_SKEW
+        return {(metric, self.opening, end) for metric, end in ends if end and end >= earliest}
 
 
 class Cell(NamedTuple):
@@ -172,13 +179,10 @@ class Ledger:
 
     def _settle(self, event: TicketOpened | TicketReplied | TicketStatusChanged, now: Ticket) -> None:
         """Count what can be measured now and could not before; take back what is no longer so."""
-        before = self._ticket(event)
+        before, after = self._ticket(event).durations(), now.durations()
         self._tickets[event.meta.tenant, event.ticket_id] = now
-        for sign, gone_or_new in (
-            (-1, before.durations() - now.durations()),
-            (1, now.durations() - before.durations()),
-        ):
-            for metric, opening, end in gone_or_new:
+        for sign, changed in ((-1, before - after), (1, after - before)):
+            for metric, opening, end in changed:
                 took = sketch.microseconds(end - opening.at)
                 told = (metric, hour(end), "", opening.channel, opening.segment, opening.tier)
                 cell = Cell(event.meta.tenant, *told, bucket=sketch.bucket(took), partition=event.meta.partition)

@@ -34,7 +34,7 @@ _BOUNDS = _bounds()
 
 
 def microseconds(duration: timedelta) -> int:
-    """A duration as the whole number the sketch counts; what the clocks say ended before it began took no time."""
+    """A duration as the whole number the sketch counts; one that ended before it began took no time."""
     return max(0, duration // _MICROSECOND)
 
 

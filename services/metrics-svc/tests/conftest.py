@@ -90,8 +90,9 @@ def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
             reached = [log[n].meta.time for n in places if ends(log[n])]
             if openings and reached:
                 opened, *about = min(openings)
-                took = max(0, round((min(reached) - opened).total_seconds() * 1_000_000))
-                yield (tenant, metric, _hour(min(reached)), "", *about), took
+                took = round((min(reached) - opened).total_seconds() * 1_000_000)
+                if took >= -300_000_000:
+                    yield (tenant, metric, _hour(min(reached)), "", *about), max(0, took)
 
 
 @pytest.fixture(scope="session")

@@ -186,9 +186,14 @@ def test_a_ticket_counts_where_its_customer_stood_when_it_was_opened() -> None:
     assert (only.segment, only.channel) == ("smb", "chat")
 
 
-def test_a_reply_that_clocks_put_before_the_opening_took_no_time() -> None:
-    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-61)))
-    assert durations(memory, "first-response") == [("10", 1, 0)]
+def test_a_reply_a_little_before_the_opening_took_no_time() -> None:
+    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5)))
+    assert durations(memory, "first-response") == [("11", 1, 0)]
+
+
+def test_an_agent_who_wrote_well_before_the_opening_did_not_respond_to_it() -> None:
+    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5.1)), make.ticket_replied(**later(10)))
+    assert memory.cells == {}
 
 
 def test_history_counts_like_the_present() -> None:
