@@ -2,10 +2,14 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+from escalation_svc import service
 from escalation_svc.clocks import clock_id
+from escalation_svc.handlers import with_policies
+from escalation_svc.policies import Policies
 from prometheus_client import REGISTRY
-from touchpoint.db.engine import Sessions
+from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make
@@ -66,6 +70,20 @@ async def test_the_order_of_types_in_one_batch_is_the_logs(handlers: Handlers, s
         ],
     )
     assert len(await rows("escalations")) == 1
+
+
+async def test_the_events_of_a_case_without_a_customer_stay_in_order(
+    sessions: Sessions, policies: Policies, published: Published
+) -> None:
+    anybody = policies.model_dump(mode="json")
+    anybody["policies"] = [
+        {"position": 1, "name": "all", "event": "feedback.submitted", "reason": "low_rating", "priority": "low"}
+    ]
+    await apply(with_policies(Policies.model_validate(anybody)), sessions, [make.feedback(customer_id=None)])
+    (opened,) = await published()
+    async with transaction(sessions) as session:
+        await service.acknowledge(session, "acme", UUID(opened["escalation_id"]), "ana")
+    assert len({event["key"] for event in await published()}) == 1
 
 
 async def test_an_open_case_of_the_same_cause_stays_and_is_not_told_again(

@@ -58,6 +58,11 @@ class _Case(Event):
     resolved_by: Name | None = Field(None, description="who settled it")
     resolution: LongText | None = Field(None, description="how it was settled")
 
+    @property
+    def partition_key(self) -> str:
+        """`tenant:customer`; without a customer the case stands for it, so that its events stay in order."""
+        return f"{self.meta.tenant}:{self.customer_id or self.escalation_id}"
+
 
 _OPENED: dict[str, Any] = {
     "escalation_id": "6f0a9d2e-7d6c-5b38-8f0c-2f6f2a7f9c01",

@@ -1,0 +1,83 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from escalation_svc import repository
+from escalation_svc.clocks import clock_id
+from escalation_svc.decisions import Decisions
+from escalation_svc.policies import Policies
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.errors import TransientError
+from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.testing import apply, eventually
+from touchpoint.testing import factories as make
+
+Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
+
+
+def decided(policies: Policies, *events: Any) -> Decisions:
+    decisions = Decisions(policies, {}, {})
+    for event in events:
+        decisions.take(event)
+    return decisions
+
+
+async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions: Sessions) -> None:
+    opened = make.ticket_opened(
+        topic="touchpoints.v1", partition=3, offset=9, traceparent="00-a-b-01", subject="s", backfill=True
+    )
+    (clock,) = decided(policies, opened).clocks.values()
+    async with transaction(sessions) as session:
+        await repository.save_clocks(session, [clock])
+    async with transaction(sessions) as session:
+        found = await repository.lock_clocks(session, [("acme", clock.clock_id), ("other", clock.clock_id)])
+    clock.stored = clock.version
+    assert found == {clock.clock_id: clock}
+
+
+async def test_a_clock_is_found_by_its_ticket_and_tenant(policies: Policies, sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await repository.save_clocks(session, decided(policies, make.ticket_opened()).clocks.values())
+        found = await repository.find_clock(session, "acme", "ticket-1")
+        assert found is not None
+        assert found.clock_id == clock_id("acme", "ticket-1")
+        assert await repository.find_clock(session, "other", "ticket-1") is None
+
+
+async def test_of_two_who_store_a_clock_first_the_later_tries_again_and_loses_nothing(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
+    """A ticket whose events name two customers comes by two partitions, and so by two consumers at once."""
+    reply = make.ticket_replied(customer_id="customer-2")
+    async with transaction(sessions) as session:
+        await handlers.handle([make.ticket_opened()], Context(session))
+        other = asyncio.create_task(apply(handlers, sessions, [reply]))
+        await eventually(lambda: _waits_for_a_lock(rows))
+    with pytest.raises(TransientError):
+        await other
+    await apply(handlers, sessions, [reply])
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["customer_id"]) == ("achieved", "customer-1")
+
+
+async def _waits_for_a_lock(rows: Rows) -> bool:
+    waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await rows(waiting))
+
+
+async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Policies, sessions: Sessions) -> None:
+    (case,) = decided(policies, make.ticket_opened(priority="urgent")).news
+    async with transaction(sessions) as session:
+        assert await repository.insert_escalations(session, [case]) == {case.escalation_id}
+    async with transaction(sessions) as session:
+        assert await repository.insert_escalations(session, [case]) == set()
+
+
+async def test_nothing_asked_is_nothing_found(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        assert await repository.load_customers(session, []) == {}
+        assert await repository.lock_clocks(session, []) == {}
+        assert await repository.insert_escalations(session, []) == set()
+        await repository.save_customers(session, [])
+        await repository.save_clocks(session, [])
