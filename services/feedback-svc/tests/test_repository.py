@@ -8,6 +8,7 @@ from feedback_svc.handlers import handlers
 from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import Sessions
 from touchpoint.http.pagination import page
@@ -31,6 +32,7 @@ def newest_first(events: Sequence[FeedbackSubmitted]) -> list[Any]:
 
 async def read(sessions: Sessions, what: str, tenant: str, limit: int, cursor: str | None) -> tuple[list[Any], Any]:
     async with sessions() as session:
+        await session.execute(text("SET LOCAL enable_indexscan = off"))  # the order must be asked for, not an accident
         if what == "feedback":
             query = FeedbackQuery(limit=limit, cursor=cursor)
             found = page(await repository.list_feedback(session, tenant, query), limit, repository.ORDER)
