@@ -1,0 +1,170 @@
+"""The service as it runs: processes that are killed and started again, on real Kafka and PostgreSQL."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from escalation_svc.app import NAME
+from escalation_svc.policies import SHIPPED
+from sqlalchemy import text
+from touchpoint.contracts.base import Event
+from touchpoint.contracts.topics import ESCALATIONS
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.kafka import admin
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.local.process import Process, Program
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import apply, eventually
+from touchpoint.testing import factories as make
+
+Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
+Start = Callable[..., Process]
+
+SECONDS = 3
+"""The target of an urgent ticket in these tests."""
+
+REACH = (
+    "INSERT INTO offsets (consumer, topic, partition, next, cluster_id, read_through) VALUES (:c, :t, 0, 0, '', now())"
+)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+async def start(dsn: str, kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a role of the service in a process of its own; all of them are stopped in the end."""
+    await admin.provision(kafka, {NAME: ["touchpoints.v1"]})
+    policies = yaml.safe_load(SHIPPED.read_text())
+    policies["first_response"]["target_seconds"]["urgent"] = SECONDS
+    (tmp_path / "policies.yaml").write_text(yaml.safe_dump(policies))
+    environment = {
+        **os.environ,
+        "DATABASE_URL": dsn,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
+        "INTERNAL_TOKEN_SECRETS": json.dumps(["x" * 32]),
+        "POLICIES_PATH": str(tmp_path / "policies.yaml"),
+        "PORT": "0",
+        "ADMIN_PORT": "0",
+    }
+    started: list[Process] = []
+
+    def run(role: str) -> Process:
+        log = tmp_path / f"{len(started)}-{role}.log"
+        started.append(Program(role, [sys.executable, "-m", "escalation_svc", role], environment, log).start())
+        return started[-1]
+
+    yield run
+    await asyncio.gather(*(process.stop() for process in started))
+
+
+async def kill(process: Process) -> None:
+    process.handle.send_signal(signal.SIGKILL)
+    await process.ended()
+
+
+async def send(kafka: KafkaSettings, *events: Event) -> None:
+    producer = AIOKafkaProducer(**kafka.client_options())
+    await producer.start()
+    for record in map(encode, events):
+        await producer.send_and_wait(
+            kafka.topic_prefix + record.topic, record.value, record.key, headers=record.headers
+        )
+    await producer.stop()
+
+
+async def told(kafka: KafkaSettings, kind: str) -> dict[str, list[datetime]]:
+    """When each ticket's events of a type were appended to escalations.v1."""
+    consumer = AIOKafkaConsumer(
+        kafka.topic_prefix + ESCALATIONS, **kafka.client_options(), auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    found: dict[str, list[datetime]] = {}
+    try:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    if dict(record.headers)["ce_type"] == kind.encode():
+                        moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                        found.setdefault(json.loads(record.value)["ticket_id"], []).append(moment)
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def test_killed_workers_and_two_at_once_wake_each_clock_once(
+    start: Start, handlers: Handlers, sessions: Sessions, rows: Rows, kafka: KafkaSettings
+) -> None:
+    past = now() - timedelta(days=1)
+    tickets = [
+        make.ticket_opened(ticket_id=f"t-{n}", time=past, topic="touchpoints.v1", partition=0) for n in range(3000)
+    ]
+    await apply(handlers, sessions, tickets)
+    first = start("worker")
+    async with transaction(sessions) as session:
+        await session.execute(text(REACH), {"c": NAME, "t": "touchpoints.v1"})
+    await eventually(lambda: rows("clocks WHERE state = 'breached' LIMIT 1"))
+    await kill(first)
+    assert await rows("clocks WHERE state = 'active' LIMIT 1"), "killed in the middle"
+    start("worker")
+    start("worker")
+
+    async def done() -> bool:
+        return not await rows("clocks WHERE state = 'active'") and not await rows("outbox")
+
+    await eventually(done, 60)
+    assert Counter(clock["version"] for clock in await rows("clocks")) == {2: 3000}
+    assert len(await rows("escalations")) == 3000
+    assert set(await told(kafka, "sla.breached")) == {ticket.ticket_id for ticket in tickets}
+
+
+async def test_a_clock_fires_within_two_seconds(start: Start, kafka: KafkaSettings) -> None:
+    start("all")
+    opened = make.ticket_opened(priority="urgent", time=now() + timedelta(seconds=2))
+    await send(kafka, opened)
+    found = await eventually(lambda: told(kafka, "sla.breached"), 30)
+    (moment,) = found["ticket-1"]
+    due = opened.meta.time + timedelta(seconds=SECONDS)
+    assert timedelta(0) < moment - due < timedelta(seconds=2)
+
+
+async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
+    start: Start, rows: Rows, kafka: KafkaSettings
+) -> None:
+    consumer = start("consumer")
+    start("worker")
+    opened = make.ticket_opened(priority="urgent", time=now() + timedelta(seconds=5))
+    due = opened.meta.time + timedelta(seconds=SECONDS)
+    await send(kafka, opened)
+    await eventually(lambda: rows("clocks"))
+    await consumer.stop()
+    await send(kafka, make.ticket_replied(time=due))
+    await eventually(lambda: now() > due + timedelta(seconds=2), 30)
+    assert [clock["state"] for clock in await rows("clocks")] == ["active"], "the worker cannot know"
+    start("consumer")
+    (clock,) = await eventually(lambda: rows("clocks WHERE state <> 'active'"), 30)
+    assert clock["state"] == "achieved"
+    assert await rows("escalations WHERE reason = 'first_response_breached'") == []
+
+
+async def test_a_policy_file_that_cannot_work_ends_the_process_with_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text("policies: 3")
+    process = start("api")
+    assert await asyncio.to_thread(process.handle.wait, 30) == 1
+    said = (tmp_path / "0-api.log").read_text().strip()
+    assert said.startswith(f"policy file {tmp_path / 'policies.yaml'} is not valid: first_response: Field required;")
+    assert "\n" not in said
