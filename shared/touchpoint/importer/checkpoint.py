@@ -1,0 +1,98 @@
+"""How far an import has come, on disk beside its file: written after each acknowledged batch, gone at the end.
+
+A kill between the acknowledgement and the write repeats one batch; the events' ids make that harmless.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from touchpoint.errors import UsageError
+
+_HEAD = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is done: counted in records of the file, events sent and records or events refused."""
+
+    records: int = 0
+    accepted: int = 0
+    refused: int = 0
+    rejects_bytes: int = 0
+
+
+class Checkpoint:
+    """The progress file and the rejects file of one import. Another file or mapping starts anew."""
+
+    def __init__(self, file: Path, mapping: Path, gateway: str) -> None:
+        self.rejects = file.with_name(f"{file.name}.rejects.jsonl")
+        self._path = file.with_name(f"{file.name}.import.json")
+        self._key = _identity(file, mapping, gateway)
+        self.progress = self._load()
+        self._rejects: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._save()
+            self._rejects = self.rejects.open("r+b" if self.progress.rejects_bytes else "wb")
+        except OSError as error:
+            raise UsageError(f"cannot write beside the file ({error.strerror}: {error.filename}): move it") from None
+        self._rejects.truncate(self.progress.rejects_bytes)
+        self._rejects.seek(self.progress.rejects_bytes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._rejects is not None
+        self._rejects.close()
+        if not self.progress.rejects_bytes:
+            self.rejects.unlink()
+
+    def advance(self, records: int, accepted: int, rejects: Iterable[dict[str, Any]]) -> None:
+        """Make durable that these are done: rejects first, then the count that makes them final."""
+        assert self._rejects is not None
+        lines = [json.dumps(reject, ensure_ascii=False).encode(errors="replace") + b"\n" for reject in rejects]
+        self._rejects.writelines(lines)
+        self._rejects.flush()
+        os.fsync(self._rejects.fileno())
+        self.progress = Progress(
+            records=records,
+            accepted=self.progress.accepted + accepted,
+            refused=self.progress.refused + len(lines),
+            rejects_bytes=self._rejects.tell(),
+        )
+        self._save()
+
+    def finish(self) -> None:
+        """The file is imported: the next import of it starts at its beginning."""
+        self._path.unlink()
+
+    def _load(self) -> Progress:
+        try:
+            found = json.loads(self._path.read_text())
+            if found.pop("key") == self._key and self.rejects.stat().st_size >= found["rejects_bytes"]:
+                return Progress(**found)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return Progress()
+
+    def _save(self) -> None:
+        written = self._path.with_name(f"{self._path.name}.new")
+        with written.open("w") as file:
+            json.dump({"key": self._key, **asdict(self.progress)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self._path)
+
+
+def _identity(file: Path, mapping: Path, gateway: str) -> str:
+    """Tells an import from any other: its file (size, time, beginning), its mapping and where it goes."""
+    stat = file.stat()
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    parts = [f"{stat.st_size}:{stat.st_mtime_ns}:{gateway}".encode(), head, mapping.read_bytes()]
+    return hashlib.sha256(b"\x00".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

@@ -1,0 +1,176 @@
+"""`touchpoint import`: options, progress bar, summary and exit codes."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from touchpoint.errors import TransientError, UsageError
+from touchpoint.importer import mapping as mappings
+from touchpoint.importer.checkpoint import Checkpoint
+from touchpoint.importer.gateway import Gateway, StoppedError
+from touchpoint.importer.records import Records
+from touchpoint.importer.run import run, translated
+from touchpoint.importer.translate import RecordError, Translator
+
+FIRST_EVENTS = 10
+"""Shown by a dry run."""
+
+REFUSED, UNAVAILABLE, INTERRUPTED = 1, 3, 130
+"""Exit codes: some records were refused; the gateway was away for too long; Ctrl-C. 2 is a usage error."""
+
+Summary = dict[str, Any]
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV, JSON or JSON Lines, also gzipped.")],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", "-m", help="How records become events: YAML, see docs/import.md.")
+    ],
+    gateway: Annotated[str, typer.Option(envvar="TOUCHPOINT_GATEWAY", help="Where to send.")] = "http://127.0.0.1:8080",
+    key: Annotated[str, typer.Option(envvar="TOUCHPOINT_API_KEY", help="API key with the scope events:write.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing: show first events, all refusals.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary for programs.")] = False,
+) -> None:
+    """Import history from a file: its events count, but page nobody. Importing twice changes nothing.
+
+    After a kill the same command goes on where it stopped. Refused records go to FILE.rejects.jsonl with line and
+    reason. Exit code: 0 all imported, 1 some records refused, 2 usage error, 3 gateway away for too long.
+
+    \b
+    Examples:
+      touchpoint import survey.csv --mapping examples/import/nps-survey.yaml --dry-run
+      touchpoint import conversations.json.gz --mapping examples/import/customer-care.yaml
+    """
+    begun = time.monotonic()
+    loaded = mappings.load(mapping)
+    translator = Translator(loaded, datetime.now(UTC))
+    with Records(file, loaded) as records:
+        if dry_run:
+            summary = _try(records, translator, as_json)
+        else:
+            summary = _send(records, translator, gateway, key, Checkpoint(file, mapping, gateway))
+    summary = {"file": str(file), "dry_run": dry_run} | summary | {"seconds": round(time.monotonic() - begun, 1)}
+    typer.echo(json.dumps(summary) if as_json else _said(summary))
+    if summary["refused"]:
+        raise typer.Exit(REFUSED)
+
+
+def _send(records: Records, translator: Translator, gateway: str, key: str, checkpoint: Checkpoint) -> Summary:
+    if not key:
+        raise UsageError("an API key is needed: --key or TOUCHPOINT_API_KEY (make one: touchpoint keys create)")
+    before = checkpoint.progress
+    stop = threading.Event()
+    with (
+        _client(gateway, key) as client,
+        checkpoint,
+        _interruptible(stop),
+        _bar(records, lambda: checkpoint.progress.accepted - before.accepted) as show,
+    ):
+        try:
+            run(records, translator, Gateway(client, stop.wait), checkpoint, show)
+        except (KeyboardInterrupt, StoppedError):
+            typer.echo(
+                f"Stopped after {checkpoint.progress.records} records; the same command goes on there.", err=True
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        except TransientError as error:
+            typer.echo(f"touchpoint: {error}; the same command goes on there once it is back", err=True)
+            raise typer.Exit(UNAVAILABLE) from None
+    done = checkpoint.progress
+    return {
+        "records": done.records,
+        "resumed_after": before.records,
+        "events": done.accepted,
+        "refused": done.refused,
+        "rejects": str(checkpoint.rejects) if done.refused else None,
+    }
+
+
+def _try(records: Records, translator: Translator, as_json: bool) -> Summary:
+    """Translate everything, send nothing."""
+    counted = events = refused = 0
+    first: list[Any] = []
+    with _bar(records, lambda: events) as show:
+        for counted, record in enumerate(records, start=1):
+            try:
+                made = translated(record, translator)
+            except RecordError as error:
+                refused += 1
+                typer.echo(f"line {record.line} refused: {error}", err=True)
+                continue
+            for event in made[: max(0, FIRST_EVENTS - events)]:
+                first.append(json.loads(event))
+                if not as_json:
+                    typer.echo(f"line {record.line}: {event.decode()}")
+            events += len(made)
+            if not counted % 1000:
+                show()
+    shown = {"first_events": first} if as_json else {}
+    return {"records": counted, "events": events, "refused": refused} | shown
+
+
+def _said(summary: Summary) -> str:
+    rate = f", {summary['events'] / summary['seconds']:,.0f}/s" if summary["seconds"] else ""
+    resumed = f" (the first {summary['resumed_after']:,} before)" if summary.get("resumed_after") else ""
+    refused = f"; {summary['refused']:,} refused" if summary["refused"] else ""
+    where = f", see {summary['rejects']}" if summary.get("rejects") else ""
+    verb = "Would import" if summary["dry_run"] else "Imported"
+    records, events = f"{summary['records']:,} records{resumed}", f"{summary['events']:,} events"
+    return f"{verb} {records} as {events}{refused}{where}. {summary['seconds']} s{rate}."
+
+
+def _client(gateway: str, key: str) -> httpx.Client:
+    try:
+        return httpx.Client(base_url=gateway, headers={"authorization": f"Bearer {key}"}, timeout=60)
+    except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        raise UsageError(f"--gateway or --key cannot be right: {error}") from None
+
+
+@contextmanager
+def _interruptible(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the import cleanly, also while it waits for the gateway."""
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bar(records: Records, events: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    """A progress bar by bytes read, with the events' rate; on a terminal only. Gives what moves it."""
+    columns = (
+        TextColumn(records.path.name, markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s, left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=records.size, events=0, rate=0.0)
+        begun = time.monotonic()
+
+        def show() -> None:
+            rate = events() / max(time.monotonic() - begun, 0.001)
+            progress.update(task, completed=records.position, events=events(), rate=rate)
+
+        yield show
+        show()

@@ -1,0 +1,126 @@
+"""One value of an event: where in the record it comes from and what is done to it."""
+
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import jmespath
+from jmespath.parser import ParsedResult
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, model_validator
+
+from touchpoint.importer import converters
+
+ANY_OTHER = "*"
+
+
+def _compiled(expression: Any) -> Any:
+    if not isinstance(expression, str):
+        raise ValueError("must be a JMESPath expression")
+    try:
+        return jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"{expression!r} is not JMESPath: {str(error).splitlines()[0]}") from None
+
+
+def _zone(name: Any) -> Any:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise ValueError(f"{name!r} is not a time zone, such as Europe/Berlin") from None
+
+
+Expression = Annotated[InstanceOf[ParsedResult], BeforeValidator(_compiled)]
+Zone = Annotated[InstanceOf[ZoneInfo], BeforeValidator(_zone)]
+
+
+class Part(BaseModel):
+    """Anything in a mapping; a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rule(Part):
+    """Where one value comes from and what is done to it: source, then `as`, then `map`; null becomes `default`."""
+
+    sources: list[Expression] = Field(
+        default_factory=list, alias="from", description="the first that is not null counts"
+    )
+    column: str | None = Field(None, description="the column of that name, taken literally")
+    constant: Any = Field(None, description="always this")
+    convert: Literal["text", "lower", "number", "boolean", "list", "duration", "sha256_id", "time", "date"] | None = (
+        Field(None, alias="as")
+    )
+    format: str | None = Field(None, description="of a time or date: iso, epoch_s, epoch_ms or a strptime format")
+    zone: Zone | None = Field(None, description="of times without an offset")
+    map: dict[str, Any] | None = Field(None, description="old value: new value; `*` is any other")
+    default: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, given: Any) -> Any:
+        """A bare text is an expression; one expression needs no list; the keys of a map are texts."""
+        if isinstance(given, str):
+            return {"from": [given]}
+        if not isinstance(given, dict):
+            raise ValueError("must be a JMESPath expression, or a mapping with from, column or constant")
+        given = dict(given)
+        if "from" in given and not isinstance(given["from"], list):
+            given["from"] = [given["from"]]
+        if isinstance(given.get("map"), dict):
+            given["map"] = {converters.text(key) or "": value for key, value in given["map"].items()}
+        return given
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        named = [name for name in ("sources", "column", "constant") if name in self.model_fields_set]
+        if len(named) != 1 or (named == ["sources"] and not self.sources):
+            raise ValueError("needs exactly one of from, column and constant")
+        if (self.format or self.zone) and self.convert not in ("time", "date"):
+            raise ValueError("format and zone belong to `as: time` or `as: date`")
+        return self
+
+    def value(self, record: Any, zone: ZoneInfo | None) -> Any:
+        """This rule's value for a record; raises ValueError saying what is wrong with what it found."""
+        found = self._found(record)
+        if found is not None and self.convert is not None:
+            found = self._converted(found, zone)
+        if found is not None and self.map is not None:
+            found = self._mapped(found)
+        return self.default if found is None else found
+
+    def _found(self, record: Any) -> Any:
+        if self.column is not None:
+            return record.get(self.column) if isinstance(record, dict) else None
+        for expression in self.sources:
+            found = search(expression, record)
+            if found is not None:
+                return found
+        return self.constant
+
+    def _converted(self, found: Any, zone: ZoneInfo | None) -> Any:
+        if self.convert == "time":
+            return converters.moment(found, self.format, self.zone or zone)
+        if self.convert == "date":
+            return converters.day(found, self.format)
+        return converters.PLAIN[self.convert](found) if self.convert else found
+
+    def _mapped(self, found: Any) -> Any:
+        assert self.map is not None
+        key = converters.text(found) or ""
+        if key not in self.map and ANY_OTHER not in self.map:
+            raise ValueError(f"{key!r} is not in the map: {', '.join(self.map)}")
+        return self.map.get(key, self.map.get(ANY_OTHER))
+
+
+def search(expression: ParsedResult, record: Any) -> Any:
+    """What an expression finds; raises ValueError when it asks a function for what it cannot do."""
+    try:
+        return expression.search(record)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(str(error)) from None
+
+
+class Time(Rule):
+    """When an event occurred: a `time` even without `as`, `plus` a duration if one is named."""
+
+    convert: Literal["time"] = Field("time", alias="as")
+    plus: Rule | None = Field(None, description="a duration that is added, in seconds or `as: duration`")

@@ -1,0 +1,101 @@
+"""The import itself: one batch is on its way while the next is made, and there is never more than that.
+
+Batches leave in the file's order, one at a time, so that nothing of a customer overtakes what came before it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from touchpoint.importer.checkpoint import Checkpoint
+from touchpoint.importer.gateway import Gateway, Refusal
+from touchpoint.importer.records import Record
+from touchpoint.importer.translate import RecordError, Translator
+
+BATCH_EVENTS = 500
+BATCH_BYTES = 2 * 2**20
+"""Both well inside what the gateway takes at once."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events with the record each comes from, and what was refused on the way. `records` are done with it."""
+
+    events: list[bytes] = field(default_factory=list)
+    origins: list[Record] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    records: int = 0
+    size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should leave."""
+        return len(self.events) >= BATCH_EVENTS or self.size >= BATCH_BYTES or len(self.rejects) >= BATCH_EVENTS
+
+
+def batches(records: Iterable[Record], translator: Translator, done: int) -> Iterator[Batch]:
+    """The file in batches, leaving out the first `done` records. A record's events may spread over two."""
+    batch = Batch(records=done)
+    for number, record in enumerate(islice(records, done, None), start=done + 1):
+        events: list[bytes] = []
+        try:
+            events = translated(record, translator)
+        except RecordError as error:
+            batch.rejects.append(reject(record, str(error)))
+        for event in events:
+            if batch.is_full:
+                yield batch
+                batch = Batch(records=number - 1)
+            batch.events.append(event)
+            batch.origins.append(record)
+            batch.size += len(event)
+        batch.records = number
+        if batch.is_full:
+            yield batch
+            batch = Batch(records=number)
+    if batch.events or batch.rejects:
+        yield batch
+
+
+def translated(record: Record, translator: Translator) -> list[bytes]:
+    """A record's events; raises RecordError when it has none because of what it holds."""
+    if record.problem is not None:
+        raise RecordError(record.problem)
+    return translator.events(record.data)
+
+
+def reject(record: Record, reason: str) -> dict[str, Any]:
+    """A refused record, as the rejects file has it."""
+    return {"line": record.line, "reason": reason, "record": record.data}
+
+
+def run(
+    records: Iterable[Record],
+    translator: Translator,
+    gateway: Gateway,
+    checkpoint: Checkpoint,
+    show: Callable[[], None],
+) -> None:
+    """Send everything that is not yet sent; `show` is called whenever there is progress to show."""
+    with ThreadPoolExecutor(1, "send") as pool:
+        sending: tuple[Batch, Future[list[Refusal]]] | None = None
+        try:
+            for batch in batches(records, translator, checkpoint.progress.records):
+                if sending is not None:
+                    _finish(*sending, checkpoint)
+                sending = batch, pool.submit(gateway.send, batch.events)
+                show()
+        finally:
+            # Also when the file turns out to be broken: what was sent before is settled first.
+            if sending is not None:
+                _finish(*sending, checkpoint)
+                show()
+    checkpoint.finish()
+
+
+def _finish(batch: Batch, sent: Future[list[Refusal]], checkpoint: Checkpoint) -> None:
+    refused = sent.result()
+    rejects = batch.rejects + [reject(batch.origins[each.index], f"gateway: {each.reason}") for each in refused]
+    checkpoint.advance(batch.records, len(batch.events) - len(refused), rejects)
