@@ -14,6 +14,13 @@ def named(dsn: str, database: str) -> str:
     return urlsplit(dsn)._replace(path=f"/{database}").geturl()
 
 
+def without_password(dsn: str) -> str:
+    """The URL as it may be shown."""
+    place = urlsplit(dsn)
+    user, at, host = place.netloc.rpartition("@")
+    return place._replace(netloc=user.partition(":")[0] + at + host).geturl()
+
+
 async def create(dsn: str, database: str, *, template: str = "template1") -> str:
     """Create a database if it is missing, as a copy of `template`, and return its URL.
 
@@ -44,10 +51,9 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
-        place = urlsplit(dsn)
-        shown = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
         raise UsageError(
-            f"PostgreSQL cannot be used at {shown}: {error or type(error).__name__} (is DATABASE_URL right?)"
+            f"PostgreSQL cannot be used at {without_password(dsn)}: {error or type(error).__name__} "
+            "(is DATABASE_URL right?)"
         ) from None
     try:
         yield connection

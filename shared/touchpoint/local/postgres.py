@@ -72,7 +72,7 @@ class Postgres:
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]
         command: list[str | Path] = [binaries / "postgres", "-D", self.folder, *arguments]
-        return Program("postgres", command, _environment(), self.log, user, stop_signal=SIGINT)  # waits for no client
+        return Program("postgres", command, _environment(), self.log, user, Path("/"), SIGINT)  # waits for no client
 
     async def ready(self, process: Process) -> None:
         """Return once it takes connections; UsageError when it ended or takes too long."""

@@ -17,21 +17,24 @@ from touchpoint.errors import UsageError
 HOST = "127.0.0.1"
 """Everything local listens here only."""
 
+STOP_SECONDS = 30
+"""How long a process may take to end before it is killed."""
+
 _SAME_START_SECONDS = 2
 """Start times come from the clock and may move a little; an id is not given out again this soon."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `user` is another system user to run it as (only root can)."""
+    """What to run: as which other system user (only root can), in which folder if not ours, and how it is stopped."""
 
     name: str
     command: Sequence[str | Path]
     environment: Mapping[str, str]
     log: Path
     user: str | None = None
+    folder: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_seconds: float = 30
 
     def start(self) -> "Process":
         """Run it in a session of its own, so that Ctrl-C reaches only us; its output is appended to the log."""
@@ -44,12 +47,12 @@ class Program:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                cwd="/",
+                cwd=self.folder,
                 user=self.user,
                 group=self.user,
                 extra_groups=[] if self.user else None,
             )
-        return Process(handle, self.stop_signal, self.stop_seconds)
+        return Process(handle, self.stop_signal)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,6 @@ class Process:
 
     handle: psutil.Process
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_seconds: float = 30
 
     @classmethod
     def find(cls, pid: int, started: float, stop_signal: int) -> "Process | None":
@@ -78,24 +80,29 @@ class Process:
         try:
             self.handle.wait(timeout=0)
         except psutil.TimeoutExpired:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return self.handle.status() != psutil.STATUS_ZOMBIE
+            return isinstance(self.handle, psutil.Popen) or not self._awaits_its_parent()
         return False
 
-    async def stop(self) -> None:
+    def _awaits_its_parent(self) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return bool(self.handle.status() == psutil.STATUS_ZOMBIE)
+        return True
+
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
         """Ask it to end, wait, and end it by force when it takes too long."""
         self._signal(self.stop_signal)
         try:
-            async with asyncio.timeout(self.stop_seconds):
+            async with asyncio.timeout(patience):
                 await self.ended()
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await self.ended()
 
-    async def ended(self) -> None:
-        """Return once it has ended."""
+    async def ended(self) -> int | None:
+        """Return once it has ended, with the exit code if it was our child."""
         while self.alive():  # noqa: ASYNC110 # only a parent is told when a process ends
             await asyncio.sleep(0.05)
+        return self.handle.wait(timeout=0)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,0 +1,115 @@
+"""`touchpoint up | down | status | logs`: the local stack from the command line."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from touchpoint.local import control
+from touchpoint.local import up as foreground
+from touchpoint.local.home import Home, default_folder
+
+app = typer.Typer()
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int, typer.Option(min=1024, max=60000, help="Port of the gateway; all others keep their distance to it.")
+    ] = 8080,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of the embedded servers first.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background; return once all is ready.")] = False,
+) -> None:
+    """Start Kafka, PostgreSQL and the four services on this machine, and show what flows.
+
+    Ctrl-C stops everything this has started, and only that; data survives.
+
+    \b
+    Environment:
+      KAFKA_BOOTSTRAP_SERVERS  use this Kafka; TLS and SASL by KAFKA_SECURITY_PROTOCOL,
+                               KAFKA_SASL_…, KAFKA_SSL_…
+      DATABASE_URL             use this PostgreSQL: postgresql://user:password@host/db?sslmode=…
+      TOUCHPOINT_DATA          folder for data and logs
+
+    \b
+    Examples:
+      touchpoint up
+      touchpoint up --fresh --port 18080
+      touchpoint up --detach && touchpoint status
+      KAFKA_BOOTSTRAP_SERVERS=kafka.example:9092 touchpoint up
+    """
+    home = _home()
+    if detach:
+        _run(control.detach(home, port, fresh=fresh, output=sys.stdout))
+    else:
+        _run(foreground.up(home, port, Console(), fresh=fresh))
+
+
+@app.command()
+def down() -> None:
+    """Stop what `touchpoint up` has started, wherever that runs; data stays.
+
+    \b
+    Example:
+      touchpoint down
+    """
+    home = _home()
+    if not home.processes():
+        typer.echo("Nothing is running.")
+        return
+    _run(home.stop_processes())
+    typer.echo("Stopped.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Show what runs here and whether it is ready. The exit code is 0 if all of it is, else 1.
+
+    \b
+    Examples:
+      touchpoint status
+      touchpoint status --json | python -m json.tool
+    """
+    home = _home()
+    found = _run(control.status(home))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(control.table(found))
+    if found["state"] != "ready" or not all(each["pid"] and each.get("ready", True) for each in found["processes"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(metavar="SERVICE", help="feedback-svc, gateway, kafka, postgres …")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more; Ctrl-C ends it.")] = False,
+) -> None:
+    """Print the last lines of a service's log.
+
+    \b
+    Examples:
+      touchpoint logs gateway
+      touchpoint logs feedback-svc --follow
+    """
+    home = _home()
+    for line in control.read_log(home, name, follow=follow):
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def _home() -> Home:
+    told = os.environ.get("TOUCHPOINT_DATA")
+    return Home(Path(told).absolute() if told else default_folder())
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says in many lines what our errors say in one
+    return asyncio.run(work)

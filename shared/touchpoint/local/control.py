@@ -1,0 +1,109 @@
+"""A stack seen from another terminal: start it in the background, ask how it is, read its logs."""
+
+import asyncio
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import httpx
+from rich.table import Table
+
+from touchpoint.errors import UsageError
+from touchpoint.local.home import SUPERVISOR, Home
+from touchpoint.local.process import Process, Program
+from touchpoint.local.services import SERVICES, LocalService
+
+LAST_LINES = 100
+LOOK_SECONDS = 0.2
+
+
+async def detach(home: Home, port: int, *, fresh: bool, output: TextIO) -> None:
+    """Run `touchpoint up` in the background and return once it is ready; until then its output is shown.
+
+    Raises UsageError when it does not get that far; it has then stopped again, as it does when we are interrupted.
+    """
+    log = home.logs / f"{SUPERVISOR}.log"
+    command = [sys.executable, "-P", "-m", "touchpoint.cli", "up", "--port", str(port), *(["--fresh"] if fresh else [])]
+    seen = log.stat().st_size if log.exists() else 0
+    process = Program(SUPERVISOR, command, {**os.environ, "TOUCHPOINT_DATA": str(home.folder)}, log).start()
+    try:
+        with log.open() as lines:
+            lines.seek(seen)
+            while process.alive() and not _ready(home, process):
+                output.write(lines.read())
+                await asyncio.sleep(LOOK_SECONDS)
+            output.write(lines.read())
+    except asyncio.CancelledError:
+        await process.stop()
+        raise
+    if not process.alive():
+        raise UsageError(f"Touchpoint did not start: its last line above says why (log: {log})")
+
+
+def _ready(home: Home, process: Process) -> bool:
+    recorded = home.recorded()
+    return recorded.get("state") == "ready" and recorded["processes"][SUPERVISOR]["pid"] == process.handle.pid
+
+
+async def status(home: Home) -> dict[str, Any]:
+    """How the stack is: `state` (ready, starting, stopping, stopped, abandoned), `port`, and each process.
+
+    Abandoned: who ran it was killed; the processes left are stopped by `down` and by the next `up`. A process has
+    `name`, `pid`, `restarts`, and, if it is a service, `ready` and `url`.
+    """
+    recorded, running = home.recorded(), home.processes()
+    state = recorded.get("state", "stopped")
+    if recorded and SUPERVISOR not in running:
+        state = "abandoned" if running else "stopped"
+    names = [name for name in recorded.get("processes", {}) if name != SUPERVISOR]
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "name": name,
+            "pid": running[name].handle.pid if name in running else None,
+            "restarts": recorded["restarts"][name],
+        }
+        for name in names
+    }
+    services = [service for service in SERVICES if service.name in found]
+    async with httpx.AsyncClient(timeout=5) as client:
+        answers = await asyncio.gather(*(_is_ready(client, service, recorded["port"]) for service in services))
+    for service, ready in zip(services, answers, strict=True):
+        found[service.name] |= {"ready": ready, "url": service.url(recorded["port"])}
+    return {"state": state, "port": recorded.get("port"), "processes": list(found.values())}
+
+
+async def _is_ready(client: httpx.AsyncClient, service: LocalService, port: int) -> bool:
+    try:
+        return (await client.get(f"{service.admin_url(port)}/readyz")).is_success
+    except httpx.TransportError:
+        return False
+
+
+def table(found: dict[str, Any]) -> Table:
+    """The status as people read it."""
+    shown = Table(title=f"Touchpoint is {found['state']}", title_justify="left")
+    for title in ("process", "state", "pid", "restarts", "url"):
+        shown.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
+    for process in found["processes"]:
+        up = "[green]running[/]" if process["pid"] else "[red]ended[/]"
+        ready = {True: "[green]ready[/]", False: "[yellow]not ready[/]", None: up}[process.get("ready")]
+        shown.add_row(
+            process["name"], ready, str(process["pid"] or ""), str(process["restarts"]), process.get("url", "")
+        )
+    return shown
+
+
+def read_log(home: Home, name: str, *, follow: bool) -> Iterator[str]:
+    """The last lines of a process's log, and those to come if asked. Raises UsageError on a name without a log."""
+    path = home.logs / f"{name}.log"
+    if not path.exists():
+        names = ", ".join(sorted(each.stem for each in home.logs.glob("*.log")))
+        raise UsageError(f"There is no log of {name!r}; there is {names or 'none yet: run `touchpoint up`'}")
+    with path.open(errors="replace") as lines:
+        yield from deque(lines, LAST_LINES)
+        while follow:
+            yield from lines
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,111 @@
+"""The folder of a local stack: its data, logs, secrets, and the record of what runs."""
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from touchpoint.errors import UsageError
+from touchpoint.local.postgres import ROOTS_FOLDER
+from touchpoint.local.process import STOP_SECONDS, Process
+
+SUPERVISOR = "supervisor"
+SERVERS = ("kafka", "postgres")
+"""Names in the record: who runs the stack, and what is stopped after everything else."""
+
+PROJECT = Path(__file__).parents[3]
+
+
+def default_folder() -> Path:
+    """`.touchpoint` in the project; for root a folder that PostgreSQL's own user can reach, one for each checkout."""
+    if os.getuid() != 0:
+        return PROJECT / ".touchpoint"
+    return ROOTS_FOLDER / f"{PROJECT.name}-{hashlib.sha256(os.fsencode(PROJECT)).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Home:
+    """One stack's folder."""
+
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        """Where each process writes its log, `<name>.log`."""
+        return self.folder / "logs"
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Be the only one who runs this stack; UsageError when somebody does. A killed owner leaves no lock."""
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    "Touchpoint is already running here: `touchpoint status` shows it, `touchpoint down` stops it"
+                ) from None
+            yield
+
+    def forget(self) -> None:
+        """Delete all data and secrets; logs stay."""
+        for name in (*SERVERS, "secrets.json"):
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def record(self, state: dict[str, Any]) -> None:
+        """Write down what runs, for `status` and `down`."""
+        _replace(self.folder / "running.json", state)
+
+    def recorded(self) -> dict[str, Any]:
+        """What was last written down; empty when nothing was, or all of it has ended in order."""
+        return _load(self.folder / "running.json")
+
+    def processes(self) -> dict[str, Process]:
+        """The recorded processes that still run, by name."""
+        found = {name: Process.find(**each) for name, each in self.recorded().get("processes", {}).items()}
+        return {name: process for name, process in found.items() if process is not None}
+
+    async def stop_processes(self) -> None:
+        """Stop what runs of the record: whoever supervises it, else the processes themselves, servers last."""
+        supervisor = self.processes().get(SUPERVISOR)
+        if supervisor:
+            await supervisor.stop(patience=3 * STOP_SECONDS)
+        left = self.processes()
+        await asyncio.gather(*(process.stop() for name, process in left.items() if name not in SERVERS))
+        await asyncio.gather(*(process.stop() for name, process in left.items() if name in SERVERS))
+        self.record({})
+
+    def secrets(self) -> dict[str, str]:
+        """What only the owner of the folder may read."""
+        return _load(self.folder / "secrets.json")
+
+    def keep_secret(self, **secrets: str) -> None:
+        """Add to the secrets."""
+        _replace(self.folder / "secrets.json", self.secrets() | secrets)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def _replace(path: Path, content: dict[str, Any]) -> None:
+    """Whoever reads meanwhile sees the old or the new, whole; only the owner can."""
+    fresh = path.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(content, file, indent=2)
+    fresh.replace(path)

@@ -1,0 +1,59 @@
+"""The API key of a local stack: made once, kept with the stack's secrets, made anew when it no longer works."""
+
+import asyncio
+import json
+import sys
+
+import httpx
+
+from touchpoint.errors import UsageError
+from touchpoint.http.scopes import Scope
+from touchpoint.local.home import Home
+from touchpoint.local.services import GATEWAY, Environment
+
+TENANT = "acme"
+
+
+async def working_key(home: Home, environment: Environment) -> str:
+    """A key with every scope. Raises UsageError when none can be made."""
+    key = home.secrets().get("api_key", "")
+    if not await _works(GATEWAY.url(environment.port), key):
+        key = await _create(environment)
+        home.keep_secret(api_key=key)
+    return key
+
+
+async def _works(gateway: str, key: str) -> bool:
+    if not key:
+        return False
+    async with httpx.AsyncClient(base_url=gateway, timeout=10) as client:
+        answer = await client.get("/v1/feedback?limit=1", headers={"Authorization": f"Bearer {key}"})
+    return answer.is_success
+
+
+async def _create(environment: Environment) -> str:
+    """As an operator does: with the command that the gateway brings."""
+    scopes = [word for scope in Scope for word in ("--scope", scope)]
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "touchpoint.cli",
+            "keys",
+            "create",
+            "local",
+            "--tenant",
+            TENANT,
+            *scopes,
+            "--json",
+        ),
+        env=environment.of(GATEWAY),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise UsageError(f"No API key could be made: {errors.decode().strip().splitlines()[-1]}")
+    return str(json.loads(output)["token"])

@@ -1,0 +1,79 @@
+"""The four services as a local stack runs them: ports, databases, and what each is told by its environment."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from touchpoint.db import databases
+from touchpoint.local.process import HOST, Program
+
+KAFKA_OFFSET, CONTROLLER_OFFSET, ADMIN_OFFSET = 1012, 1013, 1000
+"""All ports follow the gateway's: 8080 makes Kafka's 9092 and the gateway's admin port 9080."""
+
+
+@dataclass(frozen=True)
+class LocalService:
+    """A service: its name, its package, its database, and its port as a distance from the gateway's."""
+
+    name: str
+    package: str
+    database: str
+    offset: int
+
+    def url(self, base_port: int) -> str:
+        """Its API."""
+        return f"http://{HOST}:{base_port + self.offset}"
+
+    def admin_url(self, base_port: int) -> str:
+        """Its health and metrics."""
+        return f"http://{HOST}:{base_port + self.offset + ADMIN_OFFSET}"
+
+
+GATEWAY = LocalService("gateway", "gateway", "gateway", 0)
+FEEDBACK = LocalService("feedback-svc", "feedback_svc", "feedback", 1)
+ESCALATION = LocalService("escalation-svc", "escalation_svc", "escalation", 2)
+METRICS = LocalService("metrics-svc", "metrics_svc", "metrics", 3)
+SERVICES: Sequence[LocalService] = (FEEDBACK, ESCALATION, METRICS, GATEWAY)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What all services of a stack share: where Kafka and PostgreSQL are, the first port, and the tokens' secret."""
+
+    kafka: str
+    database_url: str
+    port: int
+    token_secret: str
+
+    def of(self, service: LocalService) -> dict[str, str]:
+        """The environment of one service. What the caller's own says beyond this (TLS, SASL, log level) holds."""
+        return {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "DATABASE_URL": databases.named(self.database_url, service.database),
+            "HOST": HOST,
+            "PORT": str(self.port + service.offset),
+            "ADMIN_HOST": HOST,
+            "ADMIN_PORT": str(self.port + service.offset + ADMIN_OFFSET),
+            "INTERNAL_TOKEN_SECRETS": json.dumps([self.token_secret]),
+            "FEEDBACK_URL": FEEDBACK.url(self.port),
+            "ESCALATION_URL": ESCALATION.url(self.port),
+            "METRICS_URL": METRICS.url(self.port),
+        }
+
+    def program(self, service: LocalService, role: str, logs: Path) -> Program:
+        """How one role of a service is run."""
+        command = [sys.executable, "-P", "-m", service.package, role]
+        return Program(service.name, command, self.of(service), logs / f"{service.name}.log")
+
+
+def ports(base_port: int, *, kafka: bool) -> Mapping[int, str]:
+    """Every port of a stack and what it is for; Kafka's only when it is ours."""
+    found = {base_port + service.offset: service.name for service in SERVICES}
+    found |= {port + ADMIN_OFFSET: f"{name}'s health and metrics" for port, name in found.items()}
+    if kafka:
+        found |= {base_port + KAFKA_OFFSET: "Kafka", base_port + CONTROLLER_OFFSET: "Kafka's controller"}
+    return found

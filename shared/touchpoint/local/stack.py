@@ -1,0 +1,161 @@
+"""Kafka, PostgreSQL and the four services on this machine, from nothing to a first answered question."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+
+from touchpoint.db import databases
+from touchpoint.errors import UsageError
+from touchpoint.local import jars, keys, sample
+from touchpoint.local.home import SERVERS, SUPERVISOR, Home
+from touchpoint.local.kafka import Kafka
+from touchpoint.local.postgres import Postgres
+from touchpoint.local.process import Process, require_free
+from touchpoint.local.progress import Progress
+from touchpoint.local.services import (
+    CONTROLLER_OFFSET,
+    GATEWAY,
+    KAFKA_OFFSET,
+    SERVICES,
+    Environment,
+    LocalService,
+    ports,
+)
+from touchpoint.local.supervisor import Supervisor
+
+READY_SECONDS = 60
+
+
+@dataclass
+class Stack:
+    """Everything of one local stack. `kafka` and `database_url` name servers to use instead of embedded ones."""
+
+    home: Home
+    port: int
+    progress: Progress
+    kafka: str | None
+    database_url: str | None
+    state: str = "starting"
+    supervisor: Supervisor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.supervisor = Supervisor(self.record)
+
+    async def start(self) -> tuple[Environment, str]:
+        """Bring everything up in order; return when the services are ready and the sample is loaded.
+
+        Answers the services' environment and an API key. Raises UsageError with what to do; what has been started by
+        then still has to be stopped.
+        """
+        for port, purpose in ports(self.port, kafka=self.kafka is None).items():
+            require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
+        environment = Environment(*await self._servers(), self.port, self._token_secret())
+        with self.progress.step("Preparing databases and topics"):
+            await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
+        with self.progress.step("Starting the four services"):
+            await self._services(environment)
+        with self.progress.step("Loading a small sample through the gateway"):
+            key = await keys.working_key(self.home, environment)
+            await sample.load(GATEWAY.url(self.port), key)
+        return environment, key
+
+    def ready(self) -> None:
+        """Tell other commands that all is up, once its user has been told how to reach it."""
+        self.state = "ready"
+        self.record()
+
+    async def stop(self) -> None:
+        """Stop what was started, the services before the servers; data stays."""
+        if self.supervisor.kept:
+            self.state = "stopping"
+            self.record()
+            with self.progress.step("Stopping"):
+                await self.supervisor.stop(service.name for service in SERVICES)
+                await self.supervisor.stop(SERVERS)
+        self.home.record({})
+
+    def record(self) -> None:
+        """Write down what runs, for other commands."""
+        kept = self.supervisor.kept
+        self.home.record(
+            {
+                "state": self.state,
+                "port": self.port,
+                "processes": {
+                    SUPERVISOR: Process(psutil.Process()).record(),
+                    **{name: each.process.record() for name, each in kept.items()},
+                },
+                "restarts": {name: each.restarts for name, each in kept.items()},
+            }
+        )
+
+    async def _servers(self) -> tuple[str, str]:
+        """Where Kafka and PostgreSQL are, those of ours started."""
+        kafka = self.kafka or await self._serve("Apache Kafka", await self._embedded_kafka())
+        postgres = Postgres(self.home.folder / "postgres", self.home.logs / "postgres.log")
+        return kafka, self.database_url or await self._serve("PostgreSQL", postgres)
+
+    async def _embedded_kafka(self) -> Kafka:
+        with self.progress.step("Fetching Apache Kafka") as say:
+            found = await asyncio.to_thread(jars.class_path, lambda there, all_: say(f"{there} of {all_} files"))
+        log = self.home.logs / "kafka.log"
+        return Kafka(self.home.folder / "kafka", log, self.port + KAFKA_OFFSET, self.port + CONTROLLER_OFFSET, found)
+
+    async def _serve(self, name: str, server: Kafka | Postgres) -> str:
+        with self.progress.step(f"Starting {name}"):
+            program = await asyncio.to_thread(server.prepare)
+            await server.ready(self.supervisor.start(program))
+        return server.address
+
+    async def _prepare(self, environment: Environment, service: LocalService) -> None:
+        """Create the service's database, its tables and topics."""
+        await databases.create(environment.database_url, service.database)
+        process = environment.program(service, "migrate", self.home.logs).start()
+        try:
+            failed = await process.ended()
+        except asyncio.CancelledError:
+            await process.stop()
+            raise
+        if failed:
+            raise UsageError(f"{service.name} could not be prepared: {self._last_words(service.name)}")
+
+    async def _services(self, environment: Environment) -> None:
+        for service in SERVICES:
+            self.supervisor.start(environment.program(service, "all", self.home.logs))
+        async with httpx.AsyncClient(timeout=5) as client:
+            await asyncio.gather(*(self._ready(client, service) for service in SERVICES))
+
+    async def _ready(self, client: httpx.AsyncClient, service: LocalService) -> None:
+        said = "nothing"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while True:
+                    if not self.supervisor.kept[service.name].process.alive():
+                        raise UsageError(f"{service.name} ended while starting: {self._last_words(service.name)}")
+                    try:
+                        answer = await client.get(f"{service.admin_url(self.port)}/readyz")
+                    except httpx.TransportError:
+                        pass  # not listening yet
+                    else:
+                        if answer.is_success:
+                            return
+                        said = answer.text
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            log = self.home.logs / f"{service.name}.log"
+            raise UsageError(
+                f"{service.name} is not ready after {READY_SECONDS} s, it says {said}; log: {log}"
+            ) from None
+
+    def _last_words(self, name: str) -> str:
+        log = self.home.logs / f"{name}.log"
+        lines = log.read_text(errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'it said nothing'} (log: {log})"
+
+    def _token_secret(self) -> str:
+        if "token" not in self.home.secrets():
+            self.home.keep_secret(token=secrets.token_urlsafe(32))
+        return self.home.secrets()["token"]

@@ -1,0 +1,81 @@
+"""`touchpoint up` from the command to Ctrl-C: one owner of the folder, and all that was started is stopped again."""
+
+import asyncio
+import os
+import signal
+
+from rich.console import Console
+
+from touchpoint.db import databases
+from touchpoint.errors import UsageError
+from touchpoint.local import flow
+from touchpoint.local.home import Home
+from touchpoint.local.progress import Progress
+from touchpoint.local.services import FEEDBACK, GATEWAY, SERVICES
+from touchpoint.local.stack import Stack
+
+WELCOME = """
+Touchpoint is ready.
+
+  gateway     {gateway}
+  API docs    {gateway}/docs
+  metrics     {metrics}
+  Kafka       {kafka}
+  PostgreSQL  {postgres}
+  logs        {logs}
+
+A first call:
+
+  curl -s {gateway}/v1/feedback -H 'Authorization: Bearer {key}' \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"kind": "nps", "channel": "web", "score": {{"value": 9, "min": 0, "max": 10}}, "text": "Lovely."}}'
+"""
+
+
+async def up(home: Home, port: int, console: Console, *, fresh: bool) -> None:
+    """Run the stack until Ctrl-C, SIGTERM or the terminal's end. Raises UsageError when it cannot be started."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    kafka, database_url = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
+    with home.owned():
+        await home.stop_processes()  # of an owner that was killed
+        if fresh:
+            _start_clean(home, kafka, database_url)
+        stack = Stack(home, port, Progress(console), kafka, database_url)
+        running = asyncio.create_task(_run(stack, console))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # it ends by an error only
+        finally:
+            running.cancel()
+            stopping.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+            await stack.stop()
+
+
+def _start_clean(home: Home, kafka: str | None, database_url: str | None) -> None:
+    if kafka or database_url:
+        raise UsageError(
+            "--fresh deletes the data of embedded servers only: unset KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL, or "
+            "delete the topics and databases on those servers yourself"
+        )
+    home.forget()
+
+
+async def _run(stack: Stack, console: Console) -> None:
+    environment, key = await stack.start()
+    metrics = [f"{service.admin_url(stack.port)}/metrics" for service in SERVICES]
+    welcome = WELCOME.format(
+        gateway=GATEWAY.url(stack.port),
+        metrics="\n              ".join(metrics),
+        kafka=environment.kafka,
+        postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),
+        logs=stack.home.logs,
+        key=key,
+    )
+    console.print(welcome, markup=False, highlight=False, soft_wrap=True)
+    stack.ready()
+    await asyncio.gather(stack.supervisor.keep(), flow.show(stack.port, console))
