@@ -1,7 +1,6 @@
 """Create the plumbing tables."""
 
 from alembic import op
-
 from touchpoint.db import plumbing_v1
 
 revision = "0001"
