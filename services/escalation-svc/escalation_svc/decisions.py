@@ -59,6 +59,8 @@ class Decisions:
     clocks: dict[UUID, Clock]
     news: list[Event] = field(default_factory=list)
     updated: dict[CustomerKey, Customer] = field(default_factory=dict)
+    cases: dict[UUID, EscalationOpened] = field(default_factory=dict)
+    """The cases to open, which may be open already."""
     settled: Counter[ClockState] = field(default_factory=Counter)
     """How the clocks of live tickets ended."""
 
@@ -136,8 +138,9 @@ class Decisions:
             feedback_id=feedback_id,
             ticket_id=ticket_id,
             opened_at=cause.meta.time,
-        )
-        self.news.append(case.caused_by(cause.meta))
+        ).caused_by(cause.meta)
+        if self.cases.setdefault(case.escalation_id, case) is case:
+            self.news.append(case)
 
 
 def _of_clock(kind: type[News], clock: Clock, time: datetime | None) -> News:

@@ -69,9 +69,13 @@ DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through) AS until, now() AS now
 is known of the partition, but `least` passes over nulls."""
 
 COUNT_OVERDUE = """
-SELECT count(*) FROM offsets JOIN clocks USING (topic, partition)
- WHERE consumer = $1 AND wake_at < now() AND due_at < now()
+SELECT count(*) FROM (
+    SELECT 1 FROM offsets JOIN clocks USING (topic, partition)
+     WHERE consumer = $1 AND wake_at < now() AND due_at < now()
+     LIMIT 10000
+)
 """
+"""Counting all of them after a long standstill would take longer than the pause between two looks."""
 
 _CLOCK_ROWS = """
 SELECT * FROM unnest(
@@ -193,19 +197,19 @@ async def save_clocks(session: AsyncSession, clocks: Iterable[Clock]) -> None:
         await raw.execute(UPDATE_CLOCKS, *map(list, zip(*known, strict=True)))
 
 
-async def insert_escalations(session: AsyncSession, cases: Sequence[EscalationOpened]) -> set[UUID]:
+async def insert_escalations(session: AsyncSession, cases: Iterable[EscalationOpened]) -> set[UUID]:
     """Store new cases; answers the ids of those that were not there yet."""
-    rows = {
-        (c.meta.tenant, c.escalation_id): (
-            c.meta.tenant, c.escalation_id, c.case_version, c.customer_id, c.reason, c.policy, c.priority, c.state,
-            c.feedback_id, c.ticket_id, c.opened_at,
+    rows = [
+        (
+            case.meta.tenant, case.escalation_id, case.case_version, case.customer_id, case.reason, case.policy,
+            case.priority, case.state, case.feedback_id, case.ticket_id, case.opened_at,
         )
-        for c in cases
-    }  # fmt: skip
+        for case in cases
+    ]  # fmt: skip
     if not rows:
         return set()
     raw = await raw_connection(session)
-    ordered = (rows[key] for key in sorted(rows))
+    ordered = sorted(rows, key=lambda row: row[:2])
     stored = await raw.fetch(INSERT_ESCALATIONS, *map(list, zip(*ordered, strict=True)))
     return {row["escalation_id"] for row in stored}
 

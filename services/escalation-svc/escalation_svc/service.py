@@ -80,15 +80,10 @@ async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
     """Store the decisions, then publish: the rows are locked by then, so the outbox has their versions in order."""
     await repository.save_customers(session, decisions.updated.values())
     await repository.save_clocks(session, decisions.clocks.values())
-    cases: dict[UUID, EscalationOpened] = {}
-    for event in decisions.news:
-        if isinstance(event, EscalationOpened):
-            cases.setdefault(event.escalation_id, event)
-    opened = [cases[case_id] for case_id in await repository.insert_escalations(session, list(cases.values()))]
-    await outbox.publish(
-        session, *(news for news in decisions.news if not isinstance(news, EscalationOpened) or news in opened)
-    )
-    telemetry.count_decisions(session, decisions.settled, opened)
+    opened = await repository.insert_escalations(session, decisions.cases.values())
+    news = [e for e in decisions.news if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
+    await outbox.publish(session, *news)
+    telemetry.count_decisions(session, decisions.settled, [decisions.cases[case_id] for case_id in opened])
 
 
 async def _locked(session: AsyncSession, tenant: str, escalation_id: UUID) -> Escalation:

@@ -20,7 +20,8 @@ CLOCKS_SETTLED = Counter(
 )
 CLOCKS_OVERDUE = Gauge(
     "touchpoint_escalation_clocks_overdue",
-    "Running clocks past due that have not fired: the timer is late, or the consumer has not read that far.",
+    "Running clocks past due that have not fired (at most 10000 are counted): the timer is late, or the consumer has "
+    "not read that far.",
 )
 TIMER_LATENESS = Histogram(
     "touchpoint_escalation_timer_lateness_seconds",

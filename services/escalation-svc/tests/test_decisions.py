@@ -50,13 +50,12 @@ def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
 
 
 def test_the_case_of_a_ticket_is_the_tickets_however_often_it_is_opened(policies: Policies) -> None:
-    first, again = decide(
+    (case,) = decide(
         policies, make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent", **later(5))
     ).news
-    assert isinstance(first, EscalationOpened)
-    assert isinstance(again, EscalationOpened)
-    assert first.escalation_id == again.escalation_id == uuid5(ticket_cause("acme", "ticket-1"), "urgent-ticket")
-    assert (first.ticket_id, first.feedback_id) == ("ticket-1", None)
+    assert isinstance(case, EscalationOpened)
+    assert case.escalation_id == uuid5(ticket_cause("acme", "ticket-1"), "urgent-ticket")
+    assert (case.ticket_id, case.feedback_id, case.opened_at) == ("ticket-1", None, make.NOON)
 
 
 def test_feedback_is_judged_by_the_customer_as_known_at_that_point_of_the_log(policies: Policies) -> None:
