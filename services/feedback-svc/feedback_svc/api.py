@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query
 from touchpoint.contracts.base import Identifier
 from touchpoint.http.deps import ReadOnly
+from touchpoint.http.errors import Problem
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.pagination import Page, page
 from touchpoint.http.scopes import Scope
@@ -20,7 +21,7 @@ FeedbackReader = Annotated[Caller, Depends(allowed(Scope.FEEDBACK_READ))]
 CustomersReader = Annotated[Caller, Depends(allowed(Scope.CUSTOMERS_READ))]
 
 
-@router.get("/feedback")
+@router.get("/feedback", tags=["feedback"])
 async def list_feedback(
     caller: FeedbackReader, session: ReadOnly, query: Annotated[FeedbackQuery, Query()]
 ) -> Page[FeedbackRead]:
@@ -29,7 +30,7 @@ async def list_feedback(
     return page([FeedbackRead.model_validate(row) for row in rows], query.limit, repository.ORDER)
 
 
-@router.get("/feedback/{feedback_id}")
+@router.get("/feedback/{feedback_id}", tags=["feedback"], responses={404: {"model": Problem}})
 async def get_feedback(caller: FeedbackReader, session: ReadOnly, feedback_id: UUID) -> FeedbackRead:
     """One piece of feedback."""
     row = await repository.find_feedback(session, caller.tenant, feedback_id)
@@ -39,7 +40,7 @@ async def get_feedback(caller: FeedbackReader, session: ReadOnly, feedback_id: U
 
 
 # `:path`, because another system's customer id may have a slash in it.
-@router.get("/customers/{customer_id:path}/timeline")
+@router.get("/customers/{customer_id:path}/timeline", tags=["customers"])
 async def get_timeline(
     caller: CustomersReader,
     session: ReadOnly,

@@ -17,7 +17,7 @@ Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Score(BaseModel):
+class ScoreRead(BaseModel):
     """A score with the bounds of the scale it was asked on, which give it its meaning."""
 
     value: float
@@ -39,7 +39,7 @@ class FeedbackRead(BaseModel):
     kind: str = Field(examples=["nps"])
     channel: str = Field(examples=["email"])
     customer_id: str | None
-    score: Score | None
+    score: ScoreRead | None
     text: str | None
     language: str | None
     survey_id: str | None
