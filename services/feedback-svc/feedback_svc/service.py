@@ -57,8 +57,10 @@ def timeline_entry(event: Event) -> NewEntry | None:
     if customer_id is None:
         return None
     meta = event.meta
-    title = cut(TITLES[type(event)](event), TITLE_LENGTH)
-    return NewEntry(meta.tenant, customer_id, meta.time, meta.identity, event.type, title, details(event))
+    title = " ".join(TITLES[type(event)](event).split())
+    return NewEntry(
+        meta.tenant, customer_id, meta.time, meta.identity, event.type, cut(title, TITLE_LENGTH), details(event)
+    )
 
 
 def details(event: Event) -> str:

@@ -25,6 +25,7 @@ CLOCK = make.sla_breached().model_dump()
         (make.feedback(kind="review", score=None, channel="app"), "Review by app"),
         (make.ticket_opened(), "Ticket ticket-1 opened: It does not start"),
         (make.ticket_opened(title=None), "Ticket ticket-1 opened"),
+        (make.ticket_opened(title="Two\n  lines"), "Ticket ticket-1 opened: Two lines"),
         (make.ticket_replied(), "Agent replied on ticket ticket-1"),
         (make.ticket_replied(author="customer"), "Customer replied on ticket ticket-1"),
         (make.ticket_replied(public=False), "Agent left an internal note on ticket ticket-1"),
