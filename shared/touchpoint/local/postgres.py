@@ -59,7 +59,8 @@ class Postgres:
         """Make the data folder the first time, and answer how the server is run."""
         user, binaries = _user_and_binaries()
         for folder in {self.folder, self.socket_folder}:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
             if user:
                 shutil.chown(folder, user, user)
         if not (self.folder / "PG_VERSION").exists():
@@ -89,11 +90,6 @@ class Postgres:
             else:
                 await connection.close()
                 return
-
-
-def psql() -> Path:
-    """The interactive client of the wheel."""
-    return _wheel() / "bin" / "psql"
 
 
 def _initialize(folder: Path, binaries: Path, user: str | None) -> None:

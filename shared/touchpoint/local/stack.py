@@ -9,6 +9,7 @@ import psutil
 
 from touchpoint.db import databases
 from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
 from touchpoint.local import jars, keys, sample
 from touchpoint.local.home import SERVERS, SUPERVISOR, Home
 from touchpoint.local.kafka import Kafka
@@ -25,6 +26,7 @@ from touchpoint.local.services import (
     ports,
 )
 from touchpoint.local.supervisor import Supervisor
+from touchpoint.settings import KafkaSettings
 
 READY_SECONDS = 60
 
@@ -42,7 +44,7 @@ class Stack:
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(self.record)
+        self.supervisor = Supervisor(self.record, self.progress.console.print)
 
     async def start(self) -> tuple[Environment, str]:
         """Bring everything up in order; return when the services are ready and the sample is loaded.
@@ -52,6 +54,7 @@ class Stack:
         """
         for port, purpose in ports(self.port, kafka=self.kafka is None).items():
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
+        await self._check_given_servers()
         environment = Environment(*await self._servers(), self.port, self._token_secret())
         with self.progress.step("Preparing databases and topics"):
             await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
@@ -92,6 +95,17 @@ class Stack:
             }
         )
 
+    async def _check_given_servers(self) -> None:
+        """Fail on a server that cannot be reached before starting anything."""
+        if self.kafka:
+            with self.progress.step(f"Looking for Kafka at {self.kafka}"):
+                async with admin.connected(KafkaSettings()):
+                    pass
+        if self.database_url:
+            with self.progress.step(f"Looking for PostgreSQL at {databases.without_password(self.database_url)}"):
+                async with databases.connected(self.database_url):
+                    pass
+
     async def _servers(self) -> tuple[str, str]:
         """Where Kafka and PostgreSQL are, those of ours started."""
         kafka = self.kafka or await self._serve("Apache Kafka", await self._embedded_kafka())
@@ -100,7 +114,7 @@ class Stack:
 
     async def _embedded_kafka(self) -> Kafka:
         with self.progress.step("Fetching Apache Kafka") as say:
-            found = await asyncio.to_thread(jars.class_path, lambda there, all_: say(f"{there} of {all_} files"))
+            found = await jars.class_path(lambda there, all_: say(f"{there} of {all_} files"))
         log = self.home.logs / "kafka.log"
         return Kafka(self.home.folder / "kafka", log, self.port + KAFKA_OFFSET, self.port + CONTROLLER_OFFSET, found)
 

@@ -23,20 +23,20 @@ class Kept:
     since: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
-    def look(self) -> bool:
-        """Start it again if it ended and its pause is over. Answers whether anything changed."""
+    def look(self) -> str | None:
+        """Start it again if it ended and its pause is over. Answers what happened, if anything."""
         now = time.monotonic()
         if self.ended is None:
             if self.process.alive():
-                return False
+                return None
             self.pause = min(self.pause * 2, LONGEST_PAUSE_SECONDS) if self._short_lived(now) else FIRST_PAUSE_SECONDS
             self.ended = now
-            return True
+            return f"{self.program.name} has ended and is started again in {self.pause:g} s; log: {self.program.log}"
         if now - self.ended < self.pause:
-            return False
+            return None
         self.process, self.since, self.ended = self.program.start(), now, None
         self.restarts += 1
-        return True
+        return f"{self.program.name} is started again"
 
     def _short_lived(self, now: float) -> bool:
         return self.restarts > 0 and now - self.since < 2 * LONGEST_PAUSE_SECONDS
@@ -45,10 +45,11 @@ class Kept:
 class Supervisor:
     """The programs of a stack, in the order they were started."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        """`changed` is called after each start and each unexpected end."""
+    def __init__(self, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+        """`changed` is called after each start and each unexpected end, `say` with a line on what happened."""
         self.kept: dict[str, Kept] = {}
         self._changed = changed
+        self._say = say
 
     def start(self, program: Program) -> Process:
         """Start a program and keep it running from now on, while `keep` runs."""
@@ -59,8 +60,8 @@ class Supervisor:
     async def keep(self) -> None:
         """Restart what ends, for ever."""
         while True:
-            changes = [kept.look() for kept in self.kept.values()]
-            if any(changes):
+            for happened in filter(None, [kept.look() for kept in self.kept.values()]):
+                self._say(happened)
                 self._changed()
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,8 @@ async def ensure(folder: Path) -> Servers:
     """The run's servers, started if this is the first test to need them."""
     settings = KafkaSettings()
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
-        settings = KafkaSettings(bootstrap_servers=await _once(folder, _kafka))
-    return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, _postgres))
+        settings = KafkaSettings(bootstrap_servers=await _once(folder, "kafka", _kafka))
+    return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, "postgres", _postgres))
 
 
 def stop(folder: Path) -> None:
@@ -62,13 +62,13 @@ def stop_abandoned() -> None:
             stop(folder)
 
 
-async def _once(folder: Path, make: Callable[[Path], Kafka | Postgres]) -> str:
+async def _once(folder: Path, name: str, make: Callable[[Path], Awaitable[Kafka | Postgres]]) -> str:
     """The address of a server; the first worker to come starts it, the others wait for that."""
-    record = folder / f"{make.__name__}.json"
+    record = folder / f"{name}.json"
     with _one_at_a_time(folder):
         address = _recorded(record)
         if address is None:
-            server = make(folder)
+            server = await make(folder)
             process = server.prepare().start()
             _write(record, server.address, process)
             await server.ready(process)
@@ -92,12 +92,13 @@ def _write(record: Path, address: str, process: Process) -> None:
     record.write_text(json.dumps({"address": address, "process": process.record()}))
 
 
-def _kafka(folder: Path) -> Kafka:
+async def _kafka(folder: Path) -> Kafka:
     port, controller_port = _free_ports(2)
-    return Kafka(folder / "kafka", folder / "kafka.log", port, controller_port, jars.class_path(lambda *_: None))
+    found = await jars.class_path(lambda *_: None)
+    return Kafka(folder / "kafka", folder / "kafka.log", port, controller_port, found)
 
 
-def _postgres(folder: Path) -> Postgres:
+async def _postgres(folder: Path) -> Postgres:
     many_tests_and_nothing_to_keep = (("max_connections", "300"), ("fsync", "off"))
     return Postgres(folder / "postgres", folder / "postgres.log", many_tests_and_nothing_to_keep)
 

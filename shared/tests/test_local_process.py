@@ -1,0 +1,55 @@
+"""What the local stack starts: found again by its record, stopped for certain, and nothing else with it."""
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from touchpoint.errors import UsageError
+from touchpoint.local.process import Process, Program, require_free
+from touchpoint.testing import eventually
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+)
+
+
+def start(folder: Path, code: str = "import time; time.sleep(60)") -> Process:
+    return Program("trial", [sys.executable, "-c", code], dict(os.environ), folder / "trial.log").start()
+
+
+async def test_a_process_is_found_by_its_record_until_it_ends(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    record = process.record()
+    assert Process.find(**record) is not None
+    await process.stop()
+    assert Process.find(**record) is None
+
+
+async def test_another_process_with_the_same_id_is_not_taken_for_ours(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    assert Process.find(**process.record() | {"started": process.handle.create_time() - 60}) is None
+    await process.stop()
+
+
+async def test_what_does_not_end_when_asked_is_killed(tmp_path: Path) -> None:
+    process = start(tmp_path, STUBBORN)
+    await eventually(lambda: "ready" in (tmp_path / "trial.log").read_text())
+    await process.stop(patience=0.1)
+    assert await process.ended() == -signal.SIGKILL
+
+
+async def test_ctrl_c_in_our_terminal_does_not_reach_it(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    assert os.getsid(process.handle.pid) != os.getsid(0)
+    await process.stop()
+
+
+def test_a_busy_port_is_named_with_its_owner_and_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"^Port {port} \(gateway\) .* \(process {os.getpid()}\); stop it$"):
+            require_free(port, "gateway", "stop it")
+    require_free(port, "gateway", "stop it")
