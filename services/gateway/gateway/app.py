@@ -1,0 +1,74 @@
+"""The gateway's application: its routes, and what lives as long as it does."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.resources import files
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+from touchpoint.db.engine import Sessions
+from touchpoint.http import errors
+from touchpoint.kafka.producer import Producer
+
+from gateway import services
+from gateway.auth import Keyring
+from gateway.config import Settings
+from gateway.door import Door
+from gateway.feedback import FeedbackDoor
+from gateway.ingest import Ingest
+from gateway.log_ends import LogEnds
+from gateway.queries import QUERIES, Proxy
+from gateway.status import StatusDoor
+from gateway.telemetry import IN_FLIGHT
+
+NAME = "gateway"
+
+
+def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
+    """Build the API."""
+    producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes)
+    keyring = Keyring(sessions, settings.key_grace_seconds)
+    behind = services.of(settings)
+    ends = LogEnds(settings.kafka)
+    IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await producer.start()
+        remembering = asyncio.create_task(keyring.keep_last_use())
+        yield
+        remembering.cancel()
+        await asyncio.gather(producer.stop(), keyring.record_last_use(), behind.close(), ends.close())
+
+    app = FastAPI(title="Touchpoint", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.checks = {"kafka": producer.check}
+    errors.install(app)
+    ingest = Ingest(keyring, producer, settings.delivery_seconds)
+    app.router.routes += [
+        _route("POST", "/v1/events", ingest),
+        _route("POST", "/v1/feedback", FeedbackDoor(keyring, ingest)),
+        _route("GET", "/v1/events/{event:path}", StatusDoor(keyring, behind, ends)),
+        *(_route(query.method, query.route, Proxy(query, keyring, behind)) for query in QUERIES),
+        *_documents(),
+    ]
+    return app
+
+
+def _route(method: str, path: str, endpoint: ASGIApp) -> Route:
+    return Route(path, Door(path, endpoint), methods=[method])
+
+
+def _documents() -> list[Route]:
+    document = files("gateway").joinpath("openapi.json").read_bytes()
+
+    async def openapi(_: object) -> Response:
+        return Response(document, media_type="application/json")
+
+    async def docs(_: object) -> Response:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title="Touchpoint")
+
+    return [Route("/openapi.json", openapi), Route("/docs", docs)]

@@ -1,0 +1,177 @@
+"""CloudEvents 1.0 over HTTP: a request's bytes as attributes and data, in structured, binary and batch mode.
+
+Nothing here knows what the attributes mean; bytes of `data` are cut out as they came, never decoded and encoded again.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from touchpoint.http.errors import FieldError, ProblemError
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ATTRIBUTE = msgspec.json.Decoder(str | bool | int | None)
+_TEXT = msgspec.json.Decoder(str)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_NAME = re.compile(r"[a-z0-9]{1,50}")
+_CE = b"ce-"
+_JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
+
+
+class Mode(StrEnum):
+    """The three ways CloudEvents travel over HTTP."""
+
+    STRUCTURED = "structured"
+    BINARY = "binary"
+    BATCH = "batch"
+
+
+class Parsed(NamedTuple):
+    """An event as it came. Attributes are text as in HTTP headers: a boolean is `true` or `false`."""
+
+    attributes: dict[str, str]
+    data: bytes
+
+
+def invalid(*errors: FieldError) -> ProblemError:
+    """The problem of an event that breaks the rules."""
+    return ProblemError(422, "validation-failed", "The event is not valid; see errors.", errors=errors)
+
+
+def malformed(error: Exception) -> ProblemError:
+    """The problem of bytes that are no JSON."""
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ProblemError(400, "malformed-json", f"The body is not JSON in UTF-8: {reason}.")
+
+
+def mode(content_type: str | None, headers: RawHeaders) -> Mode:
+    """How the event is sent; raises ProblemError 415 when it is no CloudEvent we can read."""
+    media_type = _media_type(content_type)
+    if media_type == "application/cloudevents+json":
+        return Mode.STRUCTURED
+    if media_type == "application/cloudevents-batch+json":
+        return Mode.BATCH
+    if not any(name.startswith(_CE) for name, _ in headers):
+        raise _unsupported(
+            "send Content-Type application/cloudevents+json or application/cloudevents-batch+json, or the attributes "
+            "as ce-… headers; plain JSON goes to /v1/feedback"
+        )
+    check_json(content_type)
+    return Mode.BINARY
+
+
+def check_json(content_type: str | None) -> None:
+    """Raise ProblemError 415 unless this is JSON in UTF-8, or not said."""
+    media_type = _media_type(content_type)
+    if media_type and not _JSON.fullmatch(media_type):
+        raise _unsupported(f"{media_type} is not taken; send Content-Type application/json")
+
+
+def batch(body: bytes) -> list[msgspec.Raw]:
+    """The items of a batch, each still unread; raises ProblemError 400 when the body is no JSON array."""
+    try:
+        return _ITEMS.decode(body)
+    except _UNREADABLE as error:
+        raise malformed(error) from None
+
+
+def structured(raw: bytes | msgspec.Raw) -> Parsed:
+    """An event in JSON; raises ProblemError 400 or 422 naming what is wrong."""
+    found = members(raw)
+    data = _data(found)
+    return Parsed(attributes(found), data)
+
+
+def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object, unread; raises ProblemError 400 or 422."""
+    try:
+        return _MEMBERS.decode(raw)
+    except msgspec.ValidationError:
+        raise invalid(FieldError(field="body", reason="must be a JSON object")) from None
+    except _UNREADABLE as error:
+        raise malformed(error) from None
+
+
+def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:
+    """Members as attributes, null being absence; raises ProblemError 422."""
+    read, errors = dict[str, str](), list[FieldError]()
+    for name, raw in found.items():
+        try:
+            value = _ATTRIBUTE.decode(raw)
+        except _UNREADABLE:
+            errors.append(FieldError(field=name[:60], reason="must be a string, a boolean or a whole number"))
+            continue
+        if value is not None:
+            read[name] = value if isinstance(value, str) else str(value).lower()
+    _check_names(read, errors)
+    return read
+
+
+def binary(content_type: str | None, headers: RawHeaders, body: bytes) -> Parsed:
+    """An event in `ce-…` headers with its data as the body; raises ProblemError 422 naming what is wrong."""
+    found, errors = dict[str, str](), list[FieldError]()
+    for header, value in headers:
+        if not header.startswith(_CE):
+            continue
+        name = header[len(_CE) :].decode("latin-1")
+        if name in found:
+            errors.append(FieldError(field=name, reason=f"the header ce-{name} is given twice"))
+        try:
+            found[name] = _header_text(value)
+        except UnicodeDecodeError:
+            errors.append(FieldError(field=name, reason="a header holds percent-encoded UTF-8"))
+    if content_type:
+        found["datacontenttype"] = content_type
+    _check_names(found, errors)
+    return Parsed(found, body)
+
+
+def _media_type(content_type: str | None) -> str:
+    media_type, _, parameters = (content_type or "").lower().partition(";")
+    charset = re.search(r'charset="?([^";\s]+)', parameters)
+    if charset and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise _unsupported(f"charset {charset[1]} is not taken; send UTF-8")
+    return media_type.strip()
+
+
+def _data(found: dict[str, msgspec.Raw]) -> bytes:
+    """Take the data out of an event's members."""
+    plain, encoded = found.pop("data", None), found.pop("data_base64", None)
+    if encoded is None or bytes(encoded) == b"null":
+        return b"" if plain is None else bytes(plain)
+    if plain is not None:
+        raise invalid(FieldError(field="data_base64", reason="send either data or data_base64"))
+    try:
+        return base64.b64decode(_TEXT.decode(encoded), validate=True)
+    except (*_UNREADABLE, binascii.Error, ValueError):
+        raise invalid(FieldError(field="data_base64", reason="this is not Base64")) from None
+
+
+def _header_text(value: bytes) -> str:
+    """A header's value: perhaps quoted, percent-encoded (CloudEvents' HTTP binding, 3.1.3.2)."""
+    text = value.decode()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    return unquote(text, errors="strict")
+
+
+def _check_names(found: dict[str, str], errors: list[FieldError]) -> None:
+    for name in found:
+        if not _NAME.fullmatch(name) or name == "data":
+            reason = "not an attribute's name: 1–50 letters a–z and digits, and not data"
+            errors.append(FieldError(field=name[:60], reason=reason))
+    if errors:
+        raise invalid(*errors)
+
+
+def _unsupported(reason: str) -> ProblemError:
+    return ProblemError(415, "unsupported-media-type", f"The body cannot be read: {reason}.")

@@ -1,0 +1,20 @@
+"""What the environment tells the gateway."""
+
+from pydantic import Field, HttpUrl
+from touchpoint.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The settings every service has, and where the services behind the gateway are."""
+
+    port: int = Field(8080, description="port of the API", ge=0, le=65535)
+    admin_port: int = Field(9080, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
+    feedback_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8081"), description="where feedback-svc answers")
+    escalation_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8082"), description="where escalation-svc answers")
+    metrics_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8083"), description="where metrics-svc answers")
+    delivery_seconds: float = Field(10, gt=0, le=120, description="wait so long for Kafka before answering 503")
+    in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="of events waiting for Kafka")
+    query_seconds: float = Field(10, gt=0, le=120, description="wait so long for a service before answering 504")
+    key_grace_seconds: float = Field(
+        900, ge=0, le=86400, description="with the database away, a key seen before works on for so long"
+    )

@@ -1,0 +1,168 @@
+"""`POST /v1/events`: the hot path, a small ASGI application. 202 goes out once Kafka has acknowledged, not before."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+from touchpoint.contracts.base import Meta
+from touchpoint.http.errors import MEDIA_TYPE, ProblemError
+from touchpoint.http.identity import Caller
+from touchpoint.http.scopes import Scope as Right
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.producer import Producer, SendError
+
+from gateway import cloudevents, events
+from gateway.auth import Keyring
+from gateway.cloudevents import Mode
+from gateway.requests import header, read_body
+from gateway.telemetry import ACCEPTED, REFUSED
+
+MAX_BATCH_EVENTS = 5000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+RETRY_AFTER = {"Retry-After": "2"}
+_CHUNK = 250
+"""Events of a batch checked in one go, some milliseconds; then other requests get their turn."""
+
+
+class _OnlyId(msgspec.Struct):
+    id: str | None = None
+
+
+def batch_too_large(found: str) -> ProblemError:
+    """The problem of a batch above the limits."""
+    return ProblemError(413, "batch-too-large", f"A batch may have 5,000 events and 8 MiB; this one has {found}.")
+
+
+def not_sent(error: SendError) -> ProblemError:
+    """The problem of an event Kafka has not acknowledged."""
+    detail = f"{error}. Send it again with the same id: it is counted once."
+    return ProblemError(503, "not-acknowledged", detail[0].upper() + detail[1:], headers=RETRY_AFTER)
+
+
+def status_url(meta: Meta) -> str:
+    """Where to ask what became of an event."""
+    return f"/v1/events/{quote(meta.source, safe='')}/{quote(meta.id, safe='')}"
+
+
+class Ingest:
+    """Takes events in. `delivery_seconds`: wait so long for Kafka."""
+
+    def __init__(self, keyring: Keyring, producer: Producer, delivery_seconds: float) -> None:
+        self._keyring = keyring
+        self._producer = producer
+        self._delivery_seconds = delivery_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raises ProblemError."""
+        caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
+        content_type = header(scope, b"content-type")
+        mode = cloudevents.mode(content_type, scope["headers"])
+        traceparent = events.usable_traceparent(header(scope, b"traceparent"))
+        if mode is Mode.BATCH:
+            body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large("more bytes"))
+            await self._batch(caller, body, traceparent, send)
+            return
+        try:
+            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large())
+            if mode is Mode.STRUCTURED:
+                parsed = cloudevents.structured(body)
+            else:
+                parsed = cloudevents.binary(content_type, scope["headers"], body)
+            meta = await self.take(parsed, caller, mode, traceparent)
+        except ProblemError as error:
+            count_refused(error)
+            raise
+        await answer(send, 202, {"id": meta.id, "source": meta.source, "status_url": status_url(meta)})
+
+    async def take(self, parsed: cloudevents.Parsed, caller: Caller, mode: str, traceparent: str | None) -> Meta:
+        """Check one event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
+        meta, record = events.accept(parsed, caller.tenant, datetime.now(UTC), traceparent)
+        [error] = await self._producer.send_all((record,), self._delivery_seconds)
+        if error is not None:
+            raise not_sent(error)
+        ACCEPTED.labels(mode).inc()
+        return meta
+
+    async def _batch(self, caller: Caller, body: bytes, traceparent: str | None, send: Send) -> None:
+        items = cloudevents.batch(body)
+        if len(items) > MAX_BATCH_EVENTS:
+            raise batch_too_large(f"{len(items)} events")
+        checked = await _check(items, caller.tenant, traceparent)
+        records = [found[1] for found in checked if not isinstance(found, ProblemError)]
+        outcomes = await self._producer.send_all(records, self._delivery_seconds)
+        status, report = _report(items, checked, outcomes)
+        ACCEPTED.labels(Mode.BATCH).inc(len(report["accepted"]))
+        await answer(send, status, report)
+
+
+Checked = tuple[Meta, Record] | ProblemError
+
+
+async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
+    """Each item's attributes and record, or what is wrong with it."""
+    received = datetime.now(UTC)
+    checked = list[Checked]()
+    for index, item in enumerate(items):
+        try:
+            if (size := memoryview(item).nbytes) > events.MAX_EVENT_BYTES:
+                raise events.too_large(size)
+            checked.append(events.accept(cloudevents.structured(item), tenant, received, traceparent))
+        except ProblemError as error:
+            checked.append(error)
+        if index % _CHUNK == _CHUNK - 1:
+            await asyncio.sleep(0)
+    return checked
+
+
+def _report(
+    items: Sequence[msgspec.Raw], checked: Sequence[Checked], outcomes: Sequence[SendError | None]
+) -> tuple[int, dict[str, Any]]:
+    """The batch's status and answer: 202 all accepted, 207 some, 503 none and Kafka is to blame, else 422."""
+    accepted, refused, sent = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes)
+    for index, found in enumerate(checked):
+        if isinstance(found, ProblemError):
+            event_id, error = _id_of(items[index]), found
+        elif (failure := next(sent)) is not None:
+            event_id, error = found[0].id, not_sent(failure)
+        else:
+            accepted.append({"index": index, "id": found[0].id, "source": found[0].source})
+            continue
+        count_refused(error)
+        refused.append({"index": index, "id": event_id, "problem": error.problem.model_dump(exclude_none=True)})
+    report = {"accepted": accepted, "refused": refused}
+    if not refused:
+        return 202, report
+    if accepted:
+        return 207, report
+    status = 503 if any(item["problem"]["status"] == 503 for item in refused) else 422
+    problem = ProblemError(status, "batch-refused", "No event of the batch was accepted; see refused.").problem
+    return status, problem.model_dump(exclude_none=True) | report
+
+
+def _id_of(item: msgspec.Raw) -> str | None:
+    """The id of an item that was refused, if it says one."""
+    try:
+        found = msgspec.json.decode(item, type=_OnlyId).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found and found[:200]
+
+
+def count_refused(error: ProblemError) -> None:
+    """Count an event that was not taken."""
+    REFUSED.labels(error.problem.type.rpartition(":")[2]).inc()
+
+
+async def answer(send: Send, status: int, payload: dict[str, Any]) -> None:
+    """Send a JSON answer."""
+    media_type = MEDIA_TYPE if status in (422, 503) else "application/json"
+    body = msgspec.json.encode(payload)
+    headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+    if status == 503:
+        headers += [(name.lower().encode(), value.encode()) for name, value in RETRY_AFTER.items()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,104 @@
+"""API keys: `tp_<prefix>_<secret>`. The prefix is public and names the key; the secret is 256 random bits.
+
+At that entropy a single SHA-256 is as good as a slow hash: there is nothing to guess.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.errors import UsageError
+from touchpoint.http.scopes import Scope
+
+from gateway import repository
+from gateway.models import ApiKey
+
+LIFETIME = timedelta(days=365)
+OVERLAP = timedelta(hours=24)
+"""How long the old secret works beside the new one after a rotation."""
+
+_TOKEN = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key with its token, which can be shown this once."""
+
+    key: ApiKey
+    token: str
+
+
+def digest(secret: str) -> bytes:
+    """What is stored of a secret."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def split(token: str) -> tuple[str, str] | None:
+    """A token's prefix and secret; None when it has not the form of one."""
+    found = _TOKEN.fullmatch(token)
+    return (found[1], found[2]) if found else None
+
+
+def opens(key: ApiKey, secret: str, now: datetime) -> bool:
+    """Whether the secret is this key's and the key is still good. Compares in constant time."""
+    presented = digest(secret)
+    current = hmac.compare_digest(key.secret_hash, presented)
+    previous = (
+        key.previous_hash is not None
+        and key.previous_until is not None
+        and hmac.compare_digest(key.previous_hash, presented)
+        and now < key.previous_until
+    )
+    return (current or previous) and key.revoked_at is None and now < key.expires_at
+
+
+async def create(
+    session: AsyncSession, tenant: str, name: str, scopes: Sequence[Scope], lifetime: timedelta = LIFETIME
+) -> Issued:
+    """Make a key. Raises UsageError on a tenant's name that could not be part of every partition key."""
+    if not _TENANT.fullmatch(tenant):
+        raise UsageError(f"tenant {tenant!r} is not possible: use 1–63 of a–z, 0–9, - and _, a letter or digit first")
+    prefix, secret, now = secrets.token_hex(6), secrets.token_hex(32), datetime.now(UTC)
+    key = ApiKey(
+        prefix=prefix,
+        tenant_id=tenant,
+        name=name,
+        scopes=sorted(set(scopes)),
+        secret_hash=digest(secret),
+        created_at=now,
+        expires_at=now + lifetime,
+    )
+    session.add(key)
+    await session.flush()
+    return Issued(key, f"tp_{prefix}_{secret}")
+
+
+async def rotate(session: AsyncSession, prefix: str, overlap: timedelta, lifetime: timedelta = LIFETIME) -> Issued:
+    """Give a key a new secret and a new lifetime; the old secret works for the overlap, one older still no more."""
+    key = await _existing(session, prefix)
+    if key.revoked_at is not None:
+        raise UsageError(f"key {prefix} is revoked for good: create another")
+    secret, now = secrets.token_hex(32), datetime.now(UTC)
+    key.previous_hash, key.previous_until = key.secret_hash, min(now + overlap, key.expires_at)
+    key.secret_hash, key.expires_at = digest(secret), now + lifetime
+    return Issued(key, f"tp_{prefix}_{secret}")
+
+
+async def revoke(session: AsyncSession, prefix: str) -> ApiKey:
+    """End a key for good; within seconds no gateway takes it. Again: the key as it is."""
+    key = await _existing(session, prefix)
+    key.revoked_at = key.revoked_at or datetime.now(UTC)
+    return key
+
+
+async def _existing(session: AsyncSession, prefix: str) -> ApiKey:
+    key = await repository.find(session, prefix, lock=True)
+    if key is None:
+        raise UsageError(f"no key has the prefix {prefix}: see `touchpoint keys list`")
+    return key

@@ -1,0 +1,69 @@
+"""Which questions go to which service, and how: passed on as they came, under the same path."""
+
+from typing import NamedTuple
+
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.scopes import Scope
+
+from gateway.auth import Keyring
+from gateway.requests import header, read_body
+from gateway.services import ESCALATION, FEEDBACK, METRICS, Services
+
+MAX_BODY_BYTES = 256 * 1024
+REQUEST_HEADERS = (b"accept", b"content-type", b"traceparent")
+ANSWER_HEADERS = ("content-type", "retry-after")
+
+
+class Query(NamedTuple):
+    """A route of the door and the service behind it. `path` is as in the service's own OpenAPI document."""
+
+    method: str
+    path: str
+    service: str
+    scope: Scope
+
+    @property
+    def route(self) -> str:
+        """The path as a route: a customer's id may have slashes in it."""
+        return self.path.replace("{customer_id}", "{customer_id:path}")
+
+
+QUERIES = (
+    Query("GET", "/v1/feedback", FEEDBACK, Scope.FEEDBACK_READ),
+    Query("GET", "/v1/feedback/{feedback_id}", FEEDBACK, Scope.FEEDBACK_READ),
+    Query("GET", "/v1/customers/{customer_id}/timeline", FEEDBACK, Scope.CUSTOMERS_READ),
+    Query("GET", "/v1/escalations", ESCALATION, Scope.ESCALATIONS_READ),
+    Query("GET", "/v1/escalations/{escalation_id}", ESCALATION, Scope.ESCALATIONS_READ),
+    Query("POST", "/v1/escalations/{escalation_id}/acknowledge", ESCALATION, Scope.ESCALATIONS_WRITE),
+    Query("POST", "/v1/escalations/{escalation_id}/resolve", ESCALATION, Scope.ESCALATIONS_WRITE),
+    Query("GET", "/v1/metrics/{metric}", METRICS, Scope.METRICS_READ),
+)
+
+
+class Proxy:
+    """Answers one of the queries."""
+
+    def __init__(self, query: Query, keyring: Keyring, services: Services) -> None:
+        self._query = query
+        self._keyring = keyring
+        self._services = services
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Pass the question on, and the answer back, problems included."""
+        caller = await self._keyring.authorize(header(scope, b"authorization"), self._query.scope)
+        too_large = ProblemError(413, "body-too-large", f"The body may have {MAX_BODY_BYTES} bytes (256 KiB).")
+        body = await read_body(scope, receive, MAX_BODY_BYTES, too_large) if self._query.method == "POST" else b""
+        headers = {name.decode(): header(scope, name) for name in REQUEST_HEADERS}
+        answer = await self._services.ask(
+            self._query.service,
+            caller,
+            scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b""),
+            method=self._query.method,
+            body=body,
+            headers={name: value for name, value in headers.items() if value is not None},
+        )
+        passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
+        await Response(answer.content, answer.status_code, passed)(scope, receive, send)
