@@ -8,12 +8,13 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from touchpoint.testing import eventually
-from touchpoint.testing.system import READS
+from touchpoint.testing.system import READS, System
 
 from .load import Load
 from .recount import Expected, read_log, recount
@@ -23,6 +24,12 @@ KILLS = int(os.environ.get("FAULT_KILLS", "1"))
 VICTIMS = [("gateway", "api"), *((service, "consumer") for service in READS)]
 
 pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+async def system(running) -> AsyncIterator[System]:
+    async with running() as started:
+        yield started
 
 
 async def test_every_accepted_event_has_its_effects_once_though_consumers_and_the_gateway_are_killed(system):
