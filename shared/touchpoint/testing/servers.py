@@ -8,8 +8,8 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,21 @@ async def ensure(folder: Path) -> Servers:
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
         settings = KafkaSettings(bootstrap_servers=await _once(folder, "kafka", _kafka))
     return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, "postgres", _postgres))
+
+
+@asynccontextmanager
+async def own_kafka() -> AsyncIterator[tuple[KafkaSettings, Process]]:
+    """A broker for one test alone, which may kill it."""
+    folder = new_folder()
+    folder.mkdir(parents=True)
+    server = await _kafka(folder)
+    process = server.prepare().start()
+    try:
+        await server.ready(process)
+        yield KafkaSettings(bootstrap_servers=server.address), process
+    finally:
+        await process.stop()
+        shutil.rmtree(folder)
 
 
 def stop(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from touchpoint.db import databases, migrate
+from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
 from touchpoint.local.process import HOST, Process, Program
 from touchpoint.settings import KafkaSettings
@@ -100,27 +101,35 @@ class System:
 
     async def create_key(self, tenant: str) -> str:
         """A key with every scope, made by the command an operator would use."""
-        arguments = ["keys", "create", "tests", "--tenant", tenant, "--all-scopes", "--json"]
+        scopes = [word for scope in Scope for word in ("--scope", scope)]
+        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *scopes, "--json"]
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "touchpoint.cli",
-            *arguments,
-            env={**os.environ, "DATABASE_URL": self.dsn("gateway"), "GATEWAY_DATABASE_URL": self.dsn("gateway")},
-            stdout=asyncio.subprocess.PIPE,
+            sys.executable, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await process.communicate()
-        return str(json.loads(printed)["key"])
+        return str(json.loads(printed)["token"])
+
+    async def terminate(self) -> dict[Part, int | None]:
+        """Tell every part to stop; answers their exit codes."""
+        parts = list(self._running)
+        for part in parts:
+            self._running[part].handle.send_signal(signal.SIGTERM)
+        codes = await asyncio.gather(*(self._running.pop(part).ended() for part in parts))
+        return dict(zip(parts, codes, strict=True))
 
     async def stop(self) -> None:
         """Stop everything and delete its topics and databases."""
         await asyncio.gather(*(process.stop() for process in self._running.values()))
         self._running.clear()
-        for name in self.databases.values():
-            await databases.drop(self.servers.dsn, name)
+        await self.drop_databases()
         async with admin.connected(self.kafka) as client:
             mine = [name for name in await client.list_topics() if name.startswith(self.kafka.topic_prefix)]
             await client.delete_topics(mine)
+
+    async def drop_databases(self) -> None:
+        """Delete what is in PostgreSQL."""
+        for name in self.databases.values():
+            await databases.drop(self.servers.dsn, name)
 
     async def _is_ready(self, client: httpx.AsyncClient, part: Part) -> bool:
         assert self._running[part].alive(), f"{part} ended; see {self.folder}"
