@@ -18,7 +18,7 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 	@$(BIN)/touchpoint up
 
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
-	@$(BIN)/pytest -n $(WORKERS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff check
