@@ -74,11 +74,13 @@ class Checkpoint:
     def _load(self) -> Progress:
         try:
             found = json.loads(self._path.read_text())
-            if found.pop("key") == self._key and self.rejects.stat().st_size >= found["rejects_bytes"]:
-                return Progress(**found)
+            if found.pop("key") != self._key:
+                return Progress()
+            progress = Progress(**found)
+            lost = progress.rejects_bytes and self.rejects.stat().st_size < progress.rejects_bytes
+            return Progress() if lost else progress
         except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return Progress()
+            return Progress()
 
     def _save(self) -> None:
         written = self._path.with_name(f"{self._path.name}.new")

@@ -2,12 +2,12 @@
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import httpx
@@ -34,9 +34,8 @@ Summary = dict[str, Any]
 
 def import_file(
     file: Annotated[Path, typer.Argument(help="CSV, JSON or JSON Lines, also gzipped.")],
-    mapping: Annotated[
-        Path, typer.Option("--mapping", "-m", help="How records become events: YAML, see docs/import.md.")
-    ],
+    mapping: Annotated[Path, typer.Option("--mapping", "-m", help="How records become events: docs/import.md.")],
+    *,
     gateway: Annotated[str, typer.Option(envvar="TOUCHPOINT_GATEWAY", help="Where to send.")] = "http://127.0.0.1:8080",
     key: Annotated[str, typer.Option(envvar="TOUCHPOINT_API_KEY", help="API key with the scope events:write.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing: show first events, all refusals.")] = False,
@@ -70,7 +69,7 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
     if not key:
         raise UsageError("an API key is needed: --key or TOUCHPOINT_API_KEY (make one: touchpoint keys create)")
     before = checkpoint.progress
-    stop = threading.Event()
+    stop = Event()
     with (
         _client(gateway, key) as client,
         checkpoint,
@@ -78,8 +77,8 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
         _bar(records, lambda: checkpoint.progress.accepted - before.accepted) as show,
     ):
         try:
-            run(records, translator, Gateway(client, stop.wait), checkpoint, show)
-        except (KeyboardInterrupt, StoppedError):
+            run(records, translator, Gateway(client, stop.wait), checkpoint, stop, show)
+        except StoppedError:
             typer.echo(
                 f"Stopped after {checkpoint.progress.records} records; the same command goes on there.", err=True
             )
@@ -138,14 +137,16 @@ def _client(gateway: str, key: str) -> httpx.Client:
 
 
 @contextmanager
-def _interruptible(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the import cleanly, also while it waits for the gateway."""
+def _interruptible(stop: Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the import after the batch under way; a second one ends it at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _: object) -> None:
         stop.set()
-        raise KeyboardInterrupt
+        signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

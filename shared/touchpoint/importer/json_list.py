@@ -67,8 +67,8 @@ class JsonList:
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._text, self._at)
-                # At the very end of the piece a number may still go on.
-                if end < len(self._text) or self._ended:
+                # Near the end of the piece a number may still go on: 1 may be 1.5 or 1e+5.
+                if end + 3 <= len(self._text) or self._ended:
                     self._at = end
                     return found
             except (ValueError, RecursionError) as error:

@@ -116,6 +116,8 @@ class Records:
     def _text(self, encoding: str) -> io.TextIOWrapper:
         """Text in which undecodable bytes become surrogates: the record that holds them is refused, not the file."""
         try:
-            return io.TextIOWrapper(self._bytes, encoding, errors="surrogateescape", newline="")
+            # Kept: a wrapper that is collected closes the file under it.
+            self._decoded = io.TextIOWrapper(self._bytes, encoding, errors="surrogateescape", newline="")
         except LookupError:
             raise UsageError(f"the mapping's csv.encoding {encoding!r} is unknown") from None
+        return self._decoded

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import Any
 
 from touchpoint.importer.checkpoint import Checkpoint
-from touchpoint.importer.gateway import Gateway, Refusal
+from touchpoint.importer.gateway import Gateway, Refusal, StoppedError
 from touchpoint.importer.records import Record
 from touchpoint.importer.translate import RecordError, Translator
 
@@ -76,26 +77,33 @@ def run(
     translator: Translator,
     gateway: Gateway,
     checkpoint: Checkpoint,
+    stop: Event,
     show: Callable[[], None],
 ) -> None:
-    """Send everything that is not yet sent; `show` is called whenever there is progress to show."""
+    """Send everything that is not yet sent; `show` is called whenever there is progress to show.
+
+    Raises StoppedError once `stop` is set and the batch under way is settled.
+    """
     with ThreadPoolExecutor(1, "send") as pool:
-        sending: tuple[Batch, Future[list[Refusal]]] | None = None
+        under_way: list[tuple[Batch, Future[list[Refusal]]]] = []
         try:
             for batch in batches(records, translator, checkpoint.progress.records):
-                if sending is not None:
-                    _finish(*sending, checkpoint)
-                sending = batch, pool.submit(gateway.send, batch.events)
+                _settle(under_way, checkpoint)
+                if stop.is_set():
+                    raise StoppedError
+                under_way.append((batch, pool.submit(gateway.send, batch.events)))
                 show()
         finally:
             # Also when the file turns out to be broken: what was sent before is settled first.
-            if sending is not None:
-                _finish(*sending, checkpoint)
-                show()
+            _settle(under_way, checkpoint)
+            show()
     checkpoint.finish()
 
 
-def _finish(batch: Batch, sent: Future[list[Refusal]], checkpoint: Checkpoint) -> None:
-    refused = sent.result()
-    rejects = batch.rejects + [reject(batch.origins[each.index], f"gateway: {each.reason}") for each in refused]
-    checkpoint.advance(batch.records, len(batch.events) - len(refused), rejects)
+def _settle(under_way: list[tuple[Batch, Future[list[Refusal]]]], checkpoint: Checkpoint) -> None:
+    """Wait for the batch under way, if any, and make durable what became of it."""
+    for batch, sent in under_way:
+        refused = sent.result()
+        rejects = batch.rejects + [reject(batch.origins[each.index], f"gateway: {each.reason}") for each in refused]
+        checkpoint.advance(batch.records, len(batch.events) - len(refused), rejects)
+    under_way.clear()

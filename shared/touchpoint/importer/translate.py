@@ -102,8 +102,9 @@ class Translator:
         return time
 
     def _text(self, place: str, rule: Rule, view: Any) -> str | None:
+        value = self._value(place, rule, view)
         try:
-            return converters.text(self._value(place, rule, view))
+            return None if value is None else converters.text(value)
         except ValueError as error:
             raise RecordError(f"{place}: {error}") from None
 

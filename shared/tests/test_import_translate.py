@@ -1,0 +1,183 @@
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from touchpoint.importer.mapping import Mapping, load
+from touchpoint.importer.records import Records
+from touchpoint.importer.translate import RecordError, Translator
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "import"
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+
+REMARK = {"type": "team_feedback.submitted", "time": "at", "data": {"team": {"constant": "support"}, "text": "text"}}
+RECORD = {"id": 7, "at": "2026-11-20T10:00:00Z", "text": "fine"}
+
+
+def translator(*events: dict[str, Any], **over: Any) -> Translator:
+    return Translator(Mapping.model_validate({"source": "/t", "id": "id", "events": list(events)} | over), NOW)
+
+
+def events(translate: Translator, record: Any) -> list[dict[str, Any]]:
+    return [json.loads(event) for event in translate.events(record)]
+
+
+def refusal(translate: Translator, record: Any) -> str:
+    with pytest.raises(RecordError) as refused:
+        translate.events(record)
+    return str(refused.value)
+
+
+class TestEvents:
+    def test_are_cloudevents_marked_as_backfill(self) -> None:
+        (event,) = events(translator(REMARK), RECORD)
+        assert event == {
+            "specversion": "1.0",
+            "id": event["id"],
+            "source": "/t",
+            "type": "team_feedback.submitted",
+            "time": "2026-11-20T10:00:00Z",
+            "backfill": True,
+            "data": {"team": "support", "text": "fine"},
+        }
+
+    def test_have_the_same_id_each_time_and_another_for_another_source_record_or_name(self) -> None:
+        one = events(translator(REMARK), RECORD)[0]["id"]
+        assert events(translator(REMARK), RECORD | {"text": "better"})[0]["id"] == one
+        others = [
+            events(translator(REMARK, source="/u"), RECORD),
+            events(translator(REMARK | {"name": "remark"}), RECORD),
+            events(translator(REMARK), RECORD | {"id": 8}),
+        ]
+        assert len({one, *(made[0]["id"] for made in others)}) == 4
+
+    def test_come_in_order_of_time_and_at_the_same_time_in_order_of_the_mapping(self) -> None:
+        rules = [REMARK | {"name": name, "time": time} for name, time in (("a", "late"), ("b", "at"), ("c", "late"))]
+        for rule, text in zip(rules, "abc", strict=True):
+            rule["data"] = REMARK["data"] | {"text": {"constant": text}}
+        made = events(translator(*rules), RECORD | {"late": "2026-11-21T00:00:00+02:00"})
+        assert [event["data"]["text"] for event in made] == ["b", "a", "c"]
+
+    def test_leave_out_fields_of_which_nothing_is_known(self) -> None:
+        rule = REMARK | {"data": REMARK["data"] | {"customer_id": "customer"}}
+        assert "customer_id" not in events(translator(rule), RECORD)[0]["data"]
+
+    def test_are_made_only_when_their_condition_holds(self) -> None:
+        rule = REMARK | {"when": "flag"}
+        for flag in (None, False, "", [], {}):
+            assert events(translator(rule), RECORD | {"flag": flag}) == []
+        assert len(events(translator(rule), RECORD | {"flag": 0})) == 1
+
+    def test_can_be_one_for_each_item_of_a_list_that_sees_its_record(self) -> None:
+        rule = REMARK | {"each": "notes", "time": "record.at", "data": {"team": "record.text", "text": "item.said"}}
+        made = events(translator(rule), RECORD | {"notes": [{"said": "a"}, {"said": "b"}]})
+        assert [event["data"] for event in made] == [{"team": "fine", "text": "a"}, {"team": "fine", "text": "b"}]
+        assert made[0]["id"] != made[1]["id"]
+        assert events(translator(rule), RECORD) == []
+
+    def test_of_items_with_an_id_keep_it_when_the_list_changes(self) -> None:
+        rule = REMARK | {"each": "notes", "id": "item.n", "time": "record.at"}
+        rule["data"] = REMARK["data"] | {"text": "item.said"}
+        first, second = ({"n": 1, "said": "a"}, {"n": 2, "said": "b"})
+        both = events(translator(rule), RECORD | {"notes": [first, second]})
+        assert events(translator(rule), RECORD | {"notes": [second]}) == both[1:]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("rule", "record", "reason"),
+        [
+            (REMARK, {"id": " "}, "id: nothing there, and without it importing twice would count twice"),
+            (REMARK, {"id": {}}, "id: {} is not a plain value"),
+            (REMARK, {"at": None}, "team_feedback.submitted.time: nothing there"),
+            (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23T00:00:00Z lies in the future or before 1900"),
+            (REMARK, {"text": 5}, "team_feedback.submitted.text: Input should be a valid string"),
+            (REMARK, {"text": "a\u0000b"}, "team_feedback.submitted.text: String should match pattern"),
+            (REMARK, {"text": "\udcff"}, "team_feedback.submitted: holds bytes that are no text"),
+            (REMARK, {"id": "\udcff"}, "team_feedback.submitted: holds bytes that are no text"),
+            (REMARK | {"each": "text"}, {}, "team_feedback.submitted.each: what is there is not a list"),
+            (REMARK | {"when": "abs(text)"}, {}, "team_feedback.submitted.when: In function abs()"),
+            (
+                REMARK | {"each": "notes", "id": "item.n", "time": "record.at"},
+                {"notes": [{}]},
+                "team_feedback.submitted[0].id: nothing there",
+            ),
+            (
+                REMARK | {"time": {"from": "at", "plus": "text"}},
+                {},
+                "team_feedback.submitted.time.plus: a number of seconds is needed",
+            ),
+            (
+                REMARK | {"time": {"from": "at", "plus": {"from": "text", "as": "duration"}}},
+                {},
+                'team_feedback.submitted.time.plus: "fine" is not a duration',
+            ),
+        ],
+    )
+    def test_name_event_field_and_reason(self, rule: dict[str, Any], record: dict[str, Any], reason: str) -> None:
+        assert reason in refusal(translator(rule), RECORD | record)
+
+    def test_of_one_event_refuse_the_whole_record(self) -> None:
+        broken = REMARK | {"name": "broken", "time": "nowhere"}
+        assert refusal(translator(REMARK, broken), RECORD) == "broken.time: nothing there"
+
+    @pytest.mark.parametrize("record", [None, 5, "text", [], [{}]])
+    def test_of_records_that_are_no_objects_are_refusals_too(self, record: Any) -> None:
+        assert refusal(translator(REMARK), record).startswith("id: ")
+
+
+def translated(sample: str, mapping: str) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """The events of each good record of a shipped sample, and why the others are refused."""
+    loaded = load(EXAMPLES / mapping)
+    made, refused = [], []
+    with Records(EXAMPLES / sample, loaded) as records:
+        for record in records:
+            try:
+                made.append(events(Translator(loaded, NOW), record.data))
+            except RecordError as error:
+                refused.append(f"{record.line}: {error}")
+    return made, refused
+
+
+class TestShippedExamples:
+    def test_conversations_become_tickets_with_replies_and_an_end(self) -> None:
+        made, refused = translated("customer-care.sample.json", "customer-care.yaml")
+        types = Counter(event["type"] for record in made for event in record)
+        assert types == {"ticket.opened": 6, "ticket.replied": 14, "ticket.status_changed": 6}
+        assert refused == [
+            '164: last-answer.time.plus: "-12:14:20." is not a duration: seconds, hh:mm:ss or ISO 8601 (PT1H30M)'
+        ]
+
+    def test_a_ticket_belongs_to_one_customer_and_is_opened_before_all_else(self) -> None:
+        made, _ = translated("customer-care.sample.json", "customer-care.yaml")
+        for record in made:
+            assert len({(event["data"]["customer_id"], event["data"]["ticket_id"]) for event in record}) == 1
+            assert record[0]["type"] == "ticket.opened"
+            assert [event["time"] for event in record] == sorted(event["time"] for event in record)
+
+    def test_a_message_is_the_agents_or_the_customers(self) -> None:
+        made, _ = translated("customer-care.sample.json", "customer-care.yaml")
+        replies = [event["data"] for event in made[2] if event["type"] == "ticket.replied"]
+        assert [(reply["author"], reply["author_id"]) for reply in replies] == [
+            ("customer", "cy"),
+            ("customer", "dora"),
+            ("agent", "LampCare"),
+        ]
+
+    def test_a_survey_row_becomes_one_answer_per_question_answered(self) -> None:
+        made, refused = translated("nps-survey.sample.csv", "nps-survey.yaml")
+        assert [[event["data"]["kind"] for event in record] for record in made] == [
+            ["nps", "csat"],
+            ["nps", "csat"],
+            ["nps"],
+            ["nps", "csat"],
+            ["nps"],
+            ["nps", "csat"],
+        ]
+        assert refused == [
+            "8: recommend.score.value: score.value 11 is off its scale 0–10",
+            '9: recommend.time: "31.06.2024 10:00" is not a time as %d.%m.%Y %H:%M',
+        ]
+        assert made[0][0]["time"] == "2024-08-03T07:12:00Z"
