@@ -77,7 +77,7 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
         _bar(records, lambda: checkpoint.progress.accepted - before.accepted) as show,
     ):
         try:
-            run(records, translator, Gateway(client, stop.wait), checkpoint, stop, show)
+            run(records, translator, Gateway(client, stop.wait), checkpoint, stop=stop, show=show)
         except StoppedError:
             typer.echo(
                 f"Stopped after {checkpoint.progress.records} records; the same command goes on there.", err=True

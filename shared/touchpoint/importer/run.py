@@ -77,6 +77,7 @@ def run(
     translator: Translator,
     gateway: Gateway,
     checkpoint: Checkpoint,
+    *,
     stop: Event,
     show: Callable[[], None],
 ) -> None:
