@@ -1,5 +1,5 @@
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from metrics_svc.app import NAME, create_app
 from metrics_svc.config import Settings
 from pydantic import SecretStr
+from sqlalchemy import text
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
+from touchpoint.testing import eventually
 from touchpoint.testing import factories as make
 from touchpoint.testing.fixtures import Database
 
@@ -45,6 +47,23 @@ async def client(sessions: Sessions) -> AsyncIterator[Client]:
 
     yield make
     await transport.aclose()
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.fixture(scope="session")
+def waiting() -> Callable[[Sessions], Awaitable[None]]:
+    """Returns once a transaction of this database waits for a lock of another."""
+
+    async def until(sessions: Sessions) -> None:
+        async def somebody() -> bool:
+            async with sessions() as observer:
+                return bool((await observer.execute(text(WAITING))).scalar_one())
+
+        await eventually(somebody)
+
+    return until
 
 
 Fact = tuple[Any, ...]

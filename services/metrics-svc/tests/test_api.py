@@ -113,6 +113,12 @@ async def test_filters_narrow_what_is_counted(sessions: Sessions, client: Client
     assert [(await ask(client, "nps", **where))["items"][0]["n"] for where in asked] == [2, 4, 2]
 
 
+async def test_a_range_takes_in_its_first_hour_and_not_the_one_it_ends_with(sessions: Sessions, client: Client) -> None:
+    await apply(handlers, sessions, [make.feedback(score=9), make.feedback(score=1, **later(60))])
+    (item,) = (await ask(client, "nps", **{"from": "2026-11-20T12:00:00Z", "to": "2026-11-20T13:00:00Z"}))["items"]
+    assert (item["promoters"], item["detractors"]) == (1, 0)
+
+
 async def test_days_of_a_zone_begin_at_its_midnight(sessions: Sessions, client: Client) -> None:
     late = make.NOON.replace(hour=23, minute=30)
     await apply(handlers, sessions, [make.feedback(time=late)])

@@ -1,6 +1,6 @@
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,13 +17,12 @@ from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.errors import PermanentError
 from touchpoint.kafka.handlers import Context
-from touchpoint.testing import apply, eventually
+from touchpoint.testing import apply
 from touchpoint.testing import factories as make
 
 Logs = Callable[[str], st.SearchStrategy[list[Event]]]
+Waiting = Callable[[Sessions], Awaitable[None]]
 Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
-
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
@@ -82,18 +81,15 @@ async def test_a_batch_rolled_back_leaves_nothing(sessions: Sessions) -> None:
         assert (await session.execute(text("SELECT count(*) FROM tickets"))).scalar_one() == 0
 
 
-async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(sessions: Sessions) -> None:
+async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(
+    sessions: Sessions, waiting: Waiting
+) -> None:
     # Only a system that breaks the contract names two customers in one ticket; the sums hold nevertheless.
     async with transaction(sessions) as first:
         await handlers.handle([make.ticket_opened(partition=0)], Context(first))
         replied = make.ticket_replied(customer_id="customer-2", partition=1, **later(5))
         second = asyncio.create_task(apply(handlers, sessions, [replied]))
-
-        async def second_waits() -> bool:
-            async with sessions() as observer:
-                return bool((await observer.execute(text(WAITING))).scalar_one())
-
-        await eventually(second_waits)
+        await waiting(sessions)
     await second
     ((_, (buckets, total)),) = (await sums(sessions)).items()
     assert (sum(buckets.values()), total) == (1, 300_000_000)

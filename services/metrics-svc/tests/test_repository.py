@@ -1,0 +1,79 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from metrics_svc import repository
+from metrics_svc.counting import Cell, Customer, Opening, Sums, Ticket
+from metrics_svc.measures import Count, Dimension, Metric
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.testing.factories import NOON
+
+Waiting = Callable[[Sessions], Awaitable[None]]
+
+KEY = ("acme", "ticket-1")
+OPENED = Ticket(Opening(NOON, "email", "smb", "key"))
+CELL = Cell("acme", "nps", NOON, "0-10", "email", "smb", "key", bucket=9, partition=0)
+
+
+async def test_a_ticket_is_read_as_it_was_written(sessions: Sessions) -> None:
+    for ticket in (OPENED, Ticket(None, NOON, None), OPENED._replace(replied_at=NOON, resolved_at=NOON)):
+        async with transaction(sessions) as session:
+            await repository.lock_tickets(session, {KEY})
+            await repository.write_tickets(session, {KEY: ticket})
+        async with transaction(sessions) as session:
+            assert await repository.lock_tickets(session, {KEY, ("acme", "new")}) == {
+                KEY: ticket,
+                ("acme", "new"): Ticket(),
+            }
+
+
+async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left(
+    sessions: Sessions, waiting: Waiting
+) -> None:
+    async with transaction(sessions) as session:
+        await repository.lock_tickets(session, {KEY})
+
+    async def second() -> dict[tuple[str, str], Ticket]:
+        async with transaction(sessions) as session:
+            return await repository.lock_tickets(session, {KEY})
+
+    async with transaction(sessions) as first:
+        await repository.lock_tickets(first, {KEY})
+        found = asyncio.create_task(second())
+        await waiting(sessions)
+        await repository.write_tickets(first, {KEY: OPENED})
+    assert await found == {KEY: OPENED}
+
+
+async def test_customers_are_read_as_last_written_and_the_unknown_are_missing(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await repository.write_customers(session, {("acme", "c"): Customer("smb", "key"), ("globex", "c"): Customer()})
+        await repository.write_customers(session, {("acme", "c"): Customer("smb", "basic")})
+        found = await repository.read_customers(session, {("acme", "c"), ("acme", "unheard-of")})
+    assert found == {("acme", "c"): Customer("smb", "basic")}
+
+
+async def test_counts_come_by_period_scale_and_group(sessions: Sessions) -> None:
+    hours = [NOON + timedelta(hours=n) for n in range(4)]
+    cells = {
+        CELL._replace(hour=hour, bucket=n, partition=p): Sums(1, n) for n, hour in enumerate(hours) for p in (0, 1)
+    }
+    cells[CELL._replace(channel="chat", hour=hours[2])] = Sums(3, 27)
+    async with transaction(sessions) as session:
+        await repository.add(session, cells)
+        await repository.add(session, {CELL._replace(channel="chat", hour=hours[2]): Sums(1, 9)})
+        found = await repository.read_counts(
+            session, "acme", Metric.NPS, [hours[0], hours[2]], hours[3], group_by=[Dimension.CHANNEL], where={}, limit=9
+        )
+    assert sorted(found) == [
+        Count(0, "0-10", ("email",), {0: 2, 1: 2}, 2),
+        Count(1, "0-10", ("chat",), {9: 4}, 36),
+        Count(1, "0-10", ("email",), {2: 2}, 4),
+    ]
+
+
+async def test_nothing_to_write_is_no_error(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        assert await repository.lock_tickets(session, set()) == {}
+        assert await repository.read_customers(session, set()) == {}
+        await repository.add(session, {})
