@@ -138,10 +138,10 @@ class DurationItem(Item):
     p99_seconds: float | None = Field(description="likewise")
 
 
-I = TypeVar("I", bound=Item)  # noqa: E741 (as in Item)
+T = TypeVar("T", bound=Item)
 
 
-class _Answer(BaseModel, Generic[I]):
+class _Answer(BaseModel, Generic[T]):
     model_config = ConfigDict(populate_by_name=True)
 
     from_: datetime = Field(alias="from")
@@ -149,7 +149,7 @@ class _Answer(BaseModel, Generic[I]):
     interval: Interval
     timezone: ZoneInfo
     group_by: list[Dimension]
-    items: list[I] = Field(description="by start, then group; a group has an item in each period, be it of n = 0")
+    items: list[T] = Field(description="by start, then group; a group has an item in each period, be it of n = 0")
 
 
 class NpsAnswer(_Answer[NpsItem]):
