@@ -196,9 +196,9 @@ async def test_another_tenant_sees_nothing_of_it(system, gateway, customer):
 
 
 async def _send(
-    gateway: httpx.AsyncClient, kind: str, time: datetime | None = None, *, backfill: bool = False, **data: Any
+    gateway: httpx.AsyncClient, event_type: str, time: datetime | None = None, *, backfill: bool = False, **data: Any
 ) -> Any:
-    event = {"specversion": "1.0", "id": str(uuid4()), "source": "/tests", "type": kind, "data": data}
+    event = {"specversion": "1.0", "id": str(uuid4()), "source": "/tests", "type": event_type, "data": data}
     if time:
         event["time"] = time.isoformat()
     if backfill:
