@@ -144,6 +144,8 @@ T = TypeVar("T", bound=Item)
 class _Answer(BaseModel, Generic[T]):
     model_config = ConfigDict(populate_by_name=True)
 
+    metric: Metric
+    unit: str = Field(description="of value and its interval")
     from_: datetime = Field(alias="from")
     to: datetime
     interval: Interval
