@@ -58,7 +58,7 @@ async def show(base_port: int, console: Console) -> None:
                 if live:
                     live.update(table(readings[-1], readings[0]), refresh=True)
                 elif line(readings[-1]) != line(readings[-2]):
-                    console.print(line(readings[-1]), highlight=False)
+                    console.print(line(readings[-1]), highlight=False, soft_wrap=True)
                 await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -67,7 +67,8 @@ def _start_clean(home: Home, kafka: str | None, database_url: str | None) -> Non
 
 async def _run(stack: Stack, console: Console) -> None:
     environment, key = await stack.start()
-    metrics = [f"{service.admin_url(stack.port)}/metrics" for service in SERVICES]
+    by_port = sorted(SERVICES, key=lambda service: service.offset)
+    metrics = [f"{service.admin_url(stack.port)}/metrics  {service.name}" for service in by_port]
     welcome = WELCOME.format(
         gateway=GATEWAY.url(stack.port),
         metrics="\n              ".join(metrics),

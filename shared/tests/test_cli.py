@@ -1,0 +1,74 @@
+"""The command line: what there is, and one line with exit code 2 when something cannot work."""
+
+from pathlib import Path
+
+import pytest
+from touchpoint import cli
+from touchpoint.errors import UsageError
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOUCHPOINT_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_all_commands_are_there_those_of_services_included() -> None:
+    shown = CliRunner().invoke(cli.commands(), ["--help"]).output
+    for command in ("up", "down", "status", "logs", "import", "keys"):
+        assert f" {command} " in shown
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("arguments", "code", "output"), [(["down"], 0, "Nothing is running"), (["status"], 1, "Touchpoint is stopped")]
+)
+def test_where_nothing_runs_that_is_said(arguments: list[str], code: int, output: str) -> None:
+    result = CliRunner().invoke(cli.commands(), arguments)
+    assert (result.exit_code, output in result.output) == (code, True)
+
+
+@pytest.mark.usefixtures("home")
+def test_what_cannot_work_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["touchpoint", "logs", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr().err == "touchpoint: There is no log of 'nothing'; there is none yet: run `touchpoint up`\n"
+    )
+
+
+def test_an_unknown_log_is_answered_with_those_there_are(home: Path) -> None:
+    (home / "logs").mkdir()
+    for name in ("kafka", "gateway"):
+        (home / "logs" / f"{name}.log").write_text("started\n")
+    result = CliRunner().invoke(cli.commands(), ["logs", "nothing"])
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception).endswith("there is gateway, kafka")
+    assert CliRunner().invoke(cli.commands(), ["logs", "gateway"]).output == "started\n"
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "Kafka cannot be reached at 127.0.0.1:1"),
+        (
+            "DATABASE_URL",
+            "postgresql://me:secret@127.0.0.1:1/db",
+            "PostgreSQL cannot be used at postgresql://me@127.0.0.1:1/db",
+        ),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_named_before_anything_starts(
+    variable: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = CliRunner().invoke(cli.commands(), ["up", "--port", "40000"])
+    assert isinstance(result.exception, UsageError)
+    assert reason in str(result.exception)
+    assert "Starting" not in result.output
