@@ -1,10 +1,13 @@
 import json
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from touchpoint.importer.mapping import Mapping, load
 from touchpoint.importer.records import Records
 from touchpoint.importer.translate import RecordError, Translator
@@ -14,6 +17,29 @@ NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 REMARK = {"type": "team_feedback.submitted", "time": "at", "data": {"team": {"constant": "support"}, "text": "text"}}
 RECORD = {"id": 7, "at": "2026-11-20T10:00:00Z", "text": "fine"}
+
+
+ZONE = "Europe/Berlin"
+ODD = [
+    "2026-03-29T02:30",
+    "0001-01-01",
+    "9999-12-31T23:59:59-12:00",
+    "PT9999999999999H",
+    "1e999",
+    "1" * 400,
+    1e15,
+    10**400,
+    "\udcff",
+    "\0",
+    ["\udcff"],
+    {"a": float("inf")},
+]
+CONVERTERS = ["text", "lower", "number", "boolean", "list", "duration", "sha256_id", "time", "date"]
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(ODD)),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=5,
+)
 
 
 def translator(*events: dict[str, Any], **over: Any) -> Translator:
@@ -92,7 +118,7 @@ class TestRefusals:
             (REMARK, {"id": " "}, "id: nothing there, and without it importing twice would count twice"),
             (REMARK, {"id": {}}, "id: {} is not a plain value"),
             (REMARK, {"at": None}, "team_feedback.submitted.time: nothing there"),
-            (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23T00:00:00Z lies in the future or before 1900"),
+            (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23 00:00:00+00:00 lies in the future"),
             (REMARK, {"text": 5}, "team_feedback.submitted.text: Input should be a valid string"),
             (REMARK, {"text": "a\u0000b"}, "team_feedback.submitted.text: String should match pattern"),
             (REMARK, {"text": "\udcff"}, "team_feedback.submitted: holds bytes that are no text"),
@@ -118,6 +144,28 @@ class TestRefusals:
     )
     def test_name_event_field_and_reason(self, rule: dict[str, Any], record: dict[str, Any], reason: str) -> None:
         assert reason in refusal(translator(rule), RECORD | record)
+
+    @pytest.mark.parametrize("value", ODD)
+    @pytest.mark.parametrize("convert", CONVERTERS)
+    def test_are_all_that_an_odd_value_can_cause(self, value: Any, convert: str) -> None:
+        self.translate_with(value, convert)
+
+    @given(anything, st.sampled_from(CONVERTERS))
+    def test_are_all_that_any_value_can_cause(self, value: Any, convert: str) -> None:
+        self.translate_with(value, convert)
+
+    def translate_with(self, value: Any, convert: str) -> None:
+        """Translate records that hold the value in each of their fields in turn; only refusals may come of it."""
+        time = {"from": "at", "format": "epoch_s" if convert == "number" else None}
+        time["plus"] = {"from": "plus", "as": "duration", "default": 0}
+        text = {"from": "text", "as": convert}
+        single = {"type": "team_feedback.submitted", "time": time, "data": {"team": {"constant": "a"}, "text": text}}
+        each = {"each": "notes", "id": {"from": "item", "as": convert}, "when": "item", "time": "record.at"}
+        each = REMARK | each | {"name": "each", "data": {"team": "index", "text": "item"}}
+        for name in ("id", "at", "text", "plus", "notes"):
+            translate = translator(single, each, id={"from": "id", "as": convert} if name == "id" else "id", zone=ZONE)
+            with suppress(RecordError):
+                translate.events(RECORD | {name: value})
 
     def test_of_one_event_refuse_the_whole_record(self) -> None:
         broken = REMARK | {"name": "broken", "time": "nowhere"}

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
+from touchpoint.contracts.base import EARLIEST, LATEST
+
 _CLOCK = re.compile(r"(?P<h>\d+):(?P<m>[0-5]?\d):(?P<s>[0-5]?\d(\.\d*)?)")
 _ISO_DURATION = re.compile(r"P((?P<d>\d+)D)?(T((?P<h>\d+)H)?((?P<m>\d+)M)?((?P<s>\d+(\.\d+)?)S)?)?")
 _TRUTH = {"true": True, "yes": True, "y": True, "1": True, "false": False, "no": False, "n": False, "0": False}
@@ -85,6 +87,8 @@ def moment(value: Any, form: str | None, zone: tzinfo | None) -> datetime | None
         parsed = _parsed(found, form)
     except (ValueError, OverflowError):
         raise ValueError(f"{_shown(value)} is not a time as {form or 'ISO 8601'}") from None
+    if not EARLIEST.year <= parsed.year < LATEST.year:
+        raise ValueError(f"{_shown(value)} does not lie between {EARLIEST.year} and {LATEST.year - 1}")
     if parsed.tzinfo is not None:
         return parsed
     if zone is None:

@@ -10,7 +10,6 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 from pydantic import ValidationError
 
-from touchpoint.contracts.base import EARLIEST
 from touchpoint.importer import converters
 from touchpoint.importer.mapping import TYPES, EventRule, Mapping
 from touchpoint.importer.rules import Rule, search
@@ -67,7 +66,7 @@ class Translator:
         for name, field in rule.data.items():
             value = self._value(f"{place}.{name}", field, view)
             if value is not None:
-                _put(data, name.split("."), _json(value))
+                _put(data, name.split("."), _timestamp(value) if isinstance(value, datetime) else value)
         try:
             encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
             event_id = uuid5(_IDS, "\x1f".join(key))
@@ -82,7 +81,7 @@ class Translator:
             "id": str(event_id),
             "source": self.mapping.source,
             "type": rule.type,
-            "time": _json(time),
+            "time": _timestamp(time),
             "backfill": True,
             "data": msgspec.Raw(encoded),
         }
@@ -96,9 +95,12 @@ class Translator:
             seconds = self._value(f"{place}.time.plus", rule.time.plus, view)
             if not isinstance(seconds, int | float):
                 raise RecordError(f"{place}.time.plus: a number of seconds is needed")
-            time += timedelta(seconds=seconds)
-        if not EARLIEST <= time <= self.now + _AHEAD:
-            raise RecordError(f"{place}.time: {_json(time)} lies in the future or before 1900")
+            try:
+                time += timedelta(seconds=seconds)
+            except OverflowError:
+                raise RecordError(f"{place}.time.plus: {seconds} seconds are too many") from None
+        if time > self.now + _AHEAD:
+            raise RecordError(f"{place}.time: {time} lies in the future")
         return time
 
     def _text(self, place: str, rule: Rule, view: Any) -> str | None:
@@ -121,10 +123,8 @@ class Translator:
             raise RecordError(f"{place}: {error}") from None
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return value
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _put(data: dict[str, Any], steps: list[str], value: Any) -> None:
