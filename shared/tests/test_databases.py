@@ -1,0 +1,56 @@
+"""Creating databases: again is harmless, and what is missing is said with the way out."""
+
+import uuid
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from touchpoint.db import databases
+from touchpoint.errors import UsageError
+from touchpoint.testing.servers import Servers
+
+
+@pytest.fixture
+async def role(servers: Servers) -> AsyncIterator[str]:
+    """A user with no rights but to log in."""
+    name = f"test_{uuid.uuid4().hex}"
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    yield name
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"DROP ROLE {name}")
+
+
+def as_user(dsn: str, role: str) -> str:
+    place = urlsplit(dsn)
+    return place._replace(netloc=f"{role}:secret@{place.netloc.rpartition('@')[2]}").geturl()
+
+
+@pytest.fixture
+async def name(servers: Servers) -> AsyncIterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    yield name
+    await databases.drop(servers.dsn, name)
+
+
+async def test_creating_a_database_again_is_harmless(servers: Servers, name: str) -> None:
+    assert await databases.create(servers.dsn, name) == await databases.create(servers.dsn, name)
+    async with databases.connected(databases.named(servers.dsn, name)) as connection:
+        assert await connection.fetchval("SELECT current_database()") == name
+
+
+async def test_a_user_who_may_not_create_databases_is_told_what_to_do(servers: Servers, role: str, name: str) -> None:
+    with pytest.raises(UsageError, match=f"PostgreSQL user {role} may not create database {name}: grant it CREATEDB"):
+        await databases.create(as_user(servers.dsn, role), name)
+
+
+async def test_a_database_that_exists_needs_no_right_to_create(servers: Servers, role: str, name: str) -> None:
+    await databases.create(servers.dsn, name)
+    dsn = as_user(servers.dsn, role)
+    assert await databases.create(dsn, name) == databases.named(dsn, name)
+
+
+async def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
+    with pytest.raises(UsageError, match=r"cannot be used at postgresql://me@127\.0\.0\.1:1/db: ") as raised:
+        await databases.create("postgresql://me:secret@127.0.0.1:1/db", "feedback")
+    assert "secret" not in str(raised.value)
