@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS, System
 
@@ -22,6 +21,8 @@ from .recount import Expected, read_log, recount
 EVENTS = int(os.environ.get("FAULT_EVENTS", "6000"))
 KILLS = int(os.environ.get("FAULT_KILLS", "1"))
 VICTIMS = [("gateway", "api"), *((service, "consumer") for service in READS)]
+SECONDS_A_KILL = 5
+"""On the average; a part takes two or three seconds to be back."""
 
 pytestmark = pytest.mark.faults
 
@@ -33,12 +34,14 @@ async def system(running) -> AsyncIterator[System]:
 
 
 async def test_every_accepted_event_has_its_effects_once_though_consumers_and_the_gateway_are_killed(system):
-    load = Load(system.url, await system.create_key("acme"), EVENTS)
+    load = Load(
+        system.url, await system.create_key("acme"), EVENTS, rate=EVENTS / (len(VICTIMS) * KILLS * SECONDS_A_KILL)
+    )
     loading = asyncio.create_task(load.run())
     killed = await _kill_along(system, load, loading)
     await loading
     started = time.monotonic()
-    await eventually(lambda: _quiet(system), 600)
+    await eventually(system.is_quiet, 600)
     expected = recount(await read_log(system.kafka, "touchpoints.v1"))
     print(
         f"\n{len(load.accepted)} events accepted ({load.retries} batches sent again, {expected.records} records), "
@@ -62,30 +65,6 @@ async def _kill_along(system, load: Load, loading: "asyncio.Task[None]") -> int:
         system.start_part(part)
         await system.ready([part])
     return len(kills)
-
-
-async def _quiet(system) -> bool:
-    """No consumer has anything left to read and no outbox anything left to send."""
-    return all([await _drained(system, service) for service in READS])
-
-
-async def _drained(system, service: str) -> bool:
-    ends = await _ends(system, READS[service])
-    rows = await _query(system, service, "SELECT topic, partition, next FROM offsets")
-    waiting = await _query(system, service, "SELECT 1 FROM outbox LIMIT 1")
-    return not waiting and {(r["topic"], r["partition"]): r["next"] for r in rows} == ends
-
-
-async def _ends(system, topics: list[str]) -> dict[tuple[str, int], int]:
-    consumer = AIOKafkaConsumer(**system.kafka.client_options())
-    await consumer.start()
-    try:
-        prefix = system.kafka.topic_prefix
-        partitions = [TopicPartition(prefix + t, n) for t in topics for n in range(system.kafka.partitions)]
-        ends = await consumer.end_offsets(partitions)
-        return {(tp.topic.removeprefix(prefix), tp.partition): end for tp, end in ends.items()}
-    finally:
-        await consumer.stop()
 
 
 async def _query(system, service: str, sql: str) -> list[asyncpg.Record]:

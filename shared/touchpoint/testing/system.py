@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from touchpoint.db import databases, migrate
 from touchpoint.http.scopes import Scope
@@ -99,6 +101,10 @@ class System:
             for part in parts:
                 await eventually(partial(self._is_ready, client, part), 60)
 
+    async def is_quiet(self) -> bool:
+        """Whether no consumer has anything left to read and no outbox anything left to send."""
+        return all([await self._is_drained(service) for service in READS])
+
     async def create_key(self, tenant: str) -> str:
         """A key with every scope, made by the command an operator would use."""
         scopes = [word for scope in Scope for word in ("--scope", scope)]
@@ -130,6 +136,27 @@ class System:
         """Delete what is in PostgreSQL."""
         for name in self.databases.values():
             await databases.drop(self.servers.dsn, name)
+
+    async def _is_drained(self, service: str) -> bool:
+        ends = await self._ends(READS[service])
+        connection = await asyncpg.connect(self.dsn(service))
+        try:
+            rows = await connection.fetch("SELECT topic, partition, next FROM offsets")
+            waiting = await connection.fetch("SELECT 1 FROM outbox LIMIT 1")
+        finally:
+            await connection.close()
+        return not waiting and {(row["topic"], row["partition"]): row["next"] for row in rows} == ends
+
+    async def _ends(self, topics: list[str]) -> dict[tuple[str, int], int]:
+        consumer = AIOKafkaConsumer(**self.kafka.client_options())
+        await consumer.start()
+        try:
+            prefix, numbers = self.kafka.topic_prefix, range(self.kafka.partitions)
+            partitions = [TopicPartition(prefix + topic, number) for topic in topics for number in numbers]
+            ends = await consumer.end_offsets(partitions)
+            return {(found.topic.removeprefix(prefix), found.partition): end for found, end in ends.items()}
+        finally:
+            await consumer.stop()
 
     async def _is_ready(self, client: httpx.AsyncClient, part: Part) -> bool:
         assert self._running[part].alive(), f"{part} ended; see {self.folder}"
