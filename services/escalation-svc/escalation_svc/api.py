@@ -66,5 +66,5 @@ async def resolve_escalation(
 
 
 def _person(caller: Caller, body: Acknowledgement | None) -> str:
-    """The key's name; whom the caller speaks for comes first. Within the length events allow."""
-    return f"{body.by} ({caller.key})"[:200] if body and body.by else caller.key
+    """The key's name; whom the caller speaks for comes first."""
+    return f"{body.by} ({caller.key})" if body and body.by else caller.key

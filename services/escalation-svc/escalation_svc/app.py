@@ -3,14 +3,16 @@
 from fastapi import FastAPI
 from touchpoint.db.engine import Sessions
 from touchpoint.http import app
-from touchpoint.kafka.handlers import Handlers
 
 from escalation_svc import api
 from escalation_svc.config import Settings
+from escalation_svc.handlers import with_policies
+from escalation_svc.policies import load
 
 NAME = "escalation-svc"
 
 
-def create_app(handlers: Handlers, settings: Settings, sessions: Sessions) -> FastAPI:
-    """Build the API; `handlers` are its consumer's, for what it tells of an event."""
+def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
+    """Build the API. Raises UsageError on a policy file that cannot work."""
+    handlers = with_policies(load(settings.policies_path))
     return app.create(NAME, settings, sessions, api.router, handlers=handlers)

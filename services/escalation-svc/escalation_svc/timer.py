@@ -8,17 +8,19 @@ from touchpoint.service import Runtime
 from touchpoint.telemetry import log
 
 from escalation_svc import repository, service, telemetry
-from escalation_svc.policies import Policies
+from escalation_svc.app import NAME
+from escalation_svc.policies import Policies, load
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
 
 
-async def run(policies: Policies, consumer: str, runtime: Runtime) -> None:
-    """Wake clocks as they fall due and `consumer` has read so far; look every `timer_seconds`."""
+async def run(runtime: Runtime) -> None:
+    """Wake clocks as they fall due and the service's consumer has read so far; look every `timer_seconds`."""
+    policies = load(runtime.settings.policies_path)
     async for _ in runtime.every(runtime.settings.timer_seconds):
         try:
-            await _look(policies, consumer, runtime)
+            await _look(policies, runtime)
         except Exception as error:
             if not is_transient(error):
                 raise
@@ -26,10 +28,10 @@ async def run(policies: Policies, consumer: str, runtime: Runtime) -> None:
             log().warning(telemetry.TIMER_BACKING_OFF, error=repr(error))
 
 
-async def _look(policies: Policies, consumer: str, runtime: Runtime) -> None:
+async def _look(policies: Policies, runtime: Runtime) -> None:
     woken = BATCH
     while woken == BATCH and not runtime.stop.is_set():
         async with transaction(runtime.sessions) as session:
-            woken = await service.pass_time(session, policies, consumer, BATCH)
+            woken = await service.pass_time(session, policies, NAME, BATCH)
     async with transaction(runtime.sessions) as session:
-        telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, consumer))
+        telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, NAME))

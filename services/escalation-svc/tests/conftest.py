@@ -50,10 +50,10 @@ async def sessions(dsn: str) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def client(sessions: Sessions, handlers: Handlers) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+async def client(sessions: Sessions) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
     """Make clients of the API: `client(tenant=…, scopes=…)` calls as the gateway does for a key of that tenant."""
     settings = Settings(database_url=SecretStr("postgresql:///unused"), internal_token_secrets=[SECRET])
-    transport = httpx.ASGITransport(create_app(handlers, settings, sessions))
+    transport = httpx.ASGITransport(create_app(settings, sessions))
 
     def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
         granted = frozenset(Scope) if scopes is None else frozenset(scopes)

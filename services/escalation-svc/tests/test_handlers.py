@@ -122,13 +122,26 @@ async def test_a_breach_across_batches_derives_from_the_ticket(
     assert (row["reason"], row["ticket_id"]) == ("first_response_breached", "ticket-1")
 
 
+async def test_policies_see_the_customer_of_the_ticket_not_of_the_reply(
+    sessions: Sessions, policies: Policies, rows: Rows
+) -> None:
+    key = {"field": "customer.tier", "operator": "is", "value": "key"}
+    only_key = policies.model_dump(mode="json")
+    only_key["policies"] = [only_key["policies"][-1] | {"all": [key]}]
+    handlers = with_policies(Policies.model_validate(only_key))
+    await apply(handlers, sessions, [make.customer_updated(tier="key"), make.ticket_opened()])
+    await apply(handlers, sessions, [make.ticket_replied(customer_id="customer-2", **later(DUE + 1))])
+    assert [case["customer_id"] for case in await rows("escalations")] == ["customer-1"]
+
+
 async def test_a_reply_before_its_ticket_is_remembered_across_batches(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
-    await apply(handlers, sessions, [make.ticket_replied(**later(60))])
-    await apply(handlers, sessions, [make.ticket_opened()])
+    await apply(handlers, sessions, [make.ticket_replied(customer_id="customer-2", **later(60))])
+    await apply(handlers, sessions, [make.ticket_opened(priority="high")])
     (clock,) = await rows("clocks")
     assert (clock["state"], clock["version"]) == ("achieved", 2)
+    assert (clock["customer_id"], clock["priority"], clock["target_seconds"]) == ("customer-1", "high", 3600)
 
 
 async def test_what_moves_no_clock_stores_none(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:

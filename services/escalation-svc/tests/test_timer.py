@@ -58,7 +58,7 @@ async def breached(rows: Rows) -> list[str]:
 
 
 @pytest.fixture
-def running(dsn: str, policies: Policies) -> Callable[..., Any]:
+def running(dsn: str) -> Callable[..., Any]:
     """A worker's timer, on an engine of its own, while the block lasts."""
 
     @asynccontextmanager
@@ -68,7 +68,7 @@ def running(dsn: str, policies: Policies) -> Callable[..., Any]:
             database_url=SecretStr(dsn), internal_token_secrets=[SecretStr("x" * 32)], timer_seconds=0.05
         )
         runtime = Runtime(settings, engine, factory(sessions_of(engine)))
-        task = asyncio.create_task(timer.run(policies, NAME, runtime))
+        task = asyncio.create_task(timer.run(runtime))
         try:
             yield task
         finally:
