@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,9 +26,10 @@ def day(seed: int, lane: int, lanes: int) -> Iterator[dict[str, Any]]:
         yield _event(f"{lane}-hello-{customer}", START, "customer.updated", _customer(customer, chance))
     while True:
         customer = f"c{chance.randrange(lane, CUSTOMERS, lanes)}"
-        for kind, data in _moments(chance, customer, f"{lane}-{number}"):
+        begin = START + timedelta(seconds=number % 240)
+        for later, (kind, data) in enumerate(_moments(chance, customer, f"{lane}-{number}")):
             number += 1
-            yield _event(f"{lane}-{number}", START + timedelta(seconds=number % 240), kind, data)
+            yield _event(f"{lane}-{number}", begin + timedelta(seconds=later), kind, data)
 
 
 def _customer(number: int, chance: random.Random) -> dict[str, Any]:
@@ -58,24 +60,28 @@ def _moments(chance: random.Random, customer: str, ticket: str) -> list[tuple[st
     ]
 
 
-def _event(event_id: str, time: datetime, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+def _event(event_id: str, at: datetime, kind: str, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "specversion": "1.0",
         "id": event_id,
         "source": SOURCE,
         "type": kind,
-        "time": time.isoformat(),
+        "time": at.isoformat(),
         "data": data,
     }
 
 
 @dataclass
 class Load:
-    """Sends so many events in several lanes, each in order; a batch is sent again until all of it is accepted."""
+    """Sends so many events in several lanes, each in order; a batch is sent again until all of it is accepted.
+
+    `rate`: events per second, all lanes together, as far as the gateway takes them.
+    """
 
     url: str
     key: str
     count: int
+    rate: float
     seed: int = 1
     lanes: int = 4
     accepted: set[str] = field(default_factory=set)
@@ -88,7 +94,10 @@ class Load:
 
     async def _lane(self, client: httpx.AsyncClient, lane: int) -> None:
         events = islice(day(self.seed, lane, self.lanes), self.count // self.lanes)
+        started, sent = time.monotonic(), 0
         while batch := list(islice(events, BATCH)):
+            await asyncio.sleep(started + sent * self.lanes / self.rate - time.monotonic())
+            sent += len(batch)
             while not await self._accepted(client, batch):
                 self.retries += 1
                 await asyncio.sleep(0.1)  # what a polite client does

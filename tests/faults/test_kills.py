@@ -101,8 +101,8 @@ async def _check_metrics(system, expected: Expected) -> None:
 
 
 async def _check_escalations(system, expected: Expected) -> None:
-    rows = await _query(system, "escalation-svc", "SELECT id, reason FROM escalations")
+    rows = await _query(system, "escalation-svc", "SELECT escalation_id, reason FROM escalations")
     assert Counter(row["reason"] for row in rows) == expected.cases
     log = [(h, d) for part in await read_log(system.kafka, "escalations.v1") for h, d in part]
     opened = {data["escalation_id"] for headers, data in log if headers["ce_type"] == "escalation.opened"}
-    assert opened == {str(row["id"]) for row in rows}
+    assert opened == {str(row["escalation_id"]) for row in rows}

@@ -33,11 +33,11 @@ SERVICES = {
     "metrics-svc": ("api", "consumer", "worker"),
 }
 READS = {
-    "feedback-svc": ["touchpoints.v1", "escalations.v1"],
     "escalation-svc": ["touchpoints.v1"],
     "metrics-svc": ["touchpoints.v1"],
+    "feedback-svc": ["touchpoints.v1", "escalations.v1"],
 }
-"""The topics each consumer reads, for its dead letters."""
+"""The topics each consumer reads; who reads what another writes comes after it."""
 
 Part = tuple[str, str]
 """A service and a role."""
