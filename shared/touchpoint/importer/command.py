@@ -125,8 +125,12 @@ def _said(summary: Summary) -> str:
     refused = f"; {summary['refused']:,} refused" if summary["refused"] else ""
     where = f", see {summary['rejects']}" if summary.get("rejects") else ""
     verb = "Would import" if summary["dry_run"] else "Imported"
-    records, events = f"{summary['records']:,} records{resumed}", f"{summary['events']:,} events"
-    return f"{verb} {records} as {events}{refused}{where}. {summary['seconds']} s{rate}."
+    records, events = _counted(summary["records"], "record"), _counted(summary["events"], "event")
+    return f"{verb} {records}{resumed} as {events}{refused}{where}. {summary['seconds']} s{rate}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _client(gateway: str, key: str) -> httpx.Client:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.topics import TOUCHPOINTS
@@ -127,8 +128,13 @@ def load(path: Path) -> Mapping:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        found = [f"{_place(each['loc'])}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
-        raise UsageError(f"{path}: {'; '.join(found)}") from None
+        raise UsageError(f"{path}: {'; '.join(map(_said, error.errors()))}") from None
+
+
+def _said(error: ErrorDetails) -> str:
+    unknown = error["type"] == "extra_forbidden"
+    reason = "there is no such key here" if unknown else error["msg"].removeprefix("Value error, ")
+    return f"{_place(error['loc'])}: {reason}"
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
