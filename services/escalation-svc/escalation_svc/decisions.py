@@ -25,7 +25,7 @@ from touchpoint.contracts.touchpoints import (
 
 from escalation_svc.clocks import Clock, ClockState, ticket_cause
 from escalation_svc.customers import Customer
-from escalation_svc.policies import Policies
+from escalation_svc.policies import Policies, Policy
 
 TicketEvent = TicketOpened | TicketReplied | TicketStatusChanged
 Input = CustomerUpdated | FeedbackSubmitted | TicketEvent
@@ -123,24 +123,29 @@ class Decisions:
         policy = self.policies.match(cause, customer)
         if policy is None:
             return
-        if isinstance(cause, FeedbackSubmitted):
-            root, feedback_id, ticket_id = cause.meta.identity, cause.meta.identity, None
-        else:
-            root, feedback_id, ticket_id = ticket_cause(cause.meta.tenant, cause.ticket_id), None, cause.ticket_id
-        case = EscalationOpened(
-            escalation_id=uuid5(root, policy.name),
-            case_version=1,
-            customer_id=cause.customer_id,
-            reason=policy.reason,
-            policy=policy.name,
-            priority=policy.priority,
-            state=EscalationState.OPEN,
-            feedback_id=feedback_id,
-            ticket_id=ticket_id,
-            opened_at=cause.meta.time,
-        ).caused_by(cause.meta)
+        case = _case(cause, policy)
         if self.cases.setdefault(case.escalation_id, case) is case:
             self.news.append(case)
+
+
+def _case(cause: Cause, policy: Policy) -> EscalationOpened:
+    if isinstance(cause, FeedbackSubmitted):
+        root, feedback_id, ticket_id = cause.meta.identity, cause.meta.identity, None
+    else:
+        root, feedback_id, ticket_id = ticket_cause(cause.meta.tenant, cause.ticket_id), None, cause.ticket_id
+    case = EscalationOpened(
+        escalation_id=uuid5(root, policy.name),
+        case_version=1,
+        customer_id=cause.customer_id,
+        reason=policy.reason,
+        policy=policy.name,
+        priority=policy.priority,
+        state=EscalationState.OPEN,
+        feedback_id=feedback_id,
+        ticket_id=ticket_id,
+        opened_at=cause.meta.time,
+    )
+    return case.caused_by(cause.meta)
 
 
 def _of_clock(kind: type[News], clock: Clock, time: datetime | None) -> News:

@@ -1,13 +1,16 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from escalation_svc import service
 from escalation_svc.clocks import clock_id
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import Policies
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers
@@ -207,6 +210,47 @@ async def test_two_thousand_events_take_as_many_statements_as_five(
     assert len(await rows("customers")) == 400
     assert len(await rows("escalations WHERE reason = 'urgent_ticket'")) == 200
     assert len(await rows("escalations WHERE reason = 'detractor'")) == sum(n % 11 <= 6 for n in range(400))
+
+
+moments = st.integers(0, 3 * DUE).map(lambda seconds: {"time": make.NOON + timedelta(seconds=seconds)})
+customers = st.sampled_from([{"customer_id": "a"}, {"customer_id": "b"}])
+tickets = st.sampled_from([{"ticket_id": n, "customer_id": "a"} for n in ("t-1", "t-2")])
+happenings = st.one_of(
+    st.builds(lambda who, when, tier: (make.customer_updated, who | when | tier), customers, moments,
+              st.sampled_from([{"tier": "key"}, {"tier": None}, {"region": "EMEA"}])),
+    st.builds(lambda who, when, score: (make.feedback, who | when | {"score": score}), customers, moments,
+              st.integers(0, 10)),
+    st.builds(lambda which, when, how: (make.ticket_opened, which | when | {"priority": how}), tickets, moments,
+              st.sampled_from(["urgent", "normal"])),
+    st.builds(lambda which, when: (make.ticket_replied, which | when), tickets, moments),
+    st.builds(lambda which, when, what: (make.ticket_status_changed, which | when | {"status": what}), tickets, moments,
+              st.sampled_from(["resolved", "open"])),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(happened=st.lists(happenings, min_size=2, max_size=14), cuts=st.sets(st.integers(1, 13)))
+async def test_how_the_log_is_cut_into_batches_changes_nothing(
+    handlers: Handlers, sessions: Sessions, rows: Rows, happened: list[Any], cuts: set[int]
+) -> None:
+    whole, parts = uuid4().hex, uuid4().hex
+    await apply(handlers, sessions, [of(tenant=whole, id=str(n), **what) for n, (of, what) in enumerate(happened)])
+    events = [of(tenant=parts, id=str(n), **what) for n, (of, what) in enumerate(happened)]
+    for start, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]):
+        await apply(handlers, sessions, events[start:end])
+    for query in (
+        "customers WHERE tenant_id = '{}' ORDER BY customer_id",
+        "clocks WHERE tenant_id = '{}' ORDER BY ticket_id",
+        "escalations WHERE tenant_id = '{}' ORDER BY policy, ticket_id, customer_id, opened_at",
+    ):
+        one, other = [[_content(row) for row in await rows(query.format(tenant))] for tenant in (whole, parts)]
+        assert one == other
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what its tenant's name goes into."""
+    of_tenant = {"tenant_id", "clock_id", "escalation_id", "feedback_id", "cause"}
+    return {name: value for name, value in row.items() if name not in of_tenant}
 
 
 async def test_cases_and_clocks_are_counted_when_they_are_committed(handlers: Handlers, sessions: Sessions) -> None:
