@@ -112,6 +112,22 @@ def test_nothing_is_left_beside_a_file_that_was_imported_whole(fake: FakeGateway
     assert sorted(path.name for path in files.iterdir()) == ["a.jsonl", "mapping.yaml"]
 
 
+def test_a_record_of_many_events_is_split_into_requests_the_gateway_takes(
+    fake: FakeGateway, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "REQUEST_EVENTS", 8)
+    monkeypatch.setattr(gateway, "REQUEST_BYTES", 2000)
+    rule = "each: notes\n    data: {team: {constant: support}, text: item}"
+    (files / "mapping.yaml").write_text(MAPPING.partition("data:")[0] + rule)
+    notes = [f"note {n}" for n in range(20)] + ["x" * 1500, "y" * 1500, "z" * 1900]
+    (files / "a.jsonl").write_text(json.dumps({"id": 1, "notes": notes}))
+    fake.answers = [taken, lambda batch: taken(batch, {0: {"status": 422, "detail": "no"}})]
+    assert imported(fake, files / "a.jsonl").exit_code == command.REFUSED
+    assert [event["data"]["text"] for event in fake.events] == notes
+    assert [len(batch) for batch in fake.batches] == [8, 8, 4, 1, 1, 1]
+    assert [reject["reason"] for reject in rejects(files / "a.jsonl")] == ["gateway: no"]
+
+
 class TestRefusals:
     def test_go_to_the_rejects_file_with_line_and_reason_and_sink_nothing_else(
         self, fake: FakeGateway, files: Path
@@ -222,7 +238,9 @@ class TestUsageErrors:
         (files / "a.json").write_text(f"[{records}, oops]")
         result = imported(fake, files / "a.json")
         assert "a.json: line 25: the value that begins here is not JSON" in str(result.exception)
-        assert len(fake.events) == 20
+        assert len(fake.events) == 25
+        assert "line 25" in str(imported(fake, files / "a.json").exception)
+        assert len(fake.events) == 25
 
 
 class TestDryRuns:

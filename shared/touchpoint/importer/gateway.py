@@ -1,7 +1,7 @@
 """Sends batches of events to the gateway, patiently: what is only busy is asked again, in the same order."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,6 +15,10 @@ from touchpoint.errors import TransientError, UsageError
 GIVE_UP_SECONDS = 300.0
 """After this long without an answer the import stops; the same command goes on where it stopped."""
 
+REQUEST_EVENTS = 1000
+REQUEST_BYTES = 4 * 2**20
+"""Well inside what the gateway takes at once."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _HEADERS = {"content-type": "application/cloudevents-batch+json"}
 
@@ -25,7 +29,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event the gateway does not take: its place in the batch, and why."""
+    """An event the gateway does not take: its place among those sent, and why."""
 
     index: int
     reason: str
@@ -39,10 +43,16 @@ class Gateway:
     wait: Callable[[float], bool]
 
     def send(self, events: Sequence[bytes]) -> list[Refusal]:
-        """Hand over a batch; returns what is refused for good once all the rest is acknowledged.
+        """Hand over events in order; returns what is refused for good once all the rest is acknowledged.
 
         Raises UsageError when the gateway will not listen at all, TransientError when it was away for too long.
         """
+        refused = []
+        for start, end in _requests(events):
+            refused += [Refusal(start + one.index, one.reason) for one in self._send(events[start:end])]
+        return refused
+
+    def _send(self, events: Sequence[bytes]) -> list[Refusal]:
         pending, refused = list(range(len(events))), list[Refusal]()
         waits = _Waits()
         while pending:
@@ -85,6 +95,18 @@ class _Waits:
         self._next = min(self._next * 2, _LONGEST_WAIT)
         self._waited += seconds
         return seconds
+
+
+def _requests(events: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Where each request's events begin and end, so that none is larger than the gateway takes."""
+    start = size = 0
+    for end, event in enumerate(events):
+        if end > start and (end - start == REQUEST_EVENTS or size + len(event) > REQUEST_BYTES):
+            yield start, end
+            start, size = end, 0
+        size += len(event)
+    if start < len(events):
+        yield start, len(events)
 
 
 def _is_busy(status: int) -> bool:

@@ -10,6 +10,7 @@ from itertools import islice
 from threading import Event
 from typing import Any
 
+from touchpoint.errors import UsageError
 from touchpoint.importer.checkpoint import Checkpoint
 from touchpoint.importer.gateway import Gateway, Refusal, StoppedError
 from touchpoint.importer.records import Record
@@ -17,7 +18,7 @@ from touchpoint.importer.translate import RecordError, Translator
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 2 * 2**20
-"""Both well inside what the gateway takes at once."""
+"""A batch leaves once it has as much."""
 
 
 @dataclass(slots=True)
@@ -30,6 +31,18 @@ class Batch:
     records: int = 0
     size: int = 0
 
+    def add(self, record: Record, translator: Translator) -> None:
+        """Append a record's events, or its refusal."""
+        self.records += 1
+        try:
+            events = translated(record, translator)
+        except RecordError as error:
+            self.rejects.append(reject(record, str(error)))
+            return
+        self.events += events
+        self.origins += [record] * len(events)
+        self.size += sum(map(len, events))
+
     @property
     def is_full(self) -> bool:
         """Whether it should leave."""
@@ -37,27 +50,23 @@ class Batch:
 
 
 def batches(records: Iterable[Record], translator: Translator, done: int) -> Iterator[Batch]:
-    """The file in batches, leaving out the first `done` records. A record's events may spread over two."""
-    batch = Batch(records=done)
-    for number, record in enumerate(islice(records, done, None), start=done + 1):
-        events: list[bytes] = []
-        try:
-            events = translated(record, translator)
-        except RecordError as error:
-            batch.rejects.append(reject(record, str(error)))
-        for event in events:
+    """The file in batches of whole records, leaving out the first `done`.
+
+    Where the file turns out to be broken, what came before still leaves; then UsageError is raised.
+    """
+    batch, broken = Batch(records=done), None
+    try:
+        for record in islice(records, done, None):
+            batch.add(record, translator)
             if batch.is_full:
                 yield batch
-                batch = Batch(records=number - 1)
-            batch.events.append(event)
-            batch.origins.append(record)
-            batch.size += len(event)
-        batch.records = number
-        if batch.is_full:
-            yield batch
-            batch = Batch(records=number)
+                batch = Batch(records=batch.records)
+    except UsageError as error:
+        broken = error
     if batch.events or batch.rejects:
         yield batch
+    if broken is not None:
+        raise broken
 
 
 def translated(record: Record, translator: Translator) -> list[bytes]:
@@ -95,7 +104,6 @@ def run(
                 under_way.append((batch, pool.submit(gateway.send, batch.events)))
                 show()
         finally:
-            # Also when the file turns out to be broken: what was sent before is settled first.
             _settle(under_way, checkpoint)
             show()
     checkpoint.finish()
