@@ -137,11 +137,13 @@ class Consumer:
         return False
 
     async def _stop(self, kafka: AIOKafkaConsumer) -> None:
-        """Leave the group, within a bound: with Kafka gone aiokafka may wait for ever."""
-        try:
-            await asyncio.wait_for(kafka.stop(), KAFKA_TIMEOUT)
-        except (TimeoutError, KafkaError) as error:
-            telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
+        """Leave the group, within a bound: with Kafka gone aiokafka may wait for ever, or be cancelled by itself."""
+        leaving = asyncio.create_task(kafka.stop())
+        await asyncio.wait({leaving}, timeout=KAFKA_TIMEOUT)
+        leaving.cancel()
+        for error in await asyncio.gather(leaving, return_exceptions=True):
+            if error is not None:
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
 
     async def _turn(self, kafka: AIOKafkaConsumer) -> None:
         """Get partitions ready, read, apply. An error pauses the reading; polls and heartbeats go on."""
