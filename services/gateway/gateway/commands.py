@@ -1,0 +1,169 @@
+"""`touchpoint keys`: make, list, rotate and revoke API keys, in the gateway's database."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from touchpoint.db.engine import create_engine, sessions, sqlstate, transaction
+from touchpoint.errors import UsageError
+from touchpoint.http.scopes import Scope
+
+from gateway import keys, repository
+from gateway.models import ApiKey
+
+T = TypeVar("T")
+
+UNDEFINED_TABLE = "42P01"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="API keys: who may come in at the gateway, for which tenant, and what for.",
+)
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="DATABASE_URL",
+        help="The gateway's database: postgresql://user:password@host/gateway. Unset: that of `touchpoint up`.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Prefix = Annotated[str, typer.Argument(help="The public part of the key, as `touchpoint keys list` shows it.")]
+Days = Annotated[float, typer.Option(min=0.001, max=3650, help="How long the key works, in days.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it; for people and for the trail of who did what.")],
+    *,
+    tenant: Annotated[str, typer.Option(help="Whose data it reads and writes; made by its first use.")],
+    scope: Annotated[
+        list[Scope], typer.Option(help="What it may do; give it several times. Unset: send events and feedback.")
+    ] = [Scope.EVENTS_WRITE],  # noqa: B006 (typer copies it)
+    days: Days = keys.LIFETIME.days,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Make a key and show it, this once: only a hash of it is stored.
+
+    \b
+    Examples:
+      touchpoint keys create shop --tenant acme
+      touchpoint keys create dashboard --tenant acme --scope metrics:read --scope feedback:read --days 90
+    """
+    lifetime = timedelta(days=days)
+    _show_issued(_work(database, lambda session: keys.create(session, tenant, name, scope, lifetime)), as_json)
+
+
+@app.command("list")
+def list_keys(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Show all keys, without their secrets: what they may do, until when, and when they were last used."""
+    found = _work(database, lambda session: repository.list_keys(session, tenant))
+    if as_json:
+        typer.echo(json.dumps([_described(key) for key in found]))
+        return
+    table = Table("prefix", "name", "tenant", "scopes", "state", "expires", "last used", box=None)
+    for key in found:
+        used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
+        expires = f"{key.expires_at:%Y-%m-%d}"
+        table.add_row(key.prefix, key.name, key.tenant_id, " ".join(key.scopes), _state(key), expires, used)
+    Console().print(table)
+
+
+@app.command()
+def rotate(
+    prefix: Prefix,
+    overlap_hours: Annotated[
+        float, typer.Option("--overlap", min=0, max=24 * 30, help="How long the old secret works on, in hours.")
+    ] = keys.OVERLAP.total_seconds() / 3600,
+    days: Days = keys.LIFETIME.days,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Give a key a new secret and show it, this once; the old one works on for the overlap."""
+    overlap, lifetime = timedelta(hours=overlap_hours), timedelta(days=days)
+    _show_issued(_work(database, lambda session: keys.rotate(session, prefix, overlap, lifetime)), as_json)
+
+
+@app.command()
+def revoke(prefix: Prefix, database: Database = "", as_json: Json = False) -> None:
+    """End a key for good: within 10 seconds no gateway takes it any more."""
+    key = _work(database, lambda session: keys.revoke(session, prefix))
+    typer.echo(
+        json.dumps(_described(key)) if as_json else f"Revoked {key.prefix} ({key.name}, tenant {key.tenant_id})."
+    )
+
+
+def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
+
+    async def run() -> T:
+        engine = create_engine(database or _local_database(), "touchpoint keys", pool_size=1)
+        try:
+            async with transaction(sessions(engine)) as session:
+                return await work(session)
+        finally:
+            await engine.dispose()
+
+    try:
+        return asyncio.run(run())
+    except DBAPIError as error:
+        if sqlstate(error) != UNDEFINED_TABLE:
+            raise
+        raise UsageError("this database is not the gateway's, or `python -m gateway migrate` was not run") from None
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise UsageError(f"the gateway's database cannot be used (--database-url, DATABASE_URL): {error}") from None
+
+
+def _local_database() -> str:
+    """The database of the stack that `touchpoint up` runs here."""
+    try:
+        from touchpoint.local.commands import running_database  # noqa: PLC0415 (an extra, absent from production images)
+    except ModuleNotFoundError:
+        raise UsageError("say where the gateway's database is: --database-url or DATABASE_URL") from None
+    return running_database("gateway")
+
+
+def _show_issued(issued: keys.Issued, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"token": issued.token, **_described(issued.key)}))
+        return
+    key = issued.key
+    typer.echo(f"{issued.token}\n")
+    typer.echo(
+        f"Shown this once. Tenant {key.tenant_id}, scopes {' '.join(key.scopes)}, until {key.expires_at:%Y-%m-%d}."
+    )
+    typer.echo("Use it as: Authorization: Bearer <key>")
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at <= datetime.now(UTC) else "active"
+
+
+def _described(key: ApiKey) -> dict[str, Any]:
+    """A key as JSON, without its secrets."""
+    times = {name: getattr(key, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
+    return {
+        "prefix": key.prefix,
+        "name": key.name,
+        "tenant": key.tenant_id,
+        "scopes": list(key.scopes),
+        "state": _state(key),
+        **{name: moment and moment.isoformat() for name, moment in times.items()},
+    }
