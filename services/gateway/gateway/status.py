@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
@@ -13,6 +12,7 @@ from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
+from touchpoint.http.status import EventStatus as Answer
 
 from gateway.auth import Keyring
 from gateway.log_ends import LogEnds
@@ -22,17 +22,6 @@ from gateway.services import Services
 
 ASK_SECONDS = 2
 _PREFIX = b"/v1/events/"
-
-
-class Answer(BaseModel):
-    """What a service says of an event; see `touchpoint.http.status`."""
-
-    consumer: str
-    status: Status | None
-    conflicting: bool
-    type: str | None
-    handles: list[str]
-    positions: dict[str, dict[int, int]]
 
 
 class StatusDoor:
@@ -117,5 +106,5 @@ def _status(answer: Answer | None, kind: str | None) -> Status:
     if answer is None:
         return Status.UNKNOWN
     if answer.status is not None:
-        return answer.status
+        return Status(answer.status)
     return Status.IGNORED if kind is not None and kind not in answer.handles else Status.PENDING

@@ -1,28 +1,38 @@
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from gateway import keys
 from gateway.app import create_app
 from gateway.config import Settings
 from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.codec import Record
 from touchpoint.settings import KafkaSettings
+from touchpoint.testing import eventually
 from touchpoint.testing.fixtures import Database
-
-SECRET = SecretStr(secrets.token_hex(32))
 
 Issue = Callable[..., Awaitable[str]]
 Open = Callable[..., Awaitable[httpx.AsyncClient]]
 Log = Callable[[], Awaitable[list[Record]]]
+
+
+@pytest.fixture
+def secret() -> SecretStr:
+    """What the gateway signs its tokens with."""
+    return SecretStr(secrets.token_hex(32))
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
 
 @pytest.fixture
 def issue(sessions: Sessions) -> Issue:
-    """Makes API keys, such as `token = await issue(tenant=…, scopes=…)`."""
+    """Makes API keys; give it a tenant and scopes, or get a key of acme that may do everything."""
 
     async def make(tenant: str = "acme", scopes: set[Scope] | None = None) -> str:
         async with transaction(sessions) as session:
@@ -46,13 +56,13 @@ def issue(sessions: Sessions) -> Issue:
 
 
 @pytest.fixture
-async def open_door(kafka: KafkaSettings, sessions: Sessions, issue: Issue) -> AsyncIterator[Open]:
-    """Starts gateways: `client = await open_door(tenant=…, feedback_url=…)`; the client has a key of that tenant."""
+async def open_door(kafka: KafkaSettings, sessions: Sessions, issue: Issue, secret: SecretStr) -> AsyncIterator[Open]:
+    """Starts gateways; give it the key's tenant and scopes and any setting, and get a client."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(tenant: str = "acme", scopes: set[Scope] | None = None, **over: Any) -> httpx.AsyncClient:
             settings = Settings(
-                **({"kafka": kafka, "database_url": "postgresql:///unused", "internal_token_secrets": [SECRET]} | over)
+                **({"kafka": kafka, "database_url": "postgresql:///unused", "internal_token_secrets": [secret]} | over)
             )
             app = create_app(settings, sessions)
             await stack.enter_async_context(app.router.lifespan_context(app))
@@ -61,6 +71,38 @@ async def open_door(kafka: KafkaSettings, sessions: Sessions, issue: Issue) -> A
             return await stack.enter_async_context(client)
 
         yield start
+
+
+@dataclass
+class Behind:
+    """A service behind the gateway: what it is to answer, and what it was asked."""
+
+    url: str = ""
+    answer: Callable[[Request], Response] = lambda _: JSONResponse({})
+    asked: list[tuple[str, bytes, dict[str, str], bytes]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        if "authorization" not in request.headers:
+            return  # not ours: another process tries a port that was its own a moment ago
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        self.asked.append((request.method, scope["raw_path"] + query, dict(request.headers), await request.body()))
+        await self.answer(request)(scope, receive, send)
+
+
+@pytest.fixture
+async def behind() -> AsyncIterator[Behind]:
+    """A service on a port of its own."""
+    service = Behind()
+    config = uvicorn.Config(service, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=0)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # a test run has its own
+    serving = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield service
+    server.should_exit = True
+    await serving
 
 
 @pytest.fixture

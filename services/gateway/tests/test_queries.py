@@ -1,0 +1,125 @@
+"""Questions through the door: who may ask, what reaches the service, and what comes back when it fails."""
+
+import asyncio
+import socket
+
+import pytest
+from gateway.queries import QUERIES
+from starlette.responses import JSONResponse, Response
+from touchpoint.http.errors import ProblemError, response
+from touchpoint.http.identity import verify
+from touchpoint.http.scopes import Scope
+
+ID = "0190a5f2-0000-7000-8000-000000000000"
+
+
+def urls(behind):
+    return {f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
+
+
+def path_of(query):
+    return query.path.replace("{metric}", "nps").replace("{customer_id}", "C-1").replace("{", "").replace("}", "")
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.method} {query.path}")
+async def test_each_question_goes_to_its_service_with_a_token_for_the_caller(open_door, behind, secret, query):
+    door = await open_door(tenant="globex", scopes={query.scope}, **urls(behind))
+    behind.answer = lambda _: JSONResponse({"n": 7}, 201)
+
+    answer = await door.request(query.method, f"{path_of(query)}?a=1&b=%2F", headers={"Accept": "application/json"})
+
+    assert (answer.status_code, answer.json()) == (201, {"n": 7})
+    [(method, path, headers, _)] = behind.asked
+    assert (method, path) == (query.method, f"{path_of(query)}?a=1&b=%2F".encode())
+    caller = verify(headers["authorization"].removeprefix("Bearer "), query.service, [secret])
+    assert (caller.tenant, caller.scopes) == ("globex", {query.scope})
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.method} {query.path}")
+async def test_without_the_scope_no_service_is_asked(open_door, behind, query):
+    door = await open_door(scopes=set(Scope) - {query.scope}, **urls(behind))
+
+    answer = await door.request(query.method, path_of(query))
+
+    assert answer.status_code == 403
+    assert behind.asked == []
+
+
+async def test_without_a_key_no_service_is_asked(open_door, behind):
+    door = await open_door(**urls(behind))
+    assert (await door.get("/v1/feedback", headers={"Authorization": ""})).status_code == 401
+    assert behind.asked == []
+
+
+async def test_a_customers_id_may_have_slashes_encoded_or_not(open_door, behind):
+    door = await open_door(**urls(behind))
+    for path in ("/v1/customers/a%2Fb%20c/timeline", "/v1/customers/a/b/timeline"):
+        assert (await door.get(path)).status_code == 200
+        assert behind.asked[-1][1] == path.encode()
+
+
+async def test_a_body_is_passed_on_and_bounded(open_door, behind):
+    door = await open_door(**urls(behind))
+
+    assert (await door.post(f"/v1/escalations/{ID}/resolve", json={"by": "ann"})).status_code == 200
+    _, _, headers, body = behind.asked[0]
+    assert (headers["content-type"], body) == ("application/json", b'{"by":"ann"}')
+
+    answer = await door.post(f"/v1/escalations/{ID}/resolve", content=b"x" * 262_145)
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:touchpoint:problem:body-too-large")
+    assert len(behind.asked) == 1
+
+
+async def test_a_services_problem_is_passed_through_as_it_is(open_door, behind):
+    door = await open_door(**urls(behind))
+    behind.answer = lambda _: response(
+        ProblemError(409, "already-resolved", "It is resolved.", headers={"Retry-After": "9", "X-Internal": "x"})
+    )
+
+    answer = await door.get(f"/v1/escalations/{ID}")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert answer.json()["detail"] == "It is resolved."
+    assert answer.headers["retry-after"] == "9"
+    assert "x-internal" not in answer.headers
+
+
+async def test_a_service_that_is_down_is_503_with_retry_after(open_door):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody answers there
+        door = await open_door(metrics_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        answer = await door.get("/v1/metrics/nps")
+
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:touchpoint:problem:service-unavailable"
+    assert "metrics-svc" in answer.json()["detail"]
+    assert answer.headers["retry-after"]
+
+
+async def test_a_service_that_does_not_answer_in_time_is_504(open_door, behind):
+    door = await open_door(query_seconds=0.1, **urls(behind))
+
+    async def never(scope, receive, send):
+        await asyncio.Event().wait()
+
+    behind.answer = lambda _: never
+    async with asyncio.timeout(5):
+        answer = await door.get("/v1/feedback")
+    assert (answer.status_code, answer.json()["type"]) == (504, "urn:touchpoint:problem:service-too-slow")
+
+
+async def test_a_service_that_does_not_know_this_gateway_is_no_fault_of_the_caller(open_door, behind):
+    door = await open_door(**urls(behind))
+    behind.answer = lambda _: Response(status_code=401)
+
+    answer = await door.get("/v1/feedback")
+
+    assert (answer.status_code, answer.json()["type"]) == (502, "urn:touchpoint:problem:service-misconfigured")
+
+
+async def test_what_is_not_in_the_table_is_404_and_no_way_into_a_service(open_door, behind):
+    door = await open_door(**urls(behind))
+    for path in ("/internal/events/x", "/v1/metrics/nps/x", "/v1/feedback/a/b", "/v1/nothing", "/"):
+        answer = await door.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert behind.asked == []

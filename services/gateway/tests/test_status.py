@@ -1,0 +1,138 @@
+"""GET /v1/events/{source}/{id}: what each consumer did, and 404 only when that is certain."""
+
+import asyncio
+
+import pytest
+from gateway.schemas import EventStatus
+from gateway.status import judge, name_in, never_accepted
+from starlette.responses import JSONResponse
+from touchpoint.contracts.base import identity
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.scopes import Scope
+from touchpoint.http.status import EventStatus as Answer
+
+NAMES = ("feedback-svc", "escalation-svc", "metrics-svc")
+FEEDBACK = {"kind": "nps", "channel": "email", "customer_id": "C-1", "score": {"value": 3, "min": 0, "max": 10}}
+
+
+def answer(consumer="feedback-svc", status=None, handles=("feedback.submitted",), positions=None, **over):
+    positions = {TOUCHPOINTS: positions if positions is not None else {0: 5, 1: 5, 2: 5}}
+    known = {"type": "feedback.submitted" if status in ("applied", "dead-lettered") else None, "conflicting": False}
+    return Answer(consumer=consumer, status=status, handles=list(handles), positions=positions, **(known | over))
+
+
+def statuses(*answers):
+    return [(found.consumer, found.status.value) for found in judge(NAMES, answers)]
+
+
+def test_each_consumer_is_told_apart():
+    assert statuses(answer(status="applied"), answer("escalation-svc"), None) == [
+        ("feedback-svc", "applied"),
+        ("escalation-svc", "pending"),
+        ("metrics-svc", "unknown"),
+    ]
+    assert statuses(answer(status="dead-lettered"), answer("escalation-svc", "conflict"), None)[:2] == [
+        ("feedback-svc", "dead-lettered"),
+        ("escalation-svc", "conflict"),
+    ]
+
+
+def test_a_consumer_that_does_not_handle_the_type_ignores_it_once_the_type_is_known():
+    other = answer("escalation-svc", handles=["ticket.opened"])
+    assert statuses(answer(status="applied"), other, answer("metrics-svc"))[1:] == [
+        ("escalation-svc", "ignored"),
+        ("metrics-svc", "pending"),
+    ]
+    assert statuses(answer(), other, answer("metrics-svc"))[1] == ("escalation-svc", "pending")
+
+
+def test_a_refused_second_payload_is_shown_beside_the_first_one_applied():
+    [found] = judge(NAMES[:1], [answer(status="applied", conflicting=True)])
+    assert (found.status, found.conflicting) == ("applied", True)
+
+
+@pytest.mark.parametrize(
+    ("over", "ends", "certain"),
+    [
+        ({}, {0: 5, 1: 5, 2: 0}, True),
+        ({"positions": {0: 5, 1: 5}}, {0: 5, 1: 5, 2: 0}, True),
+        ({}, {0: 6, 1: 5, 2: 5}, False),
+        ({"positions": {0: 5}}, {0: 5, 1: 1, 2: 0}, False),
+        ({"positions": {}}, {0: 1, 1: 0, 2: 0}, False),
+        ({"status": "applied"}, {0: 0, 1: 0, 2: 0}, False),
+        ({}, None, False),
+    ],
+)
+def test_it_was_never_accepted_only_if_all_have_read_the_whole_log(over, ends, certain):
+    assert never_accepted([answer(), answer(**over), answer()], ends) is certain
+
+
+def test_a_service_that_does_not_answer_leaves_it_open():
+    assert not never_accepted([answer(), None, answer()], {0: 0})
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "expected"),
+    [
+        (b"/v1/events/%2Fcrm%2Feu/4711", ("/crm/eu", "4711")),
+        (b"/v1/events//crm/eu/4711", ("/crm/eu", "4711")),
+        (b"/v1/events/urn:x:y/a%2Fb%20%25", ("urn:x:y", "a/b %")),
+        (b"/v1/events/https%3A%2F%2Fa.example%2F%C3%84/1", ("https://a.example/Ä", "1")),
+    ],
+)
+def test_source_and_id_are_read_from_the_raw_path(raw_path, expected):
+    assert name_in(raw_path) == expected
+
+
+@pytest.mark.parametrize("raw_path", [b"/v1/events/x", b"/v1/events/x/", b"/v1/events//x", b"/v1/events/%ff/1"])
+def test_a_path_without_source_and_id_is_404(raw_path):
+    with pytest.raises(ProblemError, match="percent-encoded") as caught:
+        name_in(raw_path)
+    assert caught.value.problem.status == 404
+
+
+async def test_it_asks_every_service_for_the_callers_own_event(open_door, behind):
+    door = await open_door(tenant="globex", **{f"{n}_url": behind.url for n in ("feedback", "escalation", "metrics")})
+    behind.answer = lambda _: JSONResponse(answer(status="applied").model_dump(mode="json"))
+
+    found = await door.get("/v1/events/%2Fcrm%2Feu/e-1")
+
+    assert found.status_code == 200
+    status = EventStatus.model_validate(found.json())
+    assert (status.source, status.id, len(status.consumers)) == ("/crm/eu", "e-1", 3)
+    expected = f"/internal/events/{identity('globex', '/crm/eu', 'e-1')}".encode()
+    assert [path for _, path, _, _ in behind.asked] == [expected] * 3
+
+
+async def test_an_event_just_accepted_is_pending_and_one_never_sent_is_404(open_door, behind):
+    door = await open_door(**{f"{n}_url": behind.url for n in ("feedback", "escalation", "metrics")})
+    behind.answer = lambda _: JSONResponse(answer(positions={}).model_dump(mode="json"))
+    unknown = await door.get("/v1/events/%2Fcrm/never-sent")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:touchpoint:problem:event-unknown")
+
+    url = (await door.post("/v1/feedback", json=FEEDBACK)).json()["status_url"]
+
+    pending = await door.get(url)
+    assert [consumer["status"] for consumer in pending.json()["consumers"]] == ["pending"] * 3
+
+
+async def test_with_all_services_away_everything_is_unknown_and_nothing_404(open_door):
+    door = await open_door(**{f"{n}_url": "http://127.0.0.1:1" for n in ("feedback", "escalation", "metrics")})
+    found = await door.get("/v1/events/%2Fcrm/e-1")
+    assert found.status_code == 200
+    assert {consumer["status"] for consumer in found.json()["consumers"]} == {"unknown"}
+
+
+async def test_with_kafka_away_nothing_is_404(open_door, behind, kafka, monkeypatch):
+    nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    monkeypatch.setattr("touchpoint.kafka.producer.Producer.start.__defaults__", (0.1,))
+    door = await open_door(kafka=nowhere, **{f"{n}_url": behind.url for n in ("feedback", "escalation", "metrics")})
+    behind.answer = lambda _: JSONResponse(answer(positions={}).model_dump(mode="json"))
+    async with asyncio.timeout(10):
+        assert (await door.get("/v1/events/%2Fcrm/e-1")).status_code == 200
+
+
+async def test_it_needs_its_scope(open_door):
+    door = await open_door(scopes={Scope.EVENTS_WRITE})
+    assert (await door.get("/v1/events/x/1")).status_code == 403
