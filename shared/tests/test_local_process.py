@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from touchpoint.errors import UsageError
 from touchpoint.local.process import Process, Program, require_free
@@ -14,6 +15,12 @@ from touchpoint.testing import eventually
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 )
+
+CARELESS_PARENT = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+time.sleep(60)
+"""
 
 
 def start(folder: Path, code: str = "import time; time.sleep(60)") -> Process:
@@ -39,6 +46,15 @@ async def test_what_does_not_end_when_asked_is_killed(tmp_path: Path) -> None:
     await eventually(lambda: "ready" in (tmp_path / "trial.log").read_text())
     await process.stop(patience=0.1)
     assert await process.ended() == -signal.SIGKILL
+
+
+async def test_a_process_whose_parent_has_not_noticed_its_end_has_ended(tmp_path: Path) -> None:
+    parent = start(tmp_path, CARELESS_PARENT)
+    pid = await eventually((tmp_path / "trial.log").read_text)
+    child = Process(psutil.Process(int(pid)))
+    await child.stop()
+    assert await child.ended() is None
+    await parent.stop()
 
 
 async def test_ctrl_c_in_our_terminal_does_not_reach_it(tmp_path: Path) -> None:

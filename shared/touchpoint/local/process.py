@@ -102,7 +102,7 @@ class Process:
         """Return once it has ended, with the exit code if it was our child."""
         while self.alive():  # noqa: ASYNC110 # only a parent is told when a process ends
             await asyncio.sleep(0.05)
-        return self.handle.wait(timeout=0)
+        return self.handle.wait(timeout=0) if isinstance(self.handle, psutil.Popen) else None
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
