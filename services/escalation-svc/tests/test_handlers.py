@@ -1,7 +1,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -147,6 +147,17 @@ async def test_a_reply_before_its_ticket_is_remembered_across_batches(
     assert (clock["customer_id"], clock["priority"], clock["target_seconds"]) == ("customer-1", "high", 3600)
 
 
+async def test_a_ticket_closed_and_reopened_in_later_batches_is_timed_anew(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
+    await apply(handlers, sessions, [make.ticket_opened()])
+    await apply(handlers, sessions, [make.ticket_status_changed(status="resolved", **later(60))])
+    await apply(handlers, sessions, [make.ticket_status_changed(status="open", **later(90))])
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["version"]) == ("active", 3)
+    assert clock["due_at"] == make.NOON + timedelta(seconds=90 + DUE)
+
+
 async def test_what_moves_no_clock_stores_none(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
     await apply(
         handlers,
@@ -212,20 +223,28 @@ async def test_two_thousand_events_take_as_many_statements_as_five(
     assert len(await rows("escalations WHERE reason = 'detractor'")) == sum(n % 11 <= 6 for n in range(400))
 
 
-moments = st.integers(0, 3 * DUE).map(lambda seconds: {"time": make.NOON + timedelta(seconds=seconds)})
+steps = st.integers(-600, DUE // 2)
+"""Seconds from one event to the next: mostly forward."""
 customers = st.sampled_from([{"customer_id": "a"}, {"customer_id": "b"}])
 tickets = st.sampled_from([{"ticket_id": n, "customer_id": "a"} for n in ("t-1", "t-2")])
 happenings = st.one_of(
-    st.builds(lambda who, when, tier: (make.customer_updated, who | when | tier), customers, moments,
+    st.tuples(st.just(make.customer_updated), steps, customers,
               st.sampled_from([{"tier": "key"}, {"tier": None}, {"region": "EMEA"}])),
-    st.builds(lambda who, when, score: (make.feedback, who | when | {"score": score}), customers, moments,
-              st.integers(0, 10)),
-    st.builds(lambda which, when, how: (make.ticket_opened, which | when | {"priority": how}), tickets, moments,
-              st.sampled_from(["urgent", "normal"])),
-    st.builds(lambda which, when: (make.ticket_replied, which | when), tickets, moments),
-    st.builds(lambda which, when, what: (make.ticket_status_changed, which | when | {"status": what}), tickets, moments,
-              st.sampled_from(["resolved", "open"])),
+    st.tuples(st.just(make.feedback), steps, customers, st.sampled_from([{"score": n} for n in (0, 6, 7)])),
+    st.tuples(st.just(make.ticket_opened), steps, tickets,
+              st.sampled_from([{"priority": "urgent"}, {"priority": "normal"}])),
+    st.tuples(st.just(make.ticket_replied), steps, tickets, st.just({})),
+    st.tuples(st.just(make.ticket_status_changed), steps, tickets,
+              st.sampled_from([{"status": "resolved"}, {"status": "open"}])),
 )  # fmt: skip
+
+
+def as_events(happened: list[Any], tenant: str) -> list[Any]:
+    moments = accumulate((seconds for _, seconds, _, _ in happened), initial=0)
+    return [
+        of(tenant=tenant, id=str(n), **later(moment), **who, **what)
+        for n, ((of, _, who, what), moment) in enumerate(zip(happened, moments, strict=False))
+    ]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,8 +253,8 @@ async def test_how_the_log_is_cut_into_batches_changes_nothing(
     handlers: Handlers, sessions: Sessions, rows: Rows, happened: list[Any], cuts: set[int]
 ) -> None:
     whole, parts = uuid4().hex, uuid4().hex
-    await apply(handlers, sessions, [of(tenant=whole, id=str(n), **what) for n, (of, what) in enumerate(happened)])
-    events = [of(tenant=parts, id=str(n), **what) for n, (of, what) in enumerate(happened)]
+    await apply(handlers, sessions, as_events(happened, whole))
+    events = as_events(happened, parts)
     for start, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]):
         await apply(handlers, sessions, events[start:end])
     for query in (

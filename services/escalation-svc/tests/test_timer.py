@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid5
 
 import asyncpg
 import pytest
@@ -166,7 +167,21 @@ async def test_it_warns_once_and_before_it_breaches(
     (warned,) = await published()
     assert (warned["type"], warned["clock_version"]) == ("sla.warned", 2)
     assert datetime.fromisoformat(warned["due_at"]) == due
+    assert [clock["warned"] for clock in await rows("clocks")] == [True]
     assert await rows("escalations") == []
+
+
+async def test_a_ticket_of_which_something_was_read_before_is_woken_too(
+    handlers: Handlers, policies: Policies, sessions: Sessions, published: Published
+) -> None:
+    opened = ticket(now() - timedelta(seconds=30), id="the-ticket")
+    closed_before = make.ticket_status_changed(ticket_id="t-1", time=opened.meta.time - timedelta(hours=1))
+    await apply(handlers, sessions, [closed_before])
+    await apply(handlers, sessions, [opened])
+    await reach(sessions, now())
+    assert await look(sessions, policies) == 1
+    breached, _ = await published()
+    assert breached["event_id"] == str(uuid5(opened.meta.identity, "sla.breached"))
 
 
 async def test_imported_tickets_are_never_woken(
