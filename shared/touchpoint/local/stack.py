@@ -28,7 +28,7 @@ from touchpoint.local.services import (
 from touchpoint.local.supervisor import Supervisor
 from touchpoint.settings import KafkaSettings
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Stack:
         Answers the services' environment and an API key. Raises UsageError with what to do; what has been started by
         then still has to be stopped.
         """
-        for port, purpose in ports(self.port, kafka=self.kafka is None).items():
+        for port, purpose in sorted(ports(self.port, kafka=self.kafka is None).items()):
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
         await self._check_given_servers()
         environment = Environment(*await self._servers(), self.port, self._token_secret())

@@ -1,0 +1,163 @@
+"""A whole stack as a user has it: started in the background on embedded servers, used, hurt, stopped, started clean."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from touchpoint.local import sample
+from touchpoint.local.home import Home
+from touchpoint.local.process import Process
+from touchpoint.local.services import ports
+from touchpoint.testing import eventually, servers
+
+START_SECONDS = 180
+
+
+@dataclass
+class Running:
+    """A stack's folder and first port, and what `touchpoint up` printed last."""
+
+    folder: Path
+    port: int
+    output: str = ""
+
+    def up(self, *options: str) -> None:
+        """Start it in the background; it is ready then."""
+        started = self.command("up", "--detach", "--port", str(self.port), *options)
+        assert started.returncode == 0, started.stdout + started.stderr
+        self.output = started.stdout
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `touchpoint` on this stack."""
+        named = ("KAFKA_", "DATABASE_URL", "TOUCHPOINT_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(named)}
+        return subprocess.run(
+            [sys.executable, "-m", "touchpoint.cli", *arguments],
+            env=environment | {"TOUCHPOINT_DATA": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return found
+
+    def process(self, name: str) -> dict[str, Any]:
+        return next(process for process in self.status()["processes"] if process["name"] == name)
+
+    @property
+    def key(self) -> str:
+        """The API key that was printed."""
+        return re.findall(r"tp_\w+", self.output)[0]
+
+    def feedback(self) -> list[dict[str, Any]]:
+        """What the gateway answers; all of these tests is less than a page."""
+        answer = httpx.get(
+            f"http://127.0.0.1:{self.port}/v1/feedback?limit=200", headers={"Authorization": f"Bearer {self.key}"}
+        )
+        return list(answer.raise_for_status().json()["items"])
+
+
+def free_first_port() -> int:
+    """A first port from which all ports of a stack are free."""
+    for candidate in range(21000, 32000, 20):
+        with ExitStack() as probes:
+            try:
+                for port in ports(candidate, kafka=True):
+                    probes.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return candidate
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Running]:
+    """A stack that runs; a test that stops it starts it again."""
+    stack = Running(servers.new_folder(), free_first_port())
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.command("down")
+        left = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+        shutil.rmtree(stack.folder, ignore_errors=True)
+        assert [command for command in left if str(stack.folder) in command] == []
+
+
+def test_everything_is_ready_when_up_returns(stack: Running) -> None:
+    found = stack.status()
+    assert found["state"] == "ready"
+    assert {each["name"]: each.get("ready", True) for each in found["processes"]} == dict.fromkeys(
+        ["kafka", "postgres", "feedback-svc", "escalation-svc", "metrics-svc", "gateway"], True
+    )
+
+
+async def test_the_printed_call_works_and_its_feedback_arrives(stack: Running) -> None:
+    before = len(stack.feedback())
+    call = stack.output.partition("A first call:")[2].partition("\"}'")
+    process = await asyncio.create_subprocess_exec("bash", "-c", "".join(call[:2]), stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    assert json.loads(printed)["id"]
+    await eventually(lambda: len(stack.feedback()) == before + 1)
+
+
+def test_a_second_one_in_the_same_folder_is_refused(stack: Running) -> None:
+    refused = stack.command("up", "--port", str(stack.port))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("touchpoint: Touchpoint is already running here")
+
+
+def test_one_in_another_folder_names_the_busy_port(stack: Running, tmp_path: Path) -> None:
+    refused = Running(tmp_path, stack.port).command("up", "--port", str(stack.port))
+    assert refused.returncode == 2
+    assert re.fullmatch(rf"touchpoint: Port {stack.port} .* by python.*--port 18080`\n", refused.stderr)
+    assert stack.status()["state"] == "ready"
+
+
+async def test_a_service_that_is_killed_comes_back(stack: Running) -> None:
+    before = stack.process("feedback-svc")
+    os.kill(before["pid"], signal.SIGKILL)
+    await eventually(lambda: stack.process("feedback-svc")["restarts"] == before["restarts"] + 1)
+    await eventually(lambda: stack.process("feedback-svc")["ready"], timeout=60)
+    assert "feedback-svc is started again" in stack.command("logs", "supervisor").stdout
+
+
+async def test_what_a_killed_supervisor_left_is_stopped_and_data_survives(stack: Running) -> None:
+    kept, key = stack.feedback(), stack.key
+    running = Home(stack.folder).recorded()["processes"]
+    os.kill(running["supervisor"]["pid"], signal.SIGKILL)
+    await eventually(lambda: stack.status()["state"] == "abandoned")
+
+    stack.up()
+    assert not any(Process.find(**process) for process in running.values())
+    assert stack.key == key
+    assert stack.feedback() == kept
+
+
+async def test_down_stops_it_and_fresh_starts_with_the_sample_alone(stack: Running) -> None:
+    key = stack.key
+    assert stack.command("down").stdout == "Stopped.\n"
+    assert stack.status()["state"] == "stopped"
+
+    stack.up("--fresh")
+    assert stack.key != key
+    submitted = [each for each in sample.events(datetime.now(UTC)) if each["type"] == "feedback.submitted"]
+    await eventually(lambda: len(stack.feedback()) == len(submitted))
