@@ -86,6 +86,7 @@ class Load:
     lanes: int = 4
     accepted: set[str] = field(default_factory=set)
     retries: int = 0
+    in_flight: int = 0
 
     async def run(self) -> None:
         """Return once every event is accepted."""
@@ -103,12 +104,15 @@ class Load:
                 await asyncio.sleep(0.1)  # what a polite client does
 
     async def _accepted(self, client: httpx.AsyncClient, batch: list[dict[str, Any]]) -> bool:
+        self.in_flight += 1
         try:
             answer = await client.post(
                 "/v1/events", json=batch, headers={"Content-Type": "application/cloudevents-batch+json"}, timeout=30
             )
         except httpx.TransportError:
             return False
+        finally:
+            self.in_flight -= 1
         assert answer.status_code in (202, 207, 429, 503), answer.text
         body = answer.json()
         self.accepted.update(item["id"] for item in body.get("accepted", ()))

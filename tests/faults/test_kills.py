@@ -61,6 +61,7 @@ async def _kill_along(system, load: Load, loading: "asyncio.Task[None]") -> int:
         due = EVENTS * number // (len(kills) + 2)
         await eventually(lambda due=due: loading.done() or len(load.accepted) >= due, 600)
         assert not loading.done(), "the load ended before the kills did"
+        await eventually(lambda: load.in_flight, 60)
         await system.kill(part)
         system.start_part(part)
         await system.ready([part])
