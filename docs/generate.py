@@ -6,22 +6,43 @@ with 1 when a file is stale or a contract broken (CI).
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
+from gateway.openapi import merge
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
 
-DOCS = Path(__file__).parent
-EVENTS = DOCS / "events"
+ROOT = Path(__file__).parents[1]
+EVENTS = ROOT / "docs" / "events"
+OPENAPI = ROOT / "services" / "gateway" / "gateway" / "openapi.json"
+"""Part of the gateway's package: it serves the document."""
+
+SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", "metrics-svc": "metrics_svc"}
 
 
 def documents() -> dict[Path, str]:
     """Every generated file and its text, the same on every machine."""
     schemas = {EVENTS / file_name(event): _json(json_schema(event)) for event in REGISTRY.values()}
-    return schemas | {EVENTS / "asyncapi.yaml": _yaml(asyncapi())}
+    return schemas | {EVENTS / "asyncapi.yaml": _yaml(asyncapi()), OPENAPI: _json(openapi())}
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of the gateway: its own routes, and those of the services that it lets through."""
+    return merge({name: _api(package) for name, package in SERVICES.items()})
+
+
+def _api(package: str) -> dict[str, Any]:
+    """What a service says of its own API; it is built, but not connected to anything."""
+    settings = import_module(f"{package}.config").Settings(
+        database_url="postgresql:///unused", internal_token_secrets=["unused" * 6]
+    )
+    document: dict[str, Any] = import_module(f"{package}.app").create_app(settings, async_sessionmaker()).openapi()
+    return document
 
 
 def broken_contracts(events: Path = EVENTS) -> list[str]:
@@ -42,7 +63,7 @@ def main(arguments: list[str]) -> int:
     if not problems:
         stale = {path: text for path, text in documents().items() if not path.exists() or path.read_text() != text}
         if arguments == ["--check"]:
-            problems = [f"{path.relative_to(DOCS)} is stale: run python docs/generate.py" for path in stale]
+            problems = [f"{path.relative_to(ROOT)} is stale: run python docs/generate.py" for path in stale]
         else:
             for path, text in stale.items():
                 path.write_text(text)

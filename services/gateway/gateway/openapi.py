@@ -1,0 +1,199 @@
+"""One OpenAPI document for the whole door. Made when the documentation is generated, never while the gateway runs.
+
+`openapi_own.yaml` holds the gateway's own routes; those of the services come out of their own documents.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic.json_schema import models_json_schema
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.http.errors import Problem
+from touchpoint.http.scopes import Scope
+
+from gateway import schemas
+from gateway.events import RESERVED, TYPES
+from gateway.queries import QUERIES, Query
+
+Json = dict[str, Any]
+
+OWN_SCOPES = {
+    "send_events": Scope.EVENTS_WRITE,
+    "send_feedback": Scope.EVENTS_WRITE,
+    "get_event_status": Scope.EVENTS_READ,
+}
+"""The scopes of the gateway's own operations."""
+
+_REF = "#/components/schemas/"
+_ANSWERS = (schemas.EventTaken, schemas.FeedbackTaken, schemas.BatchReport, schemas.BatchRefused, schemas.EventStatus)
+_PROBLEMS = {
+    "Malformed": "The body is not JSON.",
+    "Unauthorized": "No API key, or an unknown, expired or revoked one.",
+    "Forbidden": "The API key lacks the scope.",
+    "NotFound": "There is no such thing.",
+    "TooSlow": "The body did not arrive in time.",
+    "TooLarge": "Above the limit, which the detail names.",
+    "Unsupported": "A media type or encoding that is not taken; the detail names what is.",
+    "Invalid": "Something breaks the rules; `errors` names each field and reason.",
+    "Misconfigured": "The service does not accept this gateway.",
+    "Unavailable": "Not possible at the moment; try again after `Retry-After` seconds.",
+    "Timeout": "The service did not answer in time.",
+}
+_ALWAYS = {"401": "Unauthorized", "403": "Forbidden", "503": "Unavailable"}
+_FROM_A_SERVICE = {"422": "Invalid", "502": "Misconfigured", "504": "Timeout"}
+_WITH_A_BODY = {"400": "Malformed", "408": "TooSlow", "413": "TooLarge", "415": "Unsupported"}
+
+
+def merge(services: Mapping[str, Json]) -> Json:
+    """The door's document; `services` are those of the services behind it, by their names."""
+    own: Json = yaml.safe_load(files("gateway").joinpath("openapi_own.yaml").read_text())
+    paths, known = own.pop("paths"), _own_schemas()
+    for operations in paths.values():
+        for operation in operations.values():
+            _secure(operation, OWN_SCOPES[operation["operationId"]])
+            _add(operation, _ALWAYS)
+    adopted = {name: _Adopted(known, name, document) for name, document in services.items()}
+    for query in QUERIES:
+        found = services[query.service]["paths"][query.path][query.method.lower()]
+        paths.setdefault(query.path, {})[query.method.lower()] = _operation(query, found, adopted[query.service])
+    components = {
+        "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `tp_…`."}},
+        "responses": {name: _problem(what) for name, what in _PROBLEMS.items()},
+        "schemas": dict(sorted(known.items())),
+    }
+    return {"openapi": "3.1.0", **own, "paths": paths, "components": components}
+
+
+class _Adopted:
+    """Takes over parts of a service's document; a schema whose name means something else here gets another one."""
+
+    def __init__(self, known: Json, service: str, document: Json) -> None:
+        self._known = known
+        self._prefix = service.removesuffix("-svc").capitalize()
+        self._theirs: Json = document["components"]["schemas"]
+        self._names: dict[str, str] = {}
+
+    def part(self, part: Any) -> Any:
+        """A copy of the part, with all it refers to taken over, too."""
+        if isinstance(part, list):
+            return [self.part(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        copy = {key: self.part(value) for key, value in part.items()}
+        if isinstance(ref := part.get("$ref"), str):
+            copy["$ref"] = _REF + self._name(ref.removeprefix(_REF))
+        return copy
+
+    def _name(self, name: str) -> str:
+        if name not in self._names:
+            self._names[name] = name  # a schema may refer to itself
+            schema = self.part(self._theirs[name])
+            if self._known.setdefault(name, schema) != schema:
+                self._names[name] = self._prefix + name
+                self._known[self._names[name]] = schema
+        return self._names[name]
+
+
+def _operation(query: Query, found: Json, adopted: _Adopted) -> Json:
+    theirs = {status: _as_sent(status, answer) for status, answer in found["responses"].items() if status != "422"}
+    operation: Json = adopted.part(found | {"responses": theirs})
+    operation["tags"] = [query.path.split("/")[2]]
+    operation["operationId"] = found["operationId"].partition("_v1_")[0]
+    operation["summary"] = operation["summary"].capitalize()
+    _secure(operation, query.scope)
+    _add(operation, _ALWAYS | _FROM_A_SERVICE)
+    if "requestBody" in operation:
+        _add(operation, _WITH_A_BODY)
+    if "{" in query.path:
+        _add(operation, {"404": "NotFound"})
+    return operation
+
+
+def _as_sent(status: str, answer: Json) -> Json:
+    """A service's answer with the media type it really has: FastAPI takes every model for plain JSON."""
+    if status < "400":
+        return answer
+    return answer | {"content": {"application/problem+json": answer["content"]["application/json"]}}
+
+
+def _secure(operation: Json, scope: Scope) -> None:
+    operation["security"] = [{"apiKey": [scope.value]}]
+    operation["description"] = f"{operation['description'].strip()}\n\nNeeds the scope `{scope}`."
+
+
+def _add(operation: Json, problems: Mapping[str, str]) -> None:
+    """Problems the operation can answer, unless it describes that status itself."""
+    references = {status: {"$ref": f"#/components/responses/{name}"} for status, name in problems.items()}
+    operation["responses"] = dict(sorted((references | operation["responses"]).items()))
+
+
+def _problem(description: str) -> Json:
+    return {
+        "description": description,
+        "content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}},
+    }
+
+
+def _own_schemas() -> Json:
+    events = [(event, "validation") for event in TYPES.values()]
+    answers = [(answer, "serialization") for answer in (*_ANSWERS, Problem)]
+    _, found = models_json_schema([*events, *answers], ref_template=_REF + "{model}")  # type: ignore[list-item] # pydantic's Literal is lost in the list
+    known: Json = found["$defs"]
+    known["EventType"] = {"type": "string", "enum": sorted(TYPES)}
+    known["CloudEvent"] = _cloud_event()
+    known["PlainFeedback"] = _plain_feedback(known[FeedbackSubmitted.__name__])
+    return known
+
+
+def _cloud_event() -> Json:
+    text: Json = {"type": "string", "minLength": 1}
+    moment: Json = {"type": "string", "format": "date-time"}
+    events = sorted(TYPES.items())
+    return {
+        "description": "CloudEvents 1.0, JSON format.",
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": text | {"maxLength": 200, "description": "unique within its source"},
+            "source": text | {"maxLength": 500, "format": "uri-reference", "description": "the system it comes from"},
+            "type": {"$ref": f"{_REF}EventType"},
+            "time": moment | {"description": "when it happened; left out: now"},
+            "subject": text | {"maxLength": 500},
+            "datacontenttype": {"type": "string", "examples": ["application/json"]},
+            "dataschema": {"type": "string", "description": "the contract's own, or left out"},
+            "backfill": {"type": "boolean", "description": "imported history: pages nobody"},
+            "traceparent": {"type": "string", "description": "W3C Trace Context"},
+            "data": {"type": "object", "description": "as the contract of its type has it"},
+            "data_base64": {"type": "string", "description": "the data in Base64, in place of data"},
+            **{name: {"not": {}, "description": reason} for name, reason in RESERVED.items()},
+        },
+        "additionalProperties": {"type": ["string", "boolean", "integer", "null"], "maxLength": 1000},
+        "oneOf": [
+            {"title": name, "properties": {"type": {"const": name}, "data": {"$ref": f"{_REF}{event.__name__}"}}}
+            for name, event in events
+        ],
+        "examples": [_example(name, event.model_json_schema()["examples"][0]) for name, event in events],
+    }
+
+
+def _example(name: str, data: Json) -> Json:
+    return {
+        "specversion": "1.0",
+        "id": "4711",
+        "source": "/crm/eu",
+        "type": name,
+        "time": "2026-01-15T09:30:00Z",
+        "data": data,
+    }
+
+
+def _plain_feedback(feedback: Json) -> Json:
+    given = {
+        "id": {"type": "string", "maxLength": 200, "minLength": 1, "description": "yours; left out: a random one"},
+        "time": {"type": "string", "format": "date-time", "description": "when it was said; left out: now"},
+    }
+    title = {"title": "PlainFeedback", "description": "Feedback, and if you like its own id and time."}
+    return feedback | title | {"properties": given | feedback["properties"]}

@@ -1,0 +1,212 @@
+"""The committed OpenAPI document against the gateway that serves it: routes, scopes, problems, real answers."""
+
+import json
+from importlib.resources import files
+
+import pytest
+from gateway import openapi
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.openapi import OWN_SCOPES
+from gateway.queries import QUERIES
+from jsonschema import Draft202012Validator
+from starlette.responses import JSONResponse
+from touchpoint.db.engine import create_engine
+from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.http.scopes import Scope
+from touchpoint.kafka.producer import NotAcknowledgedError, Producer
+
+DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
+OPERATIONS = {
+    (method.upper(), path): operation
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+SCOPES = {query[:2]: query.scope for query in QUERIES} | {
+    place: OWN_SCOPES[operation["operationId"]]
+    for place, operation in OPERATIONS.items()
+    if operation["operationId"] in OWN_SCOPES
+}
+EXAMPLES = DOCUMENT["components"]["schemas"]["CloudEvent"]["examples"]
+
+
+def validator(schema):
+    return Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+
+
+def resolved(part):
+    if "$ref" not in part:
+        return part
+    found = DOCUMENT
+    for step in part["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def documented(answer, method, path):
+    """Assert that this answer is one the document describes, form and all."""
+    responses = OPERATIONS[method, path]["responses"]
+    assert str(answer.status_code) in responses, f"{answer.status_code} of {method} {path} is not documented"
+    content = resolved(responses[str(answer.status_code)])["content"]
+    assert answer.headers["content-type"] in content
+    validator(content[answer.headers["content-type"]]["schema"]).validate(answer.json())
+    return answer
+
+
+def references(part):
+    if isinstance(part, dict):
+        own = [part] if isinstance(part.get("$ref"), str) else []
+        return own + [found for value in part.values() for found in references(value)]
+    return [found for value in part for found in references(value)] if isinstance(part, list) else []
+
+
+def test_the_document_describes_exactly_the_routes_there_are():
+    settings = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6])
+    app = create_app(settings, sessions_of(create_engine("postgresql:///unused", "tests")))
+    routes = {
+        (method, route.path.replace(":path}", "}").replace("{event}", "{source}/{id}"))
+        for route in app.routes
+        for method in route.methods or ()
+        if method != "HEAD" and route.path.startswith("/v1")
+    }
+    assert routes == OPERATIONS.keys()
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_one():
+    assert len(references(DOCUMENT)) > 50
+    for part in references(DOCUMENT):
+        assert resolved(part)
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("place", OPERATIONS, ids=" ".join)
+def test_every_operation_names_its_scope_its_problems_and_itself(place):
+    operation = OPERATIONS[place]
+    assert operation["security"] == [{"apiKey": [SCOPES[place]]}]
+    assert operation["description"].endswith(f"Needs the scope `{SCOPES[place]}`.")
+    assert operation["summary"]
+    assert operation["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {"401", "403", "503"} <= operation["responses"].keys()
+    for status, answer in operation["responses"].items():
+        assert list(resolved(answer)["content"]) == [
+            "application/json" if status.startswith("2") else "application/problem+json"
+        ]
+
+
+def test_operations_have_names_of_their_own():
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_a_schema_of_another_service_with_the_same_name_keeps_its_own_meaning():
+    known = {"Score": {"type": "object"}, "Same": {"type": "string"}}
+    theirs = {"Score": {"type": "number"}, "Same": {"type": "string"}, "Page": {"$ref": "#/components/schemas/Score"}}
+    adopted = openapi._Adopted(known, "metrics-svc", {"components": {"schemas": theirs}})
+
+    part = adopted.part([{"$ref": f"#/components/schemas/{name}"} for name in ("Page", "Same")])
+
+    assert [reference["$ref"].rpartition("/")[2] for reference in part] == ["Page", "Same"]
+    assert known["Page"] == {"$ref": "#/components/schemas/MetricsScore"}
+    assert (known["MetricsScore"], known["Score"]) == ({"type": "number"}, {"type": "object"})
+
+
+async def test_the_gateway_serves_the_document_and_a_page_to_read_it(door):
+    served = await door.get("/openapi.json", headers={"Authorization": ""})
+    assert (served.status_code, served.json()) == (200, DOCUMENT)
+    page = await door.get("/docs", headers={"Authorization": ""})
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
+
+
+async def test_every_example_is_valid_and_accepted(door):
+    check = validator({"$ref": "#/components/schemas/CloudEvent"})
+    for event in EXAMPLES:
+        check.validate(event)
+    batch = await door.post(
+        "/v1/events", content=json.dumps(EXAMPLES), headers={"Content-Type": "application/cloudevents-batch+json"}
+    )
+    assert (batch.status_code, len(batch.json()["accepted"])) == (202, len(EXAMPLES))
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"specversion": "0.3"}, {"id": ""}, {"id": 1.5}, {"id": "x" * 201}, {"type": "feedback.recorded"},
+        {"tenant": "other"}, {"backfill": "maybe"}, {"data": {}}, {"data": None}, {"extension": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_what_the_documents_schema_refuses_the_gateway_refuses(door, over):
+    event = EXAMPLES[1] | over
+    assert not validator({"$ref": "#/components/schemas/CloudEvent"}).is_valid(event)
+    answer = await door.post(
+        "/v1/events", content=json.dumps(event), headers={"Content-Type": "application/cloudevents+json"}
+    )
+    assert answer.status_code == 422
+
+
+async def send(door, payload, media_type="application/cloudevents+json", **headers):
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    answer = await door.post("/v1/events", content=body, headers={"Content-Type": media_type, **headers})
+    return documented(answer, "POST", "/v1/events").status_code
+
+
+async def test_the_answers_to_events_are_as_documented(door, monkeypatch):
+    batch = "application/cloudevents-batch+json"
+    good, bad = EXAMPLES[0], EXAMPLES[0] | {"id": ""}
+    assert await send(door, good) == 202
+    assert await send(door, [good, good], batch) == 202
+    assert await send(door, [good, bad], batch) == 207
+    assert await send(door, b"{") == 400
+    assert await send(door, good, Authorization="Bearer nonsense") == 401
+    assert await send(door, [0] * 5001, batch) == 413
+    assert await send(door, good, "text/plain") == 415
+    assert await send(door, bad) == 422
+    assert await send(door, [bad, 7], batch) == 422
+
+    async def nothing(self, records, _):
+        return [NotAcknowledgedError("not sent")] * len(records)
+
+    monkeypatch.setattr(Producer, "send_all", nothing)
+    assert await send(door, good) == 503
+    assert await send(door, [good, bad], batch) == 503
+
+
+async def test_the_answers_to_plain_feedback_are_as_documented(door):
+    async def post(**kwargs):
+        return documented(await door.post("/v1/feedback", **kwargs), "POST", "/v1/feedback").status_code
+
+    feedback = {"kind": "text", "channel": "web", "text": "Fine."}
+    assert await post(json=feedback) == 202
+    assert await post(content=b"{") == 400
+    assert await post(content=b" " * 262_145) == 413
+    assert await post(data={"kind": "text"}) == 415
+    assert await post(json=feedback | {"colour": "red"}) == 422
+
+
+async def test_the_answers_about_an_event_are_as_documented(open_door, behind):
+    path = "/v1/events/{source}/{id}"
+    door = await open_door(**{f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")})
+    behind.answer = lambda _: JSONResponse(
+        {"consumer": "x-svc", "status": None, "conflicting": False, "type": None, "handles": [], "positions": {}}
+    )
+    assert documented(await door.get("/v1/events/%2Fcrm/1"), "GET", path).status_code == 404
+    sent = await door.post("/v1/feedback", json={"kind": "text", "channel": "web", "text": "Fine."})
+    assert documented(await door.get(sent.json()["status_url"]), "GET", path).status_code == 200
+
+
+@pytest.mark.parametrize("place", [query[:2] for query in QUERIES], ids=" ".join)
+async def test_the_problems_of_questions_are_as_documented(open_door, behind, place):
+    method, path = place
+    raw = path.replace("{", "").replace("}", "")
+    away = {f"{name}_url": "http://127.0.0.1:1" for name in ("feedback", "escalation", "metrics")}
+    door = await open_door(**away)
+    assert documented(await door.request(method, raw), method, path).status_code == 503
+    unauthorized = await door.request(method, raw, headers={"Authorization": ""})
+    assert documented(unauthorized, method, path).status_code == 401
+    forbidden = await (await open_door(scopes=set(Scope) - {SCOPES[place]}, **away)).request(method, raw)
+    assert documented(forbidden, method, path).status_code == 403
+    door = await open_door(**dict.fromkeys(away, behind.url))
+    behind.answer = lambda _: JSONResponse({}, 401)
+    assert documented(await door.request(method, raw), method, path).status_code == 502
