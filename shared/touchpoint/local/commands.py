@@ -84,7 +84,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        Console().print(control.table(found))
+        typer.echo(f"Touchpoint is {found['state']}.")
+        if found["processes"]:
+            Console().print(control.table(found))
     if found["state"] != "ready" or not all(each["pid"] and each.get("ready", True) for each in found["processes"]):
         raise typer.Exit(1)
 

@@ -83,8 +83,8 @@ async def _is_ready(client: httpx.AsyncClient, service: LocalService, port: int)
 
 
 def table(found: dict[str, Any]) -> Table:
-    """The status as people read it."""
-    shown = Table(title=f"Touchpoint is {found['state']}", title_justify="left")
+    """The processes as people read them."""
+    shown = Table()
     for title in ("process", "state", "pid", "restarts", "url"):
         shown.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
     for process in found["processes"]:

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -23,6 +25,7 @@ Touchpoint is ready.
   Kafka       {kafka}
   PostgreSQL  {postgres}
   logs        {logs}
+  more        {command} --help
 
 A first call:
 
@@ -75,6 +78,7 @@ async def _run(stack: Stack, console: Console) -> None:
         kafka=environment.kafka,
         postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),
         logs=stack.home.logs,
+        command=Path(sys.executable).with_name("touchpoint"),
         key=key,
     )
     console.print(welcome, markup=False, highlight=False, soft_wrap=True)
