@@ -8,14 +8,14 @@ from uuid import UUID
 
 import asyncpg
 from pydantic import TypeAdapter
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
 from touchpoint.errors import TransientError
-from touchpoint.http.pagination import decode
+from touchpoint.http.pagination import newest
 
 from escalation_svc.clocks import Clock, ClockState, clock_id
 from escalation_svc.customers import Customer
@@ -227,14 +227,7 @@ async def list_escalations(session: AsyncSession, tenant: str, query: Escalation
     for name in EXACT_FILTERS:
         if (value := getattr(query, name)) is not None:
             wanted = wanted.where(getattr(Escalation, name) == value)
-    if query.since is not None:
-        wanted = wanted.where(Escalation.opened_at >= query.since)
-    if query.until is not None:
-        wanted = wanted.where(Escalation.opened_at < query.until)
-    if (after := decode(query.cursor)) is not None:
-        wanted = wanted.where(tuple_(Escalation.opened_at, Escalation.escalation_id) < after)
-    newest_first = wanted.order_by(Escalation.opened_at.desc(), Escalation.escalation_id.desc())
-    return (await session.scalars(newest_first.limit(query.limit + 1))).all()
+    return (await session.scalars(newest(wanted, Escalation.opened_at, Escalation.escalation_id, query))).all()
 
 
 def _clock(row: asyncpg.Record) -> Clock:

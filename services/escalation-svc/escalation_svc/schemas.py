@@ -4,14 +4,11 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
-from touchpoint.contracts.base import EARLIEST, LATEST, NO_NUL, Identifier, LongText
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from touchpoint.contracts.base import NO_NUL, Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
 from touchpoint.contracts.touchpoints import Priority
-from touchpoint.http.pagination import Cursor, Limit
-
-Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
-"""A time to filter by, within the years that events have."""
+from touchpoint.http.pagination import PageQuery
 
 Person = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
 
@@ -59,20 +56,14 @@ class EscalationDetail(EscalationRead):
     clock: ClockRead | None = None
 
 
-class EscalationQuery(BaseModel):
-    """Filters of the list; all given ones must match. A parameter that does not exist is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+class EscalationQuery(PageQuery):
+    """Filters of the list; all given ones must match. `from` and `to`: when the case was opened."""
 
     state: EscalationState | None = None
     reason: EscalationReason | None = None
     priority: Priority | None = None
     customer_id: Identifier | None = None
     ticket_id: Identifier | None = None
-    since: Bound | None = Field(None, alias="from", description="opened at this time or later")
-    until: Bound | None = Field(None, alias="to", description="opened before this time")
-    limit: Limit = 50
-    cursor: Cursor = None
 
 
 class Acknowledgement(BaseModel):

@@ -5,17 +5,17 @@ fail, become a dead letter and be seen, not be swallowed as if it were a retry.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import raw_connection
-from touchpoint.http.pagination import decode
+from touchpoint.http.pagination import newest
 
 from feedback_svc.models import Feedback, TimelineEntry
-from feedback_svc.schemas import FeedbackQuery, PageQuery, TimelineQuery
+from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from feedback_svc.service import NewEntry
 
 ORDER = ("occurred_at", "id")
@@ -41,8 +41,6 @@ SELECT * FROM unnest(
     $1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::jsonb[]
 )
 """
-
-Row = TypeVar("Row", Feedback, TimelineEntry)
 
 
 async def insert_feedback(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
@@ -102,7 +100,7 @@ async def list_feedback(session: AsyncSession, tenant: str, query: FeedbackQuery
         wanted = wanted.where(Feedback.score_value >= query.min_score)
     if query.max_score is not None:
         wanted = wanted.where(Feedback.score_value <= query.max_score)
-    return await _newest(session, wanted, Feedback, query)
+    return (await session.scalars(newest(wanted, Feedback.occurred_at, Feedback.id, query))).all()
 
 
 async def list_timeline(
@@ -112,15 +110,4 @@ async def list_timeline(
     wanted = select(TimelineEntry).where(TimelineEntry.tenant_id == tenant, TimelineEntry.customer_id == customer_id)
     if query.type:
         wanted = wanted.where(TimelineEntry.type.in_(query.type))
-    return await _newest(session, wanted, TimelineEntry, query)
-
-
-async def _newest(session: AsyncSession, wanted: Select[Row], table: type[Row], query: PageQuery) -> Sequence[Row]:
-    if query.since is not None:
-        wanted = wanted.where(table.occurred_at >= query.since)
-    if query.until is not None:
-        wanted = wanted.where(table.occurred_at < query.until)
-    if (after := decode(query.cursor)) is not None:
-        wanted = wanted.where(tuple_(table.occurred_at, table.id) < after)
-    newest_first = wanted.order_by(table.occurred_at.desc(), table.id.desc())
-    return (await session.scalars(newest_first.limit(query.limit + 1))).all()
+    return (await session.scalars(newest(wanted, TimelineEntry.occurred_at, TimelineEntry.id, query))).all()

@@ -4,15 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
-from touchpoint.contracts.base import EARLIEST, LATEST, Identifier, Label
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
-from touchpoint.http.pagination import Cursor, Limit
+from touchpoint.http.pagination import PageQuery
 
 from feedback_svc.service import TITLES
-
-Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
-"""A time to filter by, within the years that events have."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -59,17 +56,6 @@ class TimelineEntryRead(BaseModel):
     occurred_at: datetime
     title: str = Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])
     details: dict[str, Any] = Field(description="the event's data; long texts are cut and end in …")
-
-
-class PageQuery(BaseModel):
-    """Which part of a list. A parameter that does not exist is refused: a misspelt filter would match everything."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    since: Bound | None = Field(None, alias="from", description="occurred at this time or later")
-    until: Bound | None = Field(None, alias="to", description="occurred before this time")
-    limit: Limit = 50
-    cursor: Cursor = None
 
 
 class FeedbackQuery(PageQuery):

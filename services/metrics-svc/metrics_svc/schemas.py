@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
-from touchpoint.contracts.base import EARLIEST, LATEST
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from touchpoint.contracts.touchpoints import Channel
+from touchpoint.http.pagination import Bound
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_hour
@@ -18,16 +18,19 @@ def _split(given: object) -> object:
     return [word for item in given for word in str(item).split(",")] if isinstance(given, list) else given
 
 
-Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST, examples=["2026-11-01T00:00:00Z"])]
-
-
 class MetricQuery(BaseModel):
     """A question: which time, cut how, told apart by what."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    from_: Moment = Field(alias="from", description="from when, included; a full hour, with its offset from UTC")
-    to: Moment = Field(description="until when, excluded; a full hour, with its offset from UTC")
+    from_: Bound = Field(
+        alias="from",
+        examples=["2026-11-01T00:00:00Z"],
+        description="from when, included; a full hour, with its offset from UTC",
+    )
+    to: Bound = Field(
+        examples=["2026-11-22T00:00:00Z"], description="until when, excluded; a full hour, with its offset from UTC"
+    )
     interval: Interval = Field(
         Interval.TOTAL,
         description=f"how long a period is; total: the whole range. Periods × groups: {MOST_ITEMS} at most",

@@ -8,16 +8,29 @@ from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
-from fastapi import Query
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
 
 from touchpoint.contracts.base import EARLIEST, LATEST
 from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="items a page")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
+Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+"""A time to filter by, within the years that events have."""
+
+
+class PageQuery(BaseModel):
+    """Which part of a list. A parameter that does not exist is refused: a misspelt filter would match everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Bound | None = Field(None, alias="from", description="of this time or later")
+    until: Bound | None = Field(None, alias="to", description="before this time")
+    limit: int = Field(50, ge=1, le=200, description="items a page")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
 
 
 class Page(BaseModel, Generic[T]):
@@ -45,6 +58,22 @@ def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
         wrong = FieldError(field="cursor", reason="not a cursor of this API: use next_cursor as it was answered")
         raise ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong]) from None
     return found
+
+
+def newest(
+    wanted: Select[Row], moment: InstrumentedAttribute[datetime], row_id: InstrumentedAttribute[UUID], query: PageQuery
+) -> Select[Row]:
+    """The page of a selection in the order (moment, id), newest first, and one row more: it tells if there is a next.
+
+    Raises ProblemError 422 on a cursor that is not ours.
+    """
+    if query.since is not None:
+        wanted = wanted.where(moment >= query.since)
+    if query.until is not None:
+        wanted = wanted.where(moment < query.until)
+    if (after := decode(query.cursor)) is not None:
+        wanted = wanted.where(tuple_(moment, row_id) < after)
+    return wanted.order_by(moment.desc(), row_id.desc()).limit(query.limit + 1)
 
 
 def page(rows: Sequence[T], limit: int, position: tuple[str, str]) -> Page[T]:
