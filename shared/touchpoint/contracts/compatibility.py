@@ -69,8 +69,7 @@ def _conditions(old: Schema, new: Schema, place: str) -> Iterator[str]:
     """A condition (a pattern, a format) may be dropped; whether a changed one is stricter cannot be told."""
     if "enum" in new and "enum" not in old:
         yield f"{place}: restricted to an enum"
-    words = old.get("enum", [])
-    gone = [str(word) for word in words if word not in new.get("enum", words)]
+    gone = [str(word) for word in old.get("enum", ()) if "enum" in new and word not in new["enum"]]
     if gone:
         yield f"{place}: enum lost {', '.join(gone)}"
     for name in sorted(new.keys() - {*FLOORS, *CEILINGS, *STRUCTURE, *PROSE}):
