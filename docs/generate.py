@@ -1,4 +1,4 @@
-"""Write the generated part of docs/: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway.
+"""Write what is generated: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway.
 
 `python docs/generate.py` writes, and refuses a change that would break a contract; `--check` writes nothing and exits
 with 1 when a file is stale or a contract broken (CI).
