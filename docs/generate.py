@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from gateway.openapi import merge
 from sqlalchemy.ext.asyncio import async_sessionmaker
+
+from gateway.openapi import merge
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema

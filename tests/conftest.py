@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+
 from touchpoint.testing.servers import Servers
 from touchpoint.testing.system import System
 

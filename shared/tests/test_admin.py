@@ -1,4 +1,5 @@
 import pytest
+
 from touchpoint.contracts.topics import ESCALATIONS, FEEDBACK, TOUCHPOINTS
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin

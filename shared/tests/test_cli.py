@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from touchpoint import cli
 from touchpoint.errors import UsageError
-from typer.testing import CliRunner
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import encode

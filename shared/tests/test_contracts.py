@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event, identity
 from touchpoint.contracts.feedback import FeedbackRecorded

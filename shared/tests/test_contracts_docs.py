@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event
 from touchpoint.contracts.schema import asyncapi, json_schema

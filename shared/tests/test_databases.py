@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
+
 from touchpoint.db import databases
 from touchpoint.errors import UsageError
 from touchpoint.testing.servers import Servers

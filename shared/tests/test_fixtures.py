@@ -5,6 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from touchpoint.kafka import admin
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing import servers as running

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner, Result
+
 from touchpoint.errors import UsageError
 from touchpoint.importer import command, gateway, run
 from touchpoint.testing.gateway import Answer, Batch, FakeGateway, busy, taken
-from typer.testing import CliRunner, Result
 
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command()(command.import_file)

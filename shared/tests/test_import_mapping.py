@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from touchpoint.errors import UsageError
 from touchpoint.importer import converters
 from touchpoint.importer.mapping import load

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from touchpoint.errors import UsageError
 from touchpoint.importer import json_list
 from touchpoint.importer.json_list import JsonList

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from touchpoint.importer.mapping import Mapping, load
 from touchpoint.importer.records import Records
 from touchpoint.importer.translate import RecordError, Translator

@@ -4,6 +4,7 @@ import io
 
 import httpx
 from rich.console import Console
+
 from touchpoint.local import flow
 from touchpoint.local.services import FEEDBACK
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from touchpoint.errors import UsageError
 from touchpoint.local.home import Home
 from touchpoint.local.process import Process, Program

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from touchpoint.errors import UsageError
 from touchpoint.local import jars
 from touchpoint.local.postgres import Postgres

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
 from touchpoint.local import sample
 from touchpoint.local.home import Home
 from touchpoint.local.process import Process

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from touchpoint.local.supervisor import LONGEST_PAUSE_SECONDS, Kept
 
 

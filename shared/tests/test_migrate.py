@@ -7,6 +7,7 @@ import uuid
 
 import asyncpg
 import pytest
+
 from touchpoint.db import databases, migrate
 from touchpoint.errors import UsageError
 from touchpoint.testing import eventually

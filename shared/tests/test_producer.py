@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
 from touchpoint.contracts.topics import FEEDBACK, TOUCHPOINTS
 from touchpoint.kafka import producer as module
 from touchpoint.kafka.codec import Record

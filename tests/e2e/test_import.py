@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from touchpoint.testing import eventually
 from touchpoint.testing.system import System
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+
 from touchpoint.contracts.base import Meta
 from touchpoint.kafka.codec import Record, headers
 from touchpoint.kafka.producer import Producer

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
 from touchpoint.settings import KafkaSettings
 
 

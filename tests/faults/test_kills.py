@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS, System
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+
 from touchpoint.local.process import Process
 from touchpoint.testing.servers import Servers, own_kafka
 from touchpoint.testing.system import System

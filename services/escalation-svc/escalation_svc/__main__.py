@@ -2,14 +2,13 @@
 
 import sys
 
-from touchpoint.errors import UsageError
-from touchpoint.service import Service, main
-
 from escalation_svc import timer
 from escalation_svc.app import NAME, create_app
 from escalation_svc.config import PolicySettings, Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import load
+from touchpoint.errors import UsageError
+from touchpoint.service import Service, main
 
 try:
     handlers = with_policies(load(PolicySettings().policies_path))

@@ -4,10 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from touchpoint.http.deps import ReadOnly, Transaction
-from touchpoint.http.identity import Caller, allowed
-from touchpoint.http.pagination import Page, page
-from touchpoint.http.scopes import Scope
 
 from escalation_svc import repository, service
 from escalation_svc.errors import EscalationNotFoundError
@@ -19,6 +15,10 @@ from escalation_svc.schemas import (
     EscalationRead,
     Resolution,
 )
+from touchpoint.http.deps import ReadOnly, Transaction
+from touchpoint.http.identity import Caller, allowed
+from touchpoint.http.pagination import Page, page
+from touchpoint.http.scopes import Scope
 
 router = APIRouter(prefix="/v1/escalations")
 

@@ -1,13 +1,13 @@
 """The FastAPI application of escalation-svc."""
 
 from fastapi import FastAPI
-from touchpoint.db.engine import Sessions
-from touchpoint.http import app
 
 from escalation_svc import api
 from escalation_svc.config import Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import load
+from touchpoint.db.engine import Sessions
+from touchpoint.http import app
 
 NAME = "escalation-svc"
 

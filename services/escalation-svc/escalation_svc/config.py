@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
-from touchpoint.settings import ServiceSettings
 
 from escalation_svc.policies import SHIPPED
+from touchpoint.settings import ServiceSettings
 
 
 class PolicySettings(BaseSettings):

@@ -10,6 +10,9 @@ from datetime import datetime
 from typing import TypeGuard, TypeVar
 from uuid import UUID, uuid5
 
+from escalation_svc.clocks import Clock, ClockState, ticket_cause
+from escalation_svc.customers import Customer
+from escalation_svc.policies import Policies, Policy
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.escalations import EscalationOpened, EscalationState, SlaBreached, SlaMetric, SlaWarned
 from touchpoint.contracts.touchpoints import (
@@ -22,10 +25,6 @@ from touchpoint.contracts.touchpoints import (
     TicketStatus,
     TicketStatusChanged,
 )
-
-from escalation_svc.clocks import Clock, ClockState, ticket_cause
-from escalation_svc.customers import Customer
-from escalation_svc.policies import Policies, Policy
 
 TicketEvent = TicketOpened | TicketReplied | TicketStatusChanged
 Input = CustomerUpdated | FeedbackSubmitted | TicketEvent

@@ -1,5 +1,8 @@
 """What escalation-svc does with events: one projection, because each of these types bears on what another one means."""
 
+from escalation_svc import service
+from escalation_svc.decisions import Input
+from escalation_svc.policies import Policies
 from touchpoint.contracts.touchpoints import (
     CustomerUpdated,
     FeedbackSubmitted,
@@ -8,10 +11,6 @@ from touchpoint.contracts.touchpoints import (
     TicketStatusChanged,
 )
 from touchpoint.kafka.handlers import Context, Handlers
-
-from escalation_svc import service
-from escalation_svc.decisions import Input
-from escalation_svc.policies import Policies
 
 
 def with_policies(policies: Policies) -> Handlers:

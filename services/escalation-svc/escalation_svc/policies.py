@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from escalation_svc.customers import KNOWN, Customer
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.escalations import EscalationReason
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, Priority
 from touchpoint.errors import UsageError
-
-from escalation_svc.customers import KNOWN, Customer
 
 SHIPPED = Path(__file__).with_name("policies.yaml")
 

@@ -10,18 +10,18 @@ import asyncpg
 from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.contracts.base import Meta
-from touchpoint.contracts.escalations import EscalationOpened
-from touchpoint.contracts.touchpoints import Priority
-from touchpoint.db.engine import raw_connection
-from touchpoint.errors import TransientError
-from touchpoint.http.pagination import newest
 
 from escalation_svc.clocks import Clock, ClockState, clock_id
 from escalation_svc.customers import Customer
 from escalation_svc.decisions import CustomerKey
 from escalation_svc.models import Escalation
 from escalation_svc.schemas import EscalationQuery
+from touchpoint.contracts.base import Meta
+from touchpoint.contracts.escalations import EscalationOpened
+from touchpoint.contracts.touchpoints import Priority
+from touchpoint.db.engine import raw_connection
+from touchpoint.errors import TransientError
+from touchpoint.http.pagination import newest
 
 _META = TypeAdapter(Meta)
 

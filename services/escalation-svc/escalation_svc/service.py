@@ -5,6 +5,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from escalation_svc import repository, telemetry
+from escalation_svc.clocks import clock_id
+from escalation_svc.decisions import Decisions, Input, moves_clock
+from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
+from escalation_svc.models import Escalation
+from escalation_svc.policies import Policies
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import (
     EscalationAcknowledged,
@@ -13,13 +20,6 @@ from touchpoint.contracts.escalations import (
     EscalationState,
 )
 from touchpoint.db import outbox
-
-from escalation_svc import repository, telemetry
-from escalation_svc.clocks import clock_id
-from escalation_svc.decisions import Decisions, Input, moves_clock
-from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
-from escalation_svc.models import Escalation
-from escalation_svc.policies import Policies
 
 
 async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.contracts.escalations import EscalationOpened
 
 from escalation_svc.clocks import ClockState
+from touchpoint.contracts.escalations import EscalationOpened
 
 CASES_OPENED = Counter(
     "touchpoint_escalation_cases_opened_total", "Cases opened, by why a person is needed.", ["reason"]

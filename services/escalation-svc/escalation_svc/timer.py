@@ -3,13 +3,12 @@
 It keeps nothing in memory: killed at any moment, the next look (its own or another worker's) goes on where it was.
 """
 
-from touchpoint.db.engine import is_transient, transaction
-from touchpoint.service import Runtime
-from touchpoint.telemetry import log
-
 from escalation_svc import repository, service, telemetry
 from escalation_svc.app import NAME
 from escalation_svc.policies import Policies, load
+from touchpoint.db.engine import is_transient, transaction
+from touchpoint.service import Runtime
+from touchpoint.telemetry import log
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""

@@ -6,12 +6,13 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
 from escalation_svc.app import NAME, create_app
 from escalation_svc.config import Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import SHIPPED, Policies, load
-from pydantic import SecretStr
-from sqlalchemy import text
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.db.outbox import load_headers

@@ -5,9 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from escalation_svc.clocks import Clock, ClockState
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from escalation_svc.clocks import Clock, ClockState
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.testing import factories as make

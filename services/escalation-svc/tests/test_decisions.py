@@ -3,6 +3,7 @@ from typing import Any
 from uuid import uuid5
 
 import pytest
+
 from escalation_svc.clocks import ClockState, clock_id, ticket_cause
 from escalation_svc.customers import Customer
 from escalation_svc.decisions import Decisions

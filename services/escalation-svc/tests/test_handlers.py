@@ -5,13 +5,14 @@ from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
 from escalation_svc import service
 from escalation_svc.clocks import clock_id
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import Policies
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.testing import apply

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+
 from escalation_svc import repository
 from escalation_svc.models import Base
 from touchpoint.db import databases, migrate

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import yaml
-from escalation_svc.customers import Customer
-from escalation_svc.policies import FIELDS, SHIPPED, Policies, fact, load
 from hypothesis import given
 from hypothesis import strategies as st
+
+from escalation_svc.customers import Customer
+from escalation_svc.policies import FIELDS, SHIPPED, Policies, fact, load
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.errors import UsageError

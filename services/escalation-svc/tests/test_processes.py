@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from sqlalchemy import text
+
 from escalation_svc.app import NAME
 from escalation_svc.policies import SHIPPED
-from sqlalchemy import text
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.topics import ESCALATIONS
 from touchpoint.db.engine import Sessions, transaction

@@ -3,6 +3,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from escalation_svc import repository
 from escalation_svc.clocks import clock_id
 from escalation_svc.decisions import Decisions

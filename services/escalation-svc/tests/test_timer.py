@@ -7,13 +7,14 @@ from uuid import uuid5
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+from sqlalchemy import text
+
 from escalation_svc import service, timer
 from escalation_svc.app import NAME
 from escalation_svc.config import Settings
 from escalation_svc.policies import Policies
-from prometheus_client import REGISTRY
-from pydantic import SecretStr
-from sqlalchemy import text
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.kafka.handlers import Context, Handlers

@@ -4,16 +4,16 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
+
+from feedback_svc import repository
+from feedback_svc.errors import FeedbackNotFoundError
+from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
 from touchpoint.contracts.base import Identifier
 from touchpoint.http.deps import ReadOnly
 from touchpoint.http.errors import Problem
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.pagination import Page, page
 from touchpoint.http.scopes import Scope
-
-from feedback_svc import repository
-from feedback_svc.errors import FeedbackNotFoundError
-from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
 
 router = APIRouter(prefix="/v1")
 

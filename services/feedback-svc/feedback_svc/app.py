@@ -1,12 +1,12 @@
 """The FastAPI application of feedback-svc."""
 
 from fastapi import FastAPI
-from touchpoint.db.engine import Sessions
-from touchpoint.http import app
 
 from feedback_svc import api
 from feedback_svc.config import Settings
 from feedback_svc.handlers import handlers
+from touchpoint.db.engine import Sessions
+from touchpoint.http import app
 
 NAME = "feedback-svc"
 

@@ -1,6 +1,7 @@
 """What the environment tells feedback-svc."""
 
 from pydantic import Field
+
 from touchpoint.settings import ServiceSettings
 
 

@@ -1,10 +1,9 @@
 """What feedback-svc does with events: two independent projections."""
 
+from feedback_svc import repository, service, telemetry
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.kafka.handlers import Context, Handlers
-
-from feedback_svc import repository, service, telemetry
 
 handlers = Handlers()
 

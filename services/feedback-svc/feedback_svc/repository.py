@@ -10,13 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.db.engine import raw_connection
-from touchpoint.http.pagination import newest
 
 from feedback_svc.models import Feedback, TimelineEntry
 from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from feedback_svc.service import NewEntry
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db.engine import raw_connection
+from touchpoint.http.pagination import newest
 
 ORDER = ("occurred_at", "id")
 """What orders every list of this service, newest first."""

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from feedback_svc.service import TITLES
 from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
 from touchpoint.http.pagination import PageQuery
-
-from feedback_svc.service import TITLES
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

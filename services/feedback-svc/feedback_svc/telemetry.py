@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
+
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 
 FEEDBACK_STORED = Counter(

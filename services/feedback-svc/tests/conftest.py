@@ -3,9 +3,10 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from pydantic import SecretStr
+
 from feedback_svc.app import NAME, create_app
 from feedback_svc.config import Settings
-from pydantic import SecretStr
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.identity import Caller, sign

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+
 from feedback_svc.handlers import handlers
 from touchpoint.db.engine import Sessions
 from touchpoint.testing import apply

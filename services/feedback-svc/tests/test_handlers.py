@@ -4,10 +4,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from feedback_svc.handlers import handlers
-from feedback_svc.models import Feedback, TimelineEntry
 from prometheus_client import REGISTRY
 from sqlalchemy import select, text
+
+from feedback_svc.handlers import handlers
+from feedback_svc.models import Feedback, TimelineEntry
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions
 from touchpoint.kafka.handlers import Context

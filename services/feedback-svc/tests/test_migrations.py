@@ -3,8 +3,9 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-from feedback_svc.models import Base
 from sqlalchemy import text
+
+from feedback_svc.models import Base
 from touchpoint.db import databases, migrate
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.testing.servers import Servers

@@ -3,12 +3,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from feedback_svc import repository
-from feedback_svc.handlers import handlers
-from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+
+from feedback_svc import repository
+from feedback_svc.handlers import handlers
+from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import Sessions
 from touchpoint.http.pagination import page

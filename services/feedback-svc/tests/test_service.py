@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from feedback_svc import service
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event, Meta

@@ -1,8 +1,7 @@
 """`python -m gateway api | migrate | all`."""
 
-from touchpoint.service import Service, main
-
 from gateway.app import NAME, create_app
 from gateway.config import Settings
+from touchpoint.service import Service, main
 
 main(Service(name=NAME, package="gateway", settings=Settings, create_app=create_app))

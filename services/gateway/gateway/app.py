@@ -10,9 +10,6 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
-from touchpoint.db.engine import Sessions
-from touchpoint.http import errors
-from touchpoint.kafka.producer import Producer
 
 from gateway import services
 from gateway.auth import Keyring
@@ -24,6 +21,9 @@ from gateway.log_ends import LogEnds
 from gateway.queries import QUERIES, Proxy
 from gateway.status import StatusDoor
 from gateway.telemetry import IN_FLIGHT
+from touchpoint.db.engine import Sessions
+from touchpoint.http import errors
+from touchpoint.kafka.producer import Producer
 
 NAME = "gateway"
 

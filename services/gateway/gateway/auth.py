@@ -4,14 +4,13 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gateway import keys, repository, telemetry
+from gateway.models import ApiKey
 from touchpoint.db.engine import Sessions, is_transient, transaction
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 from touchpoint.telemetry import log
-
-from gateway import keys, repository, telemetry
-from gateway.models import ApiKey
 
 FRESH_SECONDS = 5
 """So long a key is taken as it was read; a revoked one stops working within this and the time to read it."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
+
 from touchpoint.http.errors import FieldError, ProblemError
 
 RawHeaders = Iterable[tuple[bytes, bytes]]

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.db.engine import create_engine, sessions, sqlstate, transaction
-from touchpoint.errors import UsageError
-from touchpoint.http.scopes import Scope
 
 from gateway import keys, repository
 from gateway.models import ApiKey
+from touchpoint.db.engine import create_engine, sessions, sqlstate, transaction
+from touchpoint.errors import UsageError
+from touchpoint.http.scopes import Scope
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """What the environment tells the gateway."""
 
 from pydantic import Field, HttpUrl
+
 from touchpoint.settings import ServiceSettings
 
 

@@ -3,9 +3,9 @@
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from touchpoint.http.errors import ProblemError, response
 
 from gateway.telemetry import REQUEST_SECONDS
+from touchpoint.http.errors import ProblemError, response
 
 
 class Door:

@@ -4,13 +4,13 @@ import re
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
+
+from gateway.cloudevents import Parsed, invalid
 from touchpoint.contracts.base import EARLIEST, LATEST, REGISTRY, Event, Meta
 from touchpoint.contracts.topics import TOUCHPOINTS, WRITERS
 from touchpoint.http.errors import FieldError, ProblemError, field_errors
 from touchpoint.kafka import codec
 from touchpoint.kafka.codec import Record
-
-from gateway.cloudevents import Parsed, invalid
 
 MAX_EVENT_BYTES = 256 * 1024
 MAX_AHEAD = timedelta(minutes=5)

@@ -4,15 +4,15 @@ from uuid import uuid4
 
 import msgspec
 from starlette.types import Receive, Scope, Send
-from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.http.errors import ProblemError
-from touchpoint.http.scopes import Scope as Right
 
 from gateway import cloudevents, events
 from gateway.auth import Keyring
 from gateway.cloudevents import Parsed
 from gateway.ingest import Ingest, answer, count_refused, status_url
 from gateway.requests import header, read_body
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.scopes import Scope as Right
 
 SOURCE = "/touchpoint/gateway/feedback"
 ATTRIBUTES = ("id", "time")

@@ -8,18 +8,18 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.types import Receive, Scope, Send
-from touchpoint.contracts.base import Meta
-from touchpoint.http.errors import MEDIA_TYPE, ProblemError
-from touchpoint.http.identity import Caller
-from touchpoint.http.scopes import Scope as Right
-from touchpoint.kafka.codec import Record
-from touchpoint.kafka.producer import Producer, SendError
 
 from gateway import cloudevents, events
 from gateway.auth import Keyring
 from gateway.cloudevents import Mode
 from gateway.requests import header, read_body
 from gateway.telemetry import ACCEPTED, REFUSED
+from touchpoint.contracts.base import Meta
+from touchpoint.http.errors import MEDIA_TYPE, ProblemError
+from touchpoint.http.identity import Caller
+from touchpoint.http.scopes import Scope as Right
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.producer import Producer, SendError
 
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.errors import UsageError
-from touchpoint.http.scopes import Scope
 
 from gateway import repository
 from gateway.models import ApiKey
+from touchpoint.errors import UsageError
+from touchpoint.http.scopes import Scope
 
 LIFETIME = timedelta(days=365)
 OVERLAP = timedelta(hours=24)

@@ -4,11 +4,11 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+
+from gateway.telemetry import OFFSETS_UNREACHABLE
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.settings import KafkaSettings
 from touchpoint.telemetry import log
-
-from gateway.telemetry import OFFSETS_UNREACHABLE
 
 READ_SECONDS = 3
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 from pydantic.json_schema import models_json_schema
-from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.http.errors import Problem
-from touchpoint.http.scopes import Scope
 
 from gateway import schemas
 from gateway.events import RESERVED, TYPES
 from gateway.queries import QUERIES, Query
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.http.errors import Problem
+from touchpoint.http.scopes import Scope
 
 Json = dict[str, Any]
 

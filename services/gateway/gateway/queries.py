@@ -5,12 +5,12 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
-from touchpoint.http.errors import ProblemError
-from touchpoint.http.scopes import Scope
 
 from gateway.auth import Keyring
 from gateway.requests import header, read_body
 from gateway.services import ESCALATION, FEEDBACK, METRICS, Services
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.scopes import Scope
 
 MAX_BODY_BYTES = 256 * 1024
 REQUEST_HEADERS = (b"accept", b"content-type", b"traceparent")

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.db.engine import raw_connection
 
 from gateway.models import ApiKey
+from touchpoint.db.engine import raw_connection
 
 # Sorted, so that two gateways touching the same keys cannot lock each other out.
 TOUCH = """

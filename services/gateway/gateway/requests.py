@@ -3,6 +3,7 @@
 import asyncio
 
 from starlette.types import Receive, Scope
+
 from touchpoint.http.errors import ProblemError
 
 BODY_SECONDS = 30

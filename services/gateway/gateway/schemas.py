@@ -4,6 +4,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from pydantic import BaseModel, Field
+
 from touchpoint.http.errors import Problem
 
 

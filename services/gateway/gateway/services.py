@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 from pydantic import SecretStr
-from touchpoint.http.errors import ProblemError
-from touchpoint.http.identity import Caller, sign
-from touchpoint.telemetry import log
 
 from gateway.config import Settings
 from gateway.telemetry import SERVICE_UNREACHABLE
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.identity import Caller, sign
+from touchpoint.telemetry import log
 
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
 RETRY_AFTER = {"Retry-After": "5"}

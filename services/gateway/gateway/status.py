@@ -7,18 +7,18 @@ from urllib.parse import unquote
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
-from touchpoint.contracts.base import identity
-from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.http.errors import ProblemError
-from touchpoint.http.identity import Caller
-from touchpoint.http.scopes import Scope
-from touchpoint.http.status import EventStatus as Answer
 
 from gateway.auth import Keyring
 from gateway.log_ends import LogEnds
 from gateway.requests import header
 from gateway.schemas import ConsumerStatus, EventStatus, Status
 from gateway.services import Services
+from touchpoint.contracts.base import identity
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.http.errors import ProblemError
+from touchpoint.http.identity import Caller
+from touchpoint.http.scopes import Scope
+from touchpoint.http.status import EventStatus as Answer
 
 ASK_SECONDS = 2
 _PREFIX = b"/v1/events/"

@@ -9,12 +9,13 @@ import httpx
 import pytest
 import uvicorn
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from gateway import keys
-from gateway.app import create_app
-from gateway.config import Settings
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from gateway import keys
+from gateway.app import create_app
+from gateway.config import Settings
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of

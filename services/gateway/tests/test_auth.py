@@ -5,12 +5,13 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from gateway import auth, keys, repository
-from gateway.auth import Keyring
-from gateway.models import ApiKey
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+
+from gateway import auth, keys, repository
+from gateway.auth import Keyring
+from gateway.models import ApiKey
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.errors import UsageError

@@ -4,10 +4,11 @@ import base64
 import json
 
 import pytest
-from gateway import cloudevents
-from gateway.cloudevents import Mode
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway import cloudevents
+from gateway.cloudevents import Mode
 from touchpoint.http.errors import ProblemError
 
 NAMES = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789"), min_size=1, max_size=20)

@@ -5,6 +5,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
 from gateway.auth import Keyring
 from gateway.commands import app
 from touchpoint.db.engine import create_engine
@@ -14,8 +17,6 @@ from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 from touchpoint.testing.fixtures import Database
-from typer.main import get_command
-from typer.testing import CliRunner
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from gateway import events
-from gateway.cloudevents import Parsed
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway import events
+from gateway.cloudevents import Parsed
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.http.errors import ProblemError
 from touchpoint.kafka.codec import decode

@@ -12,8 +12,9 @@ from cloudevents.core.v1.event import CloudEvent
 from cloudevents.v1.conversion import to_binary as old_to_binary
 from cloudevents.v1.conversion import to_structured as old_to_structured
 from cloudevents.v1.http import CloudEvent as OldCloudEvent
-from gateway.ingest import MAX_BATCH_BYTES
 from prometheus_client import REGISTRY as METRICS
+
+from gateway.ingest import MAX_BATCH_BYTES
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.codec import decode

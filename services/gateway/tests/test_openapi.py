@@ -4,13 +4,14 @@ import json
 from importlib.resources import files
 
 import pytest
+from jsonschema import Draft202012Validator
+from starlette.responses import JSONResponse
+
 from gateway import openapi
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.openapi import OWN_SCOPES
 from gateway.queries import QUERIES
-from jsonschema import Draft202012Validator
-from starlette.responses import JSONResponse
 from touchpoint.db.engine import create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.scopes import Scope

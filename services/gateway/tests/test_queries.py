@@ -4,8 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from gateway.queries import QUERIES
 from starlette.responses import JSONResponse, Response
+
+from gateway.queries import QUERIES
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.identity import verify
 from touchpoint.http.scopes import Scope

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from starlette.responses import JSONResponse
+
 from gateway.schemas import EventStatus
 from gateway.status import judge, name_in, never_accepted
-from starlette.responses import JSONResponse
 from touchpoint.contracts.base import identity
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.http.errors import ProblemError

@@ -3,13 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from touchpoint.http.deps import ReadOnly
-from touchpoint.http.identity import Caller, allowed
-from touchpoint.http.scopes import Scope
 
 from metrics_svc import service
 from metrics_svc.measures import Metric
 from metrics_svc.schemas import Answer, MetricQuery
+from touchpoint.http.deps import ReadOnly
+from touchpoint.http.identity import Caller, allowed
+from touchpoint.http.scopes import Scope
 
 router = APIRouter(tags=["metrics"])
 

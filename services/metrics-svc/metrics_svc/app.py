@@ -1,12 +1,12 @@
 """The API of metrics-svc, put together."""
 
 from fastapi import FastAPI
-from touchpoint.db.engine import Sessions
-from touchpoint.http import app
 
 from metrics_svc.api import router
 from metrics_svc.config import Settings
 from metrics_svc.handlers import handlers
+from touchpoint.db.engine import Sessions
+from touchpoint.http import app
 
 NAME = "metrics-svc"
 

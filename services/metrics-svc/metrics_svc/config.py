@@ -1,6 +1,7 @@
 """What the environment tells metrics-svc."""
 
 from pydantic import Field
+
 from touchpoint.settings import ServiceSettings
 
 

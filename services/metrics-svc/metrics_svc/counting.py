@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from metrics_svc import sketch
+from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
+from metrics_svc.periods import hour
 from touchpoint.contracts.touchpoints import (
     Author,
     CustomerUpdated,
@@ -22,10 +25,6 @@ from touchpoint.contracts.touchpoints import (
     TicketStatusChanged,
 )
 from touchpoint.errors import PermanentError
-
-from metrics_svc import sketch
-from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
-from metrics_svc.periods import hour
 
 Counted = CustomerUpdated | FeedbackSubmitted | TicketOpened | TicketReplied | TicketStatusChanged
 """The events that count, or that say what a count is told apart by."""

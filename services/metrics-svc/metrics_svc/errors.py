@@ -1,8 +1,7 @@
 """Questions that are understood and still cannot be answered as asked."""
 
-from touchpoint.http.errors import FieldError, ProblemError
-
 from metrics_svc.measures import MOST_ITEMS
+from touchpoint.http.errors import FieldError, ProblemError
 
 
 def too_many_items() -> ProblemError:

@@ -1,5 +1,7 @@
 """What metrics-svc does with events: it counts them, in the transaction that also moves the offsets."""
 
+from metrics_svc import service
+from metrics_svc.counting import Counted
 from touchpoint.contracts.touchpoints import (
     CustomerUpdated,
     FeedbackSubmitted,
@@ -8,9 +10,6 @@ from touchpoint.contracts.touchpoints import (
     TicketStatusChanged,
 )
 from touchpoint.kafka.handlers import Context, Handlers
-
-from metrics_svc import service
-from metrics_svc.counting import Counted
 
 handlers = Handlers()
 

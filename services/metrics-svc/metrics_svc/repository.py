@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import TIMESTAMP, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from touchpoint.db.engine import raw_connection
 
 from metrics_svc.counting import Cell, Customer, Key, Opening, Sums, Ticket
 from metrics_svc.measures import Count, Dimension, Metric
 from metrics_svc.models import Rollup
+from touchpoint.db.engine import raw_connection
 
 READ_CUSTOMERS = """
 SELECT tenant_id, customer_id, segment, tier

@@ -5,12 +5,12 @@ from typing import Annotated, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
-from touchpoint.contracts.touchpoints import Channel
-from touchpoint.http.pagination import Bound
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_hour
 from metrics_svc.sketch import RELATIVE_ACCURACY
+from touchpoint.contracts.touchpoints import Channel
+from touchpoint.http.pagination import Bound
 
 
 def _split(given: object) -> object:

@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 import pytest
 from hypothesis import strategies as st
-from metrics_svc.app import NAME, create_app
-from metrics_svc.config import Settings
 from pydantic import SecretStr
 from sqlalchemy import text
+
+from metrics_svc.app import NAME, create_app
+from metrics_svc.config import Settings
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from metrics_svc import answers
 from metrics_svc.measures import Count, Dimension, Metric, Scale
 from metrics_svc.periods import Period

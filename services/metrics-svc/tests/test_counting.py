@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metrics_svc import sketch
 from metrics_svc.counting import Cell, Customer, Key, Ledger, Sums, Ticket, counts, customer_keys, ticket_keys
 from touchpoint.contracts.base import Event

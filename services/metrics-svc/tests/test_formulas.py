@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metrics_svc import formulas
 
 counts = st.integers(0, 500)

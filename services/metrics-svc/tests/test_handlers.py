@@ -8,11 +8,12 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from sqlalchemy import func, select, text
+
 from metrics_svc import sketch
 from metrics_svc.handlers import handlers
 from metrics_svc.models import Rollup
-from prometheus_client import REGISTRY
-from sqlalchemy import func, select, text
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.errors import PermanentError

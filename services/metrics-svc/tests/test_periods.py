@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metrics_svc.periods import Interval, OffTheHourError, TooManyPeriodsError, hour, periods
 
 BERLIN, KOLKATA, ZULU = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata"), ZoneInfo("UTC")

@@ -5,6 +5,7 @@ from math import ceil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metrics_svc import sketch
 from metrics_svc.sketch import Sketch
 

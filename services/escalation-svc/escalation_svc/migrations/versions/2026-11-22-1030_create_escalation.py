@@ -1,6 +1,7 @@
 """Create customers, clocks and escalations."""
 
 from alembic import op
+
 from touchpoint.db import plumbing_v1
 
 revision = "b7d41c0e5a92"

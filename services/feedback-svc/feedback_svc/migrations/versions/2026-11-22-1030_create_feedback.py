@@ -1,6 +1,7 @@
 """Create feedback and the timeline."""
 
 from alembic import op
+
 from touchpoint.db import plumbing_v1
 
 revision = "6f0d3b1c9a57"

@@ -1,6 +1,7 @@
 """Create the plumbing, the rollups and the state they are counted from."""
 
 from alembic import op
+
 from touchpoint.db import plumbing_v1
 
 revision = "20261122_1030"

@@ -1,6 +1,7 @@
 """Create the plumbing tables."""
 
 from alembic import op
+
 from touchpoint.db import plumbing_v1
 
 revision = "0001"
