@@ -137,7 +137,7 @@ async def test_a_filter_that_cannot_be_is_refused_by_name(client: Client, params
 async def test_acknowledging_says_who_and_is_told(client: Client, published: Published) -> None:
     answered = await post(client(), "acknowledge", {"by": "Ana"})
     assert (answered["state"], answered["case_version"]) == ("acknowledged", 2)
-    assert answered["acknowledged_by"] == "Ana (help-desk)"
+    assert answered["acknowledged_by"] == "Ana (key-1)"
     assert await get(client(), f"/v1/escalations/{CASE}") | {"clock": None} == answered | {"clock": None}
     opened, acknowledged = await published()
     assert acknowledged["type"] == "escalation.acknowledged"
@@ -150,7 +150,7 @@ async def test_acknowledging_says_who_and_is_told(client: Client, published: Pub
 
 @pytest.mark.usefixtures("case")
 async def test_without_a_name_the_key_stands_for_who(client: Client) -> None:
-    assert (await post(client(), "acknowledge"))["acknowledged_by"] == "help-desk"
+    assert (await post(client(), "acknowledge"))["acknowledged_by"] == "key-1"
 
 
 @pytest.mark.usefixtures("case")
@@ -165,10 +165,10 @@ async def test_resolving_an_acknowledged_case_carries_its_whole_story(client: Cl
     await post(client(), "acknowledge", {"by": "Ana"})
     answered = await post(client(), "resolve", {"by": "Ben", "resolution": "Called back, all is well."})
     assert (answered["state"], answered["case_version"]) == ("resolved", 3)
-    assert (answered["resolved_by"], answered["resolution"]) == ("Ben (help-desk)", "Called back, all is well.")
+    assert (answered["resolved_by"], answered["resolution"]) == ("Ben (key-1)", "Called back, all is well.")
     resolved = (await published())[-1]
     assert (resolved["type"], resolved["case_version"], resolved["state"]) == ("escalation.resolved", 3, "resolved")
-    assert (resolved["acknowledged_by"], resolved["resolved_by"]) == ("Ana (help-desk)", "Ben (help-desk)")
+    assert (resolved["acknowledged_by"], resolved["resolved_by"]) == ("Ana (key-1)", "Ben (key-1)")
     assert resolved["key"] == "acme:customer-1"
 
 

@@ -1,19 +1,13 @@
-import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-import httpx
 import pytest
-from pydantic import SecretStr
 
-from feedback_svc.app import NAME, create_app
+from feedback_svc.app import create_app
 from feedback_svc.config import Settings
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
-from touchpoint.http.identity import Caller, sign
-from touchpoint.http.scopes import Scope
+from touchpoint.testing.api import Client, clients
 from touchpoint.testing.fixtures import Database
-
-SECRET = SecretStr(secrets.token_hex(32))
 
 
 @pytest.fixture
@@ -25,17 +19,7 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def client(sessions: Sessions) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
-    """Make clients of the API: `client(tenant=…, scopes=…)` calls as the gateway does for a key of that tenant."""
-    settings = Settings(database_url=SecretStr("postgresql:///unused"), internal_token_secrets=[SECRET])
-    transport = httpx.ASGITransport(create_app(settings, sessions))
-
-    def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
-        granted = frozenset(Scope) if scopes is None else frozenset(scopes)
-        token = sign(Caller(tenant, granted, "key-1"), NAME, [SECRET])
-        return httpx.AsyncClient(
-            transport=transport, base_url="http://feedback-svc", headers={"Authorization": f"Bearer {token}"}
-        )
-
-    yield make
-    await transport.aclose()
+async def client(sessions: Sessions) -> AsyncIterator[Client]:
+    """Makes clients of the API; give it a tenant and scopes."""
+    async with clients(create_app, Settings, sessions) as make_client:
+        yield make_client

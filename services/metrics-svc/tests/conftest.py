@@ -1,28 +1,20 @@
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from sqlalchemy import text
 
-from metrics_svc.app import NAME, create_app
+from metrics_svc.app import create_app
 from metrics_svc.config import Settings
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
-from touchpoint.http.identity import Caller, sign
-from touchpoint.http.scopes import Scope
 from touchpoint.testing import eventually
 from touchpoint.testing import factories as make
+from touchpoint.testing.api import Client, clients
 from touchpoint.testing.fixtures import Database
-
-SECRET = SecretStr(secrets.token_hex(32))
-
-Client = Callable[..., httpx.AsyncClient]
 
 
 @pytest.fixture
@@ -35,19 +27,9 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
 
 @pytest.fixture
 async def client(sessions: Sessions) -> AsyncIterator[Client]:
-    """Make clients of the API: `client(tenant=…, scopes=…)` calls as the gateway does for a key of that tenant."""
-    settings = Settings(database_url=SecretStr("postgresql:///unused"), internal_token_secrets=[SECRET])
-    transport = httpx.ASGITransport(create_app(settings, sessions))
-
-    def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
-        granted = frozenset(Scope) if scopes is None else frozenset(scopes)
-        token = sign(Caller(tenant, granted, "key-1"), NAME, [SECRET])
-        return httpx.AsyncClient(
-            transport=transport, base_url="http://metrics-svc", headers={"Authorization": f"Bearer {token}"}
-        )
-
-    yield make
-    await transport.aclose()
+    """Makes clients of the API; give it a tenant and scopes."""
+    async with clients(create_app, Settings, sessions) as make_client:
+        yield make_client
 
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -1,0 +1,40 @@
+"""Clients of a service's API, in this process, that call as the gateway does."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from touchpoint.db.engine import Sessions
+from touchpoint.http.identity import Caller, sign
+from touchpoint.http.scopes import Scope
+from touchpoint.settings import ServiceSettings
+
+SECRET = SecretStr(secrets.token_hex(32))
+"""What the tests' gateway signs its tokens with."""
+
+Client = Callable[..., httpx.AsyncClient]
+"""`client(tenant=…, scopes=…)` calls for a key of that tenant; without arguments: acme's, with every scope."""
+
+
+@asynccontextmanager
+async def clients(
+    create_app: Callable[[Any, Sessions], FastAPI], settings: type[ServiceSettings], sessions: Sessions
+) -> AsyncIterator[Client]:
+    """Make clients of the service's API on these sessions."""
+    unused = SecretStr("postgresql:///unused")
+    app = create_app(settings(database_url=unused, internal_token_secrets=[SECRET]), sessions)
+    transport = httpx.ASGITransport(app)
+
+    def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
+        granted = frozenset(Scope) if scopes is None else frozenset(scopes)
+        token = sign(Caller(tenant, granted, "key-1"), app.state.name, [SECRET])
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers)
+
+    yield make
+    await transport.aclose()

@@ -1,0 +1,101 @@
+"""What holds for every service's tables, and for the migrations that make them."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from importlib import import_module
+
+import asyncpg
+import pytest
+from sqlalchemy.dialects import postgresql
+
+from touchpoint.db import databases, migrate
+from touchpoint.testing.servers import Servers
+
+PACKAGES = ["escalation_svc", "feedback_svc", "gateway", "metrics_svc"]
+
+COLUMNS = """
+SELECT table_name, column_name, udt_name, is_nullable = 'YES' AS nullable
+  FROM information_schema.columns WHERE table_schema = 'public'
+"""
+UNIQUE = """
+SELECT c.relname AS table, a.attname AS first
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'public'::regnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+ WHERE i.indisunique
+"""
+PLUMBING = {"alembic_version", "conflicts", "consumers", "dead_letters", "inbox", "offsets", "outbox"}
+ABOVE_TENANTS = PLUMBING | {"api_keys"}
+"""Tables whose rows are found before the tenant is known, or belong to none."""
+
+TYPES = {
+    "BIGINT": "int8",
+    "BOOLEAN": "bool",
+    "BYTEA": "bytea",
+    "DOUBLE PRECISION": "float8",
+    "FLOAT": "float8",
+    "INTEGER": "int4",
+    "JSONB": "jsonb",
+    "TEXT": "text",
+    "TEXT[]": "_text",
+    "TIMESTAMP WITH TIME ZONE": "timestamptz",
+    "UUID": "uuid",
+    "VARCHAR": "text",
+}
+"""SQLAlchemy's names of types and PostgreSQL's."""
+
+
+@pytest.fixture
+async def empty(servers: Servers) -> AsyncIterator[str]:
+    """A database without tables."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield await databases.create(servers.dsn, name)
+    await databases.drop(servers.dsn, name)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_two_upgrades_at_once_make_one_schema(package, empty):
+    await asyncio.gather(*(migrate.upgrade(package, empty) for _ in range(2)))
+    models = import_module(f"{package}.models").Base.metadata.tables
+    assert set(models) <= {row["table_name"] for row in await _fetch(empty, COLUMNS)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty):
+    await migrate.upgrade(package, empty)
+    before = await _fetch(empty, COLUMNS)
+    await migrate.upgrade(package, empty)
+    assert await _fetch(empty, COLUMNS) == before
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_the_tables_are_what_the_models_say(package, database):
+    models = import_module(f"{package}.models").Base.metadata.tables
+    declared = {
+        (table.name, column.name, TYPES[column.type.compile(postgresql.dialect())], bool(column.nullable))
+        for table in models.values()
+        for column in table.columns
+    }
+    found = {tuple(row) for row in await _fetch(await database(package), COLUMNS)}
+    assert {row for row in found if row[0] in models} == declared
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_unique_keys_of_domain_tables_begin_with_the_tenant(package, database):
+    found = {tuple(row) for row in await _fetch(await database(package), UNIQUE)}
+    assert found
+    assert {first for table, first in found if table not in ABOVE_TENANTS} <= {"tenant_id"}
+
+
+@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
+async def test_every_service_with_a_consumer_has_the_plumbing(package, database):
+    assert {row["table_name"] for row in await _fetch(await database(package), COLUMNS)} >= PLUMBING
+
+
+async def _fetch(dsn: str, query: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
