@@ -12,12 +12,12 @@ Running = Callable[..., AbstractAsyncContextManager[System]]
 
 
 @pytest.fixture(scope="session")
-def running(servers: Servers) -> Running:
+def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Running:
     """All services on topics and databases of their own; keyword arguments are further settings."""
 
     @asynccontextmanager
     async def run(**settings: str) -> AsyncIterator[System]:
-        system = System(servers, settings)
+        system = System(servers, tmp_path_factory.mktemp("system"), settings)
         try:
             await system.start()
             yield system

@@ -22,9 +22,9 @@ async def mortal_kafka(servers: Servers) -> AsyncIterator[tuple[Servers, Process
         yield Servers(settings, servers.dsn), process
 
 
-async def test_every_role_stops_by_itself_within_its_time_with_kafka_gone(mortal_kafka):
+async def test_every_role_stops_by_itself_within_its_time_with_kafka_gone(mortal_kafka, tmp_path):
     servers, kafka = mortal_kafka
-    system = System(servers)
+    system = System(servers, tmp_path)
     try:
         await system.start()
         kafka.handle.send_signal(signal.SIGKILL)

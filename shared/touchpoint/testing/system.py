@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -48,6 +47,8 @@ class System:
     """Four services on databases and a topic prefix of their own. Start, use, kill parts of it, stop."""
 
     servers: Servers
+    logs: Path
+    """A folder for what the processes say."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further settings of all services, as environment variables."""
     _running: dict[Part, Process] = field(default_factory=dict)
@@ -55,7 +56,6 @@ class System:
 
     def __post_init__(self) -> None:
         name = uuid.uuid4().hex[:12]
-        self.folder = Path(tempfile.mkdtemp(prefix="touchpoint-system-"))
         self.kafka: KafkaSettings = self.servers.kafka.model_copy(
             update={"topic_prefix": f"system-{name}.", "partitions": 6}
         )
@@ -86,7 +86,7 @@ class System:
         """Start one role of one service."""
         service, role = part
         command = [sys.executable, "-m", service.replace("-", "_"), role]
-        log = self.folder / f"{service}.{role}.log"
+        log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
 
     async def kill(self, part: Part) -> None:
@@ -159,7 +159,7 @@ class System:
             await consumer.stop()
 
     async def _is_ready(self, client: httpx.AsyncClient, part: Part) -> bool:
-        assert self._running[part].alive(), f"{part} ended; see {self.folder}"
+        assert self._running[part].alive(), f"{part} ended; see {self.logs}"
         try:
             answer = await client.get(f"http://{HOST}:{self._ports[part][1]}/readyz")
         except httpx.TransportError:
