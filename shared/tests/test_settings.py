@@ -5,6 +5,7 @@ import ssl
 import pytest
 from pydantic import ValidationError
 
+from touchpoint.errors import UsageError
 from touchpoint.settings import KafkaSettings, ServiceSettings
 
 
@@ -22,6 +23,13 @@ def test_sasl_over_tls_checks_the_brokers_certificate_and_carries_user_and_passw
     assert options["ssl_context"].check_hostname
     assert options["sasl_mechanism"] == "SCRAM-SHA-512"
     assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("touchpoint", "s3cret")
+
+
+def test_a_certificate_that_cannot_be_read_is_said_in_one_line(tmp_path):
+    (tmp_path / "ca.pem").write_text("this is no certificate")
+    for path in ("/nowhere/ca.pem", str(tmp_path / "ca.pem")):
+        with pytest.raises(UsageError, match="KAFKA_SSL_CAFILE"):
+            KafkaSettings(security_protocol="SSL", ssl_cafile=path).client_options()
 
 
 def test_a_password_is_not_shown(monkeypatch):

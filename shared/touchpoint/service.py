@@ -27,7 +27,7 @@ from touchpoint.http.health import Check, admin_app
 from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
-from touchpoint.settings import ServiceSettings
+from touchpoint.settings import KafkaSettings, ServiceSettings
 
 STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
@@ -72,7 +72,10 @@ def main(service: Service) -> None:
     try:
         settings = service.settings()
     except ValidationError as error:
-        _give_up("\n".join(f"setting {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+        prefix = "KAFKA_" if error.title == KafkaSettings.__name__ else ""
+        _give_up(
+            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        )
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
     try:
         uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from touchpoint.errors import UsageError
+
 
 class KafkaSettings(BaseSettings):
     """How to reach Apache Kafka (environment: `KAFKA_…`)."""
@@ -26,21 +28,27 @@ class KafkaSettings(BaseSettings):
     min_insync_replicas: int = Field(1, ge=1, le=7)
 
     def client_options(self) -> dict[str, Any]:
-        """The connection arguments every aiokafka client takes."""
+        """The connection arguments every aiokafka client takes; raises UsageError on certificates it cannot read."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
         }
         if self.security_protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            if self.ssl_certfile:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
-            options["ssl_context"] = context
+            options["ssl_context"] = self._ssl_context()
         if self.security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password.get_secret_value() if self.sasl_password else None
         return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        except OSError as error:
+            raise UsageError(f"KAFKA_SSL_CAFILE, _CERTFILE or _KEYFILE cannot be used: {error}") from None
+        return context
 
 
 class ServiceSettings(BaseSettings):
