@@ -6,8 +6,9 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import uvicorn
@@ -28,6 +29,9 @@ from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import KafkaSettings, ServiceSettings
+
+Part = Callable[[], Coroutine[Any, Any, None]]
+"""A long-running task of a process, not yet started."""
 
 STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
@@ -60,7 +64,7 @@ class Service:
     settings: type[ServiceSettings]
     create_app: Callable[[Any, Sessions], FastAPI]
     handlers: Handlers | None = None
-    worker: Sequence[Callable[[Runtime], Awaitable[None]]] = ()
+    worker: Sequence[Callable[[Runtime], Coroutine[Any, Any, None]]] = ()
 
 
 def main(service: Service) -> None:
@@ -107,7 +111,8 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
     parts = _parts(service, runtime, role)
-    parts["admin"] = _serve(admin_app(runtime.checks), settings.admin_host, settings.admin_port, runtime.stop)
+    admin = admin_app(runtime.checks)
+    parts["admin"] = partial(_serve, admin, settings.admin_host, settings.admin_port, runtime.stop)
     telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
     try:
         failed = await _supervise(parts, runtime.stop)
@@ -118,38 +123,35 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
         sys.exit(1)
 
 
-def _parts(service: Service, runtime: Runtime, role: str) -> dict[str, Coroutine[Any, Any, None]]:
+def _parts(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
     """The long-running tasks of a role."""
-    parts: dict[str, Coroutine[Any, Any, None]] = {}
+    parts: dict[str, Part] = {}
     settings = runtime.settings
     if role in ("api", "all"):
         app = service.create_app(settings, runtime.sessions)
         runtime.checks.update(app.state.checks)
-        parts["api"] = _serve(app, settings.host, settings.port, runtime.stop)
+        parts["api"] = partial(_serve, app, settings.host, settings.port, runtime.stop)
     if service.handlers is None:
         return parts
     runtime.checks["database"] = database_check(runtime.sessions)
     if role in ("consumer", "all"):
         consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions)
         runtime.checks["consumer"] = consumer.check
-        parts["consumer"] = consumer.run(runtime.stop)
+        parts["consumer"] = partial(consumer.run, runtime.stop)
     if role in ("worker", "all"):
-        parts["relay"] = Relay(service.name, settings.kafka, runtime.sessions).run(runtime.stop)
+        relay = Relay(service.name, settings.kafka, runtime.sessions)
+        parts["relay"] = partial(relay.run, runtime.stop)
         for number, task in enumerate(service.worker):
-            parts[f"worker-{number}"] = _as_coroutine(task(runtime))
+            parts[f"worker-{number}"] = partial(task, runtime)
     return parts
 
 
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
-
-
-async def _supervise(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.Event) -> bool:
+async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
     """Run until told to stop or until one part ends by itself; then give all of them time to finish.
 
     Answers whether a part failed: the process then exits non-zero, and whoever supervises it starts it anew.
     """
-    tasks = {asyncio.create_task(part, name=name) for name, part in parts.items()}
+    tasks = {asyncio.create_task(part(), name=name) for name, part in parts.items()}
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
