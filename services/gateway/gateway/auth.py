@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway import keys, repository, telemetry
-from gateway.models import ApiKey
+from gateway.keys import Key
 from touchpoint.db.engine import Sessions, is_transient, transaction
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
@@ -25,8 +25,7 @@ _REALM = 'Bearer realm="touchpoint"'
 class _Entry:
     """What the database said of a prefix; None: there is no such key."""
 
-    key: ApiKey | None
-    caller: Caller | None
+    key: Key | None
     loaded: float
     fresh_until: float
 
@@ -47,19 +46,19 @@ class Keyring:
         if scheme.lower() != "bearer" or not token:
             raise _unauthorized(_REALM, "Send your API key as Authorization: Bearer tp_….")
         parts = keys.split(token.strip())
-        entry = await self._find(parts[0]) if parts else None
+        key = (await self._find(parts[0])).key if parts else None
         now = datetime.now(UTC)
-        if not parts or not entry or not entry.key or not entry.caller or not keys.opens(entry.key, parts[1], now):
+        if not parts or key is None or not key.opened_by(parts[1], now):
             raise _unauthorized(f'{_REALM}, error="invalid_token"', "The API key is unknown, expired or revoked.")
-        self._used[entry.caller.key] = now
-        if scope not in entry.caller.scopes:
+        self._used[key.caller.key] = now
+        if scope not in key.caller.scopes:
             raise ProblemError(
                 403,
                 "missing-scope",
                 f"This API key lacks the scope {scope}.",
                 headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'},
             )
-        return entry.caller
+        return key.caller
 
     async def keep_last_use(self) -> None:
         """Record when keys were used, once a minute and off the requests' path, until cancelled."""
@@ -75,9 +74,7 @@ class Keyring:
         try:
             async with asyncio.timeout(LOAD_SECONDS), transaction(self._sessions) as session:
                 await repository.touch(session, used)
-        except Exception as error:
-            if not is_transient(error):
-                raise
+        except Exception as error:  # whatever it is, requests go on
             self._used = used | self._used
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
 
@@ -96,15 +93,14 @@ class Keyring:
         now = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOAD_SECONDS), self._sessions() as session:
-                key = await repository.find(session, prefix)
+                row = await repository.find(session, prefix)
         except Exception as error:
             if not is_transient(error):
                 raise
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
             return self._remembered(prefix, now)
-        caller = Caller(key.tenant_id, frozenset(key.scopes), prefix) if key else None
         self._entries.pop(prefix, None)
-        self._entries[prefix] = entry = _Entry(key, caller, now, now + FRESH_SECONDS)
+        self._entries[prefix] = entry = _Entry(Key.of(row) if row else None, now, now + FRESH_SECONDS)
         if len(self._entries) > MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]
         return entry

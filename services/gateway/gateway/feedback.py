@@ -31,7 +31,7 @@ class FeedbackDoor:
         caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
         cloudevents.check_json(header(scope, b"content-type"))
         try:
-            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large())
+            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
             traceparent = events.usable_traceparent(header(scope, b"traceparent"))
             meta = await self._ingest.take(_event(body), caller, "feedback", traceparent)
         except ProblemError as error:

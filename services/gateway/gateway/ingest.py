@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -32,7 +33,7 @@ class _OnlyId(msgspec.Struct):
     id: str | None = None
 
 
-def batch_too_large(found: str) -> ProblemError:
+def batch_too_large(found: str = "more bytes") -> ProblemError:
     """The problem of a batch above the limits."""
     return ProblemError(413, "batch-too-large", f"A batch may have 5,000 events and 8 MiB; this one has {found}.")
 
@@ -45,7 +46,12 @@ def not_sent(error: SendError) -> ProblemError:
 
 def status_url(meta: Meta) -> str:
     """Where to ask what became of an event."""
-    return f"/v1/events/{quote(meta.source, safe='')}/{quote(meta.id, safe='')}"
+    return f"/v1/events/{_quoted(meta.source)}/{quote(meta.id, safe='')}"
+
+
+@lru_cache(1000)
+def _quoted(source: str) -> str:
+    return quote(source, safe="")
 
 
 class Ingest:
@@ -63,11 +69,11 @@ class Ingest:
         mode = cloudevents.mode(content_type, scope["headers"])
         traceparent = events.usable_traceparent(header(scope, b"traceparent"))
         if mode is Mode.BATCH:
-            body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large("more bytes"))
+            body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
             await self._batch(caller, body, traceparent, send)
             return
         try:
-            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large())
+            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
             if mode is Mode.STRUCTURED:
                 parsed = cloudevents.structured(body)
             else:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway import repository
 from gateway.models import ApiKey
 from touchpoint.errors import UsageError
+from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 
 LIFETIME = timedelta(days=365)
@@ -45,17 +46,34 @@ def split(token: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def opens(key: ApiKey, secret: str, now: datetime) -> bool:
-    """Whether the secret is this key's and the key is still good. Compares in constant time."""
-    presented = digest(secret)
-    current = hmac.compare_digest(key.secret_hash, presented)
-    previous = (
-        key.previous_hash is not None
-        and key.previous_until is not None
-        and hmac.compare_digest(key.previous_hash, presented)
-        and now < key.previous_until
-    )
-    return (current or previous) and key.revoked_at is None and now < key.expires_at
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a request's key is checked against."""
+
+    caller: Caller
+    secret_hash: bytes
+    previous_hash: bytes | None
+    previous_until: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, row: ApiKey) -> "Key":
+        """The key as it was read."""
+        return cls(
+            caller=Caller(row.tenant_id, frozenset(row.scopes), row.prefix),
+            secret_hash=row.secret_hash,
+            previous_hash=row.previous_hash,
+            previous_until=row.previous_until or row.created_at,
+            ends=min(row.expires_at, row.revoked_at or row.expires_at),
+        )
+
+    def opened_by(self, secret: str, now: datetime) -> bool:
+        """Whether the secret is this key's and the key is still good. Compares in constant time."""
+        presented = digest(secret)
+        opened = hmac.compare_digest(self.secret_hash, presented)
+        if self.previous_hash is not None and now < self.previous_until:
+            opened |= hmac.compare_digest(self.previous_hash, presented)
+        return opened and now < self.ends
 
 
 async def create(

@@ -54,8 +54,7 @@ class Proxy:
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Pass the question on, and the answer back, problems included."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), self._query.scope)
-        too_large = ProblemError(413, "body-too-large", f"The body may have {MAX_BODY_BYTES} bytes (256 KiB).")
-        body = await read_body(scope, receive, MAX_BODY_BYTES, too_large) if self._query.method == "POST" else b""
+        body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large) if self._query.method == "POST" else b""
         headers = {name.decode(): header(scope, name) for name in REQUEST_HEADERS}
         answer = await self._services.ask(
             self._query.service,
@@ -67,3 +66,7 @@ class Proxy:
         )
         passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
         await Response(answer.content, answer.status_code, passed)(scope, receive, send)
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(413, "body-too-large", f"The body may have {MAX_BODY_BYTES} bytes (256 KiB).")

@@ -11,11 +11,12 @@ from sqlalchemy import text
 
 from gateway import auth, keys, repository
 from gateway.auth import Keyring
-from gateway.models import ApiKey
+from gateway.keys import Key
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.errors import UsageError
 from touchpoint.http.errors import ProblemError
+from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 from touchpoint.testing import eventually
 
@@ -265,10 +266,12 @@ async def test_no_secret_is_logged(keyring, issue, caplog, capsys):
 
 
 @given(st.text(max_size=100))
-def test_no_text_but_the_secret_opens_a_key(guess):
+def test_no_text_but_the_secrets_opens_a_key(guess):
     now = datetime.now(UTC)
-    key = ApiKey(
-        secret_hash=keys.digest("right"), previous_hash=keys.digest("previous"), previous_until=now + timedelta(1),
-        expires_at=now + timedelta(1), revoked_at=None,
-    )  # fmt: skip
-    assert keys.opens(key, guess, now) == (guess in ("right", "previous"))
+    later = now + timedelta(seconds=1)
+    caller = Caller("acme", frozenset(), "prefix")
+    key = Key(caller, keys.digest("right"), keys.digest("previous"), previous_until=later, ends=later)
+    assert key.opened_by("right", now)
+    assert key.opened_by("previous", now)
+    assert key.opened_by(guess, now) == (guess in ("right", "previous"))
+    assert not key.opened_by("right", later)

@@ -14,6 +14,12 @@ from touchpoint.http.scopes import Scope
 ID = "0190a5f2-0000-7000-8000-000000000000"
 
 
+@pytest.fixture
+def kafka(servers):
+    """Kafka as it is: a question touches no topic."""
+    return servers.kafka
+
+
 def urls(behind):
     return {f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
 

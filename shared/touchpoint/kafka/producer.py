@@ -131,14 +131,13 @@ class Producer:
         Records of one partition (so those of one key) are sent in this order; after the first of them that cannot be
         queued none is tried. A record that is too large counts as its own fault only.
         """
-        deadline = asyncio.get_running_loop().time() + timeout_seconds
         slow = NotAcknowledgedError("not sent: Kafka does not take records fast enough")
         call = _Call(records, [slow] * len(records))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(timeout_seconds):
                 await self._queue(call)
-        if call.answers:
-            await asyncio.wait(call.answers, timeout=max(0, deadline - asyncio.get_running_loop().time()))
+                if call.answers:
+                    await asyncio.wait(call.answers)  # giving up here leaves them be
         for answer, indices in call.answers.items():
             call.settle(indices, _outcome(answer))
         return call.outcomes
