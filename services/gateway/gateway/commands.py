@@ -124,7 +124,10 @@ def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     except DBAPIError as error:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
-        raise UsageError("this database is not the gateway's, or `python -m gateway migrate` was not run") from None
+        raise UsageError(
+            "this database is not the gateway's, or `python -m gateway migrate` was not run: name it with "
+            "--database-url postgresql://…/gateway"
+        ) from None
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise UsageError(f"the gateway's database cannot be used (--database-url, DATABASE_URL): {error}") from None
 
