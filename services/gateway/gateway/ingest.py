@@ -65,23 +65,27 @@ class Ingest:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
+        try:
+            await self._take_in(caller, scope, receive, send)
+        except ProblemError as error:
+            count_refused(error)
+            raise
+
+    async def _take_in(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = header(scope, b"content-type")
         mode = cloudevents.mode(content_type, scope["headers"])
         traceparent = events.usable_traceparent(header(scope, b"traceparent"))
         if mode is Mode.BATCH:
             body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
-            await self._batch(caller, body, traceparent, send)
+            status, report = await self._take_batch(body, caller, traceparent)
+            await answer(send, status, report)
             return
-        try:
-            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
-            if mode is Mode.STRUCTURED:
-                parsed = cloudevents.structured(body)
-            else:
-                parsed = cloudevents.binary(content_type, scope["headers"], body)
-            meta = await self.take(parsed, caller, mode, traceparent)
-        except ProblemError as error:
-            count_refused(error)
-            raise
+        body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
+        if mode is Mode.STRUCTURED:
+            parsed = cloudevents.structured(body)
+        else:
+            parsed = cloudevents.binary(content_type, scope["headers"], body)
+        meta = await self.take(parsed, caller, mode, traceparent)
         await answer(send, 202, {"id": meta.id, "source": meta.source, "status_url": status_url(meta)})
 
     async def take(self, parsed: cloudevents.Parsed, caller: Caller, mode: str, traceparent: str | None) -> Meta:
@@ -93,7 +97,7 @@ class Ingest:
         ACCEPTED.labels(mode).inc()
         return meta
 
-    async def _batch(self, caller: Caller, body: bytes, traceparent: str | None, send: Send) -> None:
+    async def _take_batch(self, body: bytes, caller: Caller, traceparent: str | None) -> tuple[int, dict[str, Any]]:
         items = cloudevents.batch(body)
         if len(items) > MAX_BATCH_EVENTS:
             raise batch_too_large(f"{len(items)} events")
@@ -102,7 +106,7 @@ class Ingest:
         outcomes = await self._producer.send_all(records, self._delivery_seconds)
         status, report = _report(items, checked, outcomes)
         ACCEPTED.labels(Mode.BATCH).inc(len(report["accepted"]))
-        await answer(send, status, report)
+        return status, report
 
 
 Checked = tuple[Meta, Record] | ProblemError

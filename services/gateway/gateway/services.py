@@ -53,9 +53,16 @@ class Services:
         request = self._client.build_request(
             method, url, content=body, headers={**(headers or {}), "Authorization": f"Bearer {token}"}
         )
+        response = await self._send(service, request, timeout_seconds or self._timeout)
+        if response.status_code == 401:
+            log().error(SERVICE_UNREACHABLE, target=service, error="does not accept INTERNAL_TOKEN_SECRETS")
+            raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
+        return response
+
+    async def _send(self, service: str, request: httpx.Request, timeout_seconds: float) -> httpx.Response:
         try:
-            async with asyncio.timeout(timeout_seconds or self._timeout):
-                response = await self._client.send(request)
+            async with asyncio.timeout(timeout_seconds):
+                return await self._client.send(request)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
             log().warning(SERVICE_UNREACHABLE, target=service, error="timeout")
             raise ProblemError(504, "service-too-slow", f"{service} did not answer in time.") from None
@@ -63,10 +70,6 @@ class Services:
             log().warning(SERVICE_UNREACHABLE, target=service, error=type(error).__name__)
             detail = f"{service} cannot be reached at the moment."
             raise ProblemError(503, "service-unavailable", detail, headers=RETRY_AFTER) from None
-        if response.status_code == 401:
-            log().error(SERVICE_UNREACHABLE, target=service, error="does not accept INTERNAL_TOKEN_SECRETS")
-            raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
-        return response
 
     async def close(self) -> None:
         """Close all connections."""
