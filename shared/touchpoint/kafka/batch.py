@@ -1,6 +1,7 @@
 """One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ class Batches:
             event_id=meta and meta.id,
             trace=meta and meta.traceparent,
             fingerprint=letter.fingerprint,
-            exc_info=error,
+            error=letter.error,
+            at=_where(error),
         )
         return [[*part[:index], Entry(entry.record, dead=letter), *part[index + 1 :]]]
 
@@ -151,6 +153,12 @@ def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:
     """How far each partition goes with these entries: from what we last stored, never from the first record."""
     ends = {(entry.record.topic, entry.record.partition): entry.record.offset + 1 for entry in part}
     return [Move(topic, partition, starts[topic, partition], end) for (topic, partition), end in ends.items()]
+
+
+def _where(error: Exception) -> list[str]:
+    """The innermost places of a traceback. Its text stays out of the log: it may quote a customer."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _reason(error: Exception) -> str:

@@ -239,8 +239,9 @@ class Consumer:
             if halt is not None:
                 await consumers.set_state(session, self.name, halt)
             state = await consumers.state(session, self.name)
-        if self._to_write is halt:
-            self._to_write = None
+        if self._to_write is not halt:  # it halted while we read
+            return
+        self._to_write = None
         if state.state == "running" and self._state.state != "running":
             self._batches.limit = replace(self.limit)
             self._progress = time.monotonic()
