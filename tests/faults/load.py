@@ -73,9 +73,10 @@ def _event(event_id: str, at: datetime, kind: str, data: dict[str, Any]) -> dict
 
 @dataclass
 class Load:
-    """Sends so many events in several lanes, each in order; a batch is sent again until all of it is accepted.
+    """Sends events in several lanes, each in order; a batch is sent again until all of it is accepted.
 
-    `rate`: events per second, all lanes together, as far as the gateway takes them.
+    `count`: how many at least; it goes on until `enough` is set, too. `rate`: events per second, all lanes together,
+    as far as the gateway takes them.
     """
 
     url: str
@@ -87,16 +88,18 @@ class Load:
     accepted: set[str] = field(default_factory=set)
     retries: int = 0
     in_flight: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Return once every event is accepted."""
+        """Return once every event that was sent is accepted."""
         async with httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}) as client:
             await asyncio.gather(*(self._lane(client, lane) for lane in range(self.lanes)))
 
     async def _lane(self, client: httpx.AsyncClient, lane: int) -> None:
-        events = islice(day(self.seed, lane, self.lanes), self.count // self.lanes)
+        events = day(self.seed, lane, self.lanes)
         started, sent = time.monotonic(), 0
-        while batch := list(islice(events, BATCH)):
+        while sent * self.lanes < self.count or not self.enough.is_set():
+            batch = list(islice(events, BATCH))
             await asyncio.sleep(started + sent * self.lanes / self.rate - time.monotonic())
             sent += len(batch)
             while not await self._accepted(client, batch):
