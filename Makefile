@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint typecheck format docs lock clean
+.PHONY: help up test faults lint typecheck format docs lock clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -19,6 +19,9 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+faults: $(INSTALLED) ## kill consumers and the gateway, each three times, under 100,000 events; count everything again
+	@FAULT_EVENTS=100000 FAULT_KILLS=3 $(BIN)/pytest tests/faults -s --show-capture=no
 
 lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff check
