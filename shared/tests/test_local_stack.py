@@ -97,10 +97,10 @@ def stack() -> Iterator[Running]:
         stack.up()
         yield stack
     finally:
-        stack.command("down")
+        stopped = stack.command("down").stdout
         left = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
         shutil.rmtree(stack.folder, ignore_errors=True)
-        assert [command for command in left if str(stack.folder) in command] == []
+        assert (stopped, [command for command in left if str(stack.folder) in command]) == ("Stopped.\n", [])
 
 
 def test_everything_is_ready_when_up_returns(stack: Running) -> None:
@@ -153,10 +153,11 @@ async def test_what_a_killed_supervisor_left_is_stopped_and_data_survives(stack:
     assert stack.feedback() == kept
 
 
-async def test_down_stops_it_and_fresh_starts_with_the_sample_alone(stack: Running) -> None:
-    key = stack.key
-    assert stack.command("down").stdout == "Stopped.\n"
-    assert stack.status()["state"] == "stopped"
+async def test_ctrl_c_stops_it_and_fresh_starts_with_the_sample_alone(stack: Running) -> None:
+    key, running = stack.key, Home(stack.folder).recorded()["processes"]
+    os.kill(running["supervisor"]["pid"], signal.SIGINT)
+    await eventually(lambda: not any(Process.find(**process) for process in running.values()), timeout=60)
+    assert stack.status() == {"state": "stopped", "port": None, "processes": []}
 
     stack.up("--fresh")
     assert stack.key != key
