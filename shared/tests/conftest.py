@@ -29,6 +29,7 @@ class Ledger:
     """Handlers that write every event they are given to a table, and misbehave on demand."""
 
     sessions: Sessions
+    dsn: str
     handlers: Handlers = field(default_factory=Handlers)
     before: Callable[[list[Any]], None] = lambda events: None
     """Called with each handler call's events first; raise in it to fail the batch."""
@@ -72,7 +73,7 @@ async def ledger(database: Any) -> AsyncIterator[Ledger]:
     """A database with the plumbing and a ledger table in it."""
     dsn = await database("touchpoint.testing.plumbing")
     engine = create_engine(dsn, CONSUMER, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
-    made = Ledger(sessions(engine))
+    made = Ledger(sessions(engine), dsn)
     await made.query(
         "CREATE TABLE ledger (seq bigserial, event_id text, type text, topic text, partition int, position bigint)"
     )

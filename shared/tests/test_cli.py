@@ -17,7 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_commands_are_there_those_of_services_included() -> None:
     shown = CliRunner().invoke(cli.commands(), ["--help"]).output
-    for command in ("up", "down", "status", "logs", "import", "keys"):
+    for command in ("up", "down", "status", "logs", "import", "keys", "consumer"):
         assert f" {command} " in shown
 
 

