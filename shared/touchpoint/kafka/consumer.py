@@ -1,7 +1,6 @@
 """The consumer: reads, applies batches exactly once, backs off, halts, and says how far it has read."""
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,6 +18,7 @@ from touchpoint.db.engine import LOCK_NOT_AVAILABLE, Sessions, is_transient, raw
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.errors import TransientError
 from touchpoint.kafka.assignment import Assignment
+from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import Batches, HaltError, read
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.dead_letter import Limit
@@ -37,31 +37,6 @@ STALL_SECONDS = 60.0
 
 class StalledError(Exception):
     """There are records to read and none came for a minute: the process must be started anew."""
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Pauses that double, with jitter, from half a second to half a minute."""
-
-    until: float = 0.0
-    _failures: int = 0
-
-    def failed(self) -> float:
-        """Start the next pause; answers its seconds."""
-        self._failures += 1
-        seconds = min(30.0, 0.25 * 2.0 ** min(self._failures, 10)) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        self.until = time.monotonic() + seconds
-        return seconds
-
-    def succeeded(self) -> None:
-        """Forget past failures."""
-        self._failures = 0
-        self.until = 0.0
-
-    @property
-    def active(self) -> bool:
-        """Whether a pause is going on."""
-        return time.monotonic() < self.until
 
 
 @dataclass(slots=True)
@@ -130,7 +105,7 @@ class Consumer:
                 await kafka.start()
             except (KafkaError, OSError) as error:
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=str(error))
-                await _wait(stop, self._backoff.failed())
+                await self._backoff.wait(stop)
             else:
                 self._backoff.succeeded()
                 return True
@@ -304,10 +279,3 @@ def _pause(kafka: AIOKafkaConsumer, pausing: bool) -> None:
 
 def _record(topic: str, found: ConsumerRecord) -> Record:
     return Record(topic, found.key or b"", found.value or b"", list(found.headers), found.partition, found.offset)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
