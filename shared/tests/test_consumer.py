@@ -11,7 +11,10 @@ from aiokafka.structs import OffsetAndMetadata
 
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka import admin
+from touchpoint.kafka import consumer as consumer_module
+from touchpoint.kafka.batch import Batches
 from touchpoint.kafka.codec import encode
+from touchpoint.kafka.consumer import Consumer, StalledError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, ticket_opened, ticket_replied, usage_reported
@@ -96,6 +99,83 @@ async def test_reading_through_a_marker_at_the_end_of_the_log_counts_as_read(log
 async def test_an_idle_partition_says_that_it_is_read_through(log, ledger, consuming):
     async with consuming():
         await eventually(lambda: _read_through_since_now(ledger))
+
+
+async def test_an_end_that_was_not_reached_yet_does_not_move_on(ledger, kafka):
+    """Else a consumer that lags steadily would never reach one, and no clock would fire until it has caught up."""
+
+    class GrowingLog:
+        end = 100
+
+        async def end_offsets(self, partitions):
+            self.end += 100
+            return dict.fromkeys(partitions, self.end)
+
+        async def position(self, partition):
+            return 150
+
+    consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
+    consumer._assignment.starts[TOPIC, 0] = 150
+    await consumer._look_ahead(GrowingLog())
+    [first] = consumer._horizon.values()
+    await consumer._look_ahead(GrowingLog())
+    assert list(consumer._horizon.values()) == [first]
+
+
+async def test_a_marker_at_the_end_of_the_log_is_no_reason_to_start_anew(log, ledger, consuming, monkeypatch):
+    await _in_transactions(log, ["a"])
+    async with consuming() as consumer:
+        await _at(ledger, 1)
+        await _read_through_since_now(ledger)
+        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.5)
+        for _ in range(3):
+            await _read_through_since_now(ledger)
+        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 60)
+        await log.append(*numbered(1))
+        await eventually(lambda: _applied(ledger, 2))
+        assert await consumer.check() is None
+
+
+async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatch):
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
+    consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
+
+    async def hang(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Batches, "apply", hang)
+    await log.append(*numbered(1))
+    with pytest.raises(StalledError):
+        await asyncio.wait_for(consumer.run(asyncio.Event()), 60)
+
+
+async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledger, kafka, monkeypatch):
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
+    consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
+
+    async def nothing(*_, **__):
+        await asyncio.sleep(0.01)  # as long as a poll
+        return {}
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", nothing)
+    await log.append(*numbered(1))
+    with pytest.raises(StalledError, match="none came"):
+        await asyncio.wait_for(consumer.run(asyncio.Event()), 60)
+
+
+async def test_a_halted_consumer_does_not_stall(log, ledger, consuming, monkeypatch):
+    async with consuming() as consumer:
+        await ledger.set_state("halted", "a person is looking")
+        await eventually(lambda: _says(consumer, "halted"))
+        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.6)
+        await log.append(*numbered(1))
+        for _ in range(3):
+            await eventually(lambda: _says(consumer, "halted"))
+            [now] = await ledger.query("SELECT clock_timestamp() AS at")
+            await eventually(lambda now=now: _later(ledger, now.at, 0.5))
+        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 60)
+        await ledger.set_state("running", "go on")
+        await _at(ledger, 1)
 
 
 async def test_a_partition_that_fails_is_not_read_through(log, ledger, consuming):
@@ -311,6 +391,19 @@ async def test_records_lost_while_running_halt_the_consumer(log, ledger, consumi
     assert len(await ledger.ids()) == 4
 
 
+async def test_reading_that_goes_back_halts_the_consumer(log, ledger, consuming):
+    """What a log that was cut, and has grown again, looks like to a running consumer."""
+    async with consuming() as consumer:
+        await log.append(*numbered(4))
+        await _at(ledger, 4)
+        starts = consumer._assignment.starts
+        starts[TOPIC, 0] = 6
+        await log.append(*numbered(1, first=4))
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+    assert "reading went back from 6 to 4" in halted.reason
+    assert len(await ledger.ids()) == 4
+
+
 async def test_a_log_that_ends_before_our_offset_halts_the_consumer(log, ledger, consuming):
     await log.append(*numbered(4))
     async with consuming():
@@ -349,6 +442,11 @@ async def _in_state(ledger, state):
 
 async def _says(consumer, words):
     return words in (await consumer.check() or "")
+
+
+async def _later(ledger, moment, seconds):
+    [now] = await ledger.query("SELECT clock_timestamp() AS at")
+    return (now.at - moment).total_seconds() > seconds
 
 
 async def _read_through(ledger, moment):

@@ -107,6 +107,7 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
         settings.database_url.get_secret_value(),
         service.name,
         pool_size=settings.database_pool_size,
+        command_timeout=30,
         lock_timeout="5s",
         idle_in_transaction_session_timeout="30s",
     )

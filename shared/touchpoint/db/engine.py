@@ -15,16 +15,24 @@ TRANSIENT_CLASSES = ("08", "40", "53", "57")
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-def create_engine(dsn: str, application_name: str, *, pool_size: int = 5, **server_settings: str) -> AsyncEngine:
+def create_engine(
+    dsn: str,
+    application_name: str,
+    *,
+    pool_size: int = 5,
+    command_timeout: float | None = None,
+    **server_settings: str,
+) -> AsyncEngine:
     """An engine for a libpq-style URL (`sslmode`, `sslrootcert`, several hosts: asyncpg reads them itself).
 
+    `command_timeout`: seconds after which a statement without an answer fails, however silent the network.
     `server_settings` are PostgreSQL settings of each connection, e.g. lock_timeout="5s".
     """
     options = {"application_name": application_name, "jit": "off", "timezone": "UTC", **server_settings}
     dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
 
     async def connect(*_: object, **__: object) -> asyncpg.Connection:
-        return await asyncpg.connect(dsn, timeout=10, server_settings=options)
+        return await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout, server_settings=options)
 
     return create_async_engine(
         "postgresql+asyncpg://", async_creator=connect, pool_size=pool_size, max_overflow=0, pool_pre_ping=True

@@ -36,7 +36,7 @@ STALL_SECONDS = 60.0
 
 
 class StalledError(Exception):
-    """There are records to read and none came for a minute: the process must be started anew."""
+    """The consumer hangs, or records wait and none came for a minute: the process must be started anew."""
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class Consumer:
     _mirrored: dict[TopicPartition, int] = field(default_factory=dict, init=False)
     _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
     _progress: float = field(default_factory=time.monotonic, init=False)
+    _turned: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
         self._assignment = Assignment(self.name, self.settings, self.sessions)
@@ -66,6 +67,8 @@ class Consumer:
         """Why the consumer does not work; None while it does."""
         if self._state.state != "running":
             return f"{self._state.state}: {self._state.reason}"
+        if (silent := time.monotonic() - self._turned) > STALL_SECONDS / 2:
+            return f"has not read or applied anything for {silent:.0f} s"
         return "backing off after an error" if self._backoff.active else None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,16 +77,33 @@ class Consumer:
         if not await self._start(kafka, stop):
             return
         kafka.subscribe([self.settings.topic_prefix + t for t in self.handlers.topics], listener=self._assignment)
-        aside = asyncio.create_task(self._run_aside(kafka), name=f"{self.name} aside")
+        self._turned = time.monotonic()
+        parts = {
+            asyncio.create_task(part)
+            for part in (self._take_turns(kafka, stop), self._run_aside(kafka), self._watch_turns())
+        }
         try:
-            while not stop.is_set():
-                if aside.done():
-                    aside.result()
-                await self._turn(kafka)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
         finally:
-            aside.cancel()
-            await asyncio.gather(aside, return_exceptions=True)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
             await self._stop(kafka)
+
+    async def _take_turns(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._turn(kafka)
+            self._turned = time.monotonic()
+
+    async def _watch_turns(self) -> None:
+        """A turn can hang: in a client that waits for a rebalance without end, or in a network that drops packets."""
+        while True:
+            await asyncio.sleep(1)
+            if time.monotonic() - self._turned > STALL_SECONDS:
+                telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name)
+                raise StalledError(f"nothing was read or applied for {STALL_SECONDS:.0f} s")
 
     def _client(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
@@ -150,7 +170,7 @@ class Consumer:
             place = self._assignment.place(tp)
             if place in starts:  # records of partitions that are not ready were read before the seek
                 await self._check_gap(kafka, tp, starts[place], found[tp][0].offset)
-                records += [_record(place[0], r) for r in found[tp] if r.offset >= starts[place]]
+                records += [_record(place[0], r) for r in found[tp]]
         if records:
             places = {(record.topic, record.partition) for record in records}
             with telemetry.BATCH_SECONDS.labels(self.name).time(), self._assignment.progress(places) as moving:
@@ -159,7 +179,12 @@ class Consumer:
             self._backoff.succeeded()
 
     async def _check_gap(self, kafka: AIOKafkaConsumer, tp: TopicPartition, start: int, first: int) -> None:
-        """A jump past `start` is a transaction's marker, or data that retention took before we read it."""
+        """A jump past `start` is a transaction's marker, or data that retention took before we read it.
+
+        A jump back is a log that was cut or made anew, and has new records at offsets that were applied.
+        """
+        if first < start:
+            raise HaltError(f"{tp.topic}/{tp.partition}: reading went back from {start} to {first}: the log was cut")
         if first > start and (begin := (await kafka.beginning_offsets([tp]))[tp]) > start:
             raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
 
@@ -239,26 +264,25 @@ class Consumer:
         async with transaction(self.sessions) as session:
             moment = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
         ends = await asyncio.wait_for(kafka.end_offsets(ready), KAFKA_TIMEOUT)
-        self._horizon = {tp: (end, moment) for tp, end in ends.items()}
-        self._watch(self._measure_lag(ends))
+        # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
+        self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
+        self._measure_lag(ends)
+        self._watch([tp for tp, end in ends.items() if await kafka.position(tp) < end])
 
-    def _measure_lag(self, ends: dict[TopicPartition, int]) -> int:
+    def _measure_lag(self, ends: dict[TopicPartition, int]) -> None:
         telemetry.LAG.clear()  # partitions that went to another member are its to show
-        behind = 0
         for tp, end in ends.items():
             topic, partition = place = self._assignment.place(tp)
             lag = max(0, end - self._assignment.starts.get(place, end))
             telemetry.LAG.labels(self.name, topic, str(partition)).set(lag)
-            behind += lag
-        return behind
 
-    def _watch(self, behind: int) -> None:
+    def _watch(self, behind: list[TopicPartition]) -> None:
         """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""
-        if behind == 0 or self._state.state != "running":
+        if not behind or self._state.state != "running":
             self._progress = time.monotonic()
         elif time.monotonic() - self._progress > STALL_SECONDS:
-            telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name, lag=behind)
-            raise StalledError(f"{behind} records wait and none came for {STALL_SECONDS:.0f} s")
+            telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name, partitions=len(behind))
+            raise StalledError(f"records wait in {len(behind)} partitions and none came for {STALL_SECONDS:.0f} s")
 
     async def _mirror_offsets(self, kafka: AIOKafkaConsumer) -> None:
         """Kafka's copy serves lag dashboards and autoscaling only; nothing reads it back."""
