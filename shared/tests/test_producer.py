@@ -180,6 +180,21 @@ async def test_while_kafka_acknowledges_nothing_new_records_are_refused_at_once(
     await eventually(lambda: producer.ready)
 
 
+async def test_a_partition_without_a_leader_shuts_out_the_others_for_a_moment_only(kafka, producer, monkeypatch):
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    await producer.send(record(partition=1))
+    producer._client._sender._muted_partitions = {TopicPartition(kafka.topic_prefix + TOUCHPOINTS, 0)}
+    with pytest.raises(NotAcknowledgedError):
+        await producer.send(record(partition=0), timeout_seconds=0.2)
+
+    async def through() -> bool:
+        return await producer.send_all([record(partition=1)]) == [None]
+
+    await eventually(through)
+    unmute(producer)
+
+
 async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(kafka, producer, monkeypatch):
     monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     await producer.send(record(b"before"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 
 import asyncpg
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from touchpoint import telemetry
 from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.producer import Producer
+from touchpoint.kafka.producer import Producer, SendError
 from touchpoint.settings import KafkaSettings
 
 BATCH_ROWS = 1000
@@ -23,7 +24,7 @@ _LOCK = zlib.crc32(b"touchpoint relay")
 
 
 class Relay:
-    """Sends unsent rows in the order of their ids and stops at the first that fails.
+    """Sends unsent rows in the order of their ids; a row that fails holds up those after it under its key, no other.
 
     The lock is the transaction's: a frozen relay loses it to PostgreSQL's idle timeout, and another takes over. What
     both have sent then arrives twice with the same id; consumers apply it once.
@@ -67,12 +68,13 @@ class Relay:
             if not records:
                 return 0
             outcomes = await self._producer.send_all(records, SEND_SECONDS)
-            failed = next((index for index, outcome in enumerate(outcomes) if outcome is not None), None)
+            sent = _in_order(ids, records, outcomes)
             raw = await raw_connection(session)
-            await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", ids[:failed])
-        telemetry.RELAYED.labels(self._service).inc(len(ids[:failed]))
-        if failed is not None:
-            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=str(outcomes[failed]))
+            await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", sent)
+        telemetry.RELAYED.labels(self._service).inc(len(sent))
+        if len(sent) < len(ids):
+            error = next(outcome for outcome in outcomes if outcome is not None)
+            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=str(error))
             return None
         return len(ids)
 
@@ -92,6 +94,21 @@ class Relay:
             await asyncio.wait_for(stop.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendError | None]) -> list[int]:
+    """The rows that are done: acknowledged, and nothing before them under their key has failed.
+
+    What failed is sent again, and so is all after it under the same key: the copy that came too early is a duplicate.
+    """
+    failed, done = set(), []
+    for row_id, record, outcome in zip(ids, records, outcomes, strict=True):
+        lane = (record.topic, record.partition, record.key)
+        if outcome is not None or lane in failed:
+            failed.add(lane)
+        else:
+            done.append(row_id)
+    return done
 
 
 def _record(row: asyncpg.Record) -> Record:

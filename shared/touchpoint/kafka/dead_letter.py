@@ -13,6 +13,9 @@ from touchpoint.db import outbox
 from touchpoint.db.engine import raw_connection
 from touchpoint.kafka.codec import Record
 
+MAX_VALUE_BYTES = 900_000
+"""Of a dead letter: with its headers it must stay below what a producer sends."""
+
 _INDEX = """
 INSERT INTO dead_letters
     (consumer, topic, partition, "offset", event_id, tenant_id, type, stage, error, reason, fingerprint)
@@ -48,10 +51,13 @@ class DeadLetter:
             "dlq_reason": self.reason,
             "dlq_fingerprint": self.fingerprint,
         }
+        value = self.record.value
+        if len(value) > MAX_VALUE_BYTES:  # the source topic still has it, at the place named here
+            value, ours["dlq_value"] = b"", "too large to be copied"
         return Record(
             topic=topics.dead_letters(self.record.topic, consumer),
             key=self.record.key,
-            value=self.record.value,
+            value=value,
             headers=[*self.record.headers, *((name, value.encode()) for name, value in ours.items())],
             partition=self.record.partition,
         )

@@ -24,6 +24,7 @@ IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """What may wait for Kafka; aiokafka itself knows no limit."""
 REQUEST_TIMEOUT_MS = 120_000
 """A partition without a leader for longer than this breaks the producer for good (aio-libs/aiokafka#1017)."""
+PROBE_SECONDS = 1
 STALLED_SECONDS = 3
 """Records wait and none was acknowledged for so long: new ones are refused at once instead of piling up."""
 STOP_SECONDS = 5
@@ -91,6 +92,7 @@ class Producer:
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
         self._progress = 0.0
+        self._probed = 0.0
         self._runner: asyncio.Task[None] | None = None
         self.in_flight_bytes = 0
 
@@ -142,10 +144,23 @@ class Producer:
             call.settle(indices, _outcome(answer))
         return call.outcomes
 
+    def _may_send(self) -> bool:
+        """While Kafka acknowledges nothing, one call a second goes through all the same.
+
+        What waits may be one partition's without a leader; only a record of another one can show that Kafka is well.
+        """
+        now = asyncio.get_running_loop().time()
+        if self.ready:
+            return True
+        if self._broken.is_set() or now - max(self._probed, self._progress + STALLED_SECONDS) < PROBE_SECONDS:
+            return False
+        self._probed = now
+        return True
+
     async def _queue(self, call: _Call) -> None:
         """Hand the records to aiokafka, all partitions side by side; cancelling takes back what still waits here."""
         client = self._client
-        if client is None or not self.ready:
+        if client is None or not self._may_send():
             refused = NotAcknowledgedError("not sent: Kafka does not answer at the moment")
             call.settle(range(len(call.records)), refused)
             return
