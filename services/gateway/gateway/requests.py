@@ -27,14 +27,14 @@ async def read_body(scope: Scope, receive: Receive, limit: int, too_large: Calla
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise too_large()
-    message = await receive()
-    if not message.get("more_body", False) and message["type"] == "http.request":
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise too_large()
-        return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                body: bytes = message.get("body", b"")
+                if len(body) > limit:
+                    raise too_large()
+                return body
             return await _read_on(message, receive, limit, too_large)
     except TimeoutError:
         raise ProblemError(408, "body-too-slow", f"The body did not arrive within {BODY_SECONDS} seconds.") from None
