@@ -13,6 +13,8 @@ Rules:
 - The time of events decides, never the moment of reading; a reply or a closing exactly at the due time is in time.
 - `achieved` and `breached` are final. A reply dated before the due time but read after the timer fired leaves the
   breach standing; `fulfilled_at` always tells the earliest reply read so far.
+- A reply dated more than five minutes before the clock started is no response to the ticket and says nothing; less
+  is put down to clocks that differ.
 - What comes first ends it: a ticket resolved or closed before any reply cancels the clock (nobody is waiting any
   more); a reply at the same moment counts as first.
 - Reopening a cancelled ticket starts the clock anew, from the reopening and with the full target, unless an agent has
@@ -29,6 +31,9 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.touchpoints import Priority
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""So much earlier than its ticket a reply may be dated and still be one."""
 
 TICKETS = uuid5(NAMESPACE_URL, "urn:touchpoint:ticket")
 
@@ -84,7 +89,7 @@ class Clock:
 
     def reply(self, at: datetime) -> None:
         """An agent replied in public."""
-        if self.fulfilled_at is not None and self.fulfilled_at <= at:
+        if self._precedes_start(at) or (self.fulfilled_at is not None and self.fulfilled_at <= at):
             return
         self.fulfilled_at = at
         self.version += 1
@@ -134,12 +139,17 @@ class Clock:
 
     def _start(self, cause: Meta, warn_at: float) -> None:
         self.state, self.cause, self.warned = ClockState.ACTIVE, cause, False
+        if self.fulfilled_at is not None and self._precedes_start(self.fulfilled_at):
+            self.fulfilled_at = None
         if self.closed_at is not None and self.closed_at < cause.time:
             self.closed_at = None
         self.warn_at = cause.time + timedelta(seconds=self.target_seconds * warn_at)
         self.due_at = cause.time + timedelta(seconds=self.target_seconds)
         self.version += 1
         self._settle()
+
+    def _precedes_start(self, at: datetime) -> bool:
+        return self.started_at is not None and at < self.started_at - CLOCKS_DIFFER
 
     def _settle(self) -> None:
         """Let the first of reply and closing end the clock; later than due, the breach came before both."""

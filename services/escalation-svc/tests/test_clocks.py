@@ -50,6 +50,17 @@ def test_a_reply_settles_the_clock_by_its_own_time(seconds: float, state: str) -
     assert (clock.state, clock.fulfilled_at, clock.wake_at) == (state, at(seconds), None)
 
 
+def test_a_message_from_long_before_the_ticket_is_no_response_to_it() -> None:
+    early, late = opened(), waiting()
+    early.reply(at(-3600))
+    late.reply(at(-3600))
+    late.open(meta(0), "customer-1", Priority.HIGH, TARGET, WARN)
+    for clock in (early, late):
+        assert (clock.state, clock.fulfilled_at, clock.wake_at) == ("active", None, at(80))
+        clock.reply(at(60))
+        assert (clock.state, clock.fulfilled_at) == ("achieved", at(60))
+
+
 @pytest.mark.parametrize(("seconds", "state"), [(0, "cancelled"), (100, "cancelled"), (100.1, "breached")])
 def test_closing_the_ticket_unanswered_cancels_the_clock_unless_it_had_run_out(seconds: float, state: str) -> None:
     clock = opened()
