@@ -1,15 +1,19 @@
 """What the fence rests on: raw work joins the transaction, a frozen holder of the lock is ended, one winner."""
 
 import asyncio
+import dataclasses
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
-from touchpoint.db import offsets
+from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError, Move
 from touchpoint.kafka import consumer as consumer_module
+from touchpoint.kafka.batch import Batches, read
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
@@ -41,6 +45,37 @@ async def test_of_two_who_move_one_fence_the_second_loses(ledger):
             raw = await raw_connection(session)
             await offsets.advance(raw, "ledger-svc", [Move(TOPIC, 1, 0, 9), Move(TOPIC, 0, 0, 5)])
     assert await ledger.next() == {0: 5, 1: 0}
+
+
+async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch():
+    class Recorder:
+        def __init__(self):
+            self.partitions = []
+
+        async def execute(self, _, consumer, topic, partition, *offsets):
+            self.partitions.append((topic, partition))
+            return "UPDATE 1"
+
+    raw = Recorder()
+    await offsets.advance(raw, "ledger-svc", [Move("b", 0, 0, 1), Move("a", 2, 0, 1), Move("a", 1, 0, 1)])
+    assert raw.partitions == [("a", 1), ("a", 2), ("b", 0)]
+
+
+async def test_a_large_batch_is_copied_before_the_fence_is_locked(ledger, monkeypatch):
+    await _create(ledger, {0: 0})
+    staged = []
+    advance = offsets.advance
+
+    async def watched(raw, *arguments):
+        staged.append(await raw.fetchval("SELECT count(*) FROM claims"))
+        await advance(raw, *arguments)
+
+    monkeypatch.setattr(offsets, "advance", watched)
+    records = [dataclasses.replace(encode(feedback()), partition=0, offset=n) for n in range(inbox.COPY_FROM)]
+    batches = Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit())
+    await batches.apply(await read(records, ledger.handlers), {(TOPIC, 0): 0})
+    assert staged == [inbox.COPY_FROM]
+    assert len(await ledger.ids()) == inbox.COPY_FROM
 
 
 async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):

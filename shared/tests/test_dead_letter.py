@@ -1,0 +1,66 @@
+"""What a dead letter keeps, and when there are too many."""
+
+import dataclasses
+
+import pytest
+
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.dead_letter import DeadLetter, Limit
+from touchpoint.testing.factories import feedback
+
+DEAD, FINE = True, False
+
+
+def letter(reason="no such product", **over):
+    record = dataclasses.replace(encode(feedback()), partition=2, offset=7)
+    return DeadLetter(dataclasses.replace(record, **over), "handle", "PermanentError", reason)
+
+
+def test_a_row_of_dead_letters_longer_than_allowed_is_too_many():
+    limit = Limit(consecutive=3)
+    limit.count([DEAD, DEAD])
+    assert limit.exceeded_by([DEAD]) is None
+    assert "more than 3 dead letters in a row" in limit.exceeded_by([DEAD, DEAD])
+
+
+def test_a_success_between_them_starts_a_new_row():
+    limit = Limit(consecutive=3)
+    limit.count([DEAD, DEAD, FINE])
+    assert limit.exceeded_by([DEAD, DEAD, DEAD]) is None
+
+
+def test_too_large_a_share_of_the_last_events_is_too_many_also_without_a_row():
+    limit = Limit(consecutive=100, share=0.5, window=10)
+    limit.count([DEAD, FINE] * 5)
+    assert limit.exceeded_by([FINE, DEAD]) is None
+    assert "6 of the last 10 events" in limit.exceeded_by([DEAD, DEAD, FINE, DEAD])
+
+
+def test_few_events_are_no_share_of_anything_yet():
+    assert Limit(share=0.5, window=10).exceeded_by([DEAD] * 9) is None
+
+
+def test_equal_causes_have_one_fingerprint_and_others_another():
+    assert letter().fingerprint == letter().fingerprint
+    assert letter().fingerprint != letter(reason="another").fingerprint
+
+
+def test_it_keeps_key_bytes_partition_and_headers_and_says_where_it_stood():
+    source = letter()
+    record = source.to_record("ledger-svc")
+    assert (record.key, record.value, record.partition) == (source.record.key, source.record.value, 2)
+    assert record.headers[: len(source.record.headers)] == source.record.headers
+    ours = dict(record.headers[len(source.record.headers) :])
+    assert (ours["dlq_topic"], ours["dlq_partition"], ours["dlq_offset"]) == (b"touchpoints.v1", b"2", b"7")
+
+
+def test_a_giant_is_named_and_left_where_it_is():
+    record = letter(value=b"x" * 1_000_000).to_record("ledger-svc")
+    assert record.value == b""
+    assert ("dlq_value", b"too large to be copied") in record.headers
+
+
+@pytest.mark.parametrize("header", [b"\xff\xfe", b"nul\x00inside"])
+def test_headers_no_database_can_hold_do_not_keep_it_from_being_indexed(header):
+    row = letter(headers=[("ce_type", header)]).index_row("ledger-svc")
+    assert "\x00" not in "".join(field for field in row if isinstance(field, str))

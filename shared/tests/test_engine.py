@@ -1,0 +1,34 @@
+"""Which errors pass by themselves and which blame the event."""
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from touchpoint.db.engine import is_transient, sqlstate
+
+
+def of_state(state):
+    error = asyncpg.PostgresError("it failed")
+    error.sqlstate = state
+    return error
+
+
+@pytest.mark.parametrize("state", ["08006", "40001", "40P01", "53100", "53300", "57014", "57P01", "55P03"])
+def test_connection_rollback_resources_operator_and_locks_are_transient(state):
+    assert is_transient(of_state(state))
+    assert is_transient(DBAPIError("SELECT 1", None, of_state(state)))
+
+
+@pytest.mark.parametrize("state", ["22001", "22003", "23505", "23503", "42P01", "55000", "XX000"])
+def test_data_constraints_and_bugs_are_not(state):
+    assert not is_transient(of_state(state))
+
+
+@pytest.mark.parametrize("error", [OSError("refused"), TimeoutError(), asyncpg.InterfaceError("closed")])
+def test_a_lost_connection_is_transient(error):
+    assert is_transient(error)
+
+
+def test_an_error_of_our_own_is_not():
+    assert not is_transient(ValueError("bug"))
+    assert sqlstate(ValueError("bug")) is None
