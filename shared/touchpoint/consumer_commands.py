@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import consumers, databases
 from touchpoint.db.consumers import ConsumerState
-from touchpoint.db.engine import create_engine, sessions, transaction
+from touchpoint.db.engine import transaction_on
 from touchpoint.errors import UsageError
 
 app = typer.Typer(
@@ -96,12 +96,8 @@ def _each(database: str, work: Callable[[AsyncSession], Awaitable[list[dict[str,
         for dsn in [database] if database else _local_databases():
             async with databases.connected(dsn):
                 pass  # one line when it cannot be reached
-            engine = create_engine(dsn, "touchpoint consumer", pool_size=1)
-            try:
-                async with transaction(sessions(engine)) as session:
-                    found += await work(session)
-            finally:
-                await engine.dispose()
+            async with transaction_on(dsn, "touchpoint consumer") as session:
+                found += await work(session)
         return found
 
     return asyncio.run(run())

@@ -36,7 +36,6 @@ RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka a
 CONSUMER_ASSIGNED = "consumer.assigned"
 CONSUMER_BACKING_OFF = "consumer.backing_off"
 CONSUMER_BLOCKER_TERMINATED = "consumer.blocker_terminated"
-CONSUMER_COMMIT_FAILED = "consumer.commit_failed"
 CONSUMER_CONFLICT = "consumer.conflict"
 CONSUMER_DEAD_LETTER = "consumer.dead_letter"
 CONSUMER_FENCE_LOST = "consumer.fence_lost"

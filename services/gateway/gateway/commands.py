@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import keys, repository
 from gateway.models import ApiKey
-from touchpoint.db.engine import create_engine, sessions, sqlstate, transaction
+from touchpoint.db.engine import sqlstate, transaction_on
 from touchpoint.errors import UsageError
 from touchpoint.http.scopes import Scope
 
@@ -112,12 +112,8 @@ def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
 
     async def run() -> T:
-        engine = create_engine(database or _local_database(), "touchpoint keys", pool_size=1)
-        try:
-            async with transaction(sessions(engine)) as session:
-                return await work(session)
-        finally:
-            await engine.dispose()
+        async with transaction_on(database or _local_database(), "touchpoint keys") as session:
+            return await work(session)
 
     try:
         return asyncio.run(run())

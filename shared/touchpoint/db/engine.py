@@ -49,10 +49,11 @@ async def raw_connection(session: AsyncSession) -> asyncpg.Connection:
 
     SQLAlchemy begins a transaction only with its first statement: without one, raw work would commit by itself.
     """
-    await session.execute(text("SELECT 1"))
     connection = await session.connection()
     raw = (await connection.get_raw_connection()).driver_connection
     assert raw is not None
+    if not raw.is_in_transaction():
+        await session.execute(text("SELECT 1"))
     assert raw.is_in_transaction(), "raw work outside the session's transaction"
     return raw
 
@@ -62,6 +63,17 @@ async def transaction(factory: Sessions) -> AsyncIterator[AsyncSession]:
     """A session whose work commits at the end of the block, or not at all."""
     async with factory() as session, session.begin():
         yield session
+
+
+@asynccontextmanager
+async def transaction_on(dsn: str, application_name: str) -> AsyncIterator[AsyncSession]:
+    """One transaction on a database, for a command that then ends."""
+    engine = create_engine(dsn, application_name, pool_size=1)
+    try:
+        async with transaction(sessions(engine)) as session:
+            yield session
+    finally:
+        await engine.dispose()
 
 
 def sqlstate(error: BaseException) -> str | None:

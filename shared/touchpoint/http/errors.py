@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,12 +63,6 @@ def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
     return [
         FieldError(field=".".join(map(str, error["loc"][skip:])) or "body", reason=error["msg"]) for error in errors
     ]
-
-
-def validation_problem(error: ValidationError) -> ProblemError:
-    """The problem for data that breaks its contract."""
-    errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
-    return ProblemError(422, "validation-failed", "The data breaks its contract; see errors.", errors=errors)
 
 
 def install(app: FastAPI) -> None:
