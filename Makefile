@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults lint typecheck format docs lock clean
+.PHONY: help up test faults bench lint typecheck format docs lock clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -22,6 +22,9 @@ test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 
 faults: $(INSTALLED) ## kill consumers and the gateway, each three times, under 100,000 events; count everything again
 	@FAULT_EVENTS=100000 FAULT_KILLS=3 $(BIN)/pytest tests/faults -s --show-capture=no
+
+bench: $(INSTALLED) ## measure speed as ratios to floors (bench/README.md); ONLY=NAME for one scenario
+	@$(BIN)/python -m bench $(ONLY)
 
 lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff check

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,10 @@ from touchpoint.local.process import HOST, Process
 from touchpoint.settings import KafkaSettings
 
 _NAME = "touchpoint-test"
+
+PostgresSettings = tuple[tuple[str, str], ...]
+QUICK: PostgresSettings = (("max_connections", "300"), ("fsync", "off"))
+"""For many tests and nothing to keep."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,13 @@ def new_folder() -> Path:
     return parent / f"{_NAME}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-async def ensure(folder: Path) -> Servers:
+async def ensure(folder: Path, postgres: PostgresSettings = QUICK) -> Servers:
     """The run's servers, started if this is the first test to need them."""
     settings = KafkaSettings()
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
         settings = KafkaSettings(bootstrap_servers=await _once(folder, "kafka", _kafka))
-    return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, "postgres", _postgres))
+    make_postgres = partial(_postgres, settings=postgres)
+    return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, "postgres", make_postgres))
 
 
 @asynccontextmanager
@@ -113,9 +119,8 @@ async def _kafka(folder: Path) -> Kafka:
     return Kafka(folder / "kafka", folder / "kafka.log", port, controller_port, found)
 
 
-async def _postgres(folder: Path) -> Postgres:
-    many_tests_and_nothing_to_keep = (("max_connections", "300"), ("fsync", "off"))
-    return Postgres(folder / "postgres", folder / "postgres.log", many_tests_and_nothing_to_keep)
+async def _postgres(folder: Path, settings: PostgresSettings) -> Postgres:
+    return Postgres(folder / "postgres", folder / "postgres.log", settings)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -51,13 +51,14 @@ class System:
     """A folder for what the processes say."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further settings of all services, as environment variables."""
+    partitions: int = 6
     _running: dict[Part, Process] = field(default_factory=dict)
     _ports: dict[Part, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = uuid.uuid4().hex[:12]
         self.kafka: KafkaSettings = self.servers.kafka.model_copy(
-            update={"topic_prefix": f"system-{name}.", "partitions": 6}
+            update={"topic_prefix": f"system-{name}.", "partitions": self.partitions}
         )
         self.databases = {service: f"system_{name}_{service.split('-')[0]}" for service in SERVICES}
         self._secret = secrets.token_urlsafe(32)
@@ -74,13 +75,17 @@ class System:
 
     async def start(self) -> None:
         """Create topics and databases, start everything, and wait until all of it is ready."""
+        await self.prepare()
+        for part in self._ports:
+            self.start_part(part)
+        await self.ready(self._ports)
+
+    async def prepare(self) -> None:
+        """Create topics and databases."""
         await admin.provision(self.kafka, READS)
         for service in SERVICES:
             dsn = await databases.create(self.servers.dsn, self.databases[service])
             await migrate.upgrade(service.replace("-", "_"), dsn)
-        for part in self._ports:
-            self.start_part(part)
-        await self.ready(self._ports)
 
     def start_part(self, part: Part) -> None:
         """Start one role of one service."""

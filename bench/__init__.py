@@ -1,0 +1,1 @@
+"""What Touchpoint is worth against the least that could be done: each scenario beside a floor measured with it."""

@@ -1,0 +1,47 @@
+"""Runs what measures in a process of its own, so that nothing else shares its interpreter."""
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any
+
+import uvloop
+
+Measure = Callable[..., Awaitable[Any]]
+
+
+async def apart(measure: Measure, **arguments: Any) -> Any:
+    """Await `measure(**arguments)`, a coroutine function of a module, in a new process with uvloop.
+
+    Arguments and result travel as JSON. Raises RuntimeError when the process fails; cancelled, it ends the process.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.apart", f"{measure.__module__}:{measure.__qualname__}"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        printed, said = await process.communicate(json.dumps(arguments).encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise RuntimeError(f"{measure.__qualname__} failed: {said.decode().strip()}")
+    return json.loads(printed)
+
+
+def settle() -> None:
+    """Call it between preparing and measuring: the collector then passes over all that was prepared."""
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    module, _, name = sys.argv[1].partition(":")
+    print(json.dumps(uvloop.run(getattr(import_module(module), name)(**json.load(sys.stdin)))))  # noqa: T201

@@ -1,0 +1,108 @@
+"""What a scenario is, and how its ratio comes about: floor and ours in turn, the pair with the median ratio counts."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from touchpoint.local.progress import Say
+from touchpoint.testing.servers import Servers
+from touchpoint.testing.system import System
+
+PARTITIONS = 12
+"""Of every topic, as a deployment has by default."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run: its figure in the scenario's unit, and what else was seen."""
+
+    value: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Measure = Callable[[], Awaitable[Sample]]
+
+
+class Pair(NamedTuple):
+    """What is measured in turn."""
+
+    floor: Measure
+    ours: Measure
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What scenarios have in common: the servers, and a folder for what processes say."""
+
+    servers: Servers
+    logs: Path
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[System]:
+        """Topics and databases of one scenario; nothing runs yet."""
+        system = System(self.servers, self.logs, partitions=PARTITIONS)
+        try:
+            await system.prepare()
+            yield system
+        finally:
+            await system.stop()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`prepare` gives what to measure; `least` and `aim` are the ratios asked for."""
+
+    name: str
+    unit: str
+    least: float
+    aim: float
+    prepare: Callable[[Bench], AbstractAsyncContextManager[Pair]]
+    lower_is_better: bool = False
+
+    def ratio(self, floor: Sample, ours: Sample) -> float:
+        """1 is as good as the floor, more is better."""
+        return floor.value / ours.value if self.lower_is_better else ours.value / floor.value
+
+    async def run(self, bench: Bench, runs: int, say: Say) -> "Result":
+        """Measure so many pairs, after one that does not count."""
+        result = Result(self)
+        say("preparing")
+        async with self.prepare(bench) as pair:
+            for number in range(runs + 1):
+                said = f"run {number} of {runs}" if number else "warming up"
+                say(f"{said}, floor")
+                floor = await pair.floor()
+                say(f"{said}, ours")
+                ours = await pair.ours()
+                if number:
+                    result.pairs.append((floor, ours))
+        return result
+
+
+@dataclass(frozen=True)
+class Result:
+    """The runs of a scenario as (floor, ours)."""
+
+    scenario: Scenario
+    pairs: list[tuple[Sample, Sample]] = field(default_factory=list)
+
+    @property
+    def median(self) -> tuple[Sample, Sample]:
+        """The pair with the median ratio: its two runs were neighbours, so the same load lay on both."""
+        ordered = sorted(self.pairs, key=lambda pair: self.scenario.ratio(*pair))
+        return ordered[len(ordered) // 2]
+
+    def line(self) -> str:
+        """The one line a scenario prints."""
+        floor, ours = self.median
+        ratio = self.scenario.ratio(floor, ours)
+        return (
+            f"{self.scenario.name} ratio={ratio:.2f} ours={ours.value:.{_digits(ours)}f} "
+            f"floor={floor.value:.{_digits(floor)}f} unit={self.scenario.unit}"
+        )
+
+
+def _digits(sample: Sample) -> int:
+    return 0 if sample.value >= 100 else 2
