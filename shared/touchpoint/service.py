@@ -36,6 +36,8 @@ Part = Callable[[], Coroutine[Any, Any, None]]
 
 STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
+POOL_SECONDS = 2
+"""How long a request waits for one of the API's database connections before it is told to come again."""
 
 
 @dataclass(slots=True)
@@ -103,37 +105,51 @@ async def _migrate(service: Service, settings: ServiceSettings) -> None:
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
-    engine = create_engine(
-        settings.database_url.get_secret_value(),
-        service.name,
-        pool_size=settings.database_pool_size,
-        command_timeout=30,
-        lock_timeout="5s",
-        idle_in_transaction_session_timeout="30s",
-    )
+    engine, api_engine = _engines(service.name, settings)
     runtime = Runtime(settings, engine, sessions(engine))
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
-    parts = _parts(service, runtime, role)
+    parts = _parts(service, runtime, sessions(api_engine), role)
     admin = admin_app(runtime.checks)
     parts["admin"] = partial(_serve, admin, settings.admin_host, settings.admin_port, runtime.stop)
     telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
     try:
         failed = await _supervise(parts, runtime.stop)
     finally:
-        await engine.dispose()
+        await asyncio.gather(engine.dispose(), api_engine.dispose())
     telemetry.log().info(telemetry.SERVICE_STOPPED, role=role)
     if failed:
         sys.exit(1)
 
 
-def _parts(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
+def _engines(name: str, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEngine]:
+    """The engine of consumer and worker, and the API's own, where nobody waits long for anything.
+
+    The database itself ends an API's statement that takes too long, or whose client's process is gone.
+    """
+    connect = partial(
+        create_engine,
+        settings.database_url.get_secret_value(),
+        name,
+        pool_size=settings.database_pool_size,
+        lock_timeout="5s",
+        idle_in_transaction_session_timeout="30s",
+    )
+    return connect(command_timeout=30), connect(
+        pool_timeout=POOL_SECONDS,
+        command_timeout=settings.statement_seconds + 5,
+        statement_timeout=f"{settings.statement_seconds * 1000:.0f}ms",
+        client_connection_check_interval="1s",
+    )
+
+
+def _parts(service: Service, runtime: Runtime, api_sessions: Sessions, role: str) -> dict[str, Part]:
     """The long-running tasks of a role."""
     parts: dict[str, Part] = {}
     settings = runtime.settings
     if role in ("api", "all"):
-        app = service.create_app(settings, runtime.sessions)
+        app = service.create_app(settings, api_sessions)
         runtime.checks.update(app.state.checks)
         parts["api"] = partial(_serve, app, settings.host, settings.port, runtime.stop)
     if service.handlers is None:

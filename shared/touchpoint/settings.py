@@ -55,7 +55,8 @@ class ServiceSettings(BaseSettings):
     """What every service is told by its environment."""
 
     database_url: SecretStr = Field(description="postgresql://user:password@host/database?sslmode=…, as libpq has it")
-    database_pool_size: int = Field(5, ge=1, le=100, description="connections per process and role")
+    database_pool_size: int = Field(5, ge=1, le=100, description="connections of an API, and of a consumer or worker")
+    statement_seconds: float = Field(5, gt=0, le=120, description="an API's statement may take so long")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(description="port of the API", ge=0, le=65535)

@@ -23,6 +23,7 @@ from gateway.status import StatusDoor
 from gateway.telemetry import IN_FLIGHT
 from touchpoint.db.engine import Sessions
 from touchpoint.http import errors
+from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.kafka.producer import Producer
 
 NAME = "gateway"
@@ -59,7 +60,7 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
 
 
 def _route(method: str, path: str, endpoint: ASGIApp) -> Route:
-    return Route(path, Door(path, endpoint), methods=[method])
+    return Route(path, Door(path, UntilClientLeaves(endpoint) if method == "GET" else endpoint), methods=[method])
 
 
 def _documents() -> list[Route]:

@@ -13,6 +13,8 @@ Sessions = async_sessionmaker[AsyncSession]
 TRANSIENT_CLASSES = ("08", "40", "53", "57")
 """SQLSTATE classes that say nothing about the event: connection, rollback, resources, operator intervention."""
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
+"""Also what PostgreSQL says of a statement past its statement_timeout."""
 
 
 def create_engine(
@@ -20,11 +22,13 @@ def create_engine(
     application_name: str,
     *,
     pool_size: int = 5,
+    pool_timeout: float = 30,
     command_timeout: float | None = None,
     **server_settings: str,
 ) -> AsyncEngine:
     """An engine for a libpq-style URL (`sslmode`, `sslrootcert`, several hosts: asyncpg reads them itself).
 
+    `pool_timeout`: seconds to wait for one of the pool's connections before sqlalchemy.exc.TimeoutError.
     `command_timeout`: seconds after which a statement without an answer fails, however silent the network.
     `server_settings` are PostgreSQL settings of each connection, e.g. lock_timeout="5s".
     """
@@ -35,7 +39,12 @@ def create_engine(
         return await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout, server_settings=options)
 
     return create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, pool_size=pool_size, max_overflow=0, pool_pre_ping=True
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        pool_pre_ping=True,
     )
 
 

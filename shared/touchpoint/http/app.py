@@ -5,6 +5,7 @@ from fastapi import APIRouter, FastAPI
 from touchpoint.db.engine import Sessions
 from touchpoint.http import errors, status
 from touchpoint.http.health import Check
+from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
 
@@ -23,6 +24,7 @@ def create(
     app.state.handlers = handlers
     app.state.checks = dict[str, Check]()
     errors.install(app)
+    app.add_middleware(UntilClientLeaves)
     for router in routers:
         app.include_router(router)
     if handlers is not None:

@@ -3,13 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 
+from touchpoint import telemetry
+from touchpoint.db.engine import QUERY_CANCELED, is_transient, sqlstate
+
 MEDIA_TYPE = "application/problem+json"
+
+_FROM_THE_DATABASE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class FieldError(BaseModel):
@@ -65,6 +73,23 @@ def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
     ]
 
 
+def of_database(error: Exception) -> ProblemError | None:
+    """What to answer when the database did not do its part; None when that is no fault of its."""
+    if isinstance(error, NoConnectionError):
+        detail = "Too many questions at once: all connections to the database are in use."
+        return ProblemError(503, "database-busy", detail, headers={"Retry-After": "1"})
+    if sqlstate(error) == QUERY_CANCELED:
+        detail = (
+            "The query took too long and was ended. Narrow it: a shorter range by from and to, or a filter that fewer "
+            "rows match, such as one customer."
+        )
+        return ProblemError(504, "query-too-slow", detail)
+    if is_transient(error):
+        detail = "The database does not answer at the moment."
+        return ProblemError(503, "database-unavailable", detail, headers={"Retry-After": "5"})
+    return None
+
+
 def install(app: FastAPI) -> None:
     """Make every error of this application a problem, FastAPI's own included."""
 
@@ -81,6 +106,16 @@ def install(app: FastAPI) -> None:
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
         return response(ProblemError(error.status_code, code, str(error.detail), headers=error.headers))
+
+    async def on_database(_: Request, error: Exception) -> JSONResponse:
+        problem = of_database(error)
+        if problem is None:
+            raise error
+        telemetry.log().warning(telemetry.DATABASE_FAILED, problem=problem.problem.type, error=type(error).__name__)
+        return response(problem)
+
+    for kind in _FROM_THE_DATABASE:
+        app.add_exception_handler(kind, on_database)
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, __: Exception) -> JSONResponse:

@@ -1,0 +1,153 @@
+"""What a service's API does with the database: it waits for nothing long, and works for nobody who has gone."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import asyncpg
+import httpx
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from sqlalchemy import text
+
+from touchpoint.db.engine import create_engine, raw_connection, sessions
+from touchpoint.http import app as apps
+from touchpoint.http.deps import ReadOnly, Transaction
+from touchpoint.testing import eventually
+
+router = APIRouter()
+
+
+@router.get("/sleep/{seconds}")
+async def sleep(seconds: float, session: ReadOnly) -> str:
+    await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return "slept"
+
+
+@router.get("/sleep-raw/{seconds}")
+async def sleep_raw(seconds: float, session: ReadOnly) -> str:
+    await (await raw_connection(session)).fetch("SELECT pg_sleep($1)", seconds)
+    return "slept"
+
+
+@router.post("/sleep/{seconds}")
+async def change(seconds: float, session: Transaction) -> str:
+    await session.execute(text("CREATE TABLE changed AS SELECT 1 AS n FROM pg_sleep(:seconds)"), {"seconds": seconds})
+    return "changed"
+
+
+@router.get("/bug")
+async def bug(session: ReadOnly) -> str:
+    await session.execute(text("SELECT no_such_column"))
+    return "unreachable"
+
+
+@pytest.fixture
+async def dsn(database) -> str:
+    return await database("touchpoint.testing.plumbing")
+
+
+@asynccontextmanager
+async def api(dsn: str, **options) -> AsyncIterator[FastAPI]:
+    engine = create_engine(dsn, "slow-svc", **({"pool_size": 1} | options))
+    settings = SimpleNamespace(internal_token_secrets=[])
+    yield apps.create("slow-svc", settings, sessions(engine), router)
+    await engine.dispose()
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["type"].removeprefix("urn:touchpoint:problem:")
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application behind a socket: only there can one go away."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    server.capture_signals = contextlib.nullcontext  # a test run has its own
+    serving = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as asking:
+        yield asking
+    server.should_exit = True
+    await serving
+
+
+@pytest.mark.parametrize("path", ["/sleep/60", "/sleep-raw/60"])
+async def test_a_query_that_takes_too_long_is_ended_and_says_how_to_narrow_it(dsn, path):
+    async with api(dsn, statement_timeout="50ms") as app, client(app) as asking:
+        answer = await asking.get(path)
+        assert problem(answer) == (504, "query-too-slow")
+        assert "from and to" in answer.json()["detail"]
+        assert (await asking.get("/sleep/0")).status_code == 200
+
+
+async def test_who_gets_no_connection_is_told_soon_to_come_again(dsn):
+    async with api(dsn, pool_timeout=0.05) as app, client(app) as asking:
+        first = asyncio.create_task(asking.get("/sleep/60"))
+        await eventually(lambda: running(dsn))
+        answer = await asking.get("/sleep/0")
+        assert problem(answer) == (503, "database-busy")
+        assert answer.headers["retry-after"]
+        first.cancel()
+
+
+async def test_a_database_that_is_away_is_a_503_with_retry_after():
+    async with api("postgresql://127.0.0.1:1/nowhere") as app, client(app) as asking:
+        answer = await asking.get("/sleep/0")
+        assert problem(answer) == (503, "database-unavailable")
+        assert answer.headers["retry-after"]
+
+
+async def test_a_bug_in_a_query_is_no_fault_of_the_database(dsn):
+    async with api(dsn) as app, client(app) as asking:
+        assert problem(await asking.get("/bug")) == (500, "internal-error")
+
+
+@pytest.mark.parametrize("path", ["/sleep/60", "/sleep-raw/60"])
+async def test_a_client_that_goes_away_ends_its_query_and_leaves_the_connection_in_order(dsn, path):
+    async with api(dsn) as app, served(app) as asking:
+        for _ in range(3):
+            asked = asyncio.create_task(asking.get(path, timeout=60))
+            await eventually(lambda: running(dsn))
+            asked.cancel()
+            await eventually(lambda: none_running(dsn))
+            assert (await asking.get("/sleep/0")).json() == "slept"
+
+
+async def test_a_command_whose_client_goes_away_is_carried_out(dsn):
+    async with api(dsn) as app, served(app) as asking:
+        asked = asyncio.create_task(asking.post("/sleep/0.3"))
+        await eventually(lambda: running(dsn))
+        asked.cancel()
+        await eventually(lambda: ask(dsn, "SELECT to_regclass('changed') IS NOT NULL"))
+
+
+async def ask(dsn: str, sql: str):
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def running(dsn: str) -> bool:
+    """Whether the database works on a slow query."""
+    return await ask(
+        dsn,
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+        "AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()",
+    )
+
+
+async def none_running(dsn: str) -> bool:
+    return not await running(dsn)
