@@ -1,6 +1,5 @@
 """The law of the batch: however the log is cut, doubled and poisoned, each event is applied once, in order."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from touchpoint.db import offsets
 from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.errors import PermanentError
-from touchpoint.kafka.batch import Batches, read
+from touchpoint.kafka.batch import Batches, decoded
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing.factories import feedback
@@ -39,7 +38,7 @@ async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, b
     starts = {(TOPIC, 0): 0}
     for first, last in _pieces(len(log), cuts):
         records = [_record(number, offset) for offset, number in enumerate(log) if first <= offset < last]
-        await batches.apply(await read(records, ledger.handlers), starts)
+        await batches.apply([decoded(record, ledger.handlers) for record in records], starts)
 
     once = list(dict.fromkeys(log))
     assert await ledger.ids() == [str(number) for number in once if number not in poison]
@@ -53,7 +52,7 @@ async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, b
 @given(log=logs, again=st.integers(0, 39))
 async def test_a_window_replayed_changes_nothing(ledger, batches, log, again):
     await _reset(ledger)
-    entries = await read([_record(number, offset) for offset, number in enumerate(log)], ledger.handlers)
+    entries = [decoded(_record(number, offset), ledger.handlers) for offset, number in enumerate(log)]
     await batches.apply(entries, {(TOPIC, 0): 0})
     before = await ledger.ids()
     await ledger.query("UPDATE offsets SET next = 0")
@@ -67,7 +66,7 @@ async def test_a_batch_applies_to_several_partitions_at_once(ledger, batches):
     await _reset(ledger, partitions=3)
     records = [_record(number, number // 3, number % 3) for number in range(600)]
     records.sort(key=lambda record: (record.partition, record.offset))
-    await batches.apply(await read(records, ledger.handlers), {(TOPIC, p): 0 for p in range(3)})
+    await batches.apply([decoded(record, ledger.handlers) for record in records], {(TOPIC, p): 0 for p in range(3)})
     assert await ledger.next() == {0: 200, 1: 200, 2: 200}
     assert len(await ledger.ids()) == 600
 
@@ -78,7 +77,7 @@ def _pieces(length, cuts):
 
 
 def _record(number, offset, partition=0):
-    return dataclasses.replace(encode(feedback(id=str(number), text=str(number))), partition=partition, offset=offset)
+    return encode(feedback(id=str(number), text=str(number)))._replace(partition=partition, offset=offset)
 
 
 async def _reset(ledger, partitions=1):

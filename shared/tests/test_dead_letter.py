@@ -1,7 +1,5 @@
 """What a dead letter keeps, and when there are too many."""
 
-import dataclasses
-
 import pytest
 
 from touchpoint.kafka.codec import encode
@@ -12,8 +10,8 @@ DEAD, FINE = True, False
 
 
 def letter(reason="no such product", **over):
-    record = dataclasses.replace(encode(feedback()), partition=2, offset=7)
-    return DeadLetter(dataclasses.replace(record, **over), "handle", "PermanentError", reason)
+    record = encode(feedback())._replace(partition=2, offset=7)
+    return DeadLetter(record._replace(**over), "handle", "PermanentError", reason)
 
 
 def test_a_row_of_dead_letters_longer_than_allowed_is_too_many():

@@ -1,17 +1,17 @@
 """What the fence rests on: raw work joins the transaction, a frozen holder of the lock is ended, one winner."""
 
 import asyncio
-import dataclasses
 
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from touchpoint.db import inbox, offsets
-from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.db import offsets
+from touchpoint.db.engine import COPY_FROM, raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError, Move
 from touchpoint.kafka import consumer as consumer_module
-from touchpoint.kafka.batch import Batches, read
+from touchpoint.kafka.batch import Batches, decoded
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
@@ -47,18 +47,22 @@ async def test_of_two_who_move_one_fence_the_second_loses(ledger):
     assert await ledger.next() == {0: 5, 1: 0}
 
 
-async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch():
-    class Recorder:
-        def __init__(self):
-            self.partitions = []
-
-        async def execute(self, _, consumer, topic, partition, *offsets):
-            self.partitions.append((topic, partition))
-            return "UPDATE 1"
-
-    raw = Recorder()
-    await offsets.advance(raw, "ledger-svc", [Move("b", 0, 0, 1), Move("a", 2, 0, 1), Move("a", 1, 0, 1)])
-    assert raw.partitions == [("a", 1), ("a", 2), ("b", 0)]
+async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch(ledger):
+    await _create(ledger, {0: 0, 1: 0, 2: 0})
+    row = f"SELECT 1 FROM offsets WHERE topic = '{TOPIC}' AND partition = "
+    async with transaction(ledger.sessions) as held, transaction(ledger.sessions) as free:
+        await held.execute(text(f"{row} 1 FOR UPDATE"))
+        waiting = asyncio.create_task(
+            _advance(ledger, Move(TOPIC, 2, 0, 9), Move(TOPIC, 0, 0, 9), Move(TOPIC, 1, 0, 9))
+        )
+        await eventually(lambda: ledger.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        await free.execute(text(f"{row} 2 FOR UPDATE NOWAIT"))
+        with pytest.raises(DBAPIError, match="could not obtain lock"):
+            await free.execute(text(f"{row} 0 FOR UPDATE NOWAIT"))
+        await free.rollback()
+        await held.rollback()
+        await waiting
+    assert await ledger.next() == {0: 9, 1: 9, 2: 9}
 
 
 async def test_a_large_batch_is_copied_before_the_fence_is_locked(ledger, monkeypatch):
@@ -71,11 +75,11 @@ async def test_a_large_batch_is_copied_before_the_fence_is_locked(ledger, monkey
         await advance(raw, *arguments)
 
     monkeypatch.setattr(offsets, "advance", watched)
-    records = [dataclasses.replace(encode(feedback()), partition=0, offset=n) for n in range(inbox.COPY_FROM)]
+    records = [encode(feedback())._replace(partition=0, offset=n) for n in range(COPY_FROM)]
     batches = Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit())
-    await batches.apply(await read(records, ledger.handlers), {(TOPIC, 0): 0})
-    assert staged == [inbox.COPY_FROM]
-    assert len(await ledger.ids()) == inbox.COPY_FROM
+    await batches.apply([decoded(record, ledger.handlers) for record in records], {(TOPIC, 0): 0})
+    assert staged == [COPY_FROM]
+    assert len(await ledger.ids()) == COPY_FROM
 
 
 async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):
@@ -149,3 +153,8 @@ async def _create(ledger, begins):
     async with transaction(ledger.sessions) as session:
         raw = await raw_connection(session)
         await offsets.create(raw, "ledger-svc", "cluster", [((TOPIC, p), begin) for p, begin in begins.items()])
+
+
+async def _advance(ledger, *moves):
+    async with transaction(ledger.sessions) as session:
+        await offsets.advance(await raw_connection(session), "ledger-svc", moves)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -84,10 +85,18 @@ def main(service: Service) -> None:
             "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         )
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
+    _collect_garbage_rarely()
     try:
         uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))
     except UsageError as error:
         _give_up(str(error))
+
+
+def _collect_garbage_rarely() -> None:
+    """Hardly anything here lies in cycles, and a batch is thousands of objects: looking took 40 % of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _give_up(why: str) -> NoReturn:

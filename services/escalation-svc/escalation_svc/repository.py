@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from pydantic import TypeAdapter
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,8 +22,6 @@ from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
 from touchpoint.errors import TransientError
 from touchpoint.http.pagination import newest
-
-_META = TypeAdapter(Meta)
 
 CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer))
 
@@ -244,7 +242,7 @@ def _clock(row: asyncpg.Record) -> Clock:
         warned=row["warned"],
         fulfilled_at=row["fulfilled_at"],
         closed_at=row["closed_at"],
-        cause=_META.validate_python(row["cause"]) if row["cause"] else None,
+        cause=msgspec.convert(row["cause"], Meta) if row["cause"] else None,
         version=row["version"],
         stored=row["version"],
     )
@@ -254,6 +252,6 @@ def _clock_row(c: Clock) -> tuple[Any, ...]:
     cause = c.cause
     return (
         c.tenant_id, c.clock_id, c.ticket_id, c.customer_id, c.state, c.priority, c.target_seconds, c.warn_at, c.due_at,
-        c.warned, c.fulfilled_at, c.closed_at, cause and _META.dump_json(cause).decode(), c.version,
+        c.warned, c.fulfilled_at, c.closed_at, cause and msgspec.json.encode(cause).decode(), c.version,
         cause and cause.topic, cause and cause.partition, c.wake_at,
     )  # fmt: skip

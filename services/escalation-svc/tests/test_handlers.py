@@ -208,7 +208,7 @@ def busy(first: int, customers: int) -> list[Any]:
     return events
 
 
-async def test_two_thousand_events_take_as_many_statements_as_five(
+async def test_two_thousand_events_take_no_more_statements_than_five(
     handlers: Handlers, sessions: Sessions, rows: Rows, statements: list[str]
 ) -> None:
     await apply(handlers, sessions, busy(0, 1))
@@ -217,7 +217,7 @@ async def test_two_thousand_events_take_as_many_statements_as_five(
     few = len(statements)
     statements.clear()
     await apply(handlers, sessions, busy(2, 398))
-    assert len(statements) == few
+    assert len(statements) <= few
     assert len(await rows("clocks WHERE state = 'achieved'")) == 400
     assert len(await rows("customers")) == 400
     assert len(await rows("escalations WHERE reason = 'urgent_ticket'")) == 200

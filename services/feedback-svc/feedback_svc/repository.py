@@ -15,7 +15,7 @@ from feedback_svc.models import Feedback, TimelineEntry
 from feedback_svc.schemas import FeedbackQuery, TimelineQuery
 from feedback_svc.service import NewEntry
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.db.engine import raw_connection
+from touchpoint.db.engine import insert
 from touchpoint.http.pagination import newest
 
 ORDER = ("occurred_at", "id")
@@ -23,40 +23,21 @@ ORDER = ("occurred_at", "id")
 
 EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "journey_stage", "language")
 
-INSERT_FEEDBACK = """
-INSERT INTO feedback (
-    tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel, customer_id,
-    score_value, score_min, score_max, text, language, survey_id, question_id, submission_id, journey_stage, product
-)
-SELECT * FROM unnest(
-    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[], $8::text[],
-    $9::text[], $10::text[], $11::float8[], $12::float8[], $13::float8[], $14::text[], $15::text[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::text[]
-)
-"""
-
-INSERT_TIMELINE = """
-INSERT INTO timeline (tenant_id, customer_id, occurred_at, id, type, title, details)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::jsonb[]
-)
-"""
+FEEDBACK_COLUMNS = (
+    "tenant_id", "id", "source", "event_id", "occurred_at", "recorded_at", "backfill", "kind", "channel", "customer_id",
+    "score_value", "score_min", "score_max", "text", "language", "survey_id", "question_id", "submission_id",
+    "journey_stage", "product",
+)  # fmt: skip
 
 
 async def insert_feedback(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
-    """Store feedback, one statement for all of it."""
-    await _insert(session, INSERT_FEEDBACK, [_feedback_row(event) for event in events])
+    """Store feedback, all of it at once."""
+    await insert(session, "feedback", FEEDBACK_COLUMNS, [_feedback_row(event) for event in events])
 
 
 async def insert_timeline(session: AsyncSession, entries: Sequence[NewEntry]) -> None:
-    """Add entries to timelines, one statement for all of them."""
-    await _insert(session, INSERT_TIMELINE, entries)
-
-
-async def _insert(session: AsyncSession, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        raw = await raw_connection(session)
-        await raw.execute(statement, *map(list, zip(*rows, strict=True)))
+    """Add entries to timelines, all of them at once."""
+    await insert(session, "timeline", NewEntry._fields, entries)
 
 
 def _feedback_row(event: FeedbackSubmitted) -> tuple[Any, ...]:

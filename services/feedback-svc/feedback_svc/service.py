@@ -48,7 +48,7 @@ class NewEntry(NamedTuple):
 def recorded(event: FeedbackSubmitted) -> FeedbackRecorded:
     """The news that feedback is stored."""
     meta = event.meta
-    return FeedbackRecorded(feedback_id=meta.identity, **dict(event)).caused_by(meta)
+    return FeedbackRecorded.extending(event, feedback_id=meta.identity).caused_by(meta)
 
 
 def timeline_entry(event: Event) -> NewEntry | None:

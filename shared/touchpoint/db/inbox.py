@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from touchpoint.contracts.base import Event
+from touchpoint.db.engine import COPY_FROM
 from touchpoint.kafka.codec import Record
-
-COPY_FROM = 100
-"""From this many rows on, COPY into a temp table is faster than arrays."""
 
 COLUMNS = ("n", "event_id", "type", "payload_hash", "topic", "partition", "offset")
 _STAGE = """
@@ -30,8 +29,7 @@ RETURNING event_id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One event asking to be applied."""
 
     event_id: UUID
@@ -107,4 +105,4 @@ async def _conflicting(
 
 
 def _rows(claims: Sequence[Claim]) -> list[tuple[int, UUID, str, bytes, str, int, int]]:
-    return [(n, c.event_id, c.type, c.payload_hash, c.topic, c.partition, c.offset) for n, c in enumerate(claims)]
+    return [(n, *claim) for n, claim in enumerate(claims)]

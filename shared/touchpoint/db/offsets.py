@@ -32,6 +32,24 @@ class Move:
     end: int
 
 
+# Locked in one order whoever locks, then moved. Who waited for another's commit finds `next` elsewhere, and no row.
+_ADVANCE = """
+WITH locked AS (
+    SELECT o.topic, o.partition, move."end"
+      FROM offsets o
+      JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS move (topic, partition, start, "end")
+        ON o.topic = move.topic AND o.partition = move.partition AND o.next = move.start
+     WHERE o.consumer = $1
+     ORDER BY o.topic, o.partition
+       FOR UPDATE OF o
+)
+UPDATE offsets SET next = locked."end", updated_at = now()
+  FROM locked
+ WHERE offsets.consumer = $1 AND offsets.topic = locked.topic AND offsets.partition = locked.partition
+RETURNING offsets.topic, offsets.partition
+"""
+
+
 async def load(raw: asyncpg.Connection, consumer: str) -> dict[Place, Position]:
     """All the consumer's positions."""
     rows = await raw.fetch("SELECT topic, partition, next, cluster_id FROM offsets WHERE consumer = $1", consumer)
@@ -49,14 +67,12 @@ async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins
 
 async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move]) -> None:
     """Move the fence of every partition in the batch, locking in one order; raises FenceLostError if any has moved."""
-    for move in sorted(moves, key=lambda m: (m.topic, m.partition)):
-        status = await raw.execute(
-            "UPDATE offsets SET next = $5, updated_at = now() "
-            "WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next = $4",
-            consumer, move.topic, move.partition, move.start, move.end,
-        )  # fmt: skip
-        if status != "UPDATE 1":
-            raise FenceLostError(f"{move.topic}/{move.partition} is no longer at {move.start}")
+    rows = [(move.topic, move.partition, move.start, move.end) for move in moves]
+    moved = await raw.fetch(_ADVANCE, consumer, *map(list, zip(*rows, strict=True)))
+    standing = {(row["topic"], row["partition"]) for row in moved}
+    lost = [move for move in moves if (move.topic, move.partition) not in standing]
+    if lost:
+        raise FenceLostError(f"{lost[0].topic}/{lost[0].partition} is no longer at {lost[0].start}")
 
 
 async def mark_read_through(

@@ -1,19 +1,17 @@
 """The outbox: the only way an event leaves a service. Rows commit with the effects; the relay sends them."""
 
-import base64
-import json
 from collections.abc import Iterable
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
-from touchpoint.db.engine import raw_connection
+from touchpoint.db.engine import insert
 from touchpoint.kafka.codec import Headers, Record, encode
 
-INSERT = """
-INSERT INTO outbox (topic, partition, key, value, headers)
-SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[], $4::bytea[], $5::bytea[])
-"""
+COLUMNS = ("topic", "partition", "key", "value", "headers")
+
+_HEADERS = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
 async def publish(session: AsyncSession, *events: Event) -> None:
@@ -26,16 +24,14 @@ async def write(session: AsyncSession, records: Iterable[Record]) -> None:
     rows = [
         (r.topic, r.partition if r.partition >= 0 else None, r.key, r.value, dump_headers(r.headers)) for r in records
     ]
-    if rows:
-        raw = await raw_connection(session)
-        await raw.execute(INSERT, *map(list, zip(*rows, strict=True)))
+    await insert(session, "outbox", COLUMNS, rows)
 
 
 def dump_headers(headers: Headers) -> bytes:
-    """Header values are bytes, foreign ones in dead letters not even UTF-8: base64 inside JSON keeps them whole."""
-    return json.dumps([(name, base64.b64encode(value or b"").decode()) for name, value in headers]).encode()
+    """As MessagePack: header values are bytes, foreign ones in dead letters not even UTF-8, and stay what they are."""
+    return msgspec.msgpack.encode([(name, value or b"") for name, value in headers])
 
 
 def load_headers(raw: bytes) -> Headers:
     """The inverse of `dump_headers`."""
-    return [(name, base64.b64decode(value)) for name, value in json.loads(raw)]
+    return _HEADERS.decode(raw)

@@ -28,7 +28,8 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         """Ready partitions, and the first offset not yet applied in each."""
         self.stale: set[TopicPartition] = set()
         """Assigned, not yet ready."""
-        self._generation = 0
+        self.generation = 0
+        """Another number whenever all that was read before is to be forgotten."""
         self._consumer = consumer
         self._settings = settings
         self._sessions = sessions
@@ -46,7 +47,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         self._renew({*self.stale, *map(self.partition, self.starts)})
 
     def _renew(self, stale: Iterable[TopicPartition]) -> None:
-        self._generation += 1
+        self.generation += 1
         self.starts = {}
         self.stale = set(stale)
 
@@ -56,9 +57,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
 
         If a rebalance comes meanwhile, how far they went is for `prepare` to read: nothing becomes ready by it.
         """
-        generation, moving = self._generation, {place: self.starts[place] for place in places}
+        generation, moving = self.generation, {place: self.starts[place] for place in places}
         yield moving
-        if generation == self._generation:
+        if generation == self.generation:
             self.starts.update(moving)
 
     def place(self, partition: TopicPartition) -> Place:

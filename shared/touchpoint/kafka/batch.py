@@ -1,10 +1,10 @@
 """One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
 
-import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from touchpoint import telemetry
 from touchpoint.contracts.base import Event
@@ -18,16 +18,12 @@ from touchpoint.kafka.codec import DecodeError, Record, decode
 from touchpoint.kafka.dead_letter import DeadLetter, Limit
 from touchpoint.kafka.handlers import Context, Handlers
 
-DECODE_CHUNK = 200
-"""Records decoded before the event loop gets a turn: heartbeats share it."""
-
 
 class HaltError(Exception):
     """The consumer must stop and wait for a person; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A record of the batch and what decoding made of it: an event with its claim, a dead letter, or nothing for us."""
 
     record: Record
@@ -36,17 +32,8 @@ class Entry:
     dead: DeadLetter | None = None
 
 
-async def read(records: Sequence[Record], handlers: Handlers) -> list[Entry]:
-    """Decode a batch, giving way to the event loop now and then."""
-    entries = []
-    for number, record in enumerate(records, start=1):
-        entries.append(_entry(record, handlers))
-        if number % DECODE_CHUNK == 0:
-            await asyncio.sleep(0)
-    return entries
-
-
-def _entry(record: Record, handlers: Handlers) -> Entry:
+def decoded(record: Record, handlers: Handlers) -> Entry:
+    """A record's entry in a batch."""
     try:
         event = decode(record, handlers.events)
         return Entry(record) if event is None else Entry(record, event, Claim.of(event, record))

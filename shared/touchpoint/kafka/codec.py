@@ -1,8 +1,9 @@
 """Events to and from Kafka records: CloudEvents 1.0, Kafka binding, binary mode (attributes in `ce_*` headers)."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,8 +13,7 @@ from touchpoint.errors import PermanentError
 Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What is sent to or was read from Kafka. `topic` is the logical name, without a deployment's prefix."""
 
     topic: str
@@ -34,21 +34,31 @@ class DecodeError(PermanentError):
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC, as CloudEvents wants it."""
-    return f"{moment.astimezone(UTC).isoformat()[:-6]}Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:-6]}Z"
+
+
+@lru_cache
+def _headers_of(kind: type[Event]) -> tuple[tuple[str, bytes], ...]:
+    """What all events of a contract have in their headers."""
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_type", kind.type.encode()),
+        ("ce_dataschema", kind.dataschema().encode()),
+        ("content-type", b"application/json"),
+    )
 
 
 def headers(meta: Meta, kind: type[Event]) -> Headers:
     """The record headers of an event."""
     found = [
-        ("ce_specversion", b"1.0"),
+        *_headers_of(kind),
         ("ce_id", meta.id.encode()),
         ("ce_source", meta.source.encode()),
-        ("ce_type", kind.type.encode()),
         ("ce_time", timestamp(meta.time).encode()),
-        ("ce_dataschema", kind.dataschema().encode()),
         ("ce_tenant", meta.tenant.encode()),
         ("ce_recordedtime", timestamp(meta.recorded).encode()),
-        ("content-type", b"application/json"),
     ]
     if meta.subject is not None:
         found.append(("ce_subject", meta.subject.encode()))
@@ -69,34 +79,26 @@ def encode(event: Event) -> Record:
     )
 
 
-def header(found: Iterable[tuple[str, bytes]], name: str) -> str | None:
-    """One header's text, None when it is absent; raises DecodeError when it is not UTF-8."""
-    for key, value in found:
-        if key == name:
-            return _text(name, value)
-    return None
-
-
 def decode_meta(record: Record) -> Meta:
     """The attributes of a record; raises DecodeError naming the header that is missing or wrong."""
-    found = {name: _text(name, value) for name, value in record.headers}
-    try:
-        time = found["ce_time"]
-        return Meta(
-            id=found["ce_id"],
-            source=found["ce_source"],
-            tenant=found["ce_tenant"],
-            time=_moment("ce_time", time),
-            recorded=_moment("ce_recordedtime", found.get("ce_recordedtime", time)),
-            backfill=found.get("ce_backfill") == "true",
-            subject=found.get("ce_subject"),
-            traceparent=found.get("traceparent"),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-        )
-    except KeyError as missing:
-        raise DecodeError(f"header {missing.args[0]} is missing") from None
+    return _meta(dict(record.headers), record)
+
+
+def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
+    time = _moment(found, "ce_time")
+    return Meta(
+        id=_text(found, "ce_id"),
+        source=_text(found, "ce_source"),
+        tenant=_text(found, "ce_tenant"),
+        time=time,
+        recorded=_moment(found, "ce_recordedtime") if "ce_recordedtime" in found else time,
+        backfill=found.get("ce_backfill") == b"true",
+        subject=_text(found, "ce_subject") if "ce_subject" in found else None,
+        traceparent=_text(found, "traceparent") if "traceparent" in found else None,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+    )
 
 
 def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
@@ -104,13 +106,11 @@ def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
 
     Raises DecodeError: it becomes a dead letter.
     """
-    kind = header(record.headers, "ce_type")
-    if kind is None:
-        raise DecodeError("header ce_type is missing")
-    model = handled.get(kind)
+    found = dict(record.headers)
+    model = handled.get(_text(found, "ce_type"))
     if model is None:
         return None
-    meta = decode_meta(record)
+    meta = _meta(found, record)
     try:
         return model.read_tolerantly(record.value).with_meta(meta)
     except ValidationError as error:
@@ -118,16 +118,18 @@ def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
         raise DecodeError("; ".join(places[:5]), stage="validate") from None
 
 
-def _text(name: str, value: bytes | None) -> str:
+def _text(found: Mapping[str, bytes | None], name: str) -> str:
     try:
-        return (value or b"").decode()
+        return (found[name] or b"").decode()
+    except KeyError:
+        raise DecodeError(f"header {name} is missing") from None
     except UnicodeDecodeError:
         raise DecodeError(f"header {name} is not UTF-8") from None
 
 
-def _moment(name: str, text: str) -> datetime:
+def _moment(found: Mapping[str, bytes | None], name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(_text(found, name))
     except ValueError:
         raise DecodeError(f"header {name} is not an RFC 3339 time") from None
     if moment.tzinfo is None:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -19,14 +19,12 @@ from touchpoint.db.offsets import FenceLostError
 from touchpoint.errors import TransientError
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
-from touchpoint.kafka.batch import Batches, HaltError, read
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.batch import Batches, Entry, HaltError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.reader import Reader
 from touchpoint.settings import KafkaSettings
 
-POLL_MS = 200
-BATCH_RECORDS = 2000
 KAFKA_TIMEOUT = 5.0
 """Seconds a side question to Kafka (end offsets, commit, stop) may take; the loop goes on without the answer."""
 HORIZON_SECONDS = 0.5
@@ -93,8 +91,9 @@ class Consumer:
             await self._stop(kafka)
 
     async def _take_turns(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        reader = Reader(kafka, self._assignment, self.handlers)
         while not stop.is_set():
-            await self._turn(kafka)
+            await self._turn(kafka, reader)
             self._turned = time.monotonic()
 
     async def _watch_turns(self) -> None:
@@ -140,15 +139,22 @@ class Consumer:
             if error is not None:
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
 
-    async def _turn(self, kafka: AIOKafkaConsumer) -> None:
-        """Get partitions ready, read, apply. An error pauses the reading; polls and heartbeats go on."""
+    async def _turn(self, kafka: AIOKafkaConsumer, reader: Reader) -> None:
+        """Get partitions ready; apply what was read, and read on meanwhile.
+
+        An error pauses the reading; polls and heartbeats go on.
+        """
         try:
             working = self._state.state == "running" and not self._backoff.active
             if working and self._assignment.stale:
                 await asyncio.wait_for(self._assignment.prepare(kafka), 2 * KAFKA_TIMEOUT)
             _pause(kafka, not working)
-            await self._apply(kafka, await kafka.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS))
-            await self._mark_reached(kafka)
+            applying = asyncio.create_task(self._apply(reader.take()), name="apply")
+            try:
+                await reader.read(applying)
+            finally:
+                await applying
+            await self._mark_reached(kafka, reader)
         except HaltError as error:
             self._assignment.distrust()
             self._state = ConsumerState("halted", str(error))
@@ -163,42 +169,27 @@ class Consumer:
                 raise
             self._back_off(error)
 
-    async def _apply(self, kafka: AIOKafkaConsumer, found: dict[TopicPartition, list[ConsumerRecord]]) -> None:
-        starts = self._assignment.starts
-        records = []
-        for tp in sorted(found):
-            place = self._assignment.place(tp)
-            if place in starts:  # records of partitions that are not ready were read before the seek
-                await self._check_gap(kafka, tp, starts[place], found[tp][0].offset)
-                records += [_record(place[0], r) for r in found[tp]]
-        if records:
-            places = {(record.topic, record.partition) for record in records}
+    async def _apply(self, entries: list[Entry]) -> None:
+        if entries:
+            places = {(entry.record.topic, entry.record.partition) for entry in entries}
             with telemetry.BATCH_SECONDS.labels(self.name).time(), self._assignment.progress(places) as moving:
-                await self._batches.apply(await read(records, self.handlers), moving)
+                await self._batches.apply(entries, moving)
             self._progress = time.monotonic()
             self._backoff.succeeded()
 
-    async def _check_gap(self, kafka: AIOKafkaConsumer, tp: TopicPartition, start: int, first: int) -> None:
-        """A jump past `start` is a transaction's marker, or data that retention took before we read it.
-
-        A jump back is a log that was cut or made anew, and has new records at offsets that were applied.
-        """
-        if first < start:
-            raise HaltError(f"{tp.topic}/{tp.partition}: reading went back from {start} to {first}: the log was cut")
-        if first > start and (begin := (await kafka.beginning_offsets([tp]))[tp]) > start:
-            raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
-
-    async def _mark_reached(self, kafka: AIOKafkaConsumer) -> None:
+    async def _mark_reached(self, kafka: AIOKafkaConsumer, reader: Reader) -> None:
         """Where the loop has passed an end that was seen before, all appended by then has been applied.
 
-        The position counts here, not the offset stored: markers may lie at the end of the log. It is true between
-        batches only, when nothing that was read is still to be applied.
+        The position counts here, not the offset stored: markers may lie at the end of the log. It is true only where
+        nothing that was read is still to be applied.
         """
-        reached = []
+        reached, waiting = [], reader.waiting()
         for tp, (end, moment) in list(self._horizon.items()):
             place = self._assignment.place(tp)
             start = self._assignment.starts.get(place)
-            if start is not None and await kafka.position(tp) >= end:
+            if start is None:
+                continue
+            if start >= end or (place not in waiting and await kafka.position(tp) >= end):
                 reached.append((*place, start, moment))
                 del self._horizon[tp]
         if reached:
@@ -299,7 +290,3 @@ def _pause(kafka: AIOKafkaConsumer, pausing: bool) -> None:
         kafka.pause(*kafka.assignment())
     elif paused := kafka.paused():
         kafka.resume(*paused)
-
-
-def _record(topic: str, found: ConsumerRecord) -> Record:
-    return Record(topic, found.key or b"", found.value or b"", list(found.headers), found.partition, found.offset)

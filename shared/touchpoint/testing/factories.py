@@ -4,7 +4,6 @@ Each takes any field of its contract and any attribute of `Meta`, so a test name
 `feedback(score=3, customer_id="c-9", backfill=True)`.
 """
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -30,7 +29,7 @@ NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7), "rating": (1, 5)}
 
-_ATTRIBUTES = {field.name for field in fields(Meta)}
+_ATTRIBUTES = set(Meta.__struct_fields__)
 _E = TypeVar("_E", bound=Event)
 
 

@@ -1,0 +1,117 @@
+"""Reading ahead of the database: nothing is read twice, skipped, kept past a rebalance, or called applied too early."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from touchpoint.kafka import reader as reader_module
+from touchpoint.kafka.assignment import Assignment
+from touchpoint.kafka.batch import HaltError
+from touchpoint.kafka.reader import Reader
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback
+
+TOPIC = "touchpoints.v1"
+
+
+@pytest.fixture
+def reading(log, ledger):
+    """A context manager: a reader of partition 0 from an offset, and the client it reads with."""
+
+    @asynccontextmanager
+    async def run(start=0):
+        client = AIOKafkaConsumer(**log.settings.client_options(), auto_offset_reset="earliest")
+        await client.start()
+        client.assign([TopicPartition(log.settings.topic_prefix + TOPIC, 0)])
+        assignment = Assignment("ledger-svc", log.settings, ledger.sessions)
+        assignment.starts[TOPIC, 0] = start
+        try:
+            yield Reader(client, assignment, ledger.handlers), assignment
+        finally:
+            await client.stop()
+
+    return run
+
+
+async def _nothing():
+    pass
+
+
+async def _read(reader):
+    done = asyncio.create_task(_nothing())
+    await done
+    await reader.read(done)
+    return [entry.record.offset for entry in reader.take()]
+
+
+def numbered(count):
+    return [feedback(id=f"e{n}") for n in range(count)]
+
+
+async def test_what_comes_while_a_batch_is_applied_is_taken_after_it_in_one_piece(log, reading):
+    async with reading() as (reader, _):
+        applied = asyncio.Event()
+        applying = asyncio.create_task(applied.wait())
+        task = asyncio.create_task(reader.read(applying))
+        for event in numbered(5):
+            await log.append(event)
+        await eventually(lambda: len(reader._ahead) == 5)
+        applied.set()
+        await task
+        assert [entry.record.offset for entry in reader.take()] == [0, 1, 2, 3, 4]
+        assert reader.take() == []
+
+
+async def test_no_more_than_a_batch_is_read_ahead(log, reading, monkeypatch):
+    monkeypatch.setattr(reader_module, "BATCH_RECORDS", 3)
+    await log.append(*numbered(8))
+    async with reading() as (reader, _):
+        never = asyncio.create_task(asyncio.Event().wait())
+        await reader.read(never)
+        never.cancel()
+        assert [entry.record.offset for entry in reader.take()] == [0, 1, 2]
+        assert await _read(reader) == [3, 4, 5]
+
+
+async def test_what_was_read_before_a_rebalance_is_forgotten(log, reading):
+    await log.append(*numbered(4))
+    async with reading() as (reader, assignment):
+        await reader.read(asyncio.create_task(_nothing()))
+        assignment.distrust()
+        assert reader.take() == []
+
+
+async def test_records_of_a_partition_that_is_not_ready_are_not_kept(log, reading):
+    await log.append(*numbered(4))
+    async with reading() as (reader, assignment):
+        assignment.starts.clear()
+        assert await _read(reader) == []
+
+
+async def test_reading_that_goes_back_halts(log, reading):
+    """What a log that was cut, and has grown again, looks like to a running consumer."""
+    await log.append(*numbered(5))
+    async with reading(start=6) as (reader, _):
+        with pytest.raises(HaltError, match="reading went back from 6 to 0"):
+            await _read(reader)
+
+
+async def test_nothing_is_called_read_through_while_it_waits_to_be_applied(log, ledger, consuming, monkeypatch):
+    """A clock would fire although the reply that stops it has been read."""
+    standing = []
+    mark = Assignment.mark_read_through
+
+    async def noted(self, reached):
+        if any(partition == 0 for _, partition, _, _ in reached):
+            standing.append((await ledger.next())[0])
+        await mark(self, reached)
+
+    monkeypatch.setattr(Assignment, "mark_read_through", noted)
+    monkeypatch.setattr("touchpoint.kafka.consumer.HORIZON_SECONDS", 0.01)
+    monkeypatch.setattr(reader_module, "BATCH_RECORDS", 20)
+    await log.append(*numbered(200))
+    async with consuming():
+        await eventually(lambda: standing)
+    assert set(standing) == {200}

@@ -1,0 +1,92 @@
+"""Reads ahead: the next batch is fetched and decoded while the database works on the one before."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from touchpoint.db.offsets import Place
+from touchpoint.kafka.assignment import Assignment
+from touchpoint.kafka.batch import Entry, HaltError, decoded
+from touchpoint.kafka.codec import Record
+from touchpoint.kafka.handlers import Handlers
+
+POLL_MS = 200
+POLL_MS_AHEAD = 10
+"""While a batch is being applied: what was read by its end is to be applied at once."""
+BATCH_RECORDS = 2000
+DECODE_CHUNK = 50
+"""Records decoded before the event loop gets a turn, about a millisecond: heartbeats and the database share it."""
+
+
+class Reader:
+    """The records of the ready partitions, decoded, from where each is to be read on."""
+
+    def __init__(self, kafka: AIOKafkaConsumer, assignment: Assignment, handlers: Handlers) -> None:
+        self._kafka = kafka
+        self._assignment = assignment
+        self._handlers = handlers
+        self._generation = assignment.generation
+        self._next: dict[Place, int] = {}
+        self._ahead: list[Entry] = []
+
+    def take(self) -> list[Entry]:
+        """What has been read and may be applied now, in log order within each partition."""
+        self._forget_if_stale()
+        taken, self._ahead = self._ahead, []
+        return taken
+
+    def waiting(self) -> set[Place]:
+        """The partitions of which records were read that nobody has taken yet."""
+        return {(entry.record.topic, entry.record.partition) for entry in self._ahead}
+
+    async def read(self, applying: asyncio.Task[None]) -> None:
+        """Read until `applying` is done, a full batch at most; then until something came or for a moment.
+
+        Raises HaltError when the log is not where it should be read on.
+        """
+        while len(self._ahead) < BATCH_RECORDS:
+            idle = applying.done()
+            found = await self._kafka.getmany(
+                timeout_ms=POLL_MS if idle and not self._ahead else POLL_MS_AHEAD,
+                max_records=BATCH_RECORDS - len(self._ahead),
+            )
+            self._forget_if_stale()
+            for tp in sorted(found):
+                await self._keep(tp, found[tp])
+            if idle:
+                return
+
+    def _forget_if_stale(self) -> None:
+        """After a rebalance or an error all is read again from where PostgreSQL says."""
+        if self._generation != self._assignment.generation:
+            self._generation = self._assignment.generation
+            self._next, self._ahead = {}, []
+
+    async def _keep(self, tp: TopicPartition, found: list[ConsumerRecord]) -> None:
+        place = self._assignment.place(tp)
+        start = self._next.get(place, self._assignment.starts.get(place))
+        if start is None:  # records of a partition that is not ready were read before the seek
+            return
+        generation = self._generation
+        await self._check_gap(tp, start, found[0].offset)
+        for begin in range(0, len(found), DECODE_CHUNK):
+            chunk = [decoded(_record(place[0], r), self._handlers) for r in found[begin : begin + DECODE_CHUNK]]
+            await asyncio.sleep(0)
+            if generation != self._assignment.generation:
+                return
+            self._ahead += chunk
+        self._next[place] = found[-1].offset + 1
+
+    async def _check_gap(self, tp: TopicPartition, start: int, first: int) -> None:
+        """A jump past `start` is a transaction's marker, or data that retention took before we read it.
+
+        A jump back is a log that was cut or made anew, and has new records at offsets that were applied.
+        """
+        if first < start:
+            raise HaltError(f"{tp.topic}/{tp.partition}: reading went back from {start} to {first}: the log was cut")
+        if first > start and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > start:
+            raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
+
+
+def _record(topic: str, found: ConsumerRecord) -> Record:
+    return Record(topic, found.key or b"", found.value or b"", found.headers, found.partition, found.offset)
