@@ -4,20 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 
-from bench import floors, load, payloads
-from bench.apart import apart, settle
+from bench import door, floors, ingest_batch
+from bench.apart import apart
 from bench.scenario import Bench, Sample
 from touchpoint.db import databases, migrate
 from touchpoint.testing.system import System
 
 EVENTS = 50_000
-BATCH = 500
-LANES = 4
 LOOK_SECONDS = 0.01
 
 
@@ -25,39 +21,10 @@ LOOK_SECONDS = 0.01
 async def full_topic(bench: Bench) -> AsyncIterator[System]:
     """A system whose touchpoints.v1 holds a day's events and whose gateway has stopped."""
     async with bench.system() as system:
-        system.start_part(("gateway", "api"))
-        await system.ready([("gateway", "api")])
-        keys = {tenant: await system.create_key(tenant) for tenant in payloads.TENANTS}
-        await apart(fill, url=system.url, keys=keys, count=EVENTS)
+        keys = await door.opened(system)
+        await apart(ingest_batch.send, url=system.url, keys=keys, count=EVENTS)
         await system.terminate()
         yield system
-
-
-async def fill(url: str, keys: dict[str, str], count: int) -> dict[str, float]:
-    """Send a day's events through the gateway."""
-    found = payloads.day(count, datetime.now(UTC) - timedelta(days=1))
-    requests = batches(found, keys, BATCH)
-    connections = await load.connect(url, LANES)
-    settle()
-    return await load.closed_loop(connections, requests, 202)
-
-
-def batches(found: Any, keys: dict[str, str], size: int) -> list[bytes]:
-    """Requests with so many events of one tenant each, the last ones with fewer."""
-    waiting: dict[str, list[bytes]] = {tenant: [] for tenant in keys}
-    requests = []
-    for payload in found:
-        mine = waiting[payload.tenant]
-        mine.append(payload.body)
-        if len(mine) == size:
-            requests.append(_batch(mine, keys[payload.tenant]))
-            mine.clear()
-    return requests + [_batch(mine, keys[tenant]) for tenant, mine in waiting.items() if mine]
-
-
-def _batch(bodies: list[bytes], key: str) -> bytes:
-    body = b"[%s]" % b",".join(bodies)
-    return load.request("POST", "/v1/events", key, "application/cloudevents-batch+json", body)
 
 
 async def consume(system: System, service: str) -> Sample:

@@ -1,12 +1,91 @@
 """The least that could be done, without any of the promises: what each scenario is compared with."""
 
+import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from fastapi import FastAPI
 
 from bench.apart import settle
 from touchpoint.kafka.consumer import BATCH_RECORDS
+from touchpoint.local.process import HOST
+from touchpoint.service import _serve
+from touchpoint.settings import KafkaSettings
+
+
+class Sent(NamedTuple):
+    """A record as it is handed to a producer."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+    @property
+    def event_id(self) -> str:
+        """The id of the event in it."""
+        return dict(self.headers)["ce_id"].decode()
+
+
+Group = Sequence[Sent]
+
+
+async def serve_empty_route(path: str, port: int) -> None:
+    """A FastAPI route that reads nothing and says nothing, on the very server that the services run on."""
+    app = FastAPI()
+
+    @app.post(path, status_code=202)
+    async def empty() -> dict[str, str]:
+        return {}
+
+    await _serve(app, HOST, port, asyncio.Event())
+
+
+def reached(kafka: KafkaSettings) -> dict[str, Any]:
+    """What another process needs to reach the same topics; the rest it has from the environment."""
+    return kafka.model_dump(include={"bootstrap_servers", "topic_prefix", "partitions"})
+
+
+async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sent]:
+    """So many events of a topic, each once, by their ids."""
+    consumer = AIOKafkaConsumer(**kafka.client_options())
+    await consumer.start()
+    partitions = [TopicPartition(kafka.topic_prefix + topic, number) for number in range(kafka.partitions)]
+    consumer.assign(partitions)
+    await consumer.seek_to_beginning(*partitions)
+    found = dict[str, Sent]()
+    while len(found) < count:
+        r = await consumer.getone()
+        sent = Sent(r.topic, r.key, r.value, list(r.headers))
+        found.setdefault(sent.event_id, sent)
+    await consumer.stop()
+    return found
+
+
+async def produce(kafka: KafkaSettings, groups: Sequence[Group], lanes: int) -> dict[str, float]:
+    """Send records again with a bare idempotent producer, group by group, so many groups at once.
+
+    The next group of a lane waits until Kafka has acknowledged the one before. Answers the seconds it took.
+    """
+    producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
+    await producer.start()
+    waiting = iter(groups)
+    settle()
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(lanes):
+            tasks.create_task(_keep_producing(producer, waiting))
+    seconds = time.perf_counter() - begun
+    await producer.stop()
+    return {"seconds": seconds}
+
+
+async def _keep_producing(producer: AIOKafkaProducer, groups: Iterator[Group]) -> None:
+    for group in groups:
+        await asyncio.gather(*[await producer.send(r.topic, r.value, r.key, headers=r.headers) for r in group])
 
 
 class Rows(NamedTuple):

@@ -62,7 +62,7 @@ class System:
         )
         self.databases = {service: f"system_{name}_{service.split('-')[0]}" for service in SERVICES}
         self._secret = secrets.token_urlsafe(32)
-        self._ports = {(service, role): _free_ports() for service, roles in SERVICES.items() for role in roles}
+        self._ports = {(service, role): free_ports() for service, roles in SERVICES.items() for role in roles}
 
     @property
     def url(self) -> str:
@@ -191,6 +191,7 @@ class System:
         }
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
+    """Two ports nobody listens on at the moment."""
     with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]

@@ -1,0 +1,51 @@
+"""The gateway's door: a gateway process with API keys, and a day's events as requests to it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from bench.load import request
+from bench.payloads import TENANTS, Payload, day
+from touchpoint.testing.system import System
+
+PATH = "/v1/events"
+BATCH = 500
+"""Events in a request, and records in a group of the bare producer."""
+LANES = 4
+"""Connections that send batches, and groups under way at once of the bare producer."""
+
+
+async def opened(system: System) -> dict[str, str]:
+    """Start a gateway; answers a key for each tenant."""
+    system.start_part(("gateway", "api"))
+    await system.ready([("gateway", "api")])
+    return {tenant: await system.create_key(tenant) for tenant in TENANTS}
+
+
+def yesterday(count: int) -> list[Payload]:
+    """So many events of the last 24 hours; their ids are always the same."""
+    return list(day(count, datetime.now(UTC) - timedelta(days=1)))
+
+
+def single(payload: Payload, keys: Mapping[str, str]) -> bytes:
+    """The request with one event."""
+    return request("POST", PATH, keys[payload.tenant], "application/cloudevents+json", payload.body)
+
+
+def batch(group: Iterable[Payload], keys: Mapping[str, str]) -> bytes:
+    """The request with several events of one tenant."""
+    found = list(group)
+    body = b"[%s]" % b",".join(payload.body for payload in found)
+    return request("POST", PATH, keys[found[0].tenant], "application/cloudevents-batch+json", body)
+
+
+def groups(found: Iterable[Payload]) -> list[list[Payload]]:
+    """Batches of one tenant each, in the order in which they fill; what is left at the end makes smaller ones."""
+    filling: dict[str, list[Payload]] = {tenant: [] for tenant in TENANTS}
+    full = []
+    for payload in found:
+        mine = filling[payload.tenant]
+        mine.append(payload)
+        if len(mine) == BATCH:
+            full.append(mine)
+            filling[payload.tenant] = []
+    return full + [mine for mine in filling.values() if mine]

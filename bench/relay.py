@@ -1,0 +1,80 @@
+"""`relay`: what feedback-svc has put into its outbox goes to Kafka, beside a bare producer of the same records."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import asyncpg
+
+from bench import backlog, floors
+from bench.apart import apart
+from bench.scenario import Bench, Pair, Sample, Scenario
+from touchpoint.contracts.topics import FEEDBACK
+from touchpoint.db.relay import BATCH_ROWS
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing.system import System
+
+COPIES = 4
+LOOK_SECONDS = 0.01
+WORKER = ("feedback-svc", "worker")
+
+KEEP = f"""
+CREATE TABLE kept AS SELECT * FROM outbox, generate_series(1, {COPIES}) AS copy;
+ALTER TABLE kept DROP COLUMN copy;
+UPDATE kept SET id = nextval(pg_get_serial_sequence('outbox', 'id'))
+"""
+
+
+@asynccontextmanager
+async def prepare(bench: Bench) -> AsyncIterator[Pair]:
+    """feedback-svc's worker runs all the time; what its consumer left in the outbox fills it again for each run."""
+    async with backlog.full_topic(bench) as system:
+        await backlog.consume(system, WORKER[0])
+        connection = await asyncpg.connect(system.dsn(WORKER[0]))
+        try:
+            await connection.execute(KEEP)
+            rows = await connection.fetchval("SELECT count(*) FROM kept")
+            system.start_part(WORKER)
+            await _drained(connection)
+            yield Pair(partial(_floor, system, rows), partial(_ours, connection, rows))
+        finally:
+            await connection.close()
+
+
+async def _ours(connection: asyncpg.Connection, rows: int) -> Sample:
+    """Seconds from the commit that fills the outbox until the relay has left it empty."""
+    await connection.execute("TRUNCATE outbox")
+    await connection.execute("CHECKPOINT")
+    await connection.execute("INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT * FROM kept ORDER BY id")
+    begun = time.perf_counter()
+    await _drained(connection)
+    seconds = time.perf_counter() - begun
+    return Sample(rows / seconds, {"seconds": seconds, "records": rows})
+
+
+async def _drained(connection: asyncpg.Connection) -> None:
+    """The highest id stands at one end of the index, so that looking costs next to nothing."""
+    async with asyncio.timeout(600):
+        while await connection.fetchval("SELECT max(id) FROM outbox") is not None:  # noqa: ASYNC110 # it is another process that drains it
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _floor(system: System, rows: int) -> Sample:
+    seen = await apart(produce, kafka=floors.reached(system.kafka), count=rows // COPIES)
+    return Sample(rows / seen["seconds"], seen)
+
+
+async def produce(kafka: dict[str, Any], count: int) -> dict[str, float]:
+    """Send what the relay has sent, in groups of its size, one after the other."""
+    settings = KafkaSettings(**kafka)
+    found = list((await floors.records(settings, FEEDBACK, count)).values())
+    found.sort(key=lambda record: record.event_id)  # a mix of all partitions, as in the outbox
+    found *= COPIES
+    groups = [found[begin : begin + BATCH_ROWS] for begin in range(0, len(found), BATCH_ROWS)]
+    return await floors.produce(settings, groups, lanes=1)
+
+
+SCENARIO = Scenario("relay", "records/s", least=0.5, aim=0.8, prepare=prepare)
