@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from gateway.openapi import merge
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
+from touchpoint.db.engine import create_engine
 
 ROOT = Path(__file__).parents[1]
 EVENTS = ROOT / "docs" / "events"
@@ -39,10 +39,10 @@ def openapi() -> dict[str, Any]:
 
 def _api(package: str) -> dict[str, Any]:
     """What a service says of its own API; it is built, but not connected to anything."""
-    settings = import_module(f"{package}.config").Settings(
-        database_url="postgresql:///unused", internal_token_secrets=["unused" * 6]
-    )
-    document: dict[str, Any] = import_module(f"{package}.app").create_app(settings, async_sessionmaker()).openapi()
+    nowhere = "postgresql:///unused"
+    settings = import_module(f"{package}.config").Settings(database_url=nowhere, internal_token_secrets=["unused" * 6])
+    app = import_module(f"{package}.app").create_app(settings, create_engine(nowhere, "docs"))
+    document: dict[str, Any] = app.openapi()
     return document
 
 

@@ -13,10 +13,12 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from sqlalchemy import text
 
-from touchpoint.db.engine import create_engine, raw_connection, sessions
+from touchpoint.db.engine import create_engine, raw_connection
 from touchpoint.http import app as apps
 from touchpoint.http.deps import ReadOnly, Transaction
+from touchpoint.http.identity import Caller, sign
 from touchpoint.testing import eventually
+from touchpoint.testing.api import SECRET
 
 router = APIRouter()
 
@@ -53,14 +55,19 @@ async def dsn(database) -> str:
 @asynccontextmanager
 async def api(dsn: str, **options) -> AsyncIterator[FastAPI]:
     engine = create_engine(dsn, "slow-svc", **({"pool_size": 1} | options))
-    settings = SimpleNamespace(internal_token_secrets=[])
-    yield apps.create("slow-svc", settings, sessions(engine), router)
+    settings = SimpleNamespace(internal_token_secrets=[SECRET])
+    yield apps.create("slow-svc", settings, engine, router)
     await engine.dispose()
 
 
 def client(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://service")
+    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=as_gateway())
+
+
+def as_gateway() -> dict[str, str]:
+    token = sign(Caller("acme", frozenset(), "key-1"), "slow-svc", [SECRET])
+    return {"Authorization": f"Bearer {token}"}
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
@@ -76,7 +83,7 @@ async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as asking:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=as_gateway()) as asking:
         yield asking
     server.should_exit = True
     await serving

@@ -17,14 +17,16 @@ import uvloop
 from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from touchpoint import telemetry
 from touchpoint.db import databases
-from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, transaction
+from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.migrate import upgrade
 from touchpoint.db.relay import Relay
+from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.errors import UsageError
 from touchpoint.http.health import Check, admin_app
 from touchpoint.kafka.admin import provision
@@ -66,7 +68,8 @@ class Service:
     name: str
     package: str
     settings: type[ServiceSettings]
-    create_app: Callable[[Any, Sessions], FastAPI]
+    create_app: Callable[[Any, AsyncEngine], FastAPI]
+    """Its API, from the settings and an engine that acts as the API's role."""
     handlers: Handlers | None = None
     worker: Sequence[Callable[[Runtime], Coroutine[Any, Any, None]]] = ()
 
@@ -114,12 +117,12 @@ async def _migrate(service: Service, settings: ServiceSettings) -> None:
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
-    engine, api_engine = _engines(service.name, settings)
+    engine, api_engine = _engines(service, settings)
     runtime = Runtime(settings, engine, sessions(engine))
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
-    parts = _parts(service, runtime, sessions(api_engine), role)
+    parts = _parts(service, runtime, api_engine, role)
     admin = admin_app(runtime.checks)
     parts["admin"] = partial(_serve, admin, settings.admin_host, settings.admin_port, runtime.stop)
     telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
@@ -132,20 +135,21 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
         sys.exit(1)
 
 
-def _engines(name: str, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEngine]:
-    """The engine of consumer and worker, and the API's own, where nobody waits long for anything.
+def _engines(service: Service, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEngine]:
+    """The engine of consumer and worker, and the API's own: as its role, and where nobody waits long for anything.
 
     The database itself ends an API's statement that takes too long, or whose client's process is gone.
     """
     connect = partial(
         create_engine,
         settings.database_url.get_secret_value(),
-        name,
+        service.name,
         pool_size=settings.database_pool_size,
         lock_timeout="5s",
         idle_in_transaction_session_timeout="30s",
     )
     return connect(command_timeout=30), connect(
+        role=api_role(service.package),
         pool_timeout=POOL_SECONDS,
         command_timeout=settings.statement_seconds + 5,
         statement_timeout=f"{settings.statement_seconds * 1000:.0f}ms",
@@ -153,17 +157,20 @@ def _engines(name: str, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEn
     )
 
 
-def _parts(service: Service, runtime: Runtime, api_sessions: Sessions, role: str) -> dict[str, Part]:
+def _parts(service: Service, runtime: Runtime, api_engine: AsyncEngine, role: str) -> dict[str, Part]:
     """The long-running tasks of a role."""
     parts: dict[str, Part] = {}
     settings = runtime.settings
     if role in ("api", "all"):
-        app = service.create_app(settings, api_sessions)
+        app = service.create_app(settings, api_engine)
         runtime.checks.update(app.state.checks)
         parts["api"] = partial(_serve, app, settings.host, settings.port, runtime.stop)
     if service.handlers is None:
         return parts
-    runtime.checks["database"] = database_check(runtime.sessions)
+    if role in ("api", "all"):
+        runtime.checks["api_database"] = database_check(api_engine)
+    if role != "api":
+        runtime.checks["database"] = database_check(runtime.engine)
     if role in ("consumer", "all"):
         consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions)
         runtime.checks["consumer"] = consumer.check
@@ -230,14 +237,18 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port} ({error.strerror}): free it or set another port") from error
 
 
-def database_check(factory: Sessions) -> Check:
-    """A readiness check: PostgreSQL answers within two seconds."""
+def database_check(engine: AsyncEngine) -> Check:
+    """A readiness check: PostgreSQL answers within three seconds, and lets this process be who it is to be."""
 
     async def check() -> str | None:
         try:
-            async with asyncio.timeout(2), transaction(factory) as session:
-                await session.execute(text("SELECT 1"))
+            async with asyncio.timeout(POOL_SECONDS + 1), engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except NoConnectionError:
+            return None  # all are at work
         except Exception as error:
+            if sqlstate(error) in ROLE_UNUSABLE:
+                return f"PostgreSQL: {getattr(error, 'orig', error)}; run this service's migrate"
             if not is_transient(error):
                 raise
             return f"PostgreSQL does not answer ({type(error).__name__})"

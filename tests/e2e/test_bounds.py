@@ -33,7 +33,9 @@ async def slow_feedback(system) -> AsyncIterator[asyncpg.Connection]:
     """The service's database, in which reading feedback takes a minute."""
     connection = await asyncpg.connect(system.dsn("feedback-svc"))
     await connection.execute(
-        "ALTER TABLE feedback RENAME TO quick; CREATE VIEW feedback AS SELECT quick.* FROM pg_sleep(60), quick"
+        "ALTER TABLE feedback RENAME TO quick; "
+        "CREATE VIEW feedback AS SELECT * FROM quick WHERE (SELECT pg_sleep(60)::text) IS NOT NULL; "
+        "GRANT SELECT ON feedback TO feedback_svc_api"
     )
     yield connection
     await connection.execute("DROP VIEW feedback; ALTER TABLE quick RENAME TO feedback")

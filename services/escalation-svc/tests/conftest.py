@@ -45,9 +45,9 @@ async def sessions(dsn: str) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def client(sessions: Sessions) -> AsyncIterator[Client]:
+async def client(dsn: str) -> AsyncIterator[Client]:
     """Makes clients of the API; give it a tenant and scopes."""
-    async with clients(create_app, Settings, sessions) as make_client:
+    async with clients(create_app, Settings, dsn) as make_client:
         yield make_client
 
 

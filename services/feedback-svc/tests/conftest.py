@@ -11,15 +11,21 @@ from touchpoint.testing.fixtures import Database
 
 
 @pytest.fixture
-async def sessions(database: Database) -> AsyncIterator[Sessions]:
-    """Sessions on a fresh database of this service."""
-    engine = create_engine(await database("feedback_svc"), "tests")
+async def dsn(database: Database) -> str:
+    """A fresh database of this service."""
+    return await database("feedback_svc")
+
+
+@pytest.fixture
+async def sessions(dsn: str) -> AsyncIterator[Sessions]:
+    """Sessions on it, above tenants as the consumer's."""
+    engine = create_engine(dsn, "tests")
     yield sessions_of(engine)
     await engine.dispose()
 
 
 @pytest.fixture
-async def client(sessions: Sessions) -> AsyncIterator[Client]:
+async def client(dsn: str) -> AsyncIterator[Client]:
     """Makes clients of the API; give it a tenant and scopes."""
-    async with clients(create_app, Settings, sessions) as make_client:
+    async with clients(create_app, Settings, dsn) as make_client:
         yield make_client

@@ -6,10 +6,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from feedback_svc.app import create_app
+from feedback_svc.config import Settings
 from feedback_svc.handlers import handlers
 from touchpoint.db.engine import Sessions
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make
+from touchpoint.testing.api import clients
 
 Client = Callable[..., httpx.AsyncClient]
 
@@ -186,3 +189,11 @@ async def test_each_route_needs_its_scope(client: Client, path: str, scope: str)
     others = {"feedback:read", "customers:read", "events:write"} - {scope}
     assert (await client(scopes=others).get(path)).status_code == 403
     assert (await client(scopes={scope}).get(path)).status_code != 403
+
+
+async def test_with_the_database_away_it_is_503_and_said_when_to_try_again() -> None:
+    async with clients(create_app, Settings, "postgresql://nobody@127.0.0.1:1/none") as client:
+        for path in PATHS:
+            answer = await client().get(path)
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:touchpoint:problem:database-unavailable")
+            assert answer.headers["retry-after"]

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -21,7 +22,7 @@ from gateway.log_ends import LogEnds
 from gateway.queries import QUERIES, Proxy
 from gateway.status import StatusDoor
 from gateway.telemetry import IN_FLIGHT
-from touchpoint.db.engine import Sessions
+from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.kafka.producer import Producer
@@ -29,10 +30,10 @@ from touchpoint.kafka.producer import Producer
 NAME = "gateway"
 
 
-def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
+def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API."""
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes)
-    keyring = Keyring(sessions, settings.key_grace_seconds)
+    keyring = Keyring(sessions(engine), settings.key_grace_seconds)
     behind = services.of(settings)
     ends = LogEnds(settings.kafka)
     IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)

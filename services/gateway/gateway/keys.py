@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import repository
 from gateway.models import ApiKey
+from touchpoint.db.tenants import TENANT
 from touchpoint.errors import UsageError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
@@ -24,7 +25,6 @@ OVERLAP = timedelta(hours=24)
 """How long the old secret works beside the new one after a rotation."""
 
 _TOKEN = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ async def create(
     session: AsyncSession, tenant: str, name: str, scopes: Sequence[Scope], lifetime: timedelta = LIFETIME
 ) -> Issued:
     """Make a key. Raises UsageError on a tenant's name that could not be part of every partition key."""
-    if not _TENANT.fullmatch(tenant):
+    if not TENANT.fullmatch(tenant):
         raise UsageError(f"tenant {tenant!r} is not possible: use 1–63 of a–z, 0–9, - and _, a letter or digit first")
     prefix, secret, now = secrets.token_hex(6), secrets.token_hex(32), datetime.now(UTC)
     key = ApiKey(

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -19,6 +20,7 @@ from gateway.config import Settings
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.db.roles import api_role
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.codec import Record
 from touchpoint.settings import KafkaSettings
@@ -37,10 +39,24 @@ def secret() -> SecretStr:
 
 
 @pytest.fixture
-async def sessions(database: Database) -> AsyncIterator[Sessions]:
-    """Sessions on a fresh database of the gateway."""
-    engine = create_engine(await database("gateway"), "tests")
+async def dsn(database: Database) -> str:
+    """A fresh database of the gateway."""
+    return await database("gateway")
+
+
+@pytest.fixture
+async def sessions(dsn: str) -> AsyncIterator[Sessions]:
+    """Sessions on it as an operator's commands have them."""
+    engine = create_engine(dsn, "tests")
     yield sessions_of(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def api_engine(dsn: str) -> AsyncIterator[AsyncEngine]:
+    """The same database as the gateway has it."""
+    engine = create_engine(dsn, "tests", role=api_role("gateway"))
+    yield engine
     await engine.dispose()
 
 
@@ -57,7 +73,9 @@ def issue(sessions: Sessions) -> Issue:
 
 
 @pytest.fixture
-async def open_door(kafka: KafkaSettings, sessions: Sessions, issue: Issue, secret: SecretStr) -> AsyncIterator[Open]:
+async def open_door(
+    kafka: KafkaSettings, api_engine: AsyncEngine, issue: Issue, secret: SecretStr
+) -> AsyncIterator[Open]:
     """Starts gateways; give it the key's tenant and scopes and any setting, and get a client."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -65,7 +83,7 @@ async def open_door(kafka: KafkaSettings, sessions: Sessions, issue: Issue, secr
             settings = Settings(
                 **({"kafka": kafka, "database_url": "postgresql:///unused", "internal_token_secrets": [secret]} | over)
             )
-            app = create_app(settings, sessions)
+            app = create_app(settings, api_engine)
             await stack.enter_async_context(app.router.lifespan_context(app))
             headers = {"Authorization": f"Bearer {await issue(tenant, scopes)}"}
             client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway", headers=headers)

@@ -16,12 +16,6 @@ from touchpoint.errors import UsageError
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
-from touchpoint.testing.fixtures import Database
-
-
-@pytest.fixture
-async def dsn(database: Database) -> str:
-    return await database("gateway")
 
 
 @pytest.fixture

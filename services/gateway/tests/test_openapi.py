@@ -13,7 +13,6 @@ from gateway.config import Settings
 from gateway.openapi import OWN_SCOPES
 from gateway.queries import QUERIES
 from touchpoint.db.engine import create_engine
-from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
 
@@ -63,7 +62,7 @@ def references(part):
 
 def test_the_document_describes_exactly_the_routes_there_are():
     settings = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6])
-    app = create_app(settings, sessions_of(create_engine("postgresql:///unused", "tests")))
+    app = create_app(settings, create_engine("postgresql:///unused", "tests"))
     routes = {
         (method, route.path.replace(":path}", "}").replace("{event}", "{source}/{id}"))
         for route in app.routes

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -41,14 +41,21 @@ def create_engine(
     async def connect(*_: object, **__: object) -> asyncpg.Connection:
         return await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout, server_settings=options)
 
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
-        pool_pre_ping=True,
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """Have the pool connect anew where PostgreSQL hung up: that is known here; asking it takes three round trips."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def sessions(engine: AsyncEngine) -> Sessions:

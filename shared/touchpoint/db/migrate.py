@@ -9,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from touchpoint.db import roles
 from touchpoint.db.engine import LOCK_NOT_AVAILABLE, create_engine, sqlstate
 from touchpoint.errors import UsageError
 
@@ -51,6 +52,7 @@ def _upgrade(connection: Connection, package: str) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
+        roles.ensure(connection, roles.api_role(package))
         command.upgrade(config, "head")
     finally:
         connection.rollback()

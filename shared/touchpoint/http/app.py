@@ -1,8 +1,9 @@
 """The FastAPI application every service builds on: problems as errors, the gateway's token, what became of an event."""
 
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from touchpoint.db.engine import Sessions
+from touchpoint.db.tenants import Tenants
 from touchpoint.http import errors, status
 from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
@@ -11,15 +12,15 @@ from touchpoint.settings import ServiceSettings
 
 
 def create(
-    name: str, settings: ServiceSettings, sessions: Sessions, *routers: APIRouter, handlers: Handlers | None = None
+    name: str, settings: ServiceSettings, engine: AsyncEngine, *routers: APIRouter, handlers: Handlers | None = None
 ) -> FastAPI:
-    """A service's API. `name` is the audience its callers' tokens must have; `handlers` are its consumer's, if any.
+    """A service's API. `name` is the audience its callers' tokens must have, `engine` acts as the API's role.
 
-    `app.state.checks` takes what must be well for the API to be ready.
+    `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready.
     """
     app = FastAPI(title=name, docs_url=None, redoc_url=None)
     app.state.name = name
-    app.state.sessions = sessions
+    app.state.tenants = Tenants(engine)
     app.state.token_secrets = settings.internal_token_secrets
     app.state.handlers = handlers
     app.state.checks = dict[str, Check]()

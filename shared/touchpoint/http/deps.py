@@ -1,23 +1,24 @@
-"""The database session of a request: one transaction, committed before the answer goes out."""
+"""The database session of a request: its caller's tenant, one transaction, committed before the answer goes out."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db.engine import transaction
+from touchpoint.http.identity import Caller, current
+
+Verified = Annotated[Caller, Depends(current)]
+"""Whose request it is, by the gateway's token."""
 
 
-async def _writing(request: Request) -> AsyncIterator[AsyncSession]:
-    async with transaction(request.app.state.sessions) as session:
+async def _writing(request: Request, caller: Verified) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.tenants.transaction(caller.tenant) as session:
         yield session
 
 
-async def _reading(request: Request) -> AsyncIterator[AsyncSession]:
-    async with transaction(request.app.state.sessions) as session:
-        await session.execute(text("SET TRANSACTION READ ONLY"))
+async def _reading(request: Request, caller: Verified) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.tenants.transaction(caller.tenant, read_only=True) as session:
         yield session
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from touchpoint.db.engine import Sessions
+from touchpoint.db.engine import create_engine
+from touchpoint.db.roles import api_role
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
 from touchpoint.settings import ServiceSettings
@@ -23,11 +25,11 @@ Client = Callable[..., httpx.AsyncClient]
 
 @asynccontextmanager
 async def clients(
-    create_app: Callable[[Any, Sessions], FastAPI], settings: type[ServiceSettings], sessions: Sessions
+    create_app: Callable[[Any, AsyncEngine], FastAPI], settings: type[ServiceSettings], dsn: str
 ) -> AsyncIterator[Client]:
-    """Make clients of the service's API on these sessions."""
-    unused = SecretStr("postgresql:///unused")
-    app = create_app(settings(database_url=unused, internal_token_secrets=[SECRET]), sessions)
+    """Make clients of the service's API on this database, which it uses as it does in production: as its role."""
+    engine = create_engine(dsn, "tests", role=api_role(create_app.__module__.partition(".")[0]))
+    app = create_app(settings(database_url=SecretStr(dsn), internal_token_secrets=[SECRET]), engine)
     transport = httpx.ASGITransport(app)
 
     def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
@@ -38,3 +40,4 @@ async def clients(
 
     yield make
     await transport.aclose()
+    await engine.dispose()

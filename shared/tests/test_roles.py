@@ -1,0 +1,96 @@
+"""The role an API acts as: made by whoever migrates, or else by an administrator who is told how."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from touchpoint.db import databases, roles
+from touchpoint.db.engine import create_engine
+from touchpoint.errors import UsageError
+from touchpoint.service import database_check
+from touchpoint.testing.servers import Servers
+
+
+@pytest.fixture
+async def role(servers: Servers) -> AsyncIterator[str]:
+    """The name of a role that is not there."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield name
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+@pytest.fixture
+async def user(servers: Servers) -> AsyncIterator[str]:
+    """A user with no rights but to log in."""
+    name = f"test_{uuid.uuid4().hex}"
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    yield name
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"DROP ROLE {name}")
+
+
+def as_user(dsn: str, user: str) -> str:
+    place = urlsplit(dsn)
+    return place._replace(netloc=f"{user}:secret@{place.netloc.rpartition('@')[2]}").geturl()
+
+
+async def ensure(dsn: str, role: str) -> None:
+    engine = create_engine(dsn, "tests")
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(roles.ensure, role)
+    finally:
+        await engine.dispose()
+
+
+async def acts_as(dsn: str, role: str) -> str | None:
+    """What a service's readiness says of connections that act as the role."""
+    engine = create_engine(dsn, "tests", role=role)
+    try:
+        return await database_check(engine)()
+    finally:
+        await engine.dispose()
+
+
+async def test_a_role_is_made_once_and_may_be_acted_as(servers: Servers, role: str) -> None:
+    await ensure(servers.dsn, role)
+    await ensure(servers.dsn, role)
+    assert await acts_as(servers.dsn, role) is None
+
+
+async def test_several_databases_migrated_at_once_make_one_role(servers: Servers, role: str) -> None:
+    await asyncio.gather(*(ensure(servers.dsn, role) for _ in range(8)))
+    assert await acts_as(servers.dsn, role) is None
+
+
+async def test_a_user_who_may_create_roles_needs_no_superuser(servers: Servers, role: str, user: str) -> None:
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(f"ALTER ROLE {user} CREATEROLE")
+    dsn = as_user(servers.dsn, user)
+    await ensure(dsn, role)
+    assert await acts_as(dsn, role) is None
+    async with databases.connected(dsn) as connection:
+        await connection.execute(f"DROP ROLE {role}")
+
+
+async def test_a_user_who_may_not_is_told_what_an_administrator_must_run(
+    servers: Servers, role: str, user: str
+) -> None:
+    dsn = as_user(servers.dsn, user)
+    with pytest.raises(UsageError, match=f"user {user} may not create role {role}: .*run `CREATE ROLE") as raised:
+        await ensure(dsn, role)
+    async with databases.connected(servers.dsn) as connection:
+        await connection.execute(str(raised.value).split("`")[1])
+    await ensure(dsn, role)
+    assert await acts_as(dsn, role) is None
+
+
+async def test_a_process_without_its_role_says_it_is_not_ready_and_why(servers: Servers, role: str, user: str) -> None:
+    assert await acts_as(servers.dsn, role) == f'PostgreSQL: role "{role}" does not exist; run this service\'s migrate'
+    await ensure(servers.dsn, role)
+    assert "permission denied" in str(await acts_as(as_user(servers.dsn, user), role))

@@ -1,0 +1,42 @@
+"""Row-level security as services' migrations set it up. Frozen: a change is a new module, `tenants_v2`.
+
+The owner of the tables, who runs consumers, workers and migrations, stands above tenants: no policy is for it.
+"""
+
+from types import ModuleType
+
+_TENANT = "current_setting('touchpoint.tenant', true)"
+_STATUS = {
+    "offsets": "consumer, topic, partition, next",
+    "inbox": "consumer, event_id, type",
+    "dead_letters": "consumer, event_id, type, state",
+    "conflicts": "consumer, event_id",
+}
+"""What `touchpoint.http.status` reads of the plumbing. Who does not know a tenant's event has no id to ask with."""
+
+
+def guard(op: ModuleType, table: str) -> None:
+    """Close a domain table to all but its owner; `allow` opens it again, tenant by tenant. `op` is `alembic.op`."""
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+
+
+def allow(op: ModuleType, role: str, privileges: str, table: str) -> None:
+    """Let the role use a guarded table: the rows of its transaction's tenant, no others seen, made or changed."""
+    op.execute(f"CREATE POLICY tenant ON {table} TO {role} USING (tenant_id = {_TENANT})")
+    op.execute(f"GRANT {privileges} ON {table} TO {role}")
+
+
+def allow_status(op: ModuleType, role: str) -> None:
+    """Let the role find out what became of an event."""
+    for table, columns in _STATUS.items():
+        op.execute(f"GRANT SELECT ({columns}) ON {table} TO {role}")
+
+
+def allow_publishing(op: ModuleType, role: str) -> None:
+    """Let the role write events of its transaction's tenant to the outbox; their keys begin with it."""
+    op.execute("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
+    op.execute(
+        f"CREATE POLICY tenant ON outbox FOR INSERT TO {role} "
+        f"WITH CHECK (starts_with(convert_from(key, 'UTF8'), {_TENANT} || ':'))"
+    )
+    op.execute(f"GRANT INSERT ON outbox TO {role}")
