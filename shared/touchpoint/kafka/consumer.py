@@ -152,6 +152,9 @@ class Consumer:
             applying = asyncio.create_task(self._apply(reader.take()), name="apply")
             try:
                 await reader.read(applying)
+            except asyncio.CancelledError:
+                applying.cancel()
+                raise
             finally:
                 await applying
             await self._mark_reached(kafka, reader)
