@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from fastapi import FastAPI
 
 from bench.apart import settle
-from touchpoint.kafka.consumer import BATCH_RECORDS
+from touchpoint.kafka.reader import BATCH_RECORDS
 from touchpoint.local.process import HOST
 from touchpoint.service import _serve
 from touchpoint.settings import KafkaSettings
