@@ -10,12 +10,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from bench import aggregate, ingest_batch, ingest_single, relay, results, store
+from bench import aggregate, ingest_batch, ingest_single, latency, relay, results, store
 from bench.scenario import Bench, Scenario
 from touchpoint.local.progress import Progress
 from touchpoint.testing import servers
 
-SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in (ingest_single, ingest_batch, store, aggregate, relay)}
+MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency)
+SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in MODULES}
 
 POSTGRES = (
     ("fsync", "on"),

@@ -9,6 +9,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from fastapi import FastAPI
 
+from bench import load
 from bench.apart import settle
 from touchpoint.kafka.reader import BATCH_RECORDS
 from touchpoint.local.process import HOST
@@ -51,11 +52,8 @@ def reached(kafka: KafkaSettings) -> dict[str, Any]:
 
 async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sent]:
     """So many events of a topic, each once, by their ids."""
-    consumer = AIOKafkaConsumer(**kafka.client_options())
-    await consumer.start()
-    partitions = [TopicPartition(kafka.topic_prefix + topic, number) for number in range(kafka.partitions)]
-    consumer.assign(partitions)
-    await consumer.seek_to_beginning(*partitions)
+    consumer = await _consumer(kafka, kafka.topic_prefix + topic)
+    await consumer.seek_to_beginning()
     found = dict[str, Sent]()
     while len(found) < count:
         r = await consumer.getone()
@@ -63,6 +61,13 @@ async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sen
         found.setdefault(sent.event_id, sent)
     await consumer.stop()
     return found
+
+
+async def _consumer(kafka: KafkaSettings, topic: str) -> AIOKafkaConsumer:
+    consumer = AIOKafkaConsumer(**kafka.client_options())
+    await consumer.start()
+    consumer.assign([TopicPartition(topic, number) for number in range(kafka.partitions)])
+    return consumer
 
 
 async def produce(kafka: KafkaSettings, groups: Sequence[Group], lanes: int) -> dict[str, float]:
@@ -86,6 +91,45 @@ async def produce(kafka: KafkaSettings, groups: Sequence[Group], lanes: int) -> 
 async def _keep_producing(producer: AIOKafkaProducer, groups: Iterator[Group]) -> None:
     for group in groups:
         await asyncio.gather(*[await producer.send(r.topic, r.value, r.key, headers=r.headers) for r in group])
+
+
+async def pass_through(kafka: KafkaSettings, sent: Group, rate: float, warm: int) -> dict[str, float]:
+    """Send records on schedule with a bare producer, receive them with a bare consumer; the first `warm` do not count.
+
+    Answers percentiles of the time from sending to the consumer (`_ms`), and from Kafka's acknowledgement to it.
+    """
+    consumer = await _consumer(kafka, sent[0].topic)
+    await consumer.seek_to_end()
+    producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
+    await producer.start()
+    settle()
+    sending, acknowledged, begun = dict[str, float](), dict[str, float](), time.perf_counter()
+    receiving = asyncio.create_task(_receive(consumer, len(sent)))
+    async with asyncio.TaskGroup() as tasks:
+        for number, record in enumerate(sent):
+            await asyncio.sleep(begun + number / rate - time.perf_counter())
+            sending[record.event_id] = time.perf_counter()
+            tasks.create_task(_acknowledge(producer, record, acknowledged))
+    received = await receiving
+    await asyncio.gather(producer.stop(), consumer.stop())
+    counted = [record.event_id for record in sent[warm:]]
+    return {
+        **load.percentiles(received[event] - sending[event] for event in counted),
+        **load.percentiles((received[event] - acknowledged[event] for event in counted), "from_acknowledgement_"),
+    }
+
+
+async def _acknowledge(producer: AIOKafkaProducer, record: Sent, acknowledged: dict[str, float]) -> None:
+    await producer.send_and_wait(record.topic, record.value, record.key, headers=record.headers)
+    acknowledged[record.event_id] = time.perf_counter()
+
+
+async def _receive(consumer: AIOKafkaConsumer, count: int) -> dict[str, float]:
+    received = dict[str, float]()
+    while len(received) < count:
+        record = await consumer.getone()
+        received[dict(record.headers)["ce_id"].decode()] = time.perf_counter()
+    return received
 
 
 class Rows(NamedTuple):

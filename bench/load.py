@@ -89,7 +89,7 @@ async def _keep_asking(connection: Connection, requests: Iterator[bytes], expect
             raise RuntimeError(f"expected {expected}, not {status}: {body[:500].decode()}")
 
 
-def percentiles(seconds: Iterable[float]) -> dict[str, float]:
-    """The median and the 99th percentile (nearest rank) of durations in seconds, as milliseconds."""
+def percentiles(seconds: Iterable[float], name: str = "") -> dict[str, float]:
+    """The median and the 99th percentile (nearest rank) of durations in seconds, as `p50_ms` and `p99_ms`."""
     ordered = sorted(seconds)
-    return {f"p{p}_ms": 1000 * ordered[min(len(ordered) * p // 100, len(ordered) - 1)] for p in (50, 99)}
+    return {f"{name}p{p}_ms": 1000 * ordered[min(len(ordered) * p // 100, len(ordered) - 1)] for p in (50, 99)}

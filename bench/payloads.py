@@ -46,17 +46,22 @@ def day(count: int, begin: datetime, length: timedelta = timedelta(days=1), seed
     chance = random.Random(seed)
     step = length / count
     for number, (tenant, kind, data) in zip(range(count), _happenings(chance), strict=False):
-        event_id = str(UUID(int=chance.getrandbits(128), version=4))
-        envelope = {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": f"/{tenant}/helpdesk" if "ticket" in kind else f"/{tenant}/surveys",
-            "type": kind,
-            "time": (begin + number * step).isoformat(),
-            "datacontenttype": "application/json",
-            "data": data,
-        }
-        yield Payload(event_id, tenant, kind, msgspec.json.encode(envelope))
+        yield event(chance, tenant, kind, begin + number * step, data)
+
+
+def event(chance: random.Random, tenant: str, kind: str, at: datetime, data: dict[str, Any]) -> Payload:
+    """An event with an id of its own."""
+    event_id = str(UUID(int=chance.getrandbits(128), version=4))
+    envelope = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": f"/{tenant}/helpdesk" if "ticket" in kind else f"/{tenant}/surveys",
+        "type": kind,
+        "time": at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return Payload(event_id, tenant, kind, msgspec.json.encode(envelope))
 
 
 def feedback(chance: random.Random, customer: str, survey: str | None = None) -> dict[str, Any]:

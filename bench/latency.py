@@ -1,0 +1,173 @@
+"""`latency`: from 202 to readable in `GET /v1/feedback` at 500 events a second, beside Kafka's own way through."""
+
+import asyncio
+import random
+import re
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from bench import door, floors, load
+from bench.apart import apart, settle
+from bench.payloads import CUSTOMERS, event, feedback
+from bench.scenario import Bench, Pair, Sample, Scenario
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing.system import System
+
+RATE = 500
+SECONDS = 12
+WARM_SECONDS = 2
+"""At the beginning of a run, not counted."""
+CONNECTIONS = 32
+TENANT = "acme"
+PROBED = 5
+"""One event of so many is looked for: all of them would fill every page, and reading be what is measured."""
+PAUSE_SECONDS = 0.002
+PATIENCE_SECONDS = 30
+_EVENT_ID = re.compile(rb'"event_id": ?"([^"]+)"')
+
+
+@asynccontextmanager
+async def prepare(bench: Bench) -> AsyncIterator[Pair]:
+    """The gateway and every role of feedback-svc. The records of the floor are those that a run has written before."""
+    async with bench.system() as system:
+        keys = await door.opened(system)
+        parts = [("feedback-svc", role) for role in ("api", "consumer", "worker")]
+        for part in parts:
+            system.start_part(part)
+        await system.ready(parts)
+        ours = partial(_ours, system, keys[TENANT], count(1))
+        await ours()
+        yield Pair(partial(_floor, system), ours)
+
+
+async def _ours(system: System, key: str, numbers: "count[int]") -> Sample:
+    seen = await apart(observe, url=system.url, key=key, seed=next(numbers))
+    return Sample(seen["p99_ms"], seen)
+
+
+async def _floor(system: System) -> Sample:
+    seen = await apart(pass_through, kafka=floors.reached(system.kafka))
+    return Sample(seen["p99_ms"], seen)
+
+
+class Planned(NamedTuple):
+    """An event and when it is to be sent: seconds after the start of the run, and as its own time."""
+
+    id: str
+    after: float
+    at: datetime
+    request: bytes
+
+
+@dataclass
+class Observed:
+    """Moments on the clock of `perf_counter`, by event id."""
+
+    sent: dict[str, float] = field(default_factory=dict)
+    accepted: dict[str, float] = field(default_factory=dict)
+    readable: dict[str, float] = field(default_factory=dict)
+    looked: deque[float] = field(default_factory=deque)
+    """How long each look took."""
+
+
+async def observe(url: str, key: str, seed: int) -> dict[str, float]:
+    """Send on schedule, however long answers take, and look for the probes all the while.
+
+    Answers percentiles of the time from 202 (`_ms`) and from sending to the page that shows the event, how long one
+    look takes, which is how exact this is, and how many events a second were accepted.
+    """
+    survey = f"probe-{seed}"
+    probes, others = _plan(key, seed, survey)
+    senders, [reader] = await load.connect(url, CONNECTIONS), await load.connect(url, 1)
+    settle()
+    seen, begun = Observed(), time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_send(sorted(probes + others, key=lambda p: p.after), senders, begun, seen))
+        tasks.create_task(_look(probes, reader, partial(_page, key, survey), seen))
+    counted = [probe.id for probe in probes if probe.after >= WARM_SECONDS]
+    accepted_for = max(seen.accepted.values()) - min(seen.accepted.values())
+    return {
+        **load.percentiles(seen.readable[probe] - seen.accepted[probe] for probe in counted),
+        **load.percentiles((seen.readable[probe] - seen.sent[probe] for probe in counted), "from_sending_"),
+        "look_p50_ms": load.percentiles(seen.looked)["p50_ms"],
+        "events_per_second": len(seen.accepted) / accepted_for,
+        "probes": len(counted),
+    }
+
+
+def _plan(key: str, seed: int, survey: str) -> tuple[list[Planned], list[Planned]]:
+    """Probes, and the events between them."""
+    chance, begin = random.Random(seed), datetime.now(UTC) + timedelta(seconds=1)
+    probes, others = list[Planned](), list[Planned]()
+    for number in range(RATE * SECONDS):
+        after = number / RATE
+        at = begin + timedelta(seconds=after)
+        is_probe = number % PROBED == 0
+        data = feedback(chance, f"C-{chance.randrange(CUSTOMERS):05d}", survey if is_probe else None)
+        payload = event(chance, TENANT, "feedback.submitted", at, data)
+        planned = Planned(payload.id, after, at, door.single(payload, {TENANT: key}))
+        (probes if is_probe else others).append(planned)
+    return probes, others
+
+
+async def _send(planned: list[Planned], connections: list[load.Connection], begun: float, seen: Observed) -> None:
+    free = asyncio.Queue[load.Connection]()
+    for connection in connections:
+        free.put_nowait(connection)
+    async with asyncio.TaskGroup() as tasks:
+        for each in planned:
+            await asyncio.sleep(begun + each.after - time.perf_counter())
+            tasks.create_task(_send_one(each, await free.get(), free, seen))
+
+
+async def _send_one(
+    each: Planned, connection: load.Connection, free: "asyncio.Queue[load.Connection]", seen: Observed
+) -> None:
+    seen.sent[each.id] = time.perf_counter()
+    status, body = await connection.ask(each.request)
+    seen.accepted[each.id] = time.perf_counter()
+    free.put_nowait(connection)
+    if status != 202:
+        raise RuntimeError(f"expected 202, not {status}: {body[:500].decode()}")
+
+
+def _page(key: str, survey: str, since: datetime) -> bytes:
+    return load.request("GET", f"/v1/feedback?survey_id={survey}&limit=200&from={quote(since.isoformat())}", key)
+
+
+async def _look(
+    probes: list[Planned], connection: load.Connection, page: Callable[[datetime], bytes], seen: Observed
+) -> None:
+    """Ask for the probes that are not older than the oldest one still missing, again and again until all were seen."""
+    missing = {probe.id: probe.at for probe in probes}
+    deadline = time.perf_counter() + SECONDS + PATIENCE_SECONDS
+    while missing:
+        asked = time.perf_counter()
+        status, body = await connection.ask(page(next(iter(missing.values()))))
+        answered = time.perf_counter()
+        if status != 200 or answered > deadline:
+            raise RuntimeError(f"{len(missing)} events cannot be read; {status}: {body[:500].decode()}")
+        seen.looked.append(answered - asked)
+        for found in _EVENT_ID.findall(body):
+            if missing.pop(found.decode(), None):
+                seen.readable[found.decode()] = answered
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def pass_through(kafka: dict[str, Any]) -> dict[str, float]:
+    """Send the same records at the same rate with a bare producer to a bare consumer in the same process."""
+    settings = KafkaSettings(**kafka)
+    records = list((await floors.records(settings, TOUCHPOINTS, RATE * SECONDS)).values())
+    return await floors.pass_through(settings, records, RATE, RATE * WARM_SECONDS)
+
+
+SCENARIO = Scenario("latency", "ms", least=0.1, aim=0.3, prepare=prepare, lower_is_better=True)
