@@ -10,12 +10,12 @@ import typer
 import uvloop
 from rich.console import Console
 
-from bench import aggregate, ingest_batch, ingest_single, latency, relay, results, store
+from bench import aggregate, ingest_batch, ingest_single, latency, read, relay, results, store
 from bench.scenario import Bench, Scenario
 from touchpoint.local.progress import Progress
 from touchpoint.testing import servers
 
-MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency)
+MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency, read)
 SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in MODULES}
 
 POSTGRES = (

@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -185,3 +187,40 @@ async def _insert(connection: asyncpg.Connection, each: Rows, part: slice) -> No
 
 def _list(columns: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
+
+
+_COLUMNS = """tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel, customer_id,
+    score_value, score_min, score_max, text, language, survey_id, question_id, submission_id, journey_stage, product"""
+_PAGE = f"SELECT {_COLUMNS} FROM feedback WHERE tenant_id = $1{{where}} ORDER BY occurred_at DESC, id DESC LIMIT $2"
+
+
+async def page(connection: asyncpg.Connection, wanted: dict[str, Any], limit: int) -> list[asyncpg.Record]:
+    """The SQL of one page, and one row more, as feedback-svc asks it; asyncpg keeps the statement prepared."""
+    tenant, more = wanted["tenant"], limit + 1
+    if "customer" in wanted:
+        return await connection.fetch(_PAGE.format(where=" AND customer_id = $3"), tenant, more, wanted["customer"])
+    if "after" in wanted:
+        moment, row_id = wanted["after"]
+        after = datetime.fromisoformat(moment), UUID(row_id)
+        return await connection.fetch(_PAGE.format(where=" AND (occurred_at, id) < ($3, $4)"), tenant, more, *after)
+    return await connection.fetch(_PAGE.format(where=""), tenant, more)
+
+
+async def select(dsn: str, pages: list[dict[str, Any]], limit: int, connections: int) -> dict[str, float]:
+    """Read pages over several connections, each one after the other, and leave the rows as they come."""
+    pool = [await asyncpg.connect(dsn, server_settings={"jit": "off"}) for _ in range(connections)]
+    waiting = iter(pages)
+    settle()
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for connection in pool:
+            tasks.create_task(_keep_selecting(connection, waiting, limit))
+    seconds = time.perf_counter() - begun
+    for connection in pool:
+        await connection.close()
+    return {"seconds": seconds}
+
+
+async def _keep_selecting(connection: asyncpg.Connection, pages: Iterator[dict[str, Any]], limit: int) -> None:
+    for wanted in pages:
+        await page(connection, wanted, limit)
