@@ -26,13 +26,14 @@ SELECT c.relname AS table, a.attname AS first
  WHERE i.indisunique
 """
 PLUMBING = {"alembic_version", "conflicts", "consumers", "dead_letters", "inbox", "offsets", "outbox"}
-ABOVE_TENANTS = PLUMBING | {"api_keys"}
+ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""
 
 TYPES = {
     "BIGINT": "int8",
     "BOOLEAN": "bool",
     "BYTEA": "bytea",
+    "DATE": "date",
     "DOUBLE PRECISION": "float8",
     "FLOAT": "float8",
     "INTEGER": "int4",

@@ -18,8 +18,10 @@ from gateway.config import Settings
 from gateway.door import Door
 from gateway.feedback import FeedbackDoor
 from gateway.ingest import Ingest
+from gateway.limits import Limits
 from gateway.log_ends import LogEnds
 from gateway.queries import QUERIES, Proxy
+from gateway.sharing import Sharing
 from gateway.status import StatusDoor
 from gateway.telemetry import IN_FLIGHT
 from touchpoint.db.engine import sessions
@@ -34,6 +36,8 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API."""
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes)
     keyring = Keyring(sessions(engine), settings.key_grace_seconds)
+    limits = Limits(settings)
+    sharing = Sharing(limits, sessions(engine))
     behind = services.of(settings)
     ends = LogEnds(settings.kafka)
     IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
@@ -41,20 +45,21 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await producer.start()
-        remembering = asyncio.create_task(keyring.keep_last_use())
+        keeping = [asyncio.create_task(kept) for kept in (keyring.keep_last_use(), sharing.keep())]
         yield
-        remembering.cancel()
-        await asyncio.gather(producer.stop(), keyring.record_last_use(), behind.close(), ends.close())
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), behind.close(), ends.close())
 
     app = FastAPI(title="Touchpoint", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
-    ingest = Ingest(keyring, producer, settings.delivery_seconds)
+    ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
     app.router.routes += [
         _route("POST", "/v1/events", ingest),
-        _route("POST", "/v1/feedback", FeedbackDoor(keyring, ingest)),
-        _route("GET", "/v1/events/{event:path}", StatusDoor(keyring, behind, ends)),
-        *(_route(query.method, query.route, Proxy(query, keyring, behind)) for query in QUERIES),
+        _route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, ingest)),
+        _route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
+        *(_route(query.method, query.route, Proxy(query, keyring, limits, behind)) for query in QUERIES),
         *_documents(),
     ]
     return app

@@ -3,50 +3,63 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
 
 from gateway import keys, repository, telemetry
-from gateway.keys import Key
-from touchpoint.db.engine import Sessions, is_transient, transaction
+from gateway.keys import Holder, Key
+from touchpoint.db.engine import Sessions, transaction
 from touchpoint.http.errors import ProblemError
-from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 from touchpoint.telemetry import log
 
 FRESH_SECONDS = 5
-"""So long a key is taken as it was read; a revoked one stops working within this and the time to read it."""
+"""So long a key is taken as it was read. Then it is read again, and requests wait for that only after STALE_SECONDS."""
+STALE_SECONDS = 3
 LOAD_SECONDS = 2
 TOUCH_SECONDS = 60
-MAX_ENTRIES = 10_000
+MAX_KEYS = 10_000
+MAX_UNKNOWN = 10_000
+"""Prefixes of no key that are remembered, apart from the keys: whoever guesses pushes no key out."""
+MAX_WAITING = 1000
+"""Prefixes never seen before that may wait to be looked up."""
 
 _REALM = 'Bearer realm="touchpoint"'
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What the database said of a prefix; None: there is no such key."""
+    """A key as the database had it at `loaded`."""
 
-    key: Key | None
+    key: Key
     loaded: float
     fresh_until: float
 
 
 class Keyring:
-    """API keys as this process knows them. With the database away a key seen before works on for `grace_seconds`."""
+    """API keys as this process knows them. With the database away a key seen before works on for `grace_seconds`.
+
+    There is one reading at a time, of all prefixes asked for since the last: however many are guessed, they occupy one
+    connection, and a good key among them waits for one reading.
+    """
 
     def __init__(self, sessions: Sessions, grace_seconds: float) -> None:
         self._sessions = sessions
         self._grace = grace_seconds
-        self._entries: dict[str, _Entry] = {}
-        self._loading: dict[str, asyncio.Task[_Entry]] = {}
+        self._known: dict[str, _Entry] = {}
+        self._unknown: dict[str, float] = {}
+        self._asked: list[str] = []
+        self._readings: dict[str, asyncio.Future[None]] = {}
+        self._reader: asyncio.Task[None] | None = None
         self._used: dict[str, datetime] = {}
 
-    async def authorize(self, authorization: str | None, scope: Scope) -> Caller:
+    async def authorize(self, authorization: str | None, scope: Scope) -> Holder:
         """The caller, if its key may do this. Raises ProblemError 401, 403, or 503 when the key cannot be checked."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _unauthorized(_REALM, "Send your API key as Authorization: Bearer tp_….")
         parts = keys.split(token.strip())
-        key = (await self._find(parts[0])).key if parts else None
+        key = await self._find(parts[0]) if parts else None
         now = datetime.now(UTC)
         if not parts or key is None or not key.opened_by(parts[1], now):
             raise _unauthorized(f'{_REALM}, error="invalid_token"', "The API key is unknown, expired or revoked.")
@@ -78,41 +91,86 @@ class Keyring:
             self._used = used | self._used
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
 
-    async def _find(self, prefix: str) -> _Entry:
-        entry = self._entries.get(prefix)
-        if entry is not None and asyncio.get_running_loop().time() < entry.fresh_until:
-            return entry
-        loading = self._loading.get(prefix)
-        if loading is None:
-            loading = self._loading[prefix] = asyncio.create_task(self._load(prefix))
-            loading.add_done_callback(lambda _: self._loading.pop(prefix))
-        return await asyncio.shield(loading)
+    async def _find(self, prefix: str) -> Key | None:
+        """The key, None when there is none; raises ProblemError 503 when that cannot be known."""
+        now = asyncio.get_running_loop().time()
+        entry = self._known.get(prefix)
+        if entry is not None and now < entry.fresh_until + STALE_SECONDS:
+            if now >= entry.fresh_until:
+                self._read(prefix)
+        elif now >= self._unknown.get(prefix, 0):
+            entry = await self._look_up(prefix, now)
+        return entry.key if entry else None
 
-    async def _load(self, prefix: str) -> _Entry:
-        """Read a key; many requests at once share one reading."""
+    async def _look_up(self, prefix: str, now: float) -> _Entry | None:
+        if prefix not in self._known and len(self._readings) >= MAX_WAITING:
+            raise _unavailable()
+        await asyncio.shield(self._read(prefix))
+        entry = self._known.get(prefix)
+        if now >= (entry.fresh_until if entry else self._unknown.get(prefix, 0)):
+            raise _unavailable()
+        return entry
+
+    def _read(self, prefix: str) -> asyncio.Future[None]:
+        """Have a prefix read; done when this was done, or tried."""
+        reading = self._readings.get(prefix)
+        if reading is None:
+            reading = self._readings[prefix] = asyncio.get_running_loop().create_future()
+            self._asked.append(prefix)
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._read_asked())
+        return reading
+
+    async def _read_asked(self) -> None:
+        try:
+            while self._asked:
+                prefixes, self._asked = self._asked, []
+                try:
+                    await self._load(prefixes)
+                finally:
+                    for prefix in prefixes:
+                        self._readings.pop(prefix).set_result(None)
+        finally:
+            self._reader = None
+
+    async def _load(self, prefixes: list[str]) -> None:
         now = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOAD_SECONDS), self._sessions() as session:
-                row = await repository.find(session, prefix)
-        except Exception as error:
-            if not is_transient(error):
-                raise
+                found = await repository.find_all(session, prefixes)
+        except Exception as error:  # whatever it is, keys in their grace work on
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
-            return self._remembered(prefix, now)
-        self._entries.pop(prefix, None)
-        self._entries[prefix] = entry = _Entry(Key.of(row) if row else None, now, now + FRESH_SECONDS)
-        if len(self._entries) > MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]
-        return entry
+            self._keep(prefixes, now)
+            return
+        read = {row.prefix: Key.of(row, quota) for row, quota in found}
+        for prefix in prefixes:
+            self._known.pop(prefix, None)
+            self._unknown.pop(prefix, None)
+            if prefix in read:
+                self._known[prefix] = _Entry(read[prefix], now, now + FRESH_SECONDS)
+            else:
+                self._unknown[prefix] = now + FRESH_SECONDS
+        _bound(self._known, MAX_KEYS)
+        _bound(self._unknown, MAX_UNKNOWN)
 
-    def _remembered(self, prefix: str, now: float) -> _Entry:
-        entry = self._entries.get(prefix)
-        if entry is None or entry.key is None or now - entry.loaded > self._grace:
-            raise ProblemError(
-                503, "keys-unavailable", "API keys cannot be checked at the moment.", headers={"Retry-After": "5"}
-            )
-        entry.fresh_until = now + FRESH_SECONDS
-        return entry
+    def _keep(self, prefixes: list[str], now: float) -> None:
+        """Go on with the keys that were read before, for as long as their grace lasts."""
+        for prefix in prefixes:
+            entry = self._known.get(prefix)
+            if entry is not None and now - entry.loaded <= self._grace:
+                entry.fresh_until = now + FRESH_SECONDS
+
+
+def _bound(remembered: dict[str, Any], size: int) -> None:
+    """Forget what was read longest ago."""
+    for prefix in list(islice(remembered, max(0, len(remembered) - size))):
+        del remembered[prefix]
+
+
+def _unavailable() -> ProblemError:
+    return ProblemError(
+        503, "keys-unavailable", "API keys cannot be checked at the moment.", headers={"Retry-After": "5"}
+    )
 
 
 def _unauthorized(challenge: str, detail: str) -> ProblemError:

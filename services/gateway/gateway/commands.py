@@ -1,4 +1,4 @@
-"""`touchpoint keys`: make, list, rotate and revoke API keys, in the gateway's database."""
+"""`touchpoint keys`: make, list, limit, rotate and revoke API keys, in the gateway's database."""
 
 import asyncio
 import json
@@ -39,6 +39,15 @@ Database = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Prefix = Annotated[str, typer.Argument(help="The public part of the key, as `touchpoint keys list` shows it.")]
+MOST = 2**31 - 1
+EventRate = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST, help="Events a second it may send. Unset: the gateway's EVENTS_PER_SECOND."),
+]
+RequestRate = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST, help="Queries and commands a second. Unset: the gateway's REQUESTS_PER_SECOND."),
+]
 Days = Annotated[float, typer.Option(min=0.001, max=3650, help="How long the key works, in days.")]
 
 
@@ -51,6 +60,8 @@ def create(
         list[Scope], typer.Option(help="What it may do; give it several times. Unset: send events and feedback.")
     ] = [Scope.EVENTS_WRITE],  # noqa: B006 (typer copies it)
     days: Days = keys.LIFETIME.days,
+    event_rate: EventRate = None,
+    request_rate: RequestRate = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
@@ -61,8 +72,12 @@ def create(
       touchpoint keys create shop --tenant acme
       touchpoint keys create dashboard --tenant acme --scope metrics:read --scope feedback:read --days 90
     """
-    lifetime = timedelta(days=days)
-    _show_issued(_work(database, lambda session: keys.create(session, tenant, name, scope, lifetime)), as_json)
+
+    async def work(session: AsyncSession) -> keys.Issued:
+        rates = {"event_rate": event_rate, "request_rate": request_rate}
+        return await keys.create(session, tenant, name, scope, timedelta(days=days), **rates)
+
+    _show_issued(_work(database, work), as_json)
 
 
 @app.command("list")
@@ -76,12 +91,51 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps([_described(key) for key in found]))
         return
-    table = Table("prefix", "name", "tenant", "scopes", "state", "expires", "last used", box=None)
+    table = Table("prefix", "name", "tenant", "scopes", "state", "expires", "last used", "own limits", box=None)
     for key in found:
         used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
         expires = f"{key.expires_at:%Y-%m-%d}"
-        table.add_row(key.prefix, key.name, key.tenant_id, " ".join(key.scopes), _state(key), expires, used)
+        scopes = " ".join(key.scopes)
+        table.add_row(key.prefix, key.name, key.tenant_id, scopes, _state(key), expires, used, _own_limits(key))
     Console().print(table)
+
+
+@app.command()
+def limit(
+    prefix: Prefix,
+    event_rate: EventRate = None,
+    request_rate: RequestRate = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Set what a key may do a second, within 10 seconds; what is not given becomes the gateway's default again.
+
+    \b
+    Examples:
+      touchpoint keys limit 3f9c02ab71de --event-rate 5000
+      touchpoint keys limit 3f9c02ab71de
+    """
+    key = _work(database, lambda session: keys.limit(session, prefix, event_rate, request_rate))
+    typer.echo(json.dumps(_described(key)) if as_json else f"{key.prefix}: {_own_limits(key) or 'the default limits'}")
+
+
+@app.command()
+def quota(
+    tenant: Annotated[str, typer.Argument(help="Whose events are counted, whatever key they come with.")],
+    events_per_day: Annotated[
+        int | None, typer.Option(min=1, max=2**53, help="So many a day, in UTC. Unset: the gateway's EVENTS_PER_DAY.")
+    ] = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Set how many events a tenant may send a day, within 10 seconds, and show what it has sent."""
+    found = _work(database, lambda session: keys.set_quota(session, tenant, events_per_day))
+    today = found.events if found.day == datetime.now(UTC).date() else 0
+    if as_json:
+        typer.echo(json.dumps({"tenant": tenant, "events_per_day": events_per_day, "events_today": today}))
+        return
+    allowed = "the default number of" if events_per_day is None else f"{events_per_day:,}"
+    typer.echo(f"Tenant {tenant} may send {allowed} events a day; today it has sent {today:,}.")
 
 
 @app.command()
@@ -155,6 +209,11 @@ def _state(key: ApiKey) -> str:
     return "expired" if key.expires_at <= datetime.now(UTC) else "active"
 
 
+def _own_limits(key: ApiKey) -> str:
+    rates = {"events/s": key.event_rate, "requests/s": key.request_rate}
+    return ", ".join(f"{rate:,} {unit}" for unit, rate in rates.items() if rate is not None)
+
+
 def _described(key: ApiKey) -> dict[str, Any]:
     """A key as JSON, without its secrets."""
     times = {name: getattr(key, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
@@ -164,5 +223,7 @@ def _described(key: ApiKey) -> dict[str, Any]:
         "tenant": key.tenant_id,
         "scopes": list(key.scopes),
         "state": _state(key),
+        "event_rate": key.event_rate,
+        "request_rate": key.request_rate,
         **{name: moment and moment.isoformat() for name, moment in times.items()},
     }

@@ -19,3 +19,9 @@ class Settings(ServiceSettings):
     key_grace_seconds: float = Field(
         900, ge=0, le=86400, description="with the database away, a key seen before works on for so long"
     )
+    events_per_second: int = Field(1000, ge=1, description="what an API key may send, unless it has its own limit")
+    requests_per_second: int = Field(100, ge=1, description="queries and commands of an API key, likewise")
+    burst_seconds: int = Field(5, ge=1, le=3600, description="a key may use so many seconds' worth of a rate at once")
+    events_per_day: int | None = Field(
+        None, ge=1, description="what a tenant may send on a day in UTC, unless it has its own quota; unset: any number"
+    )

@@ -1,10 +1,13 @@
-"""What stands around every route of the gateway: problems become answers, and each answer is timed."""
+"""What stands around every route of the gateway: problems become answers, which tell of limits and are timed."""
 
+import asyncio
 import time
 from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import limits
+from gateway.limits import LimitedError
 from gateway.telemetry import REQUEST_SECONDS
 from touchpoint.http.errors import ProblemError, response
 
@@ -28,11 +31,14 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], *scope.get(limits.HEADERS, ())]
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
         except ProblemError as error:
+            if isinstance(error, LimitedError):
+                await asyncio.sleep(error.hold)
             await response(error)(scope, receive, noting)
         except Exception:
             status = 500

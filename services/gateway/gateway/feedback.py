@@ -9,6 +9,7 @@ from gateway import cloudevents, events
 from gateway.auth import Keyring
 from gateway.cloudevents import Parsed
 from gateway.ingest import Ingest, answer, count_refused, status_url
+from gateway.limits import Limits
 from gateway.requests import header, read_body
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import ProblemError
@@ -22,13 +23,15 @@ ATTRIBUTES = ("id", "time")
 class FeedbackDoor:
     """Takes `feedback.submitted` as plain JSON and answers the id it will have in /v1/feedback."""
 
-    def __init__(self, keyring: Keyring, ingest: Ingest) -> None:
+    def __init__(self, keyring: Keyring, limits: Limits, ingest: Ingest) -> None:
         self._keyring = keyring
+        self._limits = limits
         self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
+        self._limits.admit_events(scope, caller, 1)
         cloudevents.check_json(header(scope, b"content-type"))
         try:
             body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)

@@ -13,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 from gateway import cloudevents, events
 from gateway.auth import Keyring
 from gateway.cloudevents import Mode
+from gateway.keys import Holder
+from gateway.limits import Limits
 from gateway.requests import header, read_body
 from gateway.telemetry import ACCEPTED, REFUSED
 from touchpoint.contracts.base import Meta
 from touchpoint.http.errors import MEDIA_TYPE, ProblemError
-from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope as Right
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
@@ -57,8 +58,9 @@ def _quoted(source: str) -> str:
 class Ingest:
     """Takes events in. `delivery_seconds`: wait so long for Kafka."""
 
-    def __init__(self, keyring: Keyring, producer: Producer, delivery_seconds: float) -> None:
+    def __init__(self, keyring: Keyring, limits: Limits, producer: Producer, delivery_seconds: float) -> None:
         self._keyring = keyring
+        self._limits = limits
         self._producer = producer
         self._delivery_seconds = delivery_seconds
 
@@ -71,13 +73,16 @@ class Ingest:
             count_refused(error)
             raise
 
-    async def _take_in(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take_in(self, caller: Holder, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = header(scope, b"content-type")
         mode = cloudevents.mode(content_type, scope["headers"])
         traceparent = events.usable_traceparent(header(scope, b"traceparent"))
+        self._limits.admit_events(scope, caller, 0 if mode is Mode.BATCH else 1)
         if mode is Mode.BATCH:
             body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
-            status, report = await self._take_batch(body, caller, traceparent)
+            items = _items(body)
+            self._limits.admit_events(scope, caller, len(items))
+            status, report = await self._take_batch(items, caller, traceparent)
             await answer(send, status, report)
             return
         body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
@@ -88,25 +93,35 @@ class Ingest:
         meta = await self.take(parsed, caller, mode, traceparent)
         await answer(send, 202, {"id": meta.id, "source": meta.source, "status_url": status_url(meta)})
 
-    async def take(self, parsed: cloudevents.Parsed, caller: Caller, mode: str, traceparent: str | None) -> Meta:
+    async def take(self, parsed: cloudevents.Parsed, caller: Holder, mode: str, traceparent: str | None) -> Meta:
         """Check one event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
         meta, record = events.accept(parsed, caller.tenant, datetime.now(UTC), traceparent)
         [error] = await self._producer.send_all((record,), self._delivery_seconds)
         if error is not None:
             raise not_sent(error)
-        ACCEPTED.labels(mode).inc()
+        self._accepted(caller, mode, 1)
         return meta
 
-    async def _take_batch(self, body: bytes, caller: Caller, traceparent: str | None) -> tuple[int, dict[str, Any]]:
-        items = cloudevents.batch(body)
-        if len(items) > MAX_BATCH_EVENTS:
-            raise batch_too_large(f"{len(items)} events")
+    async def _take_batch(
+        self, items: Sequence[msgspec.Raw], caller: Holder, traceparent: str | None
+    ) -> tuple[int, dict[str, Any]]:
         checked = await _check(items, caller.tenant, traceparent)
         records = [found[1] for found in checked if not isinstance(found, ProblemError)]
         outcomes = await self._producer.send_all(records, self._delivery_seconds)
         status, report = _report(items, checked, outcomes)
-        ACCEPTED.labels(Mode.BATCH).inc(len(report["accepted"]))
+        self._accepted(caller, Mode.BATCH, len(report["accepted"]))
         return status, report
+
+    def _accepted(self, caller: Holder, mode: str, count: int) -> None:
+        ACCEPTED.labels(mode).inc(count)
+        self._limits.quotas.sent(caller, count)
+
+
+def _items(body: bytes) -> list[msgspec.Raw]:
+    items = cloudevents.batch(body)
+    if len(items) > MAX_BATCH_EVENTS:
+        raise batch_too_large(f"{len(items)} events")
+    return items
 
 
 Checked = tuple[Meta, Record] | ProblemError

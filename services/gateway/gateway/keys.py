@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import repository
-from gateway.models import ApiKey
+from gateway.models import ApiKey, Quota
 from touchpoint.db.tenants import TENANT
 from touchpoint.errors import UsageError
 from touchpoint.http.identity import Caller
@@ -47,20 +48,37 @@ def split(token: str) -> tuple[str, str] | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder(Caller):
+    """Whoever holds the key, and the limits that are its own; None: those of all."""
+
+    event_rate: int | None = None
+    request_rate: int | None = None
+    events_per_day: int | None = None
+    """Its tenant's, with all its keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """What a request's key is checked against."""
 
-    caller: Caller
+    caller: Holder
     secret_hash: bytes
     previous_hash: bytes | None
     previous_until: datetime
     ends: datetime
 
     @classmethod
-    def of(cls, row: ApiKey) -> "Key":
-        """The key as it was read."""
+    def of(cls, row: ApiKey, events_per_day: int | None) -> "Key":
+        """The key as it was read, with its tenant's quota."""
         return cls(
-            caller=Caller(row.tenant_id, frozenset(row.scopes), row.prefix),
+            caller=Holder(
+                row.tenant_id,
+                frozenset(row.scopes),
+                row.prefix,
+                event_rate=row.event_rate,
+                request_rate=row.request_rate,
+                events_per_day=events_per_day,
+            ),
             secret_hash=row.secret_hash,
             previous_hash=row.previous_hash,
             previous_until=row.previous_until or row.created_at,
@@ -77,20 +95,27 @@ class Key:
 
 
 async def create(
-    session: AsyncSession, tenant: str, name: str, scopes: Sequence[Scope], lifetime: timedelta = LIFETIME
+    session: AsyncSession,
+    tenant: str,
+    name: str,
+    scopes: Sequence[Scope],
+    lifetime: timedelta = LIFETIME,
+    *,
+    event_rate: int | None = None,
+    request_rate: int | None = None,
 ) -> Issued:
     """Make a key. Raises UsageError on a tenant's name that could not be part of every partition key."""
-    if not TENANT.fullmatch(tenant):
-        raise UsageError(f"tenant {tenant!r} is not possible: use 1–63 of a–z, 0–9, - and _, a letter or digit first")
     prefix, secret, now = secrets.token_hex(6), secrets.token_hex(32), datetime.now(UTC)
     key = ApiKey(
         prefix=prefix,
-        tenant_id=tenant,
+        tenant_id=_possible(tenant),
         name=name,
         scopes=sorted(set(scopes)),
         secret_hash=digest(secret),
         created_at=now,
         expires_at=now + lifetime,
+        event_rate=event_rate,
+        request_rate=request_rate,
     )
     session.add(key)
     await session.flush()
@@ -115,8 +140,28 @@ async def revoke(session: AsyncSession, prefix: str) -> ApiKey:
     return key
 
 
+async def limit(session: AsyncSession, prefix: str, event_rate: int | None, request_rate: int | None) -> ApiKey:
+    """Give a key rates of its own, per second; None is the gateway's default."""
+    key = await _existing(session, prefix)
+    key.event_rate, key.request_rate = event_rate, request_rate
+    return key
+
+
+async def set_quota(session: AsyncSession, tenant: str, events_per_day: int | None) -> Quota:
+    """Let a tenant send so many events a day; None is the gateway's default."""
+    statement = insert(Quota).values(tenant_id=_possible(tenant), events_per_day=events_per_day)
+    changed = statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"events_per_day": events_per_day})
+    return (await session.scalars(changed.returning(Quota))).one()
+
+
 async def _existing(session: AsyncSession, prefix: str) -> ApiKey:
     key = await repository.find(session, prefix, lock=True)
     if key is None:
         raise UsageError(f"no key has the prefix {prefix}: see `touchpoint keys list`")
     return key
+
+
+def _possible(tenant: str) -> str:
+    if not TENANT.fullmatch(tenant):
+        raise UsageError(f"tenant {tenant!r} is not possible: use 1–63 of a–z, 0–9, - and _, a letter or digit first")
+    return tenant

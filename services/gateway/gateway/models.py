@@ -1,8 +1,8 @@
-"""The table of the gateway."""
+"""The tables of the gateway."""
 
-from datetime import datetime
+from datetime import date, datetime
 
-from sqlalchemy import DateTime
+from sqlalchemy import BigInteger, DateTime
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -34,3 +34,18 @@ class ApiKey(Base):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    event_rate: Mapped[int | None]
+    """Events a second; None: the gateway's default."""
+    request_rate: Mapped[int | None]
+
+
+class Quota(Base):
+    """How many events a tenant may send on a day in UTC, and has sent on the last day it sent any."""
+
+    __tablename__ = "quotas"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    events_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    """None: the gateway's default."""
+    day: Mapped[date | None]
+    events: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -7,6 +7,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from gateway.auth import Keyring
+from gateway.limits import Limits
 from gateway.requests import header, read_body
 from gateway.services import ESCALATION, FEEDBACK, METRICS, Services
 from touchpoint.http.errors import ProblemError
@@ -46,14 +47,16 @@ QUERIES = (
 class Proxy:
     """Answers one of the queries."""
 
-    def __init__(self, query: Query, keyring: Keyring, services: Services) -> None:
+    def __init__(self, query: Query, keyring: Keyring, limits: Limits, services: Services) -> None:
         self._query = query
         self._keyring = keyring
+        self._limits = limits
         self._services = services
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Pass the question on, and the answer back, problems included."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), self._query.scope)
+        self._limits.admit_request(scope, caller)
         body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large) if self._query.method == "POST" else b""
         headers = {name.decode(): header(scope, name) for name in REQUEST_HEADERS}
         answer = await self._services.ask(

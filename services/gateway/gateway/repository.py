@@ -1,12 +1,13 @@
-"""API keys in and out of PostgreSQL."""
+"""API keys and what was used of their limits, in and out of PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.models import ApiKey
+from gateway.models import ApiKey, Quota
 from touchpoint.db.engine import raw_connection
 
 # Sorted, so that two gateways touching the same keys cannot lock each other out.
@@ -17,9 +18,47 @@ UPDATE api_keys SET last_used_at = used.at
 """
 
 
+# `spent` is there because ON CONFLICT sees the old row and the new one, and nothing else.
+SHARE_RATES = """
+INSERT INTO rates (prefix, policy, tat, spent)
+SELECT prefix, policy, now() - age + spent, spent
+  FROM unnest($1::text[], $2::text[], $3::interval[], $4::interval[]) AS used (prefix, policy, spent, age)
+ ORDER BY prefix, policy
+ON CONFLICT (prefix, policy) DO UPDATE SET tat = greatest(rates.tat + excluded.spent, excluded.tat)
+RETURNING prefix, policy, tat - now() AS ahead
+"""
+SHARE_DAYS = """
+INSERT INTO quotas (tenant_id, day, events)
+SELECT tenant_id, day, events FROM unnest($1::text[], $2::date[], $3::bigint[]) AS sent (tenant_id, day, events)
+ ORDER BY tenant_id
+ON CONFLICT (tenant_id) DO UPDATE SET
+    events = CASE WHEN quotas.day > excluded.day THEN quotas.events
+                  WHEN quotas.day = excluded.day THEN quotas.events + excluded.events
+                  ELSE excluded.events END,
+    day = greatest(quotas.day, excluded.day)
+RETURNING tenant_id, day, events
+"""
+
+
+class Spent(NamedTuple):
+    """What a key has taken of a rate, as the time that pays for it, and how long ago it took the first of it."""
+
+    prefix: str
+    policy: str
+    spent: timedelta
+    age: timedelta
+
+
 async def find(session: AsyncSession, prefix: str, *, lock: bool = False) -> ApiKey | None:
     """The key with this prefix; `lock` keeps it from changing until the transaction ends."""
     return await session.get(ApiKey, prefix, with_for_update=lock)
+
+
+async def find_all(session: AsyncSession, prefixes: Sequence[str]) -> Sequence[tuple[ApiKey, int | None]]:
+    """The keys there are among these prefixes, each with its tenant's own quota."""
+    wanted = select(ApiKey, Quota.events_per_day).outerjoin(Quota, Quota.tenant_id == ApiKey.tenant_id)
+    rows = await session.execute(wanted.where(ApiKey.prefix.in_(prefixes)))
+    return [(key, quota) for key, quota in rows]
 
 
 async def list_keys(session: AsyncSession, tenant: str | None = None) -> Sequence[ApiKey]:
@@ -35,3 +74,18 @@ async def touch(session: AsyncSession, used: Mapping[str, datetime]) -> None:
     raw = await raw_connection(session)
     prefixes = sorted(used)
     await raw.execute(TOUCH, prefixes, [used[prefix] for prefix in prefixes])
+
+
+async def share_rates(session: AsyncSession, used: Sequence[Spent]) -> dict[tuple[str, str], timedelta]:
+    """Add what was used to what all gateways used; how far each theoretical arrival time now lies ahead."""
+    raw = await raw_connection(session)
+    rows = await raw.fetch(SHARE_RATES, *map(list, zip(*used, strict=True)))
+    return {(row["prefix"], row["policy"]): row["ahead"] for row in rows}
+
+
+async def share_days(session: AsyncSession, sent: Mapping[str, tuple[date, int]]) -> dict[str, tuple[date, int]]:
+    """Add what tenants have sent on a day to what all gateways took; the newest day's sum."""
+    raw = await raw_connection(session)
+    days, counts = map(list, zip(*sent.values(), strict=True))
+    rows = await raw.fetch(SHARE_DAYS, list(sent), days, counts)
+    return {row["tenant_id"]: (row["day"], row["events"]) for row in rows}

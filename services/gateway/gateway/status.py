@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from gateway.auth import Keyring
+from gateway.limits import Limits
 from gateway.log_ends import LogEnds
 from gateway.requests import header
 from gateway.schemas import ConsumerStatus, EventStatus, Status
@@ -27,14 +28,16 @@ _PREFIX = b"/v1/events/"
 class StatusDoor:
     """Asks every service; says 404 only when it is certain that the event was never accepted."""
 
-    def __init__(self, keyring: Keyring, services: Services, ends: LogEnds) -> None:
+    def __init__(self, keyring: Keyring, limits: Limits, services: Services, ends: LogEnds) -> None:
         self._keyring = keyring
+        self._limits = limits
         self._services = services
         self._ends = ends
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
+        self._limits.admit_request(scope, caller)
         source, event_id = name_in(scope["raw_path"])
         path = f"/internal/events/{identity(caller.tenant, source, event_id)}".encode()
         answers = await self._ask(caller, path)

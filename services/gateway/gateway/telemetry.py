@@ -16,8 +16,13 @@ REQUEST_SECONDS = Histogram(
     ["route", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+LIMITED = Counter(
+    "touchpoint_gateway_limited_total", "Requests refused with 429, by the limit: events, requests, daily.", ["limit"]
+)
 IN_FLIGHT = Gauge("touchpoint_gateway_in_flight_bytes", "Bytes of events waiting for Kafka's acknowledgement.")
 
 KEYS_UNREACHABLE = "gateway.keys_unreachable"
+LIMITS_ALONE = "gateway.limits_alone"
+LIMITS_TOGETHER = "gateway.limits_together"
 OFFSETS_UNREACHABLE = "gateway.offsets_unreachable"
 SERVICE_UNREACHABLE = "gateway.service_unreachable"

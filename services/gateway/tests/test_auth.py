@@ -1,6 +1,7 @@
 """API keys: made, rotated, revoked, and how they are checked while the database is there and while it is not."""
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -122,7 +123,7 @@ async def test_a_key_expires_even_while_it_is_remembered(keyring, sessions, issu
     await turns(keyring, token, 401)
 
 
-async def test_a_revoked_key_stops_once_it_is_no_longer_fresh(keyring, sessions, issue, monkeypatch):
+async def test_a_revoked_key_stops_under_steady_traffic(keyring, sessions, issue, monkeypatch):
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.05)
     token = await issue()
     await keyring.authorize(bearer(token), READ)
@@ -132,8 +133,20 @@ async def test_a_revoked_key_stops_once_it_is_no_longer_fresh(keyring, sessions,
     await turns(keyring, token, 401)
 
 
+async def test_a_key_revoked_while_it_was_idle_is_refused_at_once(keyring, sessions, issue, monkeypatch):
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(auth, "STALE_SECONDS", 0)
+    token = await issue()
+    await keyring.authorize(bearer(token), READ)
+
+    async with transaction(sessions) as session:
+        await keys.revoke(session, prefix_of(token))
+    await fails(keyring, token, 401)
+
+
 def test_a_revoked_key_stops_within_ten_seconds():
-    assert auth.FRESH_SECONDS + auth.LOAD_SECONDS < 10
+    assert auth.FRESH_SECONDS + auth.STALE_SECONDS < 10
+    assert auth.LOAD_SECONDS < auth.STALE_SECONDS
 
 
 async def test_after_a_rotation_both_secrets_work_until_the_overlap_ends(sessions, issue):
@@ -194,7 +207,8 @@ async def test_a_tenant_that_would_not_fit_into_keys_is_refused(sessions, tenant
 async def test_with_the_database_away_a_known_key_goes_on_for_the_grace_and_an_unknown_one_is_503(
     sessions, nowhere, issue, monkeypatch
 ):
-    monkeypatch.setattr(auth, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.01)
+    monkeypatch.setattr(auth, "STALE_SECONDS", 0)
     token, other = await issue(), await issue()
     keyring = Keyring(sessions, grace_seconds=0.3)
     await keyring.authorize(bearer(token), READ)
@@ -207,25 +221,133 @@ async def test_with_the_database_away_a_known_key_goes_on_for_the_grace_and_an_u
     await turns(keyring, token, 503)
 
 
-async def test_many_requests_at_once_read_a_key_once(keyring, issue, monkeypatch):
-    token, reads = await issue(), 0
-    find = repository.find
-
-    async def counting(*args, **kwargs):
-        nonlocal reads
-        reads += 1
-        return await find(*args, **kwargs)
-
-    monkeypatch.setattr(repository, "find", counting)
-    await asyncio.gather(*(keyring.authorize(bearer(token), READ) for _ in range(100)))
-    assert reads == 1
+@contextlib.asynccontextmanager
+async def frozen(sessions):
+    """The database accepts connections and answers nothing about keys."""
+    async with transaction(sessions) as session:
+        await session.execute(text("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE"))
+        yield
 
 
-async def test_guessed_prefixes_do_not_fill_the_memory(keyring, monkeypatch):
-    monkeypatch.setattr(auth, "MAX_ENTRIES", 10)
-    for number in range(30):
-        await fails(keyring, f"tp_{number:012x}_{'0' * 64}", 401)
-    assert len(keyring._entries) == 10
+@contextlib.asynccontextmanager
+async def exhausted(sessions):
+    """Every connection of the pool is in use."""
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(sessions.kw["bind"].pool.size()):
+            session = await stack.enter_async_context(sessions())
+            await session.execute(text("SELECT 1"))
+        yield
+
+
+@pytest.fixture
+async def known(keyring, issue):
+    """A key this process has seen."""
+    token = await issue()
+    await keyring.authorize(bearer(token), READ)
+    return token
+
+
+@pytest.fixture
+async def new(issue):
+    """A key it has not seen."""
+    return await issue()
+
+
+@pytest.mark.parametrize("trouble", [frozen, exhausted])
+async def test_a_database_that_hangs_stops_no_known_key(keyring, sessions, known, new, monkeypatch, trouble):
+    monkeypatch.setattr(auth, "LOAD_SECONDS", 0.1)
+    async with trouble(sessions):
+        for age in (auth.FRESH_SECONDS, 3600):
+            keyring._known[prefix_of(known)].fresh_until -= age
+            await keyring.authorize(bearer(known), READ)
+        await fails(keyring, new, 503)
+
+
+async def test_requests_do_not_wait_while_a_known_key_is_read_again(keyring, known, monkeypatch):
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(session, prefixes):
+        asked.set()
+        await answered.wait()
+        return []
+
+    monkeypatch.setattr(repository, "find_all", slow)
+    keyring._known[prefix_of(known)].fresh_until -= auth.FRESH_SECONDS
+    await keyring.authorize(bearer(known), READ)
+    await asked.wait()
+    await keyring.authorize(bearer(known), READ)
+
+    answered.set()
+    await turns(keyring, known, 401)
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """How many prefixes each reading was about."""
+    sizes, find_all = list[int](), repository.find_all
+
+    async def counting(session, prefixes):
+        sizes.append(len(prefixes))
+        return await find_all(session, prefixes)
+
+    monkeypatch.setattr(repository, "find_all", counting)
+    return sizes
+
+
+def guesses(count):
+    return [f"tp_{number:012x}_{'0' * 64}" for number in range(count)]
+
+
+async def test_many_requests_at_once_read_a_key_once(keyring, new, readings):
+    await asyncio.gather(*(keyring.authorize(bearer(new), READ) for _ in range(100)))
+    assert readings == [1]
+
+
+async def test_a_good_key_among_guessed_ones_waits_for_two_readings_at_most(keyring, new, readings):
+    wrong = [status_of(keyring, guess) for guess in guesses(500)]
+    assert await asyncio.gather(*wrong, status_of(keyring, new)) == [401] * 500 + [200]
+    assert len(readings) <= 2
+
+
+async def test_guessed_prefixes_are_remembered_apart_from_keys_and_only_so_many(
+    keyring, known, new, readings, monkeypatch
+):
+    monkeypatch.setattr(auth, "MAX_KEYS", 2)
+    monkeypatch.setattr(auth, "MAX_UNKNOWN", 10)
+    await keyring.authorize(bearer(new), READ)
+    for guess in guesses(30):
+        await fails(keyring, guess, 401)
+
+    assert len(keyring._unknown) == 10
+    assert set(keyring._known) == {prefix_of(known), prefix_of(new)}
+    del readings[:]
+    for token in (known, new):
+        await keyring.authorize(bearer(token), READ)
+    await fails(keyring, guesses(30)[-1], 401)
+    assert readings == []
+
+
+async def test_keys_beyond_what_is_remembered_still_work(keyring, issue, monkeypatch):
+    monkeypatch.setattr(auth, "MAX_KEYS", 2)
+    tokens = [await issue() for _ in range(3)]
+    for token in tokens * 2:
+        await keyring.authorize(bearer(token), READ)
+    assert len(keyring._known) == 2
+
+
+async def test_when_too_many_prefixes_wait_new_ones_are_503_and_known_keys_go_on(
+    keyring, sessions, known, new, monkeypatch
+):
+    monkeypatch.setattr(auth, "LOAD_SECONDS", 0.5)
+    monkeypatch.setattr(auth, "MAX_WAITING", 20)
+    async with frozen(sessions):
+        waiting = [asyncio.create_task(status_of(keyring, guess)) for guess in guesses(20)]
+        await eventually(lambda: len(keyring._readings) == 20)
+
+        assert (await fails(keyring, new, 503)).headers["Retry-After"]
+        await keyring.authorize(bearer(known), READ)
+        assert await asyncio.gather(*waiting) == [503] * 20
+    assert keyring._readings == {}
 
 
 async def test_the_last_use_is_recorded_apart_from_the_requests(keyring, sessions, issue):
