@@ -36,7 +36,11 @@ PRIVILEGES: dict[str, Any] = {
         "outbox": {"INSERT": ALL},
         **STATUS,
     },
-    "gateway": {"api_keys": {"SELECT": ALL, "UPDATE": {"last_used_at"}}},
+    "gateway": {
+        "api_keys": {"SELECT": ALL, "UPDATE": {"last_used_at"}},
+        "quotas": {"SELECT": ALL, "INSERT": {"tenant_id", "day", "events"}, "UPDATE": {"day", "events"}},
+        "rates": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL},
+    },
 }
 
 COLUMNS = """

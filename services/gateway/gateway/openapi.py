@@ -3,7 +3,7 @@
 `openapi_own.yaml` holds the gateway's own routes; those of the services come out of their own documents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -37,11 +37,26 @@ _PROBLEMS = {
     "TooLarge": "Above the limit, which the detail names.",
     "Unsupported": "A media type or encoding that is not taken; the detail names what is.",
     "Invalid": "Something breaks the rules; `errors` names each field and reason.",
+    "Limited": "Above a rate or quota, which the detail names; try again after `Retry-After` seconds.",
     "Misconfigured": "The service does not accept this gateway.",
     "Unavailable": "Not possible at the moment; try again after `Retry-After` seconds.",
     "Timeout": "The service did not answer in time.",
 }
-_ALWAYS = {"401": "Unauthorized", "403": "Forbidden", "503": "Unavailable"}
+_TEXT: Json = {"type": "string"}
+_HEADERS: Json = {
+    "RateLimit-Policy": {
+        "description": "The limits: `q` in `w` seconds, as draft-ietf-httpapi-ratelimit-headers has it.",
+        "schema": _TEXT | {"examples": ['"events";q=5000;w=5']},
+    },
+    "RateLimit": {
+        "description": "What is left of them: `r`, for the next `t` seconds.",
+        "schema": _TEXT | {"examples": ['"events";r=4999;t=5']},
+    },
+    "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}},
+}
+_OF_LIMITS = ("RateLimit-Policy", "RateLimit")
+_OF_PROBLEMS = {"Limited": (*_OF_LIMITS, "Retry-After"), "Unavailable": ("Retry-After",)}
+_ALWAYS = {"401": "Unauthorized", "403": "Forbidden", "429": "Limited", "503": "Unavailable"}
 _FROM_A_SERVICE = {"422": "Invalid", "502": "Misconfigured", "504": "Timeout"}
 _WITH_A_BODY = {"400": "Malformed", "408": "TooSlow", "413": "TooLarge", "415": "Unsupported"}
 
@@ -54,13 +69,15 @@ def merge(services: Mapping[str, Json]) -> Json:
         for operation in operations.values():
             _secure(operation, OWN_SCOPES[operation["operationId"]])
             _add(operation, _ALWAYS)
+            _tell_limits(operation)
     adopted = {name: _Adopted(known, name, document) for name, document in services.items()}
     for query in QUERIES:
         found = services[query.service]["paths"][query.path][query.method.lower()]
         paths.setdefault(query.path, {})[query.method.lower()] = _operation(query, found, adopted[query.service])
     components = {
         "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `tp_…`."}},
-        "responses": {name: _problem(what) for name, what in _PROBLEMS.items()},
+        "headers": _HEADERS,
+        "responses": {name: _problem(name, what) for name, what in _PROBLEMS.items()},
         "schemas": dict(sorted(known.items())),
     }
     return {"openapi": "3.1.0", **own, "paths": paths, "components": components}
@@ -104,6 +121,7 @@ def _operation(query: Query, found: Json, adopted: _Adopted) -> Json:
     operation["summary"] = operation["summary"].capitalize()
     _secure(operation, query.scope)
     _add(operation, _ALWAYS | _FROM_A_SERVICE)
+    _tell_limits(operation)
     if "requestBody" in operation:
         _add(operation, _WITH_A_BODY)
     if "{" in query.path:
@@ -129,9 +147,21 @@ def _add(operation: Json, problems: Mapping[str, str]) -> None:
     operation["responses"] = dict(sorted((references | operation["responses"]).items()))
 
 
-def _problem(description: str) -> Json:
+def _tell_limits(operation: Json) -> None:
+    for status, answer in operation["responses"].items():
+        if status < "300":
+            answer["headers"] = answer.get("headers", {}) | _headers(_OF_LIMITS)
+
+
+def _headers(names: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _problem(name: str, description: str) -> Json:
+    headers = {"headers": _headers(_OF_PROBLEMS[name])} if name in _OF_PROBLEMS else {}
     return {
         "description": description,
+        **headers,
         "content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}},
     }
 

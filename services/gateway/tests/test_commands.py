@@ -8,9 +8,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from gateway import repository
 from gateway.auth import Keyring
 from gateway.commands import app
-from touchpoint.db.engine import create_engine
+from touchpoint.db.engine import create_engine, transaction_on
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.errors import UsageError
 from touchpoint.http.errors import ProblemError
@@ -104,11 +105,44 @@ async def test_a_revoked_key_is_refused_and_listed_as_such(run, authorize):
     assert json.loads(await run("list", "--json"))[0]["state"] == "revoked"
 
 
+async def test_a_key_has_limits_of_its_own_until_they_are_taken_back(run, authorize):
+    made = json.loads(await run("create", "shop", "--tenant", "acme", "--event-rate", "500", "--json"))
+    caller = await authorize(made["token"])
+    assert (caller.event_rate, caller.request_rate) == (500, None)
+
+    limited = await run("limit", made["prefix"], "--event-rate", "2000", "--request-rate", "5")
+    assert "2,000 events/s, 5 requests/s" in limited
+    assert "2,000 events/s" in await run("list")
+    caller = await authorize(made["token"])
+    assert (caller.event_rate, caller.request_rate) == (2000, 5)
+
+    assert "the default limits" in await run("limit", made["prefix"])
+    caller = await authorize(made["token"])
+    assert (caller.event_rate, caller.request_rate) == (None, None)
+
+
+async def test_a_tenant_has_a_quota_of_its_own_until_it_is_taken_back(run, authorize, dsn):
+    token = json.loads(await run("create", "shop", "--tenant", "acme", "--json"))["token"]
+    assert "100,000 events a day; today it has sent 0." in await run("quota", "acme", "--events-per-day", "100000")
+    assert (await authorize(token)).events_per_day == 100_000
+
+    async with transaction_on(dsn, "tests") as session:
+        await repository.share_days(session, {"acme": (datetime.now(UTC).date(), 70)})
+    assert json.loads(await run("quota", "acme", "--json")) == {
+        "tenant": "acme", "events_per_day": None, "events_today": 70,
+    }  # fmt: skip
+    assert (await authorize(token)).events_per_day is None
+
+
 async def test_a_wrong_prefix_or_tenant_is_one_line_saying_so(run):
     with pytest.raises(UsageError, match="no key has the prefix"):
         await run("revoke", "000000000000")
     with pytest.raises(UsageError, match="is not possible"):
         await run("create", "x", "--tenant", "Not/Possible")
+    with pytest.raises(UsageError, match="is not possible"):
+        await run("quota", "Not/Possible")
+    with pytest.raises(UsageError, match="no key has the prefix"):
+        await run("limit", "000000000000")
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://nobody@127.0.0.1:1/none"])

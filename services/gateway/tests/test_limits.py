@@ -325,11 +325,23 @@ def test_several_gateways_keep_the_rate_in_the_long_run():
     assert 100 * seconds <= let_in <= 100 * seconds + 3 * 200
 
 
+def test_an_exchange_gives_nothing_back_that_a_gateway_has_let_in_itself():
+    fleet = Fleet(events_per_second=10, burst_seconds=2)
+    asyncio.run(fleet.play([(0, 0, 1), (0, 0.9, 20), (0, 0.2, 0), *[(0, 0, 1)] * 20]))
+    assert sum(cost for _, cost in fleet.let_in) == 1 + 20 + 2
+
+
 @pytest.fixture
-def gateways(sessions):
+def shared(api_engine):
+    """The database, as gateways have it."""
+    return sessions_of(api_engine)
+
+
+@pytest.fixture
+def gateways(shared):
     """Four gateways on one database. Their own clocks stand still; the database's goes on, at one event a second."""
     return [
-        (gateway, Sharing(gateway, sessions))
+        (gateway, Sharing(gateway, shared))
         for gateway in (limits_of(events_per_second=1, burst_seconds=60) for _ in range(4))
     ]
 
@@ -345,6 +357,23 @@ async def test_gateways_learn_from_the_database_what_others_let_in(gateways):
 
     await sharing_one.share()
     assert 40 < int(refusal(one).headers["Retry-After"]) <= 46
+
+
+async def test_what_is_let_in_during_an_exchange_is_counted_on_top(gateways, monkeypatch):
+    (one, sharing_one), (other, sharing_other), *_ = gateways
+    share_rates = repository.share_rates
+
+    async def and_let_in_more(session, used):
+        ahead = await share_rates(session, used)
+        assert admit(one, 10)
+        return ahead
+
+    assert admit(other, 45)
+    await sharing_other.share()
+    assert admit(one, 10)
+    monkeypatch.setattr(repository, "share_rates", and_let_in_more)
+    await sharing_one.share()
+    assert 0 < int(refusal(one, 1).headers["Retry-After"]) <= 6
 
 
 async def test_what_is_used_at_several_gateways_at_once_is_all_counted(gateways, sessions):
@@ -364,10 +393,10 @@ async def test_what_is_used_at_several_gateways_at_once_is_all_counted(gateways,
     assert days == [("acme", 4 * 5 * 20)]
 
 
-async def test_a_days_events_are_counted_across_gateways_and_days(sessions):
+async def test_a_days_events_are_counted_across_gateways_and_days(shared):
     walls = [Clock(MIDNIGHT), Clock(MIDNIGHT)]
     gateways = [limits_of(wall=wall, events_per_day=10) for wall in walls]
-    shares = [Sharing(gateway, sessions) for gateway in gateways]
+    shares = [Sharing(gateway, shared) for gateway in gateways]
 
     async def send(which, count):
         """Answers what this gateway then knows to have been sent that day."""
@@ -386,7 +415,7 @@ async def test_a_days_events_are_counted_across_gateways_and_days(sessions):
     assert [await send(1, 3), await send(0, 1)] == [5, 6]
 
 
-async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_but_no_days(sessions, capsys):
+async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_but_no_days(sessions, shared, capsys):
     limits = limits_of(events_per_day=100)
     share = Sharing(limits, sessions_of(create_engine("postgresql://nobody@127.0.0.1:1/none", "tests")))
     assert admit(limits, 20)
@@ -396,7 +425,7 @@ async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_
     assert not admit(limits)
     assert capsys.readouterr().out.count("gateway.limits_alone") == 1
 
-    share._sessions = sessions
+    share._sessions = shared
     await share.share()
     async with sessions() as session:
         assert (await session.execute(text("SELECT count(*) FROM rates"))).scalar() == 0
@@ -404,10 +433,10 @@ async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_
     assert capsys.readouterr().out.count("gateway.limits_together") == 1
 
 
-async def test_a_database_that_hangs_holds_up_no_request_and_loses_no_count(sessions, monkeypatch):
+async def test_a_database_that_hangs_holds_up_no_request_and_loses_no_count(sessions, shared, monkeypatch):
     monkeypatch.setattr(sharing, "GIVE_UP_SECONDS", 0.1)
     limits = limits_of(events_per_day=100)
-    share = Sharing(limits, sessions)
+    share = Sharing(limits, shared)
     admit(limits, 5)
     limits.quotas.sent(holder(), 5)
     async with transaction(sessions) as session:

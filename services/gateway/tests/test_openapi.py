@@ -50,6 +50,9 @@ def documented(answer, method, path):
     content = resolved(responses[str(answer.status_code)])["content"]
     assert answer.headers["content-type"] in content
     validator(content[answer.headers["content-type"]]["schema"]).validate(answer.json())
+    assert set(resolved(responses[str(answer.status_code)]).get("headers", ())) <= {
+        name for name in ("RateLimit", "RateLimit-Policy", "Retry-After") if name in answer.headers
+    }
     return answer
 
 
@@ -152,7 +155,7 @@ async def send(door, payload, media_type="application/cloudevents+json", **heade
     return documented(answer, "POST", "/v1/events").status_code
 
 
-async def test_the_answers_to_events_are_as_documented(door, monkeypatch):
+async def test_the_answers_to_events_are_as_documented(door, open_door, monkeypatch):
     batch = "application/cloudevents-batch+json"
     good, bad = EXAMPLES[0], EXAMPLES[0] | {"id": ""}
     assert await send(door, good) == 202
@@ -164,6 +167,8 @@ async def test_the_answers_to_events_are_as_documented(door, monkeypatch):
     assert await send(door, good, "text/plain") == 415
     assert await send(door, bad) == 422
     assert await send(door, [bad, 7], batch) == 422
+    slow = await open_door(events_per_second=1, burst_seconds=1)
+    assert [await send(slow, good), await send(slow, good)] == [202, 429]
 
     async def nothing(self, records, _):
         return [NotAcknowledgedError("not sent")] * len(records)
@@ -207,6 +212,9 @@ async def test_the_problems_of_questions_are_as_documented(open_door, behind, pl
     assert documented(unauthorized, method, path).status_code == 401
     forbidden = await (await open_door(scopes=set(Scope) - {SCOPES[place]}, **away)).request(method, raw)
     assert documented(forbidden, method, path).status_code == 403
+    slow = await open_door(requests_per_second=1, burst_seconds=1, **away)
+    await slow.request(method, raw)
+    assert documented(await slow.request(method, raw), method, path).status_code == 429
     door = await open_door(**dict.fromkeys(away, behind.url))
     behind.answer = lambda _: JSONResponse({}, 401)
     assert documented(await door.request(method, raw), method, path).status_code == 502

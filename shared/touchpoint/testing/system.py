@@ -111,9 +111,10 @@ class System:
         return all([await self._is_drained(service) for service in READS])
 
     async def create_key(self, tenant: str) -> str:
-        """A key with every scope, made by the command an operator would use."""
+        """A key with every scope and hardly a limit, made by the command an operator would use."""
         scopes = [word for scope in Scope for word in ("--scope", scope)]
-        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *scopes, "--json"]
+        rates = ["--event-rate", "1000000", "--request-rate", "1000000"]
+        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *scopes, *rates, "--json"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
         )
