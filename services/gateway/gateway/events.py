@@ -167,6 +167,8 @@ class _Attributes:
     def extensions(self) -> codec.Headers:
         """Headers for the attributes nobody here knows; they are passed on."""
         found = codec.Headers()
+        if self.given.keys() <= _UNDERSTOOD:
+            return found
         for name, value in self.given.items():
             if name in _UNDERSTOOD:
                 continue

@@ -173,3 +173,19 @@ def test_any_bytes_are_an_event_or_a_problem(raw):
 @given(st.lists(st.tuples(st.binary(max_size=20).map(lambda name: b"ce-" + name.lower()), st.binary(max_size=50))))
 def test_any_headers_are_an_event_or_a_problem(headers):
     assert problem_status(cloudevents.binary, "application/json", headers, b"{}") in (None, 422)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*cloudevents._NAMES, "data", "data_base64", "partitionkey"]), VALUES, max_size=8)
+)
+def test_an_event_is_read_the_same_whatever_other_attributes_it_has(given):
+    """Null is absence, so one more attribute that is null changes nothing but the way of reading."""
+    one, other = ({**given, **more} for more in ({}, {"other": None}))
+    assert _read(one) == _read(other)
+
+
+def _read(given):
+    try:
+        return cloudevents.structured(json.dumps(given).encode())
+    except ProblemError as error:
+        return error.problem

@@ -341,3 +341,14 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
     with pytest.raises(ProblemError) as refused:
         await requests.read_body(scope, receive, 100, too_large)
     assert refused.value.problem.status == 408
+
+
+async def test_a_bug_is_answered_as_a_problem_too(door, monkeypatch):
+    async def fail(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(Producer, "send_all", fail)
+    with pytest.raises(ZeroDivisionError):  # handed on to the server, which logs it
+        await post(door, event(1))
+    door._transport.raise_app_exceptions = False
+    problem(await post(door, event(1)), 500, "internal-error")

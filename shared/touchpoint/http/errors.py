@@ -117,6 +117,9 @@ def install(app: FastAPI) -> None:
     for kind in _FROM_THE_DATABASE:
         app.add_exception_handler(kind, on_database)
 
-    @app.exception_handler(Exception)
-    async def on_bug(_: Request, __: Exception) -> JSONResponse:
-        return response(ProblemError(500, "internal-error", "Something went wrong on our side; it has been logged."))
+    app.add_exception_handler(Exception, on_bug)
+
+
+async def on_bug(_: Request, __: Exception) -> JSONResponse:
+    """The answer where nobody expected an error; Starlette's middleware hands the error on to the log."""
+    return response(ProblemError(500, "internal-error", "Something went wrong on our side; it has been logged."))

@@ -39,6 +39,10 @@ def timestamp(moment: datetime) -> str:
     return f"{moment.isoformat()[:-6]}Z"
 
 
+_timestamp_again = lru_cache(1)(timestamp)
+"""For the time that all events of a request share."""
+
+
 @lru_cache
 def _headers_of(kind: type[Event]) -> tuple[tuple[str, bytes], ...]:
     """What all events of a contract have in their headers."""
@@ -58,7 +62,7 @@ def headers(meta: Meta, kind: type[Event]) -> Headers:
         ("ce_source", meta.source.encode()),
         ("ce_time", timestamp(meta.time).encode()),
         ("ce_tenant", meta.tenant.encode()),
-        ("ce_recordedtime", timestamp(meta.recorded).encode()),
+        ("ce_recordedtime", _timestamp_again(meta.recorded).encode()),
     ]
     if meta.subject is not None:
         found.append(("ce_subject", meta.subject.encode()))
