@@ -61,7 +61,9 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
             task.cancel()
         await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), behind.close(), ends.close())
 
-    app = Gateway(title="Touchpoint", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = Gateway(
+        title="Touchpoint", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)

@@ -58,14 +58,14 @@ class Proxy:
         caller = await self._keyring.authorize(header(scope, b"authorization"), self._query.scope)
         self._limits.admit_request(scope, caller)
         body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large) if self._query.method == "POST" else b""
-        headers = {name.decode(): header(scope, name) for name in REQUEST_HEADERS}
+        headers = {name: value for name, value in scope["headers"] if name in REQUEST_HEADERS}
         answer = await self._services.ask(
             self._query.service,
             caller,
             scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b""),
             method=self._query.method,
             body=body,
-            headers={name: value for name, value in headers.items() if value is not None},
+            headers=headers,
         )
         passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
         await Response(answer.content, answer.status_code, passed)(scope, receive, send)

@@ -40,7 +40,7 @@ class Services:
         *,
         method: str = "GET",
         body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
         timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """One request; `path` is raw, with its query.
@@ -51,7 +51,7 @@ class Services:
         url = self._urls[service].copy_with(raw_path=path)
         token = sign(caller, service, self._secrets)
         request = self._client.build_request(
-            method, url, content=body, headers={**(headers or {}), "Authorization": f"Bearer {token}"}
+            method, url, content=body, headers={**(headers or {}), b"authorization": b"Bearer " + token.encode()}
         )
         response = await self._send(service, request, timeout_seconds or self._timeout)
         if response.status_code == 401:
