@@ -48,10 +48,13 @@ class Services:
         Raises ProblemError 503 when the service cannot be reached, 504 when it takes too long, 502 when it does not
         know the gateway.
         """
-        url = self._urls[service].copy_with(raw_path=path)
         token = sign(caller, service, self._secrets)
         request = self._client.build_request(
-            method, url, content=body, headers={**(headers or {}), b"authorization": b"Bearer " + token.encode()}
+            method,
+            self._urls[service],
+            content=body,
+            headers={**(headers or {}), b"authorization": b"Bearer " + token.encode()},
+            extensions={"target": path},  # to the letter: as part of a URL its `..` would lead to another route
         )
         response = await self._send(service, request, timeout_seconds or self._timeout)
         if response.status_code == 401:

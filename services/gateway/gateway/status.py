@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
@@ -62,9 +63,9 @@ class StatusDoor:
     async def _ask_one(self, service: str, caller: Caller, path: bytes) -> Answer | None:
         try:
             response = await self._services.ask(service, caller, path, timeout_seconds=ASK_SECONDS)
-        except ProblemError:
+            return Answer.model_validate_json(response.content) if response.status_code == 200 else None
+        except (ProblemError, ValidationError):  # the latter: of another version than this gateway
             return None
-        return Answer.model_validate_json(response.content) if response.status_code == 200 else None
 
 
 def name_in(raw_path: bytes) -> tuple[str, str]:

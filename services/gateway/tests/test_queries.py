@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from urllib.parse import unquote
 
 import pytest
 from starlette.responses import JSONResponse, Response
@@ -130,3 +131,91 @@ async def test_what_is_not_in_the_table_is_404_and_no_way_into_a_service(open_do
         answer = await door.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert behind.asked == []
+
+
+async def ask_raw(door, path):
+    """As a client does that leaves the dots in its path: httpx takes them out."""
+    started = asyncio.get_running_loop().create_future()
+
+    async def receive():
+        return await asyncio.Event().wait()
+
+    async def send(message):
+        if not started.done():
+            started.set_result(message["status"])
+
+    authorization = (b"authorization", door.headers["authorization"].encode())
+    about = {"type": "http", "method": "GET", "query_string": b"", "headers": [authorization]}
+    await door._transport.app(about | {"path": unquote(path), "raw_path": path.encode()}, receive, send)
+    return await started
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/feedback/", "/v1//feedback", "//v1/feedback", "/v1/feedback;x", "/V1/feedback",
+        "/v1/feedback/../escalations", "/v1/feedback/%2e%2e/escalations", "/v1/feedback/..%2Fescalations",
+        "/internal/events/1", "/v1/internal/events/1", "/metrics", "/healthz", "/readyz", "/v1/ops", "/v1", "/",
+    ],
+)  # fmt: skip
+async def test_a_path_that_is_none_of_the_routes_is_not_found_and_leads_nowhere_else(open_door, behind, path):
+    door = await open_door(**urls(behind))
+    assert await ask_raw(door, path) == 404
+    assert behind.asked == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/customers/../../internal/events/1/timeline",
+        "/v1/customers/../feedback/timeline",
+        "/v1/customers/..%2F..%2Finternal%2Fevents/timeline",
+        "/v1/customers/%2e%2e/timeline",
+        "/v1/customers//evil.example/timeline",
+        "/v1/customers/http://evil.example/timeline",
+        "/v1/customers/a%3Ftenant=globex%23/timeline",
+        "/v1/customers/%zz%/timeline",
+        '/v1/customers/"|<>^`{}/timeline',
+    ],
+)
+async def test_a_path_reaches_the_service_to_the_letter(open_door, behind, path):
+    door = await open_door(**urls(behind))
+    assert await ask_raw(door, path) == 200
+    assert [asked[1] for asked in behind.asked] == [path.encode()]
+
+
+async def test_of_two_keys_in_one_request_the_first_alone_counts(open_door, issue, behind):
+    door = await open_door(**urls(behind))
+    good, bad = f"Bearer {await issue()}", f"Bearer tp_{'0' * 12}_{'0' * 64}"
+    for first, second, status in ((good, bad, 200), (bad, good, 401)):
+        request = door.build_request("GET", "/v1/feedback")
+        del request.headers["authorization"]
+        request.headers = type(request.headers)(
+            [*request.headers.raw, (b"Authorization", first.encode()), (b"Authorization", second.encode())]
+        )
+        assert (await door.send(request)).status_code == status
+
+
+@pytest.mark.parametrize("name", ["Accept", "Content-Type", "traceparent"])
+async def test_a_header_beyond_ascii_reaches_the_service_as_it_came(open_door, behind, name):
+    door = await open_door(**urls(behind))
+    assert (await door.get("/v1/feedback", headers={name: b"\xe4\xff"})).status_code == 200
+    assert behind.asked[-1][2][name.lower()] == "äÿ"
+
+
+async def test_only_known_headers_reach_a_service(open_door, behind):
+    door = await open_door(**urls(behind))
+    forged = {"X-Forwarded-For": "10.0.0.1", "X-Tenant": "globex", "Cookie": "a=b", "Forwarded": "for=10.0.0.1"}
+    await door.get("/v1/feedback", headers=forged)
+    headers = behind.asked[-1][2]
+    assert headers.keys() <= {
+        "host",
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "user-agent",
+        "content-length",
+    }
+    assert headers["host"] == behind.url.removeprefix("http://")
+    assert "tp_" not in str(headers)
