@@ -18,7 +18,7 @@ def create(
 
     `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready.
     """
-    app = FastAPI(title=name, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False)
     app.state.name = name
     app.state.tenants = Tenants(engine)
     app.state.token_secrets = settings.internal_token_secrets

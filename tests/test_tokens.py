@@ -1,0 +1,117 @@
+"""The services' own door: whatever is not a token of the gateway, for this service and of this minute, gets nothing."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from touchpoint.db.engine import create_engine
+from touchpoint.http.identity import LIFETIME_SECONDS, Caller, sign
+from touchpoint.http.scopes import Scope
+from touchpoint.testing.api import SECRET
+
+SERVICES = ["escalation_svc", "feedback_svc", "metrics_svc"]
+CALLER = Caller("acme", frozenset(Scope), "key-1")
+ID = "0190a5f2-0000-7000-8000-000000000000"
+FILLED = {
+    "{feedback_id}": ID,
+    "{escalation_id}": ID,
+    "{event_id}": ID,
+    "{customer_id:path}": "C-1",
+    "{metric}": "nps",
+}
+
+
+def claims(audience: str, **over: Any) -> dict[str, Any]:
+    good = {"iss": "gateway", "aud": audience, "exp": int(time.time()) + 30, "tenant": "acme", "key": "key-1"}
+    return {name: value for name, value in (good | {"scopes": sorted(Scope)} | over).items() if value is not None}
+
+
+def signed(audience: str, secret: str | None = None, algorithm: str = "HS256", **over: Any) -> str:
+    return jwt.encode(claims(audience, **over), secret or SECRET.get_secret_value(), algorithm)
+
+
+def unsigned(audience: str, algorithm: str) -> str:
+    parts = ({"alg": algorithm, "typ": "JWT"}, claims(audience))
+    head, body = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+    return f"{head}.{body}."
+
+
+def wrong(audience: str) -> Iterator[tuple[str, str]]:
+    """What may come in place of a token, by what is wrong with it."""
+    yield "nothing", ""
+    yield "no scheme", signed(audience)
+    yield "another scheme", f"Basic {signed(audience)}"
+    yield "an API key", f"Bearer tp_{'0' * 12}_{'0' * 64}"
+    yield "another service's", f"Bearer {sign(CALLER, 'some-other-svc', [SECRET])}"
+    yield "for every service", f"Bearer {signed(['feedback', 'metrics'])}"
+    yield "for none", f"Bearer {signed(audience, aud=None)}"
+    yield "of another issuer", f"Bearer {signed(audience, iss='feedback-svc')}"
+    yield "expired", f"Bearer {signed(audience, exp=int(time.time()) - 1)}"
+    yield "for ever", f"Bearer {signed(audience, exp=None)}"
+    yield "not yet good", f"Bearer {signed(audience, nbf=int(time.time()) + 60)}"
+    yield "of no tenant", f"Bearer {signed(audience, tenant=None)}"
+    yield "of no scopes", f"Bearer {signed(audience, scopes=None)}"
+    yield "of no key", f"Bearer {signed(audience, key=None)}"
+    yield "another secret", f"Bearer {signed(audience, 'y' * 64)}"
+    yield "another algorithm", f"Bearer {signed(audience, algorithm='HS512')}"
+    for algorithm in ("none", "None", "HS256", "RS256", ""):
+        yield f"unsigned {algorithm}", f"Bearer {unsigned(audience, algorithm)}"
+    head, body, signature = signed(audience).split(".")
+    other = signed(audience, tenant="globex").split(".")[1]
+    yield "another body", f"Bearer {head}.{other}.{signature}"
+    yield "cut", f"Bearer {head}.{body}."
+    yield "twice", f"Bearer {signed(audience)} {signed(audience)}"
+
+
+@pytest.fixture(params=SERVICES)
+def app(request: pytest.FixtureRequest) -> Any:
+    """A service whose database is nowhere: who is refused never comes so far."""
+    settings = import_module(f"{request.param}.config").Settings(
+        database_url="postgresql:///unused", internal_token_secrets=[SECRET]
+    )
+    nowhere = create_engine("postgresql://nobody@127.0.0.1:1/none", "tests")
+    return import_module(f"{request.param}.app").create_app(settings, nowhere)
+
+
+def routes(app: Any) -> Iterator[tuple[str, str]]:
+    """Every route of the service, ready to be asked."""
+    for route in iter_route_contexts(app.routes):
+        path = route.path
+        for parameter, value in FILLED.items():
+            path = path.replace(parameter, value)
+        assert "{" not in path, f"say in FILLED what {path} is to be asked with"
+        yield from ((method, path) for method in route.methods)
+
+
+async def test_whatever_is_no_token_of_the_gateways_is_refused_alike_on_every_route(app):
+    said = set()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        for method, path in routes(app):
+            for kind, authorization in wrong(app.state.name):
+                answer = await client.request(method, path, headers={"Authorization": authorization})
+                assert answer.status_code == 401, f"{method} {path} with a token that is {kind}"
+                said.add(answer.content)
+    assert len(said) == 1
+
+
+async def test_the_gateways_token_gets_as_far_as_the_database_and_one_without_scopes_does_not(app):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        for method, path in routes(app):
+            for scopes, status in ((frozenset(Scope), 503), (frozenset[str](), 403)):
+                token = sign(Caller("acme", scopes, "key-1"), app.state.name, [SECRET])
+                answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == (503 if path.startswith("/internal") else status), f"{method} {path}"
+
+
+async def test_a_token_lives_a_minute(app):
+    token = sign(CALLER, app.state.name, [SECRET])
+    left = jwt.decode(token, options={"verify_signature": False})["exp"] - time.time()
+    assert LIFETIME_SECONDS - 2 < left <= LIFETIME_SECONDS == 60
