@@ -12,8 +12,10 @@ from bench.scenario import Bench, Pair, Scenario
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
     """The rows of the floor are those that feedback-svc has written before."""
     async with backlog.full_topic(bench) as system:
-        await backlog.consume(system, "feedback-svc")
-        yield Pair(partial(backlog.insert, system, ["feedback"]), partial(backlog.consume, system, "metrics-svc"))
+        await backlog.consume_afresh(system, "feedback-svc")
+        yield Pair(
+            partial(backlog.insert, system, ["feedback"]), partial(backlog.consume_afresh, system, "metrics-svc")
+        )
 
 
 SCENARIO = Scenario("aggregate", "events/s", least=0.4, aim=0.7, prepare=prepare)

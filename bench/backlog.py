@@ -9,12 +9,14 @@ import asyncpg
 
 from bench import door, floors, ingest_batch
 from bench.apart import apart
+from bench.cpu import Cpu
 from bench.scenario import Bench, Sample
 from touchpoint.db import databases, migrate
 from touchpoint.testing.system import System
 
 EVENTS = 50_000
 LOOK_SECONDS = 0.01
+APPLIED = "SELECT coalesce(sum(next), 0)::int FROM offsets"
 
 
 @asynccontextmanager
@@ -27,33 +29,38 @@ async def full_topic(bench: Bench) -> AsyncIterator[System]:
         yield system
 
 
-async def consume(system: System, service: str) -> Sample:
-    """Events per second of a consumer with an empty database, from its first commit to the end of the topic."""
-    dsn = system.dsn(service)
+async def consume_afresh(system: System, service: str) -> Sample:
+    """Events per second of a consumer with an empty database."""
     await databases.drop(system.servers.dsn, system.databases[service])
     await databases.create(system.servers.dsn, system.databases[service])
-    await migrate.upgrade(service.replace("-", "_"), dsn)
-    connection = await asyncpg.connect(dsn)
+    await migrate.upgrade(service.replace("-", "_"), system.dsn(service))
+    return await consume(system, service, EVENTS)
+
+
+async def consume(system: System, service: str, end: int) -> Sample:
+    """Events per second of a consumer process, from its first commit until `end` records of the topic are applied."""
+    connection = await asyncpg.connect(system.dsn(service))
     try:
         await connection.execute("CHECKPOINT")
+        before = await connection.fetchval(APPLIED)
         system.start_part((service, "consumer"))
-        return await _watch(connection)
+        return await _watch(connection, before, end)
     finally:
         await connection.close()
         await system.terminate()
 
 
-async def _watch(connection: asyncpg.Connection) -> Sample:
+async def _watch(connection: asyncpg.Connection, before: int, end: int) -> Sample:
     """The first batch is left out: what comes before it is the process starting."""
-    first, begun, applied = 0, 0.0, 0
+    first, applied, begun, cpu = before, before, 0.0, Cpu()
     async with asyncio.timeout(600):
-        while applied < EVENTS:
+        while applied < end:
             await asyncio.sleep(LOOK_SECONDS)
-            applied = await connection.fetchval("SELECT coalesce(sum(next), 0)::int FROM offsets")
-            if applied and not first:
-                first, begun = applied, time.perf_counter()
-    seconds = time.perf_counter() - begun
-    return Sample((applied - first) / seconds, {"seconds": seconds, "events": applied - first})
+            applied = await connection.fetchval(APPLIED)
+            if applied > before and first == before:
+                first, begun, cpu = applied, time.perf_counter(), Cpu()
+    seconds, count = time.perf_counter() - begun, applied - first
+    return Sample(count / seconds, {"seconds": seconds, "events": count, "cpu_us": cpu.each(count)})
 
 
 async def insert(system: System, tables: list[str]) -> Sample:

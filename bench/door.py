@@ -21,9 +21,9 @@ async def opened(system: System) -> dict[str, str]:
     return {tenant: await system.create_key(tenant) for tenant in TENANTS}
 
 
-def yesterday(count: int) -> list[Payload]:
-    """So many events of the last 24 hours; their ids are always the same."""
-    return list(day(count, datetime.now(UTC) - timedelta(days=1)))
+def past(count: int, days_ago: float = 1, seed: int = 4) -> list[Payload]:
+    """So many events of one day, by default the last 24 hours; the same seed gives the same ids."""
+    return list(day(count, datetime.now(UTC) - timedelta(days=days_ago), seed=seed))
 
 
 def single(payload: Payload, keys: Mapping[str, str]) -> bytes:

@@ -166,27 +166,33 @@ async def insert(dsn: str, tables: list[str]) -> dict[str, Any]:
     return {"value": len(found[0].rows) / seconds, "details": {"seconds": seconds, "rows": len(found[0].rows)}}
 
 
-async def _rows(connection: asyncpg.Connection, table: str) -> Rows:
+async def columns(connection: asyncpg.Connection, table: str) -> list[str]:
+    """The columns that an insert fills."""
     names = await connection.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
         "AND attidentity = '' AND attgenerated = '' ORDER BY attnum",
         table,
     )
-    columns = [row["attname"] for row in names]
-    rows = await connection.fetch(f"SELECT {_list(columns)} FROM {table} ORDER BY ctid")
-    return Rows(table, columns, [tuple(row) for row in rows])
+    return [row["attname"] for row in names]
+
+
+def joined(names: list[str]) -> str:
+    """Names of columns as SQL has them."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+async def _rows(connection: asyncpg.Connection, table: str) -> Rows:
+    names = await columns(connection, table)
+    rows = await connection.fetch(f"SELECT {joined(names)} FROM {table} ORDER BY ctid")
+    return Rows(table, names, [tuple(row) for row in rows])
 
 
 async def _insert(connection: asyncpg.Connection, each: Rows, part: slice) -> None:
     await connection.copy_records_to_table(f"stage_{each.table}", records=each.rows[part], columns=each.columns)
-    columns = _list(each.columns)
+    names = joined(each.columns)
     await connection.execute(
-        f"INSERT INTO floor_{each.table} ({columns}) SELECT {columns} FROM stage_{each.table} ON CONFLICT DO NOTHING"
+        f"INSERT INTO floor_{each.table} ({names}) SELECT {names} FROM stage_{each.table} ON CONFLICT DO NOTHING"
     )
-
-
-def _list(columns: list[str]) -> str:
-    return ", ".join(f'"{name}"' for name in columns)
 
 
 _COLUMNS = """tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel, customer_id,

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import door, floors, load
 from bench.apart import apart, settle
+from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.settings import KafkaSettings
@@ -25,8 +26,9 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
 
 
 async def _ours(system: System, keys: Mapping[str, str]) -> Sample:
+    cpu = Cpu()
     seen = await apart(send, url=system.url, keys=keys, count=EVENTS)
-    return Sample(EVENTS / seen["seconds"], seen)
+    return Sample(EVENTS / seen["seconds"], {**seen, "cpu_us": cpu.each(EVENTS)})
 
 
 async def _floor(system: System) -> Sample:
@@ -34,9 +36,9 @@ async def _floor(system: System) -> Sample:
     return Sample(EVENTS / seen["seconds"], seen)
 
 
-async def send(url: str, keys: dict[str, str], count: int) -> dict[str, float]:
-    """Send a day's events in batches."""
-    requests = [door.batch(group, keys) for group in door.groups(door.yesterday(count))]
+async def send(url: str, keys: dict[str, str], count: int, **which: float) -> dict[str, float]:
+    """Send a day's events in batches; `which` day as `door.past` takes it."""
+    requests = [door.batch(group, keys) for group in door.groups(door.past(count, **which))]
     connections = await load.connect(url, door.LANES)
     settle()
     return await load.closed_loop(connections, requests, 202)
@@ -46,7 +48,7 @@ async def produce(kafka: dict[str, Any], count: int) -> dict[str, float]:
     """Send the records of the same events, grouped in the same way."""
     settings = KafkaSettings(**kafka)
     records = await floors.records(settings, TOUCHPOINTS, count)
-    grouped = [[records[payload.id] for payload in group] for group in door.groups(door.yesterday(count))]
+    grouped = [[records[payload.id] for payload in group] for group in door.groups(door.past(count))]
     return await floors.produce(settings, grouped, door.LANES)
 
 

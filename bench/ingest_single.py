@@ -7,6 +7,7 @@ from functools import partial
 
 from bench import door, floors, load
 from bench.apart import apart, settle
+from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.local.process import HOST
 from touchpoint.testing.system import free_ports
@@ -30,13 +31,14 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
 
 
 async def _send(url: str, keys: Mapping[str, str]) -> Sample:
+    cpu = Cpu()
     seen = await apart(send, url=url, keys=keys, count=EVENTS)
-    return Sample(EVENTS / seen["seconds"], seen)
+    return Sample(EVENTS / seen["seconds"], {**seen, "cpu_us": cpu.each(EVENTS)})
 
 
 async def send(url: str, keys: dict[str, str], count: int) -> dict[str, float]:
     """Send a day's events one by one."""
-    requests = [door.single(payload, keys) for payload in door.yesterday(count)]
+    requests = [door.single(payload, keys) for payload in door.past(count)]
     connections = await load.connect(url, CONNECTIONS)
     settle()
     return await load.closed_loop(connections, requests, 202)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from bench import door, floors, load
 from bench.apart import apart, settle
+from bench.cpu import Cpu
 from bench.payloads import CUSTOMERS, event, feedback
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.contracts.topics import TOUCHPOINTS
@@ -50,8 +51,9 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
 
 
 async def _ours(system: System, key: str, numbers: "count[int]") -> Sample:
+    cpu = Cpu()
     seen = await apart(observe, url=system.url, key=key, seed=next(numbers))
-    return Sample(seen["p99_ms"], seen)
+    return Sample(seen["p99_ms"], {**seen, "cpu_us": cpu.each(RATE * SECONDS)})
 
 
 async def _floor(system: System) -> Sample:

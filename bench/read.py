@@ -13,6 +13,7 @@ import httpx
 
 from bench import door, floors, load
 from bench.apart import apart, settle
+from bench.cpu import Cpu
 from bench.payloads import CUSTOMERS, TENANTS
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.testing.system import System
@@ -109,8 +110,9 @@ async def _compare(system: System, keys: Mapping[str, str], pages: list[Page]) -
 
 async def _ours(system: System, keys: Mapping[str, str], pages: list[Page]) -> Sample:
     requests = [[f"/v1/feedback?{urlencode(page['query'])}", keys[page["tenant"]]] for page in pages]
+    cpu = Cpu()
     seen = await apart(ask, url=system.url, requests=requests)
-    return Sample(len(pages) / seen["seconds"], seen)
+    return Sample(len(pages) / seen["seconds"], {**seen, "cpu_us": cpu.each(len(pages))})
 
 
 async def ask(url: str, requests: list[tuple[str, str]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import asyncpg
 
 from bench import backlog, floors
 from bench.apart import apart
+from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.contracts.topics import FEEDBACK
 from touchpoint.db.relay import BATCH_ROWS
@@ -32,7 +33,7 @@ UPDATE kept SET id = nextval(pg_get_serial_sequence('outbox', 'id'))
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
     """feedback-svc's worker runs all the time; what its consumer left in the outbox fills it again for each run."""
     async with backlog.full_topic(bench) as system:
-        await backlog.consume(system, WORKER[0])
+        await backlog.consume_afresh(system, WORKER[0])
         connection = await asyncpg.connect(system.dsn(WORKER[0]))
         try:
             await connection.execute(KEEP)
@@ -49,10 +50,10 @@ async def _ours(connection: asyncpg.Connection, rows: int) -> Sample:
     await connection.execute("TRUNCATE outbox")
     await connection.execute("CHECKPOINT")
     await connection.execute("INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT * FROM kept ORDER BY id")
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), Cpu()
     await _drained(connection)
     seconds = time.perf_counter() - begun
-    return Sample(rows / seconds, {"seconds": seconds, "records": rows})
+    return Sample(rows / seconds, {"seconds": seconds, "records": rows, "cpu_us": cpu.each(rows)})
 
 
 async def _drained(connection: asyncpg.Connection) -> None:

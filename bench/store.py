@@ -14,8 +14,8 @@ SERVICE = "feedback-svc"
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
     """The rows of the floor are those that the service has written before."""
     async with backlog.full_topic(bench) as system:
-        await backlog.consume(system, SERVICE)
-        yield Pair(partial(backlog.insert, system, ["feedback"]), partial(backlog.consume, system, SERVICE))
+        await backlog.consume_afresh(system, SERVICE)
+        yield Pair(partial(backlog.insert, system, ["feedback"]), partial(backlog.consume_afresh, system, SERVICE))
 
 
 SCENARIO = Scenario("store", "events/s", least=0.35, aim=0.6, prepare=prepare)

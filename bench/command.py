@@ -1,0 +1,43 @@
+"""What the commands of this package share: servers of their own, gone at the end however it comes."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from bench.scenario import Bench
+from touchpoint.testing import servers
+
+POSTGRES = (
+    ("fsync", "on"),
+    ("synchronous_commit", "on"),
+    ("full_page_writes", "on"),
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "4GB"),
+    ("max_connections", "200"),
+)
+"""A commit is on the disk before it is told, as in production, and memory is that of a small server."""
+
+console = Console(stderr=True, highlight=False)
+
+
+def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` on Kafka and PostgreSQL: those the environment names, else embedded ones that are deleted after it."""
+    if os.getloadavg()[0] > 1:
+        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be low.[/]")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of each try while the broker starts
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    servers.stop_abandoned()
+    folder = servers.new_folder()
+
+    async def start_and_work() -> None:
+        await work(Bench(await servers.ensure(folder, POSTGRES), folder / "logs"))
+
+    try:
+        uvloop.run(start_and_work())
+    finally:
+        servers.stop(folder)

@@ -1,0 +1,74 @@
+"""Results as pictures: SVG by hand, for two kinds of picture are no reason for a plotting library."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Told apart by the colour-blind, too (Okabe and Ito)."""
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+
+
+def ratios(document: Mapping[str, Any], path: Path) -> None:
+    """A bar for each scenario's ratio, with a mark at the least asked for and one at the aim."""
+    parts, scale = [], 420
+    for row, (name, found) in enumerate(document.items()):
+        y = 30 + 34 * row
+        colour = COLOURS[2] if found["ratio"] >= found["least"] else COLOURS[1]
+        parts += [
+            _text(130, y + 15, name, "end"),
+            f'<rect x="140" y="{y}" width="{min(found["ratio"], 1.2) * scale:.0f}" height="20" fill="{colour}"/>',
+            *(_line(140 + found[mark] * scale, y - 4, y + 24) for mark in ("least", "aim")),
+            _text(146, y + 15, f"{found['ratio']:.2f}", colour="white"),
+        ]
+    title = _text(140, 18, "ratio to the floor; marks: at least, aim")
+    _write(path, 680, 40 + 34 * len(document), [title, *parts])
+
+
+def curves(found: Curves, path: Path, x_label: str, y_label: str) -> None:
+    """Lines over a logarithmic x axis, the y axis from 0."""
+    xs = [x for points in found.values() for x, _ in points]
+    low, high = math.log10(min(xs)), math.log10(max(xs))
+    top = max(y for points in found.values() for _, y in points) * 1.15
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 70 + 520 * (math.log10(x) - low) / ((high - low) or 1), 330 - 290 * y / top
+
+    parts = [_text(330, 375, x_label, "middle"), _text(10, 20, y_label)]
+    for power in range(math.ceil(low), math.floor(high) + 1):
+        x, _ = place(10**power, 0)
+        parts += [_line(x, 40, 330, "#ddd"), _text(x, 350, f"{10**power:,}", "middle")]
+    for step in range(6):
+        _, y = place(10**low, top * step / 5)
+        parts.append(_text(62, y + 4, f"{top * step / 5:.0f}", "end"))
+    for number, (name, points) in enumerate(found.items()):
+        parts += _curve([place(*point) for point in points], name, COLOURS[number])
+    _write(path, 720, 390, parts)
+
+
+def _curve(points: Iterable[tuple[float, float]], name: str, colour: str) -> list[str]:
+    placed = [f"{x:.1f},{y:.1f}" for x, y in points]
+    x, y = placed[-1].split(",")
+    return [
+        f'<polyline points="{" ".join(placed)}" fill="none" stroke="{colour}" stroke-width="2"/>',
+        *(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (point.split(",") for point in placed)),
+        _text(float(x) + 8, float(y) + 4, name, colour=colour),
+    ]
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = "#222") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
+
+
+def _line(x: float, top: float, bottom: float, colour: str = "#222") -> str:
+    return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}" stroke="{colour}"/>'
+
+
+def _write(path: Path, width: int, height: int, parts: Iterable[str]) -> None:
+    style = 'font-family="sans-serif" font-size="13"'
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {style}>'
+    background = f'<rect width="{width}" height="{height}" fill="white"/>'
+    path.write_text("\n".join([frame, background, *parts, "</svg>"]) + "\n")
