@@ -5,21 +5,18 @@ import asyncio
 import contextlib
 import gc
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
-import uvicorn
 import uvloop
 from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.types import ASGIApp
 
 from touchpoint import telemetry
 from touchpoint.db import databases
@@ -29,6 +26,7 @@ from touchpoint.db.relay import Relay
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.errors import UsageError
 from touchpoint.http.health import Check, admin_app
+from touchpoint.http.server import listen, serve
 from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
@@ -124,7 +122,9 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
         loop.add_signal_handler(name, runtime.stop.set)
     parts = _parts(service, runtime, api_engine, role)
     admin = admin_app(runtime.checks)
-    parts["admin"] = partial(_serve, admin, settings.admin_host, settings.admin_port, runtime.stop)
+    parts["admin"] = partial(
+        serve, admin, listen(settings.admin_host, settings.admin_port), settings.connections, runtime.stop
+    )
     telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
     try:
         failed = await _supervise(parts, runtime.stop)
@@ -164,7 +164,7 @@ def _parts(service: Service, runtime: Runtime, api_engine: AsyncEngine, role: st
     if role in ("api", "all"):
         app = service.create_app(settings, api_engine)
         runtime.checks.update(app.state.checks)
-        parts["api"] = partial(_serve, app, settings.host, settings.port, runtime.stop)
+        parts["api"] = partial(serve, app, listen(settings.host, settings.port), settings.connections, runtime.stop)
     if service.handlers is None:
         return parts
     if role in ("api", "all"):
@@ -203,38 +203,6 @@ async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
             raise error
         telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
     return bool(errors)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS - 5, ws="none"
-    )
-    server = _Server(config)
-    with _listen(host, port) as listening:
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        server.should_exit = True
-        await serving
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind here: uvicorn would end the process with no word of which port it was."""
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
-    except OSError as error:
-        raise UsageError(f"cannot listen on {host}:{port} ({error.strerror}): free it or set another port") from error
 
 
 def database_check(engine: AsyncEngine) -> Check:

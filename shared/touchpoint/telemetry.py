@@ -32,6 +32,12 @@ HALTED = Gauge("touchpoint_consumer_halted", "1 while the consumer has stopped i
 OUTBOX_PENDING = Gauge("touchpoint_outbox_pending_rows", "Outbox rows the relay has not sent.", ["service"])
 OUTBOX_AGE = Gauge("touchpoint_outbox_oldest_age_seconds", "Age of the oldest unsent outbox row.", ["service"])
 RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka and acknowledged.", ["service"])
+CONNECTIONS_ENDED = Counter(
+    "touchpoint_http_connections_ended_total",
+    "Clients' connections the server has ended: refused and idle (there were too many), headers_too_slow, "
+    "headers_too_large, malformed, answer_not_read.",
+    ["reason"],
+)
 
 CONSUMER_ASSIGNED = "consumer.assigned"
 CONSUMER_BACKING_OFF = "consumer.backing_off"

@@ -1,0 +1,296 @@
+"""A server against clients that send too much, too slowly or too often, over real sockets."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from touchpoint.http import protocol, server
+from touchpoint.http.protocol import Connections
+from touchpoint.http.server import listen, serve
+from touchpoint.testing import eventually
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+
+
+class App:
+    """Answers so many parts of so many bytes, once the body is there and `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.go.set()
+        self.running = 0
+        self.parts, self.part = 1, 4
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return
+        self.running += 1
+        try:
+            while scope["path"] != "/early" and (await receive()).get("more_body"):
+                pass
+            await self.go.wait()
+            headers = [(b"content-length", b"%d" % (self.part * self.parts))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for left in reversed(range(self.parts)):
+                await send({"type": "http.response.body", "body": b"x" * self.part, "more_body": left > 0})
+        finally:
+            self.running -= 1
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.fresh = True
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        with suppress(ConnectionError):  # the server has closed it: what it said is there to be read
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Status and body of the next answer; status 0: the connection ended without one."""
+        try:
+            async with asyncio.timeout(20):
+                head = await self.reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return 0, b""
+        length = next(int(line[16:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: "))
+        self.head = head
+        return int(head.split()[1]), await self.reader.readexactly(length)
+
+    async def problem(self) -> tuple[int, str]:
+        """The next answer as a problem, after which the connection must end."""
+        status, body = await self.answer()
+        if not status:
+            return 0, ""
+        assert b"application/problem+json" in self.head
+        await eventually(self.ended)
+        found = json.loads(body)
+        assert found["status"] == status
+        return status, found["type"].removeprefix("urn:touchpoint:problem:")
+
+    def ended(self) -> bool:
+        return self.reader.at_eof() or self.reader.exception() is not None
+
+    async def get(self) -> int:
+        await self.send(GET + b"\r\n")
+        return (await self.answer())[0]
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@asynccontextmanager
+async def running(app: App, connections: int = 50):
+    """A server; answers how to connect to it."""
+    stop, listening = asyncio.Event(), listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    clients = []
+
+    async def connect() -> Client:
+        clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
+        return clients[-1]
+
+    serving = asyncio.create_task(serve(app, listening, connections, stop))
+    yield connect
+    app.go.set()
+    for client in clients:
+        client.writer.transport.abort()
+    stop.set()
+    await serving
+
+
+@pytest.fixture
+async def connect(app) -> AsyncIterator:
+    async with running(app) as how:
+        yield how
+
+
+async def test_requests_follow_one_another_on_a_connection(connect):
+    client = await connect()
+    assert [await client.get() for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (GET + b"X-Long: ", b"a" * 60_000),
+        (GET, b"a: b\r\n" * 10_000),
+        (b"GET /", b"a" * 60_000),
+        (CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
+        (CHUNKED + b"0\r\nX-Long: ", b"a" * 60_000),
+        (CHUNKED + b"1;", b"a" * 60_000),
+    ],
+    ids=["long header", "many headers", "long address", "many trailers", "long trailer", "chunk extension"],
+)
+async def test_what_is_no_body_and_does_not_end_is_refused_long_before_it_takes_memory(connect, start, more):
+    client = await connect()
+    await client.send(start)
+    for _ in range(100):
+        await client.send(more)
+    assert await client.problem() in [(431, "headers-too-large"), (0, "")]  # a reset may overtake the answer
+    assert await (await connect()).get() == 200
+
+
+@pytest.mark.parametrize("start", [GET, CHUNKED + b"0\r\n"], ids=["headers", "trailers"])
+async def test_a_hundred_and_one_headers_are_refused_before_they_have_ended(connect, start):
+    client = await connect()
+    await client.send(start + b"a: b\r\n" * (protocol.MAX_HEADERS + 1))
+    assert await client.problem() == (431, "headers-too-large")
+
+
+async def test_headers_up_to_the_limit_are_fine_with_a_large_body_behind_them(connect):
+    def request(size: int, count: int) -> bytes:
+        lines = b"".join(b"X-%04d: %s\r\n" % (n, b"a" * size) for n in range(count))
+        return b"POST / HTTP/1.1\r\n" + lines + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000
+
+    for size, count, status in [(640, 99, 200), (10, 99, 200), (670, 99, 431), (10, 100, 431)]:
+        client = await connect()
+        await client.send(request(size, count))
+        assert (await client.answer())[0] == status, (size, count)
+
+
+async def test_headers_that_drip_in_are_a_408(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client = await connect()
+    await client.send(GET)
+    assert await client.problem() == (408, "headers-too-slow")
+
+
+async def test_a_request_whose_headers_have_arrived_has_all_the_time_it_needs(connect, app, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    app.go.clear()
+    busy, late = await connect(), await connect()
+    await busy.send(GET + b"\r\n")
+    await late.send(GET)
+    assert await late.problem() == (408, "headers-too-slow")
+    app.go.set()
+    assert (await busy.answer())[0] == 200
+
+
+async def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client = await connect()
+    await eventually(client.ended)
+    assert await client.answer() == (0, b"")
+
+
+async def test_blank_lines_do_not_keep_a_connection(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client = await connect()
+    assert await client.get() == 200
+
+    async def ended() -> bool:
+        await client.send(b"\r\n")
+        return client.ended()
+
+    await eventually(ended)
+
+
+async def test_who_goes_on_sending_a_body_after_its_answer_is_not_listened_to_for_long(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client = await connect()
+    await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    assert (await client.answer())[0] == 200
+
+    async def ended() -> bool:
+        await client.send(b"x")
+        return client.ended()
+
+    await eventually(ended)
+
+
+async def test_an_answer_nobody_takes_in_is_dropped(connect, app, monkeypatch):
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.1)
+    app.parts, app.part = 50, 1_000_000
+    client = await connect()
+    client.writer.transport.pause_reading()
+    await client.send(GET + b"\r\n")
+    await eventually(lambda: app.running)
+    await eventually(lambda: not app.running)
+
+
+async def test_the_end_of_an_answer_nobody_takes_in_keeps_no_connection(app, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    states = []
+    monkeypatch.setattr(server, "Connections", lambda most: states.append(Connections(most)) or states[0])
+    app.part = 20_000_000
+    async with running(app) as connect:
+        client = await connect()
+        client.writer.transport.pause_reading()
+        await client.send(GET + b"\r\n")
+        await eventually(lambda: states[0].waiting and not app.running)
+        await eventually(lambda: not states[0].connections)
+
+
+async def test_requests_sent_ahead_are_answered_in_order_up_to_a_number(connect, app):
+    client = await connect()
+    await client.send((GET + b"\r\n") * (protocol.MAX_AHEAD + 1))
+    assert [(await client.answer())[0] for _ in range(protocol.MAX_AHEAD + 1)] == [200] * (protocol.MAX_AHEAD + 1)
+
+    app.go.clear()
+    await client.send((GET + b"\r\n") * 10_000)
+    assert (await client.problem())[0] in (400, 0)
+
+
+@pytest.mark.parametrize("line", [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00"])
+async def test_what_is_no_http_is_a_400(connect, line):
+    client = await connect()
+    await client.send(line)
+    assert await client.problem() == (400, "malformed-request")
+
+
+async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_and_all_others_work(app):
+    app.go.clear()
+    async with running(app, connections=20) as connect:
+        inside = [await connect() for _ in range(20)]
+        for client in inside:
+            await client.send(GET + b"\r\n")
+        await eventually(lambda: app.running == 20)
+
+        outside = await connect()
+        assert await outside.problem() == (503, "too-many-connections")
+        assert b"\r\nRetry-After: 1\r\n" in outside.head
+
+        app.go.set()
+        assert [(await client.answer())[0] for client in inside] == [200] * 20
+        for client in inside[:5]:
+            client.writer.close()
+
+        async def again() -> bool:
+            return await (await connect()).get() == 200
+
+        await eventually(again)
+
+
+async def test_hundreds_of_slow_clients_shut_nobody_out(app, monkeypatch):
+    monkeypatch.setattr(protocol, "ROOM_SECONDS", 0.05)
+    async with running(app, connections=100) as connect:
+
+        async def slowloris() -> None:
+            while True:
+                slow = await connect()
+                with suppress(ConnectionError):
+                    while not slow.ended():
+                        await slow.send(b"GET / HTTP/1.1\r\n" if slow.fresh else b"X: y\r\n")
+                        slow.fresh = False
+                        await asyncio.sleep(0.2)
+
+        attack = [asyncio.create_task(slowloris()) for _ in range(300)]
+        answered = []
+
+        async def customer() -> bool:
+            answered.append(await (await connect()).get())
+            return answered.count(200) == 50
+
+        await eventually(customer)
+        for task in attack:
+            task.cancel()
+        await asyncio.gather(*attack, return_exceptions=True)
+        assert set(answered) <= {200, 503, 0}
