@@ -38,6 +38,7 @@ PRIVILEGES: dict[str, Any] = {
     },
     "gateway": {
         "api_keys": {"SELECT": ALL, "UPDATE": {"last_used_at"}},
+        "idempotency_keys": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "quotas": {"SELECT": ALL, "INSERT": {"tenant_id", "day", "events"}, "UPDATE": {"day", "events"}},
         "rates": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL},
     },
@@ -113,14 +114,12 @@ def _readable(package: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PRIVILEGES)
 async def test_an_api_may_do_what_its_routes_do_and_nothing_else(package, owner):
-    whole = {tuple(row) for row in await owner(WHOLE, api_role(package))}
     found: dict[str, Any] = {}
+    for table, privilege in await owner(WHOLE, api_role(package)):
+        found.setdefault(table, {})[privilege] = ALL
     for table, privilege, column in await owner(GRANTED, api_role(package)):
-        privileges = found.setdefault(table, {})
-        if (table, privilege) in whole:
-            privileges[privilege] = ALL
-        else:
-            privileges.setdefault(privilege, set()).add(column)
+        if (columns := found.setdefault(table, {}).setdefault(privilege, set())) != ALL:
+            columns.add(column)
     assert found == PRIVILEGES[package]
 
 

@@ -18,6 +18,7 @@ from gateway.auth import Keyring
 from gateway.config import Settings
 from gateway.door import Door
 from gateway.feedback import FeedbackDoor
+from gateway.idempotency import Idempotency
 from gateway.ingest import Ingest
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
@@ -48,6 +49,7 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     keyring = Keyring(sessions(engine), settings.key_grace_seconds)
     limits = Limits(settings)
     sharing = Sharing(limits, sessions(engine))
+    remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
     behind = services.of(settings)
     ends = LogEnds(settings.kafka)
     IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
@@ -55,7 +57,8 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await producer.start()
-        keeping = [asyncio.create_task(kept) for kept in (keyring.keep_last_use(), sharing.keep())]
+        works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting())
+        keeping = [asyncio.create_task(work) for work in works]
         yield
         for task in keeping:
             task.cancel()
@@ -69,13 +72,13 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
     events = [
         _route("POST", "/v1/events", ingest),
-        _route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, ingest)),
+        _route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
     ]
     app.state.straight = {route.path: ServerErrorMiddleware(route.app, errors.on_bug) for route in events}
     app.router.routes += [
         *events,
         _route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
-        *(_route(query.method, query.route, Proxy(query, keyring, limits, behind)) for query in QUERIES),
+        *(_route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
         *_documents(),
     ]
     return app

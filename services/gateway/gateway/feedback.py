@@ -1,20 +1,25 @@
 """`POST /v1/feedback`: feedback as plain JSON, for who never heard of CloudEvents."""
 
-from uuid import uuid4
+from functools import partial
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import msgspec
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway import cloudevents, events
+from gateway import cloudevents, events, idempotency
 from gateway.auth import Keyring
 from gateway.cloudevents import Parsed
-from gateway.ingest import Ingest, answer, count_refused, status_url
+from gateway.idempotency import Answer, Idempotency, Key
+from gateway.ingest import Ingest, count_refused, status_url
+from gateway.keys import Holder
 from gateway.limits import Limits
 from gateway.requests import header, read_body
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope as Right
 
+KEYS = uuid5(NAMESPACE_URL, "urn:touchpoint:idempotency-key")
 SOURCE = "/touchpoint/gateway/feedback"
 ATTRIBUTES = ("id", "time")
 """Members of the body that are the event's; all others are the feedback itself."""
@@ -23,9 +28,10 @@ ATTRIBUTES = ("id", "time")
 class FeedbackDoor:
     """Takes `feedback.submitted` as plain JSON and answers the id it will have in /v1/feedback."""
 
-    def __init__(self, keyring: Keyring, limits: Limits, ingest: Ingest) -> None:
+    def __init__(self, keyring: Keyring, limits: Limits, remembered: Idempotency, ingest: Ingest) -> None:
         self._keyring = keyring
         self._limits = limits
+        self._remembered = remembered
         self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,19 +41,27 @@ class FeedbackDoor:
         cloudevents.check_json(header(scope, b"content-type"))
         try:
             body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
+            key = idempotency.key_of(scope, caller.tenant, body)
             traceparent = events.usable_traceparent(header(scope, b"traceparent"))
-            meta = await self._ingest.take(_event(body), caller, "feedback", traceparent)
+            # Not needed: the event's id follows from the key, so that the consumers' inbox lets it through once.
+            answer = await self._remembered.once(key, partial(self._take, body, key, caller, traceparent), needed=False)
         except ProblemError as error:
             for wrong in error.problem.errors or []:
                 wrong.field = wrong.field.removeprefix("data.")
             count_refused(error)
             raise
-        await answer(send, 202, {"id": meta.id, "feedback_id": str(meta.identity), "status_url": status_url(meta)})
+        await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
+
+    async def _take(self, body: bytes, key: Key | None, caller: Holder, traceparent: str | None) -> Answer:
+        meta = await self._ingest.take(_event(body, key), caller, "feedback", traceparent)
+        taken = {"id": meta.id, "feedback_id": str(meta.identity), "status_url": status_url(meta)}
+        return Answer(202, {"content-type": "application/json"}, msgspec.json.encode(taken))
 
 
-def _event(body: bytes) -> Parsed:
-    """The event; without an id of its own it gets a random one, and then a second try is a second feedback."""
+def _event(body: bytes, key: Key | None) -> Parsed:
+    """The event; with neither an id of its own nor a key it gets a random id, and a second try is a second feedback."""
     found = cloudevents.members(body)
     own = cloudevents.attributes({name: found.pop(name) for name in ATTRIBUTES if name in found})
-    given = {"specversion": "1.0", "type": FeedbackSubmitted.type, "source": SOURCE, "id": str(uuid4())}
+    event_id = uuid5(KEYS, f"{key.tenant}:{key.value}") if key else uuid4()
+    given = {"specversion": "1.0", "type": FeedbackSubmitted.type, "source": SOURCE, "id": str(event_id)}
     return Parsed(given | own, msgspec.json.encode(found))

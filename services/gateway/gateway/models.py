@@ -1,6 +1,7 @@
 """The tables of the gateway."""
 
 from datetime import date, datetime
+from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -37,6 +38,24 @@ class ApiKey(Base):
     event_rate: Mapped[int | None]
     """Events a second; None: the gateway's default."""
     request_rate: Mapped[int | None]
+
+
+class IdempotencyKey(Base):
+    """A key a client gave a request, what the request was, and its answer."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    claim: Mapped[UUID]
+    """Which request may write the answer, and until when it is waited for."""
+    leased_until: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    status: Mapped[int | None]
+    """None: being carried out, or nobody knows whether it was."""
+    content_type: Mapped[str] = mapped_column(server_default="")
+    body: Mapped[bytes] = mapped_column(server_default="")
 
 
 class Quota(Base):

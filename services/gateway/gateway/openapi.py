@@ -29,10 +29,11 @@ OWN_SCOPES = {
 _REF = "#/components/schemas/"
 _ANSWERS = (schemas.EventTaken, schemas.FeedbackTaken, schemas.BatchReport, schemas.BatchRefused, schemas.EventStatus)
 _PROBLEMS = {
-    "Malformed": "The body is not JSON.",
+    "Malformed": "The body is not JSON, or a header is malformed.",
     "Unauthorized": "No API key, or an unknown, expired or revoked one.",
     "Forbidden": "The API key lacks the scope.",
     "NotFound": "There is no such thing.",
+    "Conflict": "The request under this Idempotency-Key is being carried out, or the state of the thing forbids it.",
     "TooSlow": "The body did not arrive in time.",
     "TooLarge": "Above the limit, which the detail names.",
     "Unsupported": "A media type or encoding that is not taken; the detail names what is.",
@@ -41,6 +42,19 @@ _PROBLEMS = {
     "Misconfigured": "The service does not accept this gateway.",
     "Unavailable": "Not possible at the moment; try again after `Retry-After` seconds.",
     "Timeout": "The service did not answer in time.",
+}
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A UUID, say. The same request under the same key is carried out once and answered alike for 24 "
+    "hours; meanwhile it is 409, and another request under that key 422.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[ -~]+$",
+        "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
+    },
 }
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
@@ -77,6 +91,7 @@ def merge(services: Mapping[str, Json]) -> Json:
     components = {
         "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `tp_…`."}},
         "headers": _HEADERS,
+        "parameters": {"IdempotencyKey": _IDEMPOTENCY_KEY},
         "responses": {name: _problem(name, what) for name, what in _PROBLEMS.items()},
         "schemas": dict(sorted(known.items())),
     }
@@ -122,8 +137,9 @@ def _operation(query: Query, found: Json, adopted: _Adopted) -> Json:
     _secure(operation, query.scope)
     _add(operation, _ALWAYS | _FROM_A_SERVICE)
     _tell_limits(operation)
-    if "requestBody" in operation:
-        _add(operation, _WITH_A_BODY)
+    if query.method == "POST":
+        _add(operation, _WITH_A_BODY | {"409": "Conflict"})
+        operation["parameters"] = [*operation["parameters"], {"$ref": "#/components/parameters/IdempotencyKey"}]
     if "{" in query.path:
         _add(operation, {"404": "NotFound"})
     return operation

@@ -1,16 +1,20 @@
 """Which questions go to which service, and how: passed on as they came, under the same path."""
 
+from functools import partial
 from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
+from gateway import idempotency
 from gateway.auth import Keyring
+from gateway.idempotency import Answer, Idempotency
 from gateway.limits import Limits
 from gateway.requests import header, read_body
 from gateway.services import ESCALATION, FEEDBACK, METRICS, Services
 from touchpoint.http.errors import ProblemError
+from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 
 MAX_BODY_BYTES = 256 * 1024
@@ -47,17 +51,28 @@ QUERIES = (
 class Proxy:
     """Answers one of the queries."""
 
-    def __init__(self, query: Query, keyring: Keyring, limits: Limits, services: Services) -> None:
+    def __init__(
+        self, query: Query, keyring: Keyring, limits: Limits, remembered: Idempotency, services: Services
+    ) -> None:
         self._query = query
         self._keyring = keyring
         self._limits = limits
+        self._remembered = remembered
         self._services = services
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        """Pass the question on, and the answer back, problems included."""
+        """Pass the question or command on, and the answer back, problems included."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), self._query.scope)
         self._limits.admit_request(scope, caller)
-        body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large) if self._query.method == "POST" else b""
+        if self._query.method != "POST":
+            answer = await self._ask(scope, caller)
+        else:
+            body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large)
+            key = idempotency.key_of(scope, caller.tenant, body)
+            answer = await self._remembered.once(key, partial(self._ask, scope, caller, body))
+        await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
+
+    async def _ask(self, scope: Connection, caller: Caller, body: bytes = b"") -> Answer:
         headers = {name: value for name, value in scope["headers"] if name in REQUEST_HEADERS}
         answer = await self._services.ask(
             self._query.service,
@@ -68,7 +83,7 @@ class Proxy:
             headers=headers,
         )
         passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
-        await Response(answer.content, answer.status_code, passed)(scope, receive, send)
+        return Answer(answer.status_code, passed, answer.content)
 
 
 def _too_large() -> ProblemError:

@@ -19,8 +19,14 @@ REQUEST_SECONDS = Histogram(
 LIMITED = Counter(
     "touchpoint_gateway_limited_total", "Requests refused with 429, by the limit: events, requests, daily.", ["limit"]
 )
+REPEATED = Counter(
+    "touchpoint_gateway_repeated_total",
+    "Requests under an Idempotency-Key used before, by the answer: replayed, in-progress, reused.",
+    ["answer"],
+)
 IN_FLIGHT = Gauge("touchpoint_gateway_in_flight_bytes", "Bytes of events waiting for Kafka's acknowledgement.")
 
+IDEMPOTENCY_UNREACHABLE = "gateway.idempotency_unreachable"
 KEYS_UNREACHABLE = "gateway.keys_unreachable"
 LIMITS_ALONE = "gateway.limits_alone"
 LIMITS_TOGETHER = "gateway.limits_together"

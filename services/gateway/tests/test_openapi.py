@@ -184,6 +184,9 @@ async def test_the_answers_to_plain_feedback_are_as_documented(door):
 
     feedback = {"kind": "text", "channel": "web", "text": "Fine."}
     assert await post(json=feedback) == 202
+    for other, status in ((feedback, 202), (feedback, 202), (feedback | {"text": "Bad."}, 422)):
+        assert await post(json=other, headers={"Idempotency-Key": "k"}) == status
+    assert await post(json=feedback, headers={"Idempotency-Key": '"'}) == 400
     assert await post(content=b"{") == 400
     assert await post(content=b" " * 262_145) == 413
     assert await post(data={"kind": "text"}) == 415
