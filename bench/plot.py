@@ -16,13 +16,13 @@ def ratios(document: Mapping[str, Any], path: Path) -> None:
     """A bar for each scenario's ratio, with a mark at the least asked for and one at the aim."""
     parts, scale = [], 420
     for row, (name, found) in enumerate(document.items()):
-        y = 30 + 34 * row
+        y, width = 30 + 34 * row, min(found["ratio"], 1.2) * scale
         colour = COLOURS[2] if found["ratio"] >= found["least"] else COLOURS[1]
         parts += [
             _text(130, y + 15, name, "end"),
-            f'<rect x="140" y="{y}" width="{min(found["ratio"], 1.2) * scale:.0f}" height="20" fill="{colour}"/>',
+            f'<rect x="140" y="{y}" width="{width:.0f}" height="20" fill="{colour}"/>',
             *(_line(140 + found[mark] * scale, y - 4, y + 24) for mark in ("least", "aim")),
-            _text(146, y + 15, f"{found['ratio']:.2f}", colour="white"),
+            _text(146 + width, y + 15, f"{found['ratio']:.2f}"),
         ]
     title = _text(140, 18, "ratio to the floor; marks: at least, aim")
     _write(path, 680, 40 + 34 * len(document), [title, *parts])
@@ -41,9 +41,10 @@ def curves(found: Curves, path: Path, x_label: str, y_label: str) -> None:
     for power in range(math.ceil(low), math.floor(high) + 1):
         x, _ = place(10**power, 0)
         parts += [_line(x, 40, 330, "#ddd"), _text(x, 350, f"{10**power:,}", "middle")]
-    for step in range(6):
-        _, y = place(10**low, top * step / 5)
-        parts.append(_text(62, y + 4, f"{top * step / 5:.0f}", "end"))
+    unit = 10 ** math.floor(math.log10(top / 2))
+    for step in range(1 + int(top / unit)):
+        _, y = place(10**low, step * unit)
+        parts.append(_text(62, y + 4, f"{step * unit:g}", "end"))
     for number, (name, points) in enumerate(found.items()):
         parts += _curve([place(*point) for point in points], name, COLOURS[number])
     _write(path, 720, 390, parts)

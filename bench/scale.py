@@ -158,8 +158,9 @@ class Scale:
         """Write it down at once: whoever stops early has what was measured until then."""
         self._found[name].append(found)
         self._path.write_text(json.dumps({**self._found, "measured": results.machine()}, indent=1) + "\n")
-        curves = {name: [(at["rows"], at["us_per_event"]) for at in found] for name, found in self._found.items()}
-        drawn = {name: points for name, points in curves.items() if points}
+        drawn = {
+            name: [(at["rows"], at["us_per_event"]) for at in points] for name, points in self._found.items() if points
+        }
         plot.curves(drawn, self._path.with_suffix(".svg"), "events in the tables, or records relayed", "µs an event")
 
     async def _send(self, count: int, **which: float) -> None:

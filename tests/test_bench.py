@@ -1,0 +1,70 @@
+"""What figures rest on: events that the gateway takes, a client that reads whole answers, the pair that counts."""
+
+import asyncio
+import contextlib
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.load import Connection, closed_loop, percentiles, request
+from bench.payloads import day
+from bench.scenario import Result, Sample, Scenario
+from touchpoint.contracts.base import REGISTRY
+
+BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def test_a_days_events_are_valid_of_the_size_promised_and_mostly_feedback():
+    found = list(day(2000, BEGIN))
+    for payload in found:
+        REGISTRY[payload.type].model_validate(json.loads(payload.body)["data"])
+    assert 500 < sum(len(payload.body) for payload in found) / len(found) < 580
+    assert 1400 < sum(payload.type == "feedback.submitted" for payload in found) < 1600
+
+
+def test_the_same_seed_gives_the_same_day_and_every_event_an_id_of_its_own():
+    assert list(day(500, BEGIN)) == list(day(500, BEGIN))
+    assert len({payload.id for seed in (1, 2) for payload in day(500, BEGIN, seed=seed)}) == 1000
+
+
+def test_the_pair_with_the_median_ratio_counts_and_both_its_figures_are_shown():
+    scenario = Scenario("store", "events/s", least=0.35, aim=0.6, prepare=contextlib.nullcontext)
+    pairs = [(Sample(1000), Sample(100)), (Sample(200), Sample(90)), (Sample(500), Sample(100))]
+    assert Result(scenario, pairs).line() == "store ratio=0.20 ours=100 floor=500 unit=events/s"
+
+
+def test_less_time_than_the_floor_is_a_ratio_above_one():
+    scenario = Scenario("latency", "ms", least=0.1, aim=0.3, prepare=contextlib.nullcontext, lower_is_better=True)
+    assert scenario.ratio(Sample(20), Sample(10)) == 2
+
+
+def test_percentiles_are_nearest_ranks_in_milliseconds():
+    assert percentiles(n / 1000 for n in range(100)) == {"p50_ms": 50, "p99_ms": 99}
+
+
+class Answering(asyncio.Transport):
+    """The other end of a connection: answers each request with these pieces, apart from each other."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self.connection = Connection()
+        self.connection.connection_made(self)
+        self.pieces = pieces
+
+    def write(self, data: bytes) -> None:
+        for piece in self.pieces:
+            asyncio.get_running_loop().call_soon(self.connection.data_received, piece)
+
+
+async def test_an_answer_may_come_in_pieces():
+    connection = Answering(b"HTTP/1.1 202 Acc", b"epted\r\nContent-Length: 4\r\n\r\nab", b"cd").connection
+    for _ in range(2):
+        assert await connection.ask(request("GET", "/", "key")) == (202, b"abcd")
+
+
+async def test_an_answer_of_another_status_than_expected_fails_the_run():
+    connection = Answering(b"HTTP/1.1 429 No\r\nContent-Length: 8\r\n\r\nslow now").connection
+    with pytest.raises(ExceptionGroup) as failed:
+        await closed_loop([connection], [request("GET", "/", "key")], 202)
+    assert "429: slow now" in str(failed.value.exceptions[0])
