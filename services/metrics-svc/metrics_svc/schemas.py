@@ -4,11 +4,22 @@ from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_hour
 from metrics_svc.sketch import RELATIVE_ACCURACY
+from touchpoint.contracts.base import Label, broken
 from touchpoint.contracts.touchpoints import Channel
 from touchpoint.http.pagination import Bound
 
@@ -16,6 +27,14 @@ from touchpoint.http.pagination import Bound
 def _split(given: object) -> object:
     """Both `group_by=channel,tier` and `group_by=channel&group_by=tier` are understood."""
     return [word for item in given for word in str(item).split(",")] if isinstance(given, list) else given
+
+
+def _known(given: object, read: ValidatorFunctionWrapHandler) -> ZoneInfo:
+    try:
+        zone: ZoneInfo = read(given)
+    except ValidationError:
+        raise broken("unknown_zone", "must be a time zone of the IANA database, such as Europe/Berlin") from None
+    return zone
 
 
 class MetricQuery(BaseModel):
@@ -35,13 +54,15 @@ class MetricQuery(BaseModel):
         Interval.TOTAL,
         description=f"how long a period is; total: the whole range. Periods × groups: {MOST_ITEMS} at most",
     )
-    timezone: ZoneInfo = Field(ZoneInfo("UTC"), description="where days, weeks and months begin at midnight")
+    timezone: Annotated[ZoneInfo, WrapValidator(_known)] = Field(
+        ZoneInfo("UTC"), description="where days, weeks and months begin at midnight"
+    )
     group_by: Annotated[list[Dimension], BeforeValidator(_split)] = Field(
         [], description="an item for each value of these: comma-separated or repeated"
     )
     channel: list[Channel] = Field([], description="only these channels; repeat for several")
-    segment: list[str] = Field([], description="only customers of these segments; repeat for several")
-    tier: list[str] = Field([], description="only customers of these tiers; repeat for several")
+    segment: list[Label] = Field([], description="only customers of these segments; repeat for several")
+    tier: list[Label] = Field([], description="only customers of these tiers; repeat for several")
 
     @field_validator("from_", "to")
     @classmethod
