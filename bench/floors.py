@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from bench import load
 from bench.apart import settle
+from touchpoint.http.server import listen, serve
 from touchpoint.kafka.reader import BATCH_RECORDS
 from touchpoint.local.process import HOST
-from touchpoint.service import _serve
 from touchpoint.settings import KafkaSettings
 
 
@@ -35,6 +35,9 @@ class Sent(NamedTuple):
 
 Group = Sequence[Sent]
 
+CONNECTIONS = 1000
+"""That the empty route's server takes, far above what is opened."""
+
 
 async def serve_empty_route(path: str, port: int) -> None:
     """A FastAPI route that reads nothing and says nothing, on the very server that the services run on."""
@@ -44,7 +47,7 @@ async def serve_empty_route(path: str, port: int) -> None:
     async def empty() -> dict[str, str]:
         return {}
 
-    await _serve(app, HOST, port, asyncio.Event())
+    await serve(app, listen(HOST, port), CONNECTIONS, asyncio.Event())
 
 
 def reached(kafka: KafkaSettings) -> dict[str, Any]:

@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+import bench
+from bench.__main__ import SCENARIOS
 from bench.load import Connection, closed_loop, percentiles, request
 from bench.payloads import day
 from bench.scenario import Result, Sample, Scenario
 from touchpoint.contracts.base import REGISTRY
 
+README = Path(bench.__file__).with_name("README.md")
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -37,6 +42,13 @@ def test_the_pair_with_the_median_ratio_counts_and_both_its_figures_are_shown():
 def test_less_time_than_the_floor_is_a_ratio_above_one():
     scenario = Scenario("latency", "ms", least=0.1, aim=0.3, prepare=contextlib.nullcontext, lower_is_better=True)
     assert scenario.ratio(Sample(20), Sample(10)) == 2
+
+
+def test_every_scenario_is_explained():
+    explained = re.findall(r"^\| `([a-z-]+)` \| ([\d.]+) \| ([\d.]+)", README.read_text(), re.MULTILINE)
+    assert {name: (s.least, s.aim) for name, s in SCENARIOS.items()} == {
+        name: (float(least), float(aim)) for name, least, aim in explained
+    }
 
 
 def test_percentiles_are_nearest_ranks_in_milliseconds():
