@@ -152,10 +152,12 @@ async def insert(dsn: str, tables: list[str]) -> dict[str, Any]:
     """
     connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
     found = [await _rows(connection, table) for table in tables]
-    for table in tables:
+    for table, names, _ in found:
         await connection.execute(f"DROP TABLE IF EXISTS floor_{table}")
         await connection.execute(f"CREATE TABLE floor_{table} (LIKE {table} INCLUDING ALL)")
-        await connection.execute(f"CREATE TEMP TABLE stage_{table} (LIKE {table}) ON COMMIT DELETE ROWS")
+        await connection.execute(
+            f"CREATE TEMP TABLE stage_{table} ON COMMIT DELETE ROWS AS SELECT {joined(names)} FROM {table} WITH NO DATA"
+        )
     batches = -(-len(found[0].rows) // BATCH_RECORDS)
     settle()
     begun = time.perf_counter()
