@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI
@@ -23,9 +24,10 @@ from gateway.ingest import Ingest
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
 from gateway.queries import QUERIES, Proxy
+from gateway.requests import Bodies
 from gateway.sharing import Sharing
 from gateway.status import StatusDoor
-from gateway.telemetry import IN_FLIGHT
+from gateway.telemetry import BODY_BYTES, IN_FLIGHT
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
@@ -52,7 +54,9 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
     behind = services.of(settings)
     ends = LogEnds(settings.kafka)
+    bodies = Bodies(settings.body_bytes)
     IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
+    BODY_BYTES.set_function(lambda: bodies.held_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,22 +74,24 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
+    route = partial(_route, bodies)
     events = [
-        _route("POST", "/v1/events", ingest),
-        _route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
+        route("POST", "/v1/events", ingest),
+        route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
     ]
     app.state.straight = {route.path: ServerErrorMiddleware(route.app, errors.on_bug) for route in events}
     app.router.routes += [
         *events,
-        _route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
-        *(_route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
+        route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
+        *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
         *_documents(),
     ]
     return app
 
 
-def _route(method: str, path: str, endpoint: ASGIApp) -> Route:
-    return Route(path, Door(path, UntilClientLeaves(endpoint) if method == "GET" else endpoint), methods=[method])
+def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp) -> Route:
+    bounded = UntilClientLeaves(endpoint) if method == "GET" else endpoint
+    return Route(path, Door(path, bounded, bodies), methods=[method])
 
 
 def _documents() -> list[Route]:

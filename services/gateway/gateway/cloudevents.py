@@ -8,7 +8,8 @@ import binascii
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -22,6 +23,13 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ATTRIBUTE = msgspec.json.Decoder(str | bool | int | None)
 _TEXT = msgspec.json.Decoder(str)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+MAX_MEMBERS = 100
+"""Of an event's JSON object: many more than it can need."""
+MAX_ERRORS = 20
+"""Named in one problem; who sends more wrong things learns the rest later."""
+_SUSPICIOUS_COMMAS = 100_000
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
 
 _NAME = re.compile(r"[a-z0-9]{1,50}")
 _CE = b"ce-"
@@ -64,12 +72,16 @@ class Parsed(NamedTuple):
 
 def invalid(*errors: FieldError) -> ProblemError:
     """The problem of an event that breaks the rules."""
-    return ProblemError(422, "validation-failed", "The event is not valid; see errors.", errors=errors)
+    return ProblemError(422, "validation-failed", "The event is not valid; see errors.", errors=errors[:MAX_ERRORS])
 
 
-def malformed(error: Exception) -> ProblemError:
+def malformed(error: Exception, raw: bytes | msgspec.Raw) -> ProblemError:
     """The problem of bytes that are no JSON."""
-    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    reason = str(error)
+    if isinstance(error, RecursionError):
+        reason = "nested too deeply"
+    elif _HALF_A_PAIR.search(raw):
+        reason = "half of a surrogate pair is no character"
     return ProblemError(400, "malformed-json", f"The body is not JSON in UTF-8: {reason}.")
 
 
@@ -96,12 +108,30 @@ def check_json(content_type: str | None) -> None:
         raise _unsupported(f"{media_type} is not taken; send Content-Type application/json")
 
 
-def batch(body: bytes) -> list[msgspec.Raw]:
-    """The items of a batch, each still unread; raises ProblemError 400 when the body is no JSON array."""
+class TooManyItemsError(ValueError):
+    """A batch has more items than are taken."""
+
+
+def batch(body: bytes, most: int) -> list[msgspec.Raw]:
+    """The items of a batch, each still unread; raises ProblemError 400 when it is no JSON array, TooManyItemsError."""
     try:
-        return _ITEMS.decode(body)
+        if body.count(b",") > _SUSPICIOUS_COMMAS:
+            _at_most(most).decode(body)
+        items = _ITEMS.decode(body)
     except _UNREADABLE as error:
-        raise malformed(error) from None
+        if str(error).startswith("Expected `array` of at most"):
+            raise TooManyItemsError(most) from None
+        raise malformed(error, body) from None
+    if len(items) > most:
+        raise TooManyItemsError(most)
+    return items
+
+
+@lru_cache(1)
+def _at_most(count: int) -> msgspec.json.Decoder[Any]:
+    """Ends at the first item too many: a list of all of them would take fifty times their bytes."""
+    places = [(f"_{number}", msgspec.Raw, msgspec.Raw()) for number in range(count)]
+    return msgspec.json.Decoder(msgspec.defstruct("AtMost", places, array_like=True, forbid_unknown_fields=True))
 
 
 def structured(raw: bytes | msgspec.Raw) -> Parsed:
@@ -119,11 +149,14 @@ def structured(raw: bytes | msgspec.Raw) -> Parsed:
 def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """The members of a JSON object, unread; raises ProblemError 400 or 422."""
     try:
-        return _MEMBERS.decode(raw)
+        found = _MEMBERS.decode(raw)
     except msgspec.ValidationError:
         raise invalid(FieldError(field="body", reason="must be a JSON object")) from None
     except _UNREADABLE as error:
-        raise malformed(error) from None
+        raise malformed(error, raw) from None
+    if len(found) > MAX_MEMBERS:
+        raise invalid(FieldError(field="body", reason=f"may have {MAX_MEMBERS} members, not {len(found)}"))
+    return found
 
 
 def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:

@@ -15,6 +15,7 @@ class Settings(ServiceSettings):
     metrics_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8083"), description="where metrics-svc answers")
     delivery_seconds: float = Field(10, gt=0, le=120, description="wait so long for Kafka before answering 503")
     in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="of events waiting for Kafka")
+    body_bytes: int = Field(64 * 1024 * 1024, ge=16 * 1024 * 1024, description="of large bodies being worked on")
     query_seconds: float = Field(10, gt=0, le=120, description="wait so long for a service before answering 504")
     key_grace_seconds: float = Field(
         900, ge=0, le=86400, description="with the database away, a key seen before works on for so long"

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.limits import LimitedError
+from gateway.requests import BODIES, Bodies
 from gateway.telemetry import REQUEST_SECONDS
 from touchpoint.http.errors import ProblemError, response
 
@@ -18,13 +19,15 @@ CLIENT_LEFT = 499
 class Door:
     """One route. Plain ASGI, because the frameworks' middleware costs more than the rest of the ingest."""
 
-    def __init__(self, route: str, app: ASGIApp) -> None:
+    def __init__(self, route: str, app: ASGIApp, bodies: Bodies) -> None:
         self._seconds = lru_cache(partial(REQUEST_SECONDS.labels, route))
         self._app = app
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note how long it took and how it ended."""
         started = time.perf_counter()
+        scope[BODIES] = self._bodies
         status = CLIENT_LEFT
 
         async def noting(message: Message) -> None:
@@ -44,4 +47,5 @@ class Door:
             status = 500
             raise
         finally:
+            self._bodies.release(scope)
             self._seconds(status).observe(time.perf_counter() - started)

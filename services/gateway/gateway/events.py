@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from gateway.cloudevents import Parsed, invalid
+from gateway.cloudevents import MAX_ERRORS, Parsed, invalid
 from touchpoint.contracts.base import EARLIEST, LATEST, REGISTRY, Event, Meta
 from touchpoint.contracts.topics import TOUCHPOINTS, WRITERS
 from touchpoint.http.errors import FieldError, ProblemError, field_errors
@@ -15,8 +15,9 @@ from touchpoint.kafka.codec import Record
 MAX_EVENT_BYTES = 256 * 1024
 MAX_AHEAD = timedelta(minutes=5)
 MAX_EXTENSIONS = 20
-MAX_ERRORS = 20
-"""Named in one problem; who sends more wrong things learns the rest later."""
+
+_TOO_MANY = 40
+"""Above so many errors in an event's data none is named: pydantic makes them all or none."""
 
 TYPES = {name: event for name, event in REGISTRY.items() if event.topic == TOUCHPOINTS}
 """What may come in from outside."""
@@ -68,7 +69,7 @@ def accept(parsed: Parsed, tenant: str, received: datetime, traceparent: str | N
     extensions = attributes.extensions()
     event = _validated(kind, parsed.data, attributes.errors) if kind else None
     if event is None or attributes.errors:
-        raise invalid(*attributes.errors[:MAX_ERRORS])
+        raise invalid(*attributes.errors)
     headers = codec.headers(meta, type(event)) + extensions
     return meta, Record(event.topic, event.with_meta(meta).partition_key.encode(), parsed.data, headers)
 
@@ -85,7 +86,11 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        found = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
+        if (count := error.error_count()) > _TOO_MANY:
+            errors.append(FieldError(field="data", reason=f"{count} things are wrong with this {kind.type}"))
+            return None
+        named = error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
+        found = field_errors(named)
         errors += [FieldError(field=f"data.{e.field}".removesuffix(".body")[:200], reason=e.reason) for e in found]
         return None
 

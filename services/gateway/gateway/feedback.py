@@ -48,7 +48,7 @@ class FeedbackDoor:
         except ProblemError as error:
             for wrong in error.problem.errors or []:
                 wrong.field = wrong.field.removeprefix("data.")
-            count_refused(error)
+            count_refused(error.problem)
             raise
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
 

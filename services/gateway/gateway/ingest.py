@@ -1,6 +1,7 @@
 """`POST /v1/events`: the hot path, a small ASGI application. 202 goes out once Kafka has acknowledged, not before."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,7 +19,7 @@ from gateway.limits import Limits
 from gateway.requests import header, read_body
 from gateway.telemetry import ACCEPTED, REFUSED
 from touchpoint.contracts.base import Meta
-from touchpoint.http.errors import MEDIA_TYPE, ProblemError
+from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
 from touchpoint.http.scopes import Scope as Right
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
@@ -26,8 +27,10 @@ from touchpoint.kafka.producer import Producer, SendError
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 RETRY_AFTER = {"Retry-After": "2"}
-_CHUNK = 250
-"""Events of a batch checked in one go, some milliseconds; then other requests get their turn."""
+TURN_SECONDS = 0.005
+"""Work on a batch goes on for so long; then other requests get their turn."""
+FULLY_TOLD = 100
+"""Of so many refused items of a batch all errors are named, of the others the first: else an answer could be large."""
 
 
 class _OnlyId(msgspec.Struct):
@@ -70,7 +73,7 @@ class Ingest:
         try:
             await self._take_in(caller, scope, receive, send)
         except ProblemError as error:
-            count_refused(error)
+            count_refused(error.problem)
             raise
 
     async def _take_in(self, caller: Holder, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,9 +109,9 @@ class Ingest:
         self, items: Sequence[msgspec.Raw], caller: Holder, traceparent: str | None
     ) -> tuple[int, dict[str, Any]]:
         checked = await _check(items, caller.tenant, traceparent)
-        records = [found[1] for found in checked if not isinstance(found, ProblemError)]
+        records = [found[1] for found in checked if not isinstance(found, Problem)]
         outcomes = await self._producer.send_all(records, self._delivery_seconds)
-        status, report = _report(items, checked, outcomes)
+        status, report = await _report(items, checked, outcomes)
         self._accepted(caller, Mode.BATCH, len(report["accepted"]))
         return status, report
 
@@ -118,54 +121,71 @@ class Ingest:
 
 
 def _items(body: bytes) -> list[msgspec.Raw]:
-    items = cloudevents.batch(body)
-    if len(items) > MAX_BATCH_EVENTS:
-        raise batch_too_large(f"{len(items)} events")
-    return items
+    try:
+        return cloudevents.batch(body, MAX_BATCH_EVENTS)
+    except cloudevents.TooManyItemsError:
+        raise batch_too_large("more events") from None
 
 
-Checked = tuple[Meta, Record] | ProblemError
+Checked = tuple[Meta, Record] | Problem
+"""An item's attributes and record, or what is wrong with it (no exception: its traceback would keep the item)."""
+
+
+class _Turns:
+    """Work on a batch in pieces of TURN_SECONDS, so that other requests get their turns."""
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + TURN_SECONDS
+
+    async def next(self) -> None:
+        """Between two items."""
+        if time.perf_counter() > self._end:
+            await asyncio.sleep(0)
+            self._end = time.perf_counter() + TURN_SECONDS
 
 
 async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
-    """Each item's attributes and record, or what is wrong with it."""
+    """What each item is."""
     received = datetime.now(UTC)
-    checked = list[Checked]()
-    for index, item in enumerate(items):
+    checked, turns, refused = list[Checked](), _Turns(), 0
+    for item in items:
         try:
             if (size := memoryview(item).nbytes) > events.MAX_EVENT_BYTES:
                 raise events.too_large(size)
             checked.append(events.accept(cloudevents.structured(item), tenant, received, traceparent))
         except ProblemError as error:
-            checked.append(error)
-        if index % _CHUNK == _CHUNK - 1:
-            await asyncio.sleep(0)
+            refused += 1
+            if refused > FULLY_TOLD and error.problem.errors:
+                del error.problem.errors[1:]
+            checked.append(error.problem)
+        await turns.next()
     return checked
 
 
-def _report(
+async def _report(
     items: Sequence[msgspec.Raw], checked: Sequence[Checked], outcomes: Sequence[SendError | None]
 ) -> tuple[int, dict[str, Any]]:
     """The batch's status and answer: 202 all accepted, 207 some, 503 none and Kafka is to blame, else 422."""
-    accepted, refused, sent = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes)
+    accepted, refused, sent, turns = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), _Turns()
     for index, found in enumerate(checked):
-        if isinstance(found, ProblemError):
-            event_id, error = _id_of(items[index]), found
+        await turns.next()
+        if isinstance(found, Problem):
+            event_id, problem = _id_of(items[index]), found
         elif (failure := next(sent)) is not None:
-            event_id, error = found[0].id, not_sent(failure)
+            event_id, problem = found[0].id, not_sent(failure).problem
         else:
             accepted.append({"index": index, "id": found[0].id, "source": found[0].source})
             continue
-        count_refused(error)
-        refused.append({"index": index, "id": event_id, "problem": error.problem.model_dump(exclude_none=True)})
+        count_refused(problem)
+        refused.append({"index": index, "id": event_id, "problem": problem.model_dump(exclude_none=True)})
     report = {"accepted": accepted, "refused": refused}
     if not refused:
         return 202, report
     if accepted:
         return 207, report
     status = 503 if any(item["problem"]["status"] == 503 for item in refused) else 422
-    problem = ProblemError(status, "batch-refused", "No event of the batch was accepted; see refused.").problem
-    return status, problem.model_dump(exclude_none=True) | report
+    whole = ProblemError(status, "batch-refused", "No event of the batch was accepted; see refused.").problem
+    return status, whole.model_dump(exclude_none=True) | report
 
 
 def _id_of(item: msgspec.Raw) -> str | None:
@@ -177,9 +197,9 @@ def _id_of(item: msgspec.Raw) -> str | None:
     return found and found[:200]
 
 
-def count_refused(error: ProblemError) -> None:
+def count_refused(problem: Problem) -> None:
     """Count an event that was not taken."""
-    REFUSED.labels(error.problem.type.rpartition(":")[2]).inc()
+    REFUSED.labels(problem.type.rpartition(":")[2]).inc()
 
 
 async def answer(send: Send, status: int, payload: dict[str, Any]) -> None:

@@ -29,14 +29,14 @@ OWN_SCOPES = {
 _REF = "#/components/schemas/"
 _ANSWERS = (schemas.EventTaken, schemas.FeedbackTaken, schemas.BatchReport, schemas.BatchRefused, schemas.EventStatus)
 _PROBLEMS = {
-    "Malformed": "The body is not JSON, or a header is malformed.",
+    "Malformed": "The body is not JSON or not the gzip it says, or a header is malformed.",
     "Unauthorized": "No API key, or an unknown, expired or revoked one.",
     "Forbidden": "The API key lacks the scope.",
     "NotFound": "There is no such thing.",
     "Conflict": "The request under this Idempotency-Key is being carried out, or the state of the thing forbids it.",
     "TooSlow": "The body did not arrive in time.",
     "TooLarge": "Above the limit, which the detail names.",
-    "Unsupported": "A media type or encoding that is not taken; the detail names what is.",
+    "Unsupported": "A media type or encoding that is not taken; the detail names what is. Encodings: gzip, identity.",
     "Invalid": "Something breaks the rules; `errors` names each field and reason.",
     "Limited": "Above a rate or quota, which the detail names; try again after `Retry-After` seconds.",
     "Misconfigured": "The service does not accept this gateway.",

@@ -25,6 +25,7 @@ REPEATED = Counter(
     ["answer"],
 )
 IN_FLIGHT = Gauge("touchpoint_gateway_in_flight_bytes", "Bytes of events waiting for Kafka's acknowledgement.")
+BODY_BYTES = Gauge("touchpoint_gateway_body_bytes", "Bytes of large request bodies being read or worked on.")
 
 IDEMPOTENCY_UNREACHABLE = "gateway.idempotency_unreachable"
 KEYS_UNREACHABLE = "gateway.keys_unreachable"

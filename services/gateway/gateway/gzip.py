@@ -1,0 +1,50 @@
+"""Unpacking gzip (RFC 1952) piece by piece, so that a small body cannot become a large one unseen."""
+
+import zlib
+from collections.abc import Iterator
+
+from touchpoint.http.errors import ProblemError
+
+PIECE_BYTES = 128 * 1024
+MAX_MEMBERS = 1000
+"""A body may be several gzip files one after another; beginning one costs more than its few bytes."""
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def _malformed(reason: str) -> ProblemError:
+    return ProblemError(400, "malformed-gzip", f"The body is not gzip as its Content-Encoding says: {reason}.")
+
+
+class Unpacker:
+    """One body's state. Feed `unpack` with what came, then call `finish`; both raise ProblemError 400."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+        self._members = 1
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """What these bytes hold, in pieces of PIECE_BYTES at most; each is unpacked when it is asked for."""
+        while True:
+            if self._member.eof:
+                if not data:
+                    return
+                self._begin()
+            try:
+                piece = self._member.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise _malformed(str(error).rpartition(": ")[2]) from None
+            yield piece
+            data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if not data and len(piece) < PIECE_BYTES:
+                return
+
+    def finish(self) -> None:
+        """The body has ended."""
+        if not self._member.eof:
+            raise _malformed("it ends too early")
+
+    def _begin(self) -> None:
+        self._members += 1
+        if self._members > MAX_MEMBERS:
+            raise _malformed(f"it has more than {MAX_MEMBERS} members")
+        self._member = zlib.decompressobj(_GZIP)
