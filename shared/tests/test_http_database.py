@@ -66,7 +66,7 @@ def client(app: FastAPI) -> httpx.AsyncClient:
 
 
 def as_gateway() -> dict[str, str]:
-    token = sign(Caller("acme", frozenset(), "key-1"), "slow-svc", [SECRET])
+    token = sign(Caller("acme", frozenset(), "key-1"), "slow-svc", SECRET)
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -27,7 +27,7 @@ async def list_feedback(
 ) -> Page[FeedbackRead]:
     """Feedback that matches all filters, newest first."""
     rows = await repository.list_feedback(session, caller.tenant, query)
-    return page([FeedbackRead.model_validate(row) for row in rows], query.limit, repository.ORDER)
+    return page([FeedbackRead.of(row) for row in rows], query.limit, repository.ORDER)
 
 
 @router.get("/feedback/{feedback_id}", tags=["feedback"], responses={404: {"model": Problem}})
@@ -36,7 +36,7 @@ async def get_feedback(caller: FeedbackReader, session: ReadOnly, feedback_id: U
     row = await repository.find_feedback(session, caller.tenant, feedback_id)
     if row is None:
         raise FeedbackNotFoundError(feedback_id)
-    return FeedbackRead.model_validate(row)
+    return FeedbackRead.of(row)
 
 
 # `:path`, because another system's customer id may have a slash in it.

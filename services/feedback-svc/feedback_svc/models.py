@@ -41,13 +41,6 @@ class Feedback(Base):
     journey_stage: Mapped[str | None]
     product: Mapped[str | None]
 
-    @property
-    def score(self) -> dict[str, float | None] | None:
-        """The score with its scale's bounds."""
-        if self.score_value is None:
-            return None
-        return {"value": self.score_value, "min": self.score_min, "max": self.score_max}
-
 
 class TimelineEntry(Base):
     """One touchpoint of a customer. `id` is the identity of its event, `details` the event's data, cut to size."""

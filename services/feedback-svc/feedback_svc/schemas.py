@@ -1,10 +1,11 @@
 """What the API of feedback-svc takes and answers."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
+from sqlalchemy import RowMapping
 
 from feedback_svc.service import TITLES
 from touchpoint.contracts.base import Identifier, Label
@@ -25,8 +26,6 @@ class ScoreRead(BaseModel):
 class FeedbackRead(BaseModel):
     """One piece of feedback as it was stored."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: UUID
     source: str = Field(description="CloudEvents source of the event that brought it")
     event_id: str = Field(description="CloudEvents id of the event that brought it")
@@ -45,11 +44,15 @@ class FeedbackRead(BaseModel):
     journey_stage: str | None
     product: str | None
 
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """What a row says."""
+        bounds = {name: row[f"score_{name}"] for name in ScoreRead.model_fields}
+        return cls.model_validate({**row, "score": None if row["score_value"] is None else bounds})
+
 
 class TimelineEntryRead(BaseModel):
     """One touchpoint of a customer."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: UUID = Field(description="for feedback: its id in /v1/feedback")
     type: str = Field(examples=["ticket.opened"])

@@ -45,7 +45,7 @@ async def test_feedback_is_stored_with_all_that_was_said(sessions: Sessions) -> 
     (row,) = await stored(sessions)
     assert (row.tenant_id, row.id, row.source, row.event_id) == ("acme", event.meta.identity, "/survey", "f-1")
     assert (row.occurred_at, row.recorded_at, row.backfill) == (make.NOON, make.NOON + timedelta(hours=1), True)
-    assert row.score == {"value": 9, "min": 0, "max": 10}
+    assert (row.score_value, row.score_min, row.score_max) == (9, 0, 10)
     same = event.model_dump(exclude={"score"})
     assert {name: getattr(row, name) for name in same} == same
 
@@ -53,7 +53,7 @@ async def test_feedback_is_stored_with_all_that_was_said(sessions: Sessions) -> 
 async def test_feedback_without_score_or_customer_is_stored(sessions: Sessions) -> None:
     await apply(handlers, sessions, [make.feedback(kind="review", score=None, customer_id=None)])
     (row,) = await stored(sessions)
-    assert (row.score, row.customer_id) == (None, None)
+    assert (row.score_value, row.customer_id) == (None, None)
     assert await timeline(sessions) == []
 
 

@@ -10,11 +10,11 @@ from starlette.types import Receive, Scope, Send
 from gateway import cloudevents, events, idempotency
 from gateway.auth import Keyring
 from gateway.cloudevents import Parsed
-from gateway.idempotency import Answer, Idempotency, Key
+from gateway.idempotency import Idempotency, Key
 from gateway.ingest import Ingest, count_refused, status_url
 from gateway.keys import Holder
 from gateway.limits import Limits
-from gateway.requests import header, read_body
+from gateway.requests import Answer, header, read_body
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope as Right

@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from gateway import repository
 from gateway.repository import Claim, Kept
+from gateway.requests import Answer
 from gateway.telemetry import IDEMPOTENCY_UNREACHABLE, REPEATED
 from touchpoint.db.engine import is_transient, sessions, transaction
 from touchpoint.db.tenants import Tenants
@@ -34,14 +35,6 @@ _NAME = b"idempotency-key"
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')
 """A string of RFC 9651, 3.3.3."""
 _BARE = re.compile(r"[!#-~][!-~]*")
-
-
-class Answer(NamedTuple):
-    """An answer that can be given again."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Key(NamedTuple):

@@ -9,9 +9,9 @@ from starlette.types import Scope as Connection
 
 from gateway import idempotency
 from gateway.auth import Keyring
-from gateway.idempotency import Answer, Idempotency
+from gateway.idempotency import Idempotency
 from gateway.limits import Limits
-from gateway.requests import header, read_body
+from gateway.requests import Answer, header, read_body
 from gateway.services import ESCALATION, FEEDBACK, METRICS, Services
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
@@ -83,7 +83,7 @@ class Proxy:
             headers=headers,
         )
         passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
-        return Answer(answer.status_code, passed, answer.content)
+        return answer._replace(headers=passed)
 
 
 def _too_large() -> ProblemError:

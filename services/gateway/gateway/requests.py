@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope
 
@@ -34,6 +35,15 @@ class Bodies:
     def release(self, scope: Scope) -> None:
         """The request is answered."""
         self.held_bytes -= scope.pop(_HELD, 0)
+
+
+class Answer(NamedTuple):
+    """An answer that is passed on, or given again."""
+
+    status: int
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
 
 
 def header(scope: Scope, name: bytes) -> str | None:

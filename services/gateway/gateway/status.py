@@ -63,7 +63,7 @@ class StatusDoor:
     async def _ask_one(self, service: str, caller: Caller, path: bytes) -> Answer | None:
         try:
             response = await self._services.ask(service, caller, path, timeout_seconds=ASK_SECONDS)
-            return Answer.model_validate_json(response.content) if response.status_code == 200 else None
+            return Answer.model_validate_json(response.body) if response.status == 200 else None
         except (ProblemError, ValidationError):  # the latter: of another version than this gateway
             return None
 

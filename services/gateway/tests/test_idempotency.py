@@ -11,7 +11,8 @@ from sqlalchemy import text
 from starlette.responses import JSONResponse
 
 from gateway import idempotency
-from gateway.idempotency import Answer, Idempotency, Key, key_of
+from gateway.idempotency import Idempotency, Key, key_of
+from gateway.requests import Answer
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.db.roles import api_role
 from touchpoint.http.errors import ProblemError

@@ -9,8 +9,7 @@ from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Select, tuple_
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import Select, SQLColumnExpression, tuple_
 
 from touchpoint.contracts.base import EARLIEST, LATEST
 from touchpoint.http.errors import FieldError, ProblemError
@@ -61,7 +60,7 @@ def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
 
 
 def newest(
-    wanted: Select[Row], moment: InstrumentedAttribute[datetime], row_id: InstrumentedAttribute[UUID], query: PageQuery
+    wanted: Select[Row], moment: SQLColumnExpression[datetime], row_id: SQLColumnExpression[UUID], query: PageQuery
 ) -> Select[Row]:
     """The page of a selection in the order (moment, id), newest first, and one row more: it tells if there is a next.
 

@@ -34,7 +34,7 @@ async def clients(
 
     def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
         granted = frozenset(Scope) if scopes is None else frozenset(scopes)
-        token = sign(Caller(tenant, granted, "key-1"), app.state.name, [SECRET])
+        token = sign(Caller(tenant, granted, "key-1"), app.state.name, SECRET)
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers)
 
