@@ -55,3 +55,37 @@ async def test_a_server_that_does_not_answer_is_named_without_the_password() -> 
     with pytest.raises(UsageError, match=r"cannot be used at postgresql://me@127\.0\.0\.1:1/db: ") as raised:
         await databases.create("postgresql://me:secret@127.0.0.1:1/db", "feedback")
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:pass#word@127.0.0.1:1/db",
+        "postgresql://me:pass/word@127.0.0.1:1/db",
+        "postgresql://me:pass?word@127.0.0.1:1/db",
+        "postgresql://me:pass@word@127.0.0.1:1/db",
+        "postgresql://me:[password@127.0.0.1:1/db",
+        "me:password@127.0.0.1:1/db",
+        "host=127.0.0.1 password=password",
+        "",
+    ],
+)
+async def test_a_url_cut_by_its_own_password_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="percent-encoded") as raised:
+        await databases.create(url, "feedback")
+    assert "pass" not in str(raised.value).replace("password", "") + databases.without_password(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@db.example:5432/feedback", "postgresql://me@db.example:5432/feedback"),
+        ("postgresql://me:se%23cr:et@db/feedback?sslmode=require", "postgresql://me@db/feedback"),
+        ("postgresql://db/feedback?user=me&password=secret", "postgresql://db/feedback"),
+        ("postgresql://me:secret@/feedback?host=/run/postgresql", "postgresql://me@/feedback?host=/run/postgresql"),
+        ("postgresql://me:secret@[::1]:5432,other:5433/x", "postgresql://me@[::1]:5432,other:5433/x"),
+        ("postgresql:///feedback", "postgresql:///feedback"),
+    ],
+)
+def test_a_url_is_shown_without_anything_secret(url: str, shown: str) -> None:
+    assert databases.without_password(url) == shown

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import uvloop
 from fastapi import FastAPI
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -78,19 +79,29 @@ def main(service: Service) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {service.package}", description=f"Run {service.name}.")
     parser.add_argument("role", choices=roles, help="what this process does; `all`: everything but migrate")
     role = parser.parse_args().role
-    try:
-        settings = service.settings()
-    except ValidationError as error:
-        prefix = "KAFKA_" if error.title == KafkaSettings.__name__ else ""
-        _give_up(
-            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        )
+    settings = _settings(service)
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
     _collect_garbage_rarely()
     try:
         uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))
     except UsageError as error:
         _give_up(str(error))
+    except Exception as error:
+        telemetry.log().critical(telemetry.SERVICE_FAILED, exc_info=error)
+        sys.exit(1)
+
+
+def _settings(service: Service) -> ServiceSettings:
+    """What the environment says, or the end of the process; no value is repeated, it may be a secret."""
+    try:
+        return service.settings()
+    except SettingsError as error:
+        _give_up(f"{error}: it must be JSON")
+    except ValidationError as error:
+        prefix = "KAFKA_" if error.title == KafkaSettings.__name__ else ""
+        _give_up(
+            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        )
 
 
 def _collect_garbage_rarely() -> None:
@@ -118,6 +129,7 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     engine, api_engine = _engines(service, settings)
     runtime = Runtime(settings, engine, sessions(engine))
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unhandled)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
     parts = _parts(service, runtime, api_engine, role)
@@ -133,6 +145,11 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     telemetry.log().info(telemetry.SERVICE_STOPPED, role=role)
     if failed:
         sys.exit(1)
+
+
+def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error nobody waited for. asyncio itself would write out its text, which may quote a customer."""
+    telemetry.log().error(telemetry.SERVICE_UNHANDLED, what=context["message"], exc_info=context.get("exception"))
 
 
 def _engines(service: Service, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEngine]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from touchpoint.db import databases
 from touchpoint.errors import UsageError
 
 
@@ -68,6 +69,13 @@ class ServiceSettings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("database_url")
+    @classmethod
+    def _readable(cls, url: SecretStr) -> SecretStr:
+        if not databases.is_url(url.get_secret_value()):
+            raise ValueError(f"must be {databases.FORM}")
+        return url
 
     @field_validator("internal_token_secrets")
     @classmethod

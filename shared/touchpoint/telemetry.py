@@ -2,10 +2,14 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
+from touchpoint.errors import PermanentError, TransientError, UsageError
 
 RECORDS = Counter(
     "touchpoint_consumer_records_total",
@@ -54,10 +58,15 @@ PRODUCER_BROKEN = "producer.broken"
 PRODUCER_GAVE_UP = "producer.gave_up"
 PRODUCER_UNREACHABLE = "producer.kafka_unreachable"
 RELAY_FAILED = "relay.failed"
+SERVICE_FAILED = "service.failed"
 SERVICE_STARTED = "service.started"
 SERVICE_STOPPING = "service.stopping"
 SERVICE_STOPPED = "service.stopped"
 SERVICE_TASK_FAILED = "service.task_failed"
+SERVICE_UNHANDLED = "service.unhandled"
+
+_OF_VALUES = ("21", "22", "23", "44", "P0")
+"""SQLSTATE classes whose messages quote what was to be stored."""
 
 
 def log() -> Any:
@@ -71,7 +80,7 @@ def configure_logging(service: str, level: str, form: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_trace),
     ]
     renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
@@ -88,6 +97,32 @@ def configure_logging(service: str, level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library in ("aiokafka", "uvicorn"):
+    for library in ("aiokafka", "httpcore", "httpx", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _trace(exc_info: Any) -> str:
+    """An error and what led to it: where, of which kind, and its text where that is known to quote no customer."""
+    return "\n".join(_told(exc_info[1])).rstrip()
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _told(before)
+        yield "which led to:"
+    yield from map(str.rstrip, traceback.format_tb(error.__traceback__))
+    yield f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}".removesuffix(": ")
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _told(part)
+
+
+def _text(error: BaseException) -> str:
+    """What the error says. Only our own words, the operating system's, and PostgreSQL's where it speaks of no value."""
+    if isinstance(error, UsageError | TransientError | PermanentError | OSError):
+        return str(error)
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        return ""
+    return state if state[:2] in _OF_VALUES else f"{state} {getattr(error, 'message', '')}".rstrip()

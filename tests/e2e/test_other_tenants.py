@@ -89,7 +89,7 @@ def _filled(path: str, ids: dict[str, str]) -> str:
 
 
 def _query(operation: dict) -> dict[str, str]:
-    required = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["required"]}
+    required = {parameter["name"] for parameter in operation.get("parameters", []) if parameter.get("required")}
     return {name: value for name, value in {"from": "2026-01-01T00:00:00Z", "to": _NEXT}.items() if name in required}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import keys, repository
 from gateway.models import ApiKey
+from touchpoint.db import databases
 from touchpoint.db.engine import sqlstate, transaction_on
 from touchpoint.errors import UsageError
 from touchpoint.http.scopes import Scope
@@ -166,7 +166,10 @@ def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
 
     async def run() -> T:
-        async with transaction_on(database or _local_database(), "touchpoint keys") as session:
+        dsn = database or _local_database()
+        async with databases.connected(dsn):
+            pass  # one line when it cannot be reached
+        async with transaction_on(dsn, "touchpoint keys") as session:
             return await work(session)
 
     try:
@@ -178,8 +181,6 @@ def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
             "this database is not the gateway's, or `python -m gateway migrate` was not run: name it with "
             "--database-url postgresql://…/gateway"
         ) from None
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise UsageError(f"the gateway's database cannot be used (--database-url, DATABASE_URL): {error}") from None
 
 
 def _local_database() -> str:

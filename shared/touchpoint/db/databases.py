@@ -1,12 +1,31 @@
 """Databases of a PostgreSQL server: naming them in a URL, creating and dropping them."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
 from touchpoint.errors import UsageError
+
+FORM = (
+    "postgresql://user:password@host:port/database, with / ? # @ [ ] and % in the password percent-encoded (a slash "
+    "is %2F)"
+)
+"""What a URL must look like."""
+
+_HOST = r"(?:[\w.-]*|\[[\da-fA-F:.]+\])(?::\d+)?"
+_URL = re.compile(
+    rf"(?P<scheme>postgres(?:ql)?(?:\+asyncpg)?://)(?:(?P<user>[^:/?#@\[\]]*)(?::[^/?#@\[\]]*)?@)?"
+    rf"(?P<place>{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?)(?:\?(?P<query>[^#@]*))?"
+)
+_SHOWN = ("host", "port")
+
+
+def is_url(dsn: str) -> bool:
+    """Whether this has the form of a database's URL; what has not may be cut in the middle of a password."""
+    return _URL.fullmatch(dsn) is not None
 
 
 def named(dsn: str, database: str) -> str:
@@ -16,9 +35,12 @@ def named(dsn: str, database: str) -> str:
 
 def without_password(dsn: str) -> str:
     """The URL as it may be shown."""
-    place = urlsplit(dsn)
-    user, at, host = place.netloc.rpartition("@")
-    return place._replace(netloc=user.partition(":")[0] + at + host).geturl()
+    found = _URL.fullmatch(dsn)
+    if found is None:
+        return "a URL that cannot be read"
+    user = f"{found['user']}@" if found["user"] is not None else ""
+    shown = "&".join(f"{name}={value}" for name, value in parse_qsl(found["query"] or "") if name in _SHOWN)
+    return f"{found['scheme']}{user}{found['place']}" + (f"?{shown}" if shown else "")
 
 
 async def create(dsn: str, database: str, *, template: str = "template1") -> str:
@@ -49,6 +71,8 @@ async def drop(dsn: str, database: str) -> None:
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of its own; raises UsageError when there is none to be had."""
+    if not is_url(dsn):
+        raise UsageError(f"the database's URL (DATABASE_URL) cannot be read: it must be {FORM}")
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:

@@ -47,6 +47,7 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
+        hide_parameters=True,  # of a statement that fails, in its error's text
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine

@@ -1,0 +1,113 @@
+"""Processes that cannot start: one line says what is wrong and what would be right, and never repeats a secret."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+SECRET = "canary-4f1d9c0b7a"
+TOKENS = json.dumps([SECRET * 2])
+AWAY = f"postgresql://someone:{SECRET}@127.0.0.1:1/feedback"
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int | None, str]:
+    """The exit code of a command of ours, and all it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        env={**os.environ, "DATABASE_URL": AWAY, "INTERNAL_TOKEN_SECRETS": TOKENS, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@asynccontextmanager
+async def refusing_postgres() -> AsyncIterator[str]:
+    """A PostgreSQL that takes no password."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            length = int.from_bytes(await reader.readexactly(4))
+            request = await reader.readexactly(length - 4)
+            if request[:4] != (80877103).to_bytes(4):  # asks for TLS
+                break
+            writer.write(b"N")
+        writer.write(b"R" + (8).to_bytes(4) + (3).to_bytes(4))  # send your password
+        await reader.readexactly(1)
+        assert SECRET.encode() in await reader.read(1000)
+        fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "someone"\0\0'
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"postgresql://someone:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}/feedback?sslmode=disable"
+
+
+@pytest.mark.parametrize("command", [("feedback_svc", "api"), ("touchpoint.cli", "keys", "list")], ids=" ".join)
+async def test_a_url_cut_by_its_own_password_is_not_shown(command):
+    code, said = await run(*command, DATABASE_URL=f"postgresql://someone:p#{SECRET}@127.0.0.1/feedback")
+    assert code == 2
+    assert "percent-encoded" in said
+    assert said.count("\n") == 1
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("feedback_svc", "migrate"), ("touchpoint.cli", "keys", "list"), ("touchpoint.cli", "consumer", "list")],
+    ids=" ".join,
+)
+async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(command):
+    async with refusing_postgres() as refusing:
+        for url, why in ((refusing, "password authentication failed"), (AWAY, "127.0.0.1")):
+            code, said = await run(*command, DATABASE_URL=url)
+            assert code == 2
+            assert why in said
+            assert said.count("\n") == 1
+            assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INTERNAL_TOKEN_SECRETS", SECRET),
+        ("INTERNAL_TOKEN_SECRETS", f'["{SECRET}"]'),
+        ("INTERNAL_TOKEN_SECRETS", f'{{"{SECRET}": "{SECRET}"}}'),
+        ("DATABASE_POOL_SIZE", SECRET),
+        ("KAFKA_SECURITY_PROTOCOL", SECRET),
+        ("LOG_LEVEL", SECRET),
+        ("FEEDBACK_URL", f"http://someone:{SECRET}@[broken"),
+    ],
+)
+async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(name, value):
+    code, said = await run("gateway", "api", **{name: value})
+    assert code == 2
+    assert name.lower().removeprefix("kafka_") in said.lower()
+    assert SECRET not in said
+    assert "Traceback" not in said
+
+
+async def test_a_broker_that_refuses_is_told_without_the_password(servers):
+    """The broker of the tests speaks no SASL: whoever offers a password is turned away."""
+    code, said = await run(
+        "feedback_svc",
+        "migrate",
+        DATABASE_URL=servers.dsn,
+        KAFKA_BOOTSTRAP_SERVERS=servers.kafka.bootstrap_servers,
+        KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT",
+        KAFKA_SASL_MECHANISM="PLAIN",
+        KAFKA_SASL_USERNAME="touchpoint",
+        KAFKA_SASL_PASSWORD=SECRET,
+    )
+    assert code != 0
+    assert "Kafka" in said
+    assert SECRET not in said
