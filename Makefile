@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults bench lint typecheck format docs lock clean
+.PHONY: help up test faults bench lint typecheck audit format docs lock clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -35,6 +35,9 @@ typecheck: $(INSTALLED) ## mypy --strict, once per member
 	@for member in $(MEMBERS); do \
 	    package=$$(basename $$(dirname $$(ls $$member/*/__init__.py))); \
 	    (cd $$member && "$(CURDIR)/$(BIN)/mypy" -p $$package); done
+
+audit: $(INSTALLED) ## known vulnerabilities of what is locked
+	@$(BIN)/python .ci/audit.py
 
 format: $(INSTALLED) ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix

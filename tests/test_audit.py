@@ -1,0 +1,47 @@
+"""What CI makes of the advisories for the locked dependencies."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def audit():
+    spec = spec_from_file_location("audit", Path(__file__).parents[1] / ".ci" / "audit.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WELL = {"name": "fine", "version": "1.0", "vulns": []}
+SICK = {
+    "name": "sick", "version": "2.4.1",
+    "vulns": [{"id": "PYSEC-2019-217", "aliases": ["CVE-2019-10906"], "fix_versions": ["2.10.1"]}],
+}  # fmt: skip
+UNKNOWN = {"name": "ours", "skip_reason": "Dependency not found on PyPI"}
+
+
+def test_nothing_known_of_anything_passes(audit):
+    assert audit.verdict([WELL, WELL]) == (0, ["No known vulnerability in 2 dependencies."])
+
+
+def test_a_known_vulnerability_fails_and_names_its_fix(audit):
+    code, said = audit.verdict([WELL, SICK, UNKNOWN])
+    assert code == 1
+    assert said[0] == "sick 2.4.1: PYSEC-2019-217, fixed in 2.10.1"
+
+
+def test_an_accepted_advisory_passes_by_any_of_its_names(audit, monkeypatch):
+    monkeypatch.setattr(audit, "ACCEPTED", {"CVE-2019-10906": "we do not sandbox templates"})
+    assert audit.verdict([SICK])[0] == 0
+
+
+@pytest.mark.parametrize("dependencies", [[], [UNKNOWN], [UNKNOWN, UNKNOWN]])
+def test_where_nobody_answers_it_says_loudly_that_nothing_is_known(audit, dependencies):
+    code, [said] = audit.verdict(dependencies)
+    assert (code, said.split(".")[0]) == (0, "WARNING: NOT AUDITED")
+
+
+def test_what_was_skipped_is_not_passed_over_in_silence(audit):
+    assert "not audited, unknown to PyPI: ours" in audit.verdict([WELL, UNKNOWN])[1][0]
