@@ -195,6 +195,20 @@ async def test_a_partition_without_a_leader_shuts_out_the_others_for_a_moment_on
     unmute(producer)
 
 
+@pytest.mark.parametrize("before", [1, 20])
+@pytest.mark.parametrize("more", [1, 20])
+async def test_a_partition_without_a_leader_holds_up_no_other_of_the_same_call(kafka, producer, before, more):
+    await producer.send(record(partition=1))
+    producer._client._sender._muted_partitions = {TopicPartition(kafka.topic_prefix + TOUCHPOINTS, 0)}
+    await producer.send_all([record(partition=0)] * before, timeout_seconds=0.1)
+
+    outcomes = await producer.send_all([record(partition=n % 2) for n in range(2 * more)], timeout_seconds=0.3)
+
+    assert [outcome is None for outcome in outcomes] == [False, True] * more
+    unmute(producer)
+    await eventually(lambda: producer.in_flight_bytes == 0)
+
+
 async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(kafka, producer, monkeypatch):
     monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     await producer.send(record(b"before"))

@@ -20,6 +20,7 @@ class Parcel(NamedTuple):
 
     indices: Sequence[int]
     size: int
+    packed: bool
     queue: Callable[[], Awaitable[asyncio.Future[object]]]
     """Its result is a future with Kafka's answer."""
 
@@ -45,15 +46,15 @@ def parcels(
         for index in indices:
             r = records[index]
             queue = partial(client.send, topic, r.value, r.key, partition, headers=r.headers)
-            yield Parcel((index,), size(r), queue)
+            yield Parcel((index,), size(r), False, queue)
         return
     batch, packed = client.create_batch(), list[int]()
     for index in indices:
         r = records[index]
         if batch.append(timestamp=None, key=r.key, value=r.value, headers=r.headers) is None:
-            yield Parcel(packed, batch.size(), partial(client.send_batch, batch, topic, partition=partition))
+            yield Parcel(packed, batch.size(), True, partial(client.send_batch, batch, topic, partition=partition))
             batch, packed = client.create_batch(), []
             batch.append(timestamp=None, key=r.key, value=r.value, headers=r.headers)
         packed.append(index)
     batch.close()
-    yield Parcel(packed, batch.size(), partial(client.send_batch, batch, topic, partition=partition))
+    yield Parcel(packed, batch.size(), True, partial(client.send_batch, batch, topic, partition=partition))

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFai
 from touchpoint import telemetry
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.packing import key_hash, parcels, size
+from touchpoint.kafka.packing import PACKED_RECORDS, Parcel, key_hash, parcels, size
 from touchpoint.settings import KafkaSettings
 
 MAX_RECORD_BYTES = 1_000_000
@@ -53,6 +53,36 @@ _Answer = asyncio.Future[object]
 
 
 @dataclass(slots=True)
+class _Lane:
+    """One partition: the bytes that wait for its answers, and who may queue records for it."""
+
+    waiting_bytes: int = 0
+    waiting_packed: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def count(self, parcel: Parcel, times: int) -> None:
+        """A parcel more (1) or less (-1) waits for its answer."""
+        self.waiting_bytes += times * parcel.size
+        self.waiting_packed += times * parcel.packed
+
+    def is_free(self, group: "_Group") -> bool:
+        """Whether aiokafka queues these at once. What is packed, and what comes after it, waits for all before it."""
+        if self.turn.locked() or self.waiting_packed:
+            return False
+        if len(group.indices) >= PACKED_RECORDS:
+            return not self.waiting_bytes
+        return self.waiting_bytes + group.bytes <= MAX_BATCH_BYTES
+
+
+@dataclass(slots=True)
+class _Group:
+    """A call's records of one partition, by index."""
+
+    indices: list[int] = field(default_factory=list)
+    bytes: int = 0
+
+
+@dataclass(slots=True)
 class _Call:
     """One call's records, what became of each, and the answers awaited with the indices they speak of."""
 
@@ -87,8 +117,9 @@ class Producer:
         self._prefix = settings.topic_prefix
         self._budget = in_flight_bytes
         self._client: AIOKafkaProducer | None = None
-        self._waiting: dict[_Answer, int] = {}
-        self._queues: dict[_Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting: dict[_Answer, tuple[_Lane, Parcel]] = {}
+        self._lanes: dict[_Place, _Lane] = defaultdict(_Lane)
+        self._partitions: dict[str, int] = {}
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
         self._progress = 0.0
@@ -135,11 +166,11 @@ class Producer:
         """
         slow = NotAcknowledgedError("not sent: Kafka does not take records fast enough")
         call = _Call(records, [slow] * len(records))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                await self._queue(call)
-                if call.answers:
-                    await asyncio.wait(call.answers)  # giving up here leaves them be
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        await self._queue(call, timeout_seconds)
+        if call.answers:
+            await asyncio.wait(call.answers, timeout=deadline - loop.time())  # giving up here leaves them be
         for answer, indices in call.answers.items():
             call.settle(indices, _outcome(answer))
         return call.outcomes
@@ -151,65 +182,79 @@ class Producer:
         """
         now = asyncio.get_running_loop().time()
         if self.ready:
-            return True
+            return not self.waiting_bytes
         if self._broken.is_set() or now - max(self._probed, self._progress + STALLED_SECONDS) < PROBE_SECONDS:
             return False
         self._probed = now
         return True
 
-    async def _queue(self, call: _Call) -> None:
-        """Hand the records to aiokafka, all partitions side by side; cancelling takes back what still waits here."""
+    async def _queue(self, call: _Call, timeout_seconds: float) -> None:
+        """Hand the records to aiokafka; who has to wait for that does so side by side, and gives up in time."""
         client = self._client
         if client is None or not self._may_send():
             refused = NotAcknowledgedError("not sent: Kafka does not answer at the moment")
             call.settle(range(len(call.records)), refused)
             return
         try:
-            groups = await self._by_partition(client, call)
+            groups = await self._by_partition(client, call, timeout_seconds)
         except KafkaError as error:
             call.settle(range(len(call.records)), self._refused(error))
             return
-        if len(groups) == 1:
-            [(place, indices)] = groups.items()
-            await self._queue_partition(client, place, indices, call)
-        else:
-            async with asyncio.TaskGroup() as tasks:
-                for place, indices in groups.items():
-                    tasks.create_task(self._queue_partition(client, place, indices, call))
+        waiting = []
+        for place, group in groups.items():
+            if self._lanes[place].is_free(group):
+                await self._queue_partition(client, place, group.indices, call)
+            else:
+                waiting.append((place, group.indices))
+        if waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as tasks:
+                    for place, indices in waiting:
+                        tasks.create_task(self._queue_partition(client, place, indices, call))
 
-    async def _by_partition(self, client: AIOKafkaProducer, call: _Call) -> dict[_Place, list[int]]:
-        """Where each record goes, by its index; one that is too large goes nowhere."""
-        partitions: dict[str, int] = {}
-        groups: dict[_Place, list[int]] = defaultdict(list)
+    async def _by_partition(
+        self, client: AIOKafkaProducer, call: _Call, timeout_seconds: float
+    ) -> dict[_Place, _Group]:
+        """Where each record goes; one that is too large goes nowhere."""
+        groups: dict[_Place, _Group] = defaultdict(_Group)
         for index, record in enumerate(call.records):
-            if size(record) > MAX_RECORD_BYTES:
+            if (bytes_ := size(record)) > MAX_RECORD_BYTES:
                 call.outcomes[index] = RecordTooLargeError(f"a record may have {MAX_RECORD_BYTES} bytes with headers")
                 continue
             topic = self._prefix + record.topic
-            if topic not in partitions:
-                partitions[topic] = len(await client.partitions_for(topic))
-            chosen = record.partition if record.partition >= 0 else key_hash(record.key) % partitions[topic]
-            groups[topic, chosen].append(index)
+            count = self._partitions.get(topic) or await self._count_partitions(client, topic, timeout_seconds)
+            group = groups[topic, record.partition if record.partition >= 0 else key_hash(record.key) % count]
+            group.indices.append(index)
+            group.bytes += bytes_
         return groups
+
+    async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
+        """A topic's partitions, asked once: their number never changes."""
+        try:
+            found = await asyncio.wait_for(client.partitions_for(topic), timeout_seconds)
+        except TimeoutError:
+            raise KafkaTimeoutError from None
+        self._partitions[topic] = len(found)
+        return len(found)
 
     async def _queue_partition(self, client: AIOKafkaProducer, place: _Place, indices: list[int], call: _Call) -> None:
         """Queue one partition's records in order, up to the first that cannot be queued.
 
         One caller at a time: aiokafka's own wait for a full queue is neither fair nor keeps to its timeout.
         """
-        done = 0
-        async with self._queues[place]:
+        done, lane = 0, self._lanes[place]
+        async with lane.turn:
             try:
                 for parcel in parcels(client, place, call.records, indices):
                     if self.in_flight_bytes + parcel.size > self._budget and self._waiting:
                         raise NotAcknowledgedError("not sent: too much is waiting for Kafka already")
-                    self.in_flight_bytes += parcel.size
+                    self._count(lane, parcel, 1)
                     try:
                         answer = await parcel.queue()
                     except BaseException:
-                        self.in_flight_bytes -= parcel.size
+                        self._count(lane, parcel, -1)
                         raise
-                    self._await_answer(answer, parcel.size)
+                    self._await_answer(answer, lane, parcel)
                     call.answers[answer] = parcel.indices
                     done += len(parcel.indices)
             except NotAcknowledgedError as error:
@@ -222,14 +267,18 @@ class Producer:
             self._broken.set()
         return NotAcknowledgedError(f"not sent: {type(error).__name__}")
 
-    def _await_answer(self, answer: _Answer, waiting_bytes: int) -> None:
+    def _await_answer(self, answer: _Answer, lane: _Lane, parcel: Parcel) -> None:
         if not self._waiting:
             self._progress = asyncio.get_running_loop().time()
-        self._waiting[answer] = waiting_bytes
+        self._waiting[answer] = lane, parcel
         answer.add_done_callback(self._answered)
 
+    def _count(self, lane: _Lane, parcel: Parcel, times: int) -> None:
+        self.in_flight_bytes += times * parcel.size
+        lane.count(parcel, times)
+
     def _answered(self, answer: _Answer) -> None:
-        self.in_flight_bytes -= self._waiting.pop(answer)
+        self._count(*self._waiting.pop(answer), -1)
         error = answer.exception()
         if error is None:
             self._progress = asyncio.get_running_loop().time()
