@@ -182,7 +182,7 @@ class Producer:
         """
         now = asyncio.get_running_loop().time()
         if self.ready:
-            return not self.waiting_bytes
+            return True
         if self._broken.is_set() or now - max(self._probed, self._progress + STALLED_SECONDS) < PROBE_SECONDS:
             return False
         self._probed = now
