@@ -4,17 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from importlib.resources import files
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import services
+from gateway import documents, services
 from gateway.auth import Keyring
 from gateway.config import Settings
 from gateway.door import Door
@@ -84,7 +81,7 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
         *events,
         route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
         *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
-        *_documents(),
+        *documents.routes(),
     ]
     return app
 
@@ -92,15 +89,3 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
 def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp) -> Route:
     bounded = UntilClientLeaves(endpoint) if method == "GET" else endpoint
     return Route(path, Door(path, bounded, bodies), methods=[method])
-
-
-def _documents() -> list[Route]:
-    document = files("gateway").joinpath("openapi.json").read_bytes()
-
-    async def openapi(_: object) -> Response:
-        return Response(document, media_type="application/json")
-
-    async def docs(_: object) -> Response:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title="Touchpoint")
-
-    return [Route("/openapi.json", openapi), Route("/docs", docs)]

@@ -14,6 +14,8 @@ from touchpoint.http.errors import ProblemError, response
 
 CLIENT_LEFT = 499
 """What a request is noted as whose client left before its answer; the number nginx made customary."""
+PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Headers of every answer: it is one company's, for no cache to keep and no browser to guess at."""
 
 
 class Door:
@@ -34,7 +36,7 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *scope.get(limits.HEADERS, ())]
+                message["headers"] = [*message["headers"], *PRIVATE, *scope.get(limits.HEADERS, ())]
             await send(message)
 
         try:

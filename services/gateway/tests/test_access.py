@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from starlette.responses import JSONResponse
 
-from gateway import keys
+from gateway import documents, keys
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.openapi import OWN_SCOPES
@@ -15,8 +15,7 @@ from gateway.queries import QUERIES
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.http.scopes import Scope
 
-PUBLIC = {"/openapi.json", "/docs"}
-"""What needs no key, because it says nothing about anybody."""
+PUBLIC = {route.path for route in documents.routes()}
 
 FILLED = {
     "{feedback_id}": "0190a5f2-0000-7000-8000-000000000000",
@@ -59,7 +58,11 @@ async def ask(open_door, behind):
     door = await open_door(**away)
 
     async def send(method, path, **headers):
-        return await door.request(method, place(path), headers={"Authorization": "", **headers})
+        answer = await door.request(method, place(path), headers={"Authorization": "", **headers})
+        if answer.status_code != 405:
+            assert answer.headers["cache-control"] == "no-store", f"{method} {path}"
+            assert answer.headers["x-content-type-options"] == "nosniff", f"{method} {path}"
+        return answer
 
     return send
 

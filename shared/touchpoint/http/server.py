@@ -38,7 +38,13 @@ class _Server(uvicorn.Server):
 async def serve(app: ASGIApp, listening: socket.socket, connections: int, stop: asyncio.Event) -> None:
     """Answer requests until told to stop, on at most so many connections; closes the socket."""
     config = uvicorn.Config(
-        app, http=BoundedProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS, ws="none"
+        app,
+        http=BoundedProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        ws="none",
     )
     server = _Server(config, connections)
     with listening:

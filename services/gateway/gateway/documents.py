@@ -1,0 +1,31 @@
+"""The API's document and a page to read it. All the page needs comes from here: it may run no other site's script."""
+
+from importlib.resources import files
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+PAGE = NOSNIFF | {
+    # Swagger UI sets styles and draws its pictures from data: URLs.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def routes() -> list[BaseRoute]:
+    """What needs no key, because it says nothing about anybody."""
+    package = files("gateway")
+    document = package.joinpath("openapi.json").read_bytes()
+    page = package.joinpath("docs", "index.html").read_bytes()
+
+    async def openapi(_: object) -> Response:
+        return Response(document, media_type="application/json", headers=NOSNIFF)
+
+    async def docs(_: object) -> Response:
+        return Response(page, media_type="text/html", headers=PAGE)
+
+    assets = StaticFiles(packages=[("gateway", "docs"), ("fastapi_offline", "static")])
+    return [Route("/openapi.json", openapi), Route("/docs", docs), Mount("/docs", assets)]
