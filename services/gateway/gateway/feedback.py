@@ -13,7 +13,7 @@ from gateway.cloudevents import Parsed
 from gateway.idempotency import Idempotency, Key
 from gateway.ingest import Ingest, count_refused, status_url
 from gateway.keys import Holder
-from gateway.limits import Limits
+from gateway.limits import UNIT_BYTES, Limits
 from gateway.requests import Answer, header, read_body
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import ProblemError
@@ -41,6 +41,8 @@ class FeedbackDoor:
         cloudevents.check_json(header(scope, b"content-type"))
         try:
             body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
+            if len(body) > UNIT_BYTES:
+                self._limits.charge_size(caller, 1, len(body))
             key = idempotency.key_of(scope, caller.tenant, body)
             traceparent = events.usable_traceparent(header(scope, b"traceparent"))
             # Not needed: the event's id follows from the key, so that the consumers' inbox lets it through once.

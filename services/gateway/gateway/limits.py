@@ -25,6 +25,8 @@ HEADERS = "touchpoint.limits"
 """Where a request's scope holds the headers that tell of limits."""
 ONE = 0.999
 """What counts as one: rounding refuses nobody."""
+UNIT_BYTES = 16 * 1024
+"""What is sent counts as one event for so many bytes, if that is more than it has events."""
 DAY_SECONDS = 86_400
 REFUSALS_PER_SECOND = 100
 """So many answers a key is told 429: who asks again at once, on many connections, waits."""
@@ -194,11 +196,19 @@ class Limits:
         self.requests = Meter("requests", settings.requests_per_second, settings.burst_seconds)
         self.quotas = Quotas(settings.events_per_day, wall)
 
-    def admit_events(self, scope: Scope, caller: Holder, count: int) -> None:
-        """Let so many events in; 0: say only whether any would be, before the body is read. Raises LimitedError."""
+    def admit_events(self, scope: Scope, caller: Holder, count: int, size: int = 0) -> None:
+        """Let so many events of so many bytes in; none: say whether one would be, before the body is read.
+
+        Raises LimitedError.
+        """
         now = self.clock()
-        bucket = self.events.enter(scope, caller.key, caller.event_rate, count, now)
+        bucket = self.events.enter(scope, caller.key, caller.event_rate, max(count, size // UNIT_BYTES), now)
         self.quotas.check(scope, caller, count, bucket, now)
+
+    def charge_size(self, caller: Holder, count: int, size: int) -> None:
+        """What came in as so many events was larger than that."""
+        if bucket := self.events.buckets.get(caller.key):
+            bucket.take(max(0, size // UNIT_BYTES - count), self.clock())
 
     def admit_request(self, scope: Scope, caller: Holder) -> None:
         """Let a query or a command in. Raises LimitedError."""

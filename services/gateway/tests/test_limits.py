@@ -143,6 +143,19 @@ def test_a_key_in_debt_is_refused_before_anything_is_read_and_asking_costs_nothi
     assert not admit(limits, 0)
 
 
+def test_what_is_large_counts_for_its_size_and_a_quota_for_its_events():
+    limits = limits_of(clock := Clock(), events_per_second=100, events_per_day=4)
+    limits.admit_events({}, holder(), 3, 100_000)
+    assert limits.events.buckets["k"].left(clock.now) == pytest.approx(200 - 6)
+    limits.admit_events({}, holder(), 3, 5000)
+    assert limits.events.buckets["k"].left(clock.now) == pytest.approx(200 - 6 - 3)
+    limits.admit_events({}, holder(), 1)
+    limits.charge_size(holder(), 1, 15_000)
+    limits.charge_size(holder(), 1, 40_000)
+    assert limits.events.buckets["k"].left(clock.now) == pytest.approx(200 - 6 - 3 - 1 - 1)
+    limits.charge_size(holder("forgotten"), 0, 40_000)
+
+
 def test_the_headers_are_structured_fields_as_the_draft_has_them():
     limits = limits_of(clock := Clock())
     policy = ("ratelimit-policy", '"events";q=20;w=2')
@@ -498,6 +511,17 @@ async def test_every_answer_to_a_question_says_what_is_left_and_beyond_it_is_429
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert len(behind.asked) == before
     assert (await send(door, event(1))).status_code == 202
+
+
+async def test_a_large_body_counts_for_its_size_even_when_it_is_no_batch(open_door):
+    door = await open_door(events_per_second=1, burst_seconds=60)
+    no_batch = {"content": b"[" + b"x" * 100_000, "headers": {"Content-Type": "application/cloudevents-batch+json"}}
+    assert (await door.post("/v1/events", **no_batch)).status_code == 400
+    assert (await send(door, event(1))).headers["ratelimit"] == '"events";r=53;t=60'
+    for path in ("/v1/events", "/v1/feedback"):
+        large = {"content": b"x" * 40_000, "headers": {"Content-Type": "application/json", "ce-id": "1"}}
+        assert (await door.post(path, **large)).status_code in (400, 422)
+    assert (await send(door, event(1))).headers["ratelimit"] == '"events";r=48;t=60'
 
 
 async def test_who_may_not_come_in_uses_nothing_up_and_learns_nothing(open_door):

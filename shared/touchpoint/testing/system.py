@@ -110,10 +110,10 @@ class System:
         """Whether no consumer has anything left to read and no outbox anything left to send."""
         return all([await self._is_drained(service) for service in READS])
 
-    async def create_key(self, tenant: str) -> str:
-        """A key with every scope and hardly a limit, made by the command an operator would use."""
+    async def create_key(self, tenant: str, *, limited: bool = False) -> str:
+        """A key with every scope, made by the command an operator would use; `limited` as by default, else hardly."""
         scopes = [word for scope in Scope for word in ("--scope", scope)]
-        rates = ["--event-rate", "1000000", "--request-rate", "1000000"]
+        rates = [] if limited else ["--event-rate", "1000000", "--request-rate", "1000000"]
         arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *scopes, *rates, "--json"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
