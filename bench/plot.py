@@ -28,11 +28,11 @@ def ratios(document: Mapping[str, Any], path: Path) -> None:
     _write(path, 680, 40 + 34 * len(document), [title, *parts])
 
 
-def curves(found: Curves, path: Path, x_label: str, y_label: str) -> None:
-    """Lines over a logarithmic x axis, the y axis from 0."""
-    xs = [x for points in found.values() for x, _ in points]
-    low, high = math.log10(min(xs)), math.log10(max(xs))
-    top = max(y for points in found.values() for _, y in points) * 1.15
+def curves(found: Curves, beside: Curves, path: Path, x_label: str, y_label: str) -> None:
+    """Lines over a logarithmic x axis, the y axis from 0; those of the same name `beside` them are dashed."""
+    placed = [point for lines in (found, beside) for points in lines.values() for point in points]
+    low, high = math.log10(min(x for x, _ in placed)), math.log10(max(x for x, _ in placed))
+    top = max(y for _, y in placed) * 1.15
 
     def place(x: float, y: float) -> tuple[float, float]:
         return 70 + 520 * (math.log10(x) - low) / ((high - low) or 1), 330 - 290 * y / top
@@ -45,16 +45,18 @@ def curves(found: Curves, path: Path, x_label: str, y_label: str) -> None:
     for step in range(1 + int(top / unit)):
         _, y = place(10**low, step * unit)
         parts.append(_text(62, y + 4, f"{step * unit:g}", "end"))
-    for number, (name, points) in enumerate(found.items()):
-        parts += _curve([place(*point) for point in points], name, COLOURS[number])
+    for colour, name in zip(COLOURS, found, strict=False):
+        parts += _curve([place(*point) for point in found[name]], name, colour)
+        parts += _curve([place(*point) for point in beside[name]], "", colour, "4 4")
     _write(path, 720, 390, parts)
 
 
-def _curve(points: Iterable[tuple[float, float]], name: str, colour: str) -> list[str]:
+def _curve(points: Iterable[tuple[float, float]], name: str, colour: str, dashes: str = "none") -> list[str]:
     placed = [f"{x:.1f},{y:.1f}" for x, y in points]
     x, y = placed[-1].split(",")
     return [
-        f'<polyline points="{" ".join(placed)}" fill="none" stroke="{colour}" stroke-width="2"/>',
+        f'<polyline points="{" ".join(placed)}" fill="none" stroke="{colour}" stroke-width="2" '
+        f'stroke-dasharray="{dashes}"/>',
         *(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (point.split(",") for point in placed)),
         _text(float(x) + 8, float(y) + 4, name, colour=colour),
     ]

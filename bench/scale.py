@@ -103,8 +103,7 @@ class Scale:
     async def grow(self, point: int) -> None:
         """Fill whole days until there are about as many events as the point asks for."""
         while self._events() + DAY <= point:
-            for service, tables in FILLED.items():
-                await self._fill_day(service, tables)
+            await asyncio.gather(*(self._fill_day(service, tables) for service, tables in FILLED.items()))
             self._days += 1
             self._progress.update(self._bar, completed=self._events())
         for service, tables in FILLED.items():
@@ -158,10 +157,11 @@ class Scale:
         """Write it down at once: whoever stops early has what was measured until then."""
         self._found[name].append(found)
         self._path.write_text(json.dumps({**self._found, "measured": results.machine()}, indent=1) + "\n")
-        drawn = {
-            name: [(at["rows"], at["us_per_event"]) for at in points] for name, points in self._found.items() if points
-        }
-        plot.curves(drawn, self._path.with_suffix(".svg"), "events in the tables, or records relayed", "µs an event")
+        measured = {name: points for name, points in self._found.items() if points}
+        clock = {name: [(at["rows"], at["us_per_event"]) for at in points] for name, points in measured.items()}
+        cpu = {name: [(at["rows"], sum(at["cpu_us"].values())) for at in points] for name, points in measured.items()}
+        y_label = "µs an event, dashed: of CPU time in all processes"
+        plot.curves(clock, cpu, self._path.with_suffix(".svg"), "events in the tables, or records relayed", y_label)
 
     async def _send(self, count: int, **which: float) -> None:
         keys = await door.opened(self._system)
