@@ -30,6 +30,7 @@ def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     if os.getloadavg()[0] > 1:
         console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be low.[/]")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of each try while the broker starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     servers.stop_abandoned()
     folder = servers.new_folder()
