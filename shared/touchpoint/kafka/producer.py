@@ -12,14 +12,12 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFai
 from touchpoint import telemetry
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.packing import PACKED_RECORDS, Parcel, key_hash, parcels, size
+from touchpoint.kafka.packing import MAX_BATCH_BYTES, Group, Lane, Parcel, Place, key_hash, parcels, size
 from touchpoint.settings import KafkaSettings
 
 MAX_RECORD_BYTES = 1_000_000
 """A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
 under what the topics take (`admin.MAX_MESSAGE_BYTES`)."""
-MAX_BATCH_BYTES = 512 * 1024
-"""Per partition and request; aiokafka's default of 16 KiB costs half the speed."""
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """What may wait for Kafka; aiokafka itself knows no limit."""
 REQUEST_TIMEOUT_MS = 120_000
@@ -48,38 +46,7 @@ class RecordTooLargeError(PermanentError):
 
 
 SendError = NotAcknowledgedError | RecordTooLargeError
-_Place = tuple[str, int]
 _Answer = asyncio.Future[object]
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One partition: the bytes that wait for its answers, and who may queue records for it."""
-
-    waiting_bytes: int = 0
-    waiting_packed: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def count(self, parcel: Parcel, times: int) -> None:
-        """A parcel more (1) or less (-1) waits for its answer."""
-        self.waiting_bytes += times * parcel.size
-        self.waiting_packed += times * parcel.packed
-
-    def is_free(self, group: "_Group") -> bool:
-        """Whether aiokafka queues these at once. What is packed, and what comes after it, waits for all before it."""
-        if self.turn.locked() or self.waiting_packed:
-            return False
-        if len(group.indices) >= PACKED_RECORDS:
-            return not self.waiting_bytes
-        return self.waiting_bytes + group.bytes <= MAX_BATCH_BYTES
-
-
-@dataclass(slots=True)
-class _Group:
-    """A call's records of one partition, by index."""
-
-    indices: list[int] = field(default_factory=list)
-    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -117,8 +84,8 @@ class Producer:
         self._prefix = settings.topic_prefix
         self._budget = in_flight_bytes
         self._client: AIOKafkaProducer | None = None
-        self._waiting: dict[_Answer, tuple[_Lane, Parcel]] = {}
-        self._lanes: dict[_Place, _Lane] = defaultdict(_Lane)
+        self._waiting: dict[_Answer, tuple[Lane, Parcel]] = {}
+        self._lanes: dict[Place, Lane] = defaultdict(Lane)
         self._partitions: dict[str, int] = {}
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
@@ -212,11 +179,9 @@ class Producer:
                     for place, indices in waiting:
                         tasks.create_task(self._queue_partition(client, place, indices, call))
 
-    async def _by_partition(
-        self, client: AIOKafkaProducer, call: _Call, timeout_seconds: float
-    ) -> dict[_Place, _Group]:
+    async def _by_partition(self, client: AIOKafkaProducer, call: _Call, timeout_seconds: float) -> dict[Place, Group]:
         """Where each record goes; one that is too large goes nowhere."""
-        groups: dict[_Place, _Group] = defaultdict(_Group)
+        groups: dict[Place, Group] = defaultdict(Group)
         for index, record in enumerate(call.records):
             if (bytes_ := size(record)) > MAX_RECORD_BYTES:
                 call.outcomes[index] = RecordTooLargeError(f"a record may have {MAX_RECORD_BYTES} bytes with headers")
@@ -237,7 +202,7 @@ class Producer:
         self._partitions[topic] = len(found)
         return len(found)
 
-    async def _queue_partition(self, client: AIOKafkaProducer, place: _Place, indices: list[int], call: _Call) -> None:
+    async def _queue_partition(self, client: AIOKafkaProducer, place: Place, indices: list[int], call: _Call) -> None:
         """Queue one partition's records in order, up to the first that cannot be queued.
 
         One caller at a time: aiokafka's own wait for a full queue is neither fair nor keeps to its timeout.
@@ -267,13 +232,13 @@ class Producer:
             self._broken.set()
         return NotAcknowledgedError(f"not sent: {type(error).__name__}")
 
-    def _await_answer(self, answer: _Answer, lane: _Lane, parcel: Parcel) -> None:
+    def _await_answer(self, answer: _Answer, lane: Lane, parcel: Parcel) -> None:
         if not self._waiting:
             self._progress = asyncio.get_running_loop().time()
         self._waiting[answer] = lane, parcel
         answer.add_done_callback(self._answered)
 
-    def _count(self, lane: _Lane, parcel: Parcel, times: int) -> None:
+    def _count(self, lane: Lane, parcel: Parcel, times: int) -> None:
         self.in_flight_bytes += times * parcel.size
         lane.count(parcel, times)
 
