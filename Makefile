@@ -2,10 +2,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults bench lint typecheck audit format docs lock clean
+.PHONY: help up test faults fuzz bench lint typecheck audit format docs lock clean
 
 PYTHON ?= python3
 WORKERS ?= 2
+BODIES ?= 1000000
+SEED ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := shared $(wildcard services/*)
@@ -22,6 +24,9 @@ test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 
 faults: $(INSTALLED) ## kill consumers and the gateway, each three times, under 100,000 events; count everything again
 	@FAULT_EVENTS=100000 FAULT_KILLS=3 $(BIN)/pytest tests/faults -s --show-capture=no
+
+fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
+	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no
 
 bench: $(INSTALLED) ## measure speed as ratios to floors (bench/README.md); ONLY=NAME for one scenario
 	@$(BIN)/python -m bench $(ONLY)

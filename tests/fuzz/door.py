@@ -1,0 +1,155 @@
+"""One gateway in this process, and the laws of its door: what every answer is, and what an accepted body leaves."""
+
+import asyncio
+import base64
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+from starlette.types import ASGIApp, Message
+
+from .bodies import Request
+
+_DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
+_ANSWERS = {path: _DOCUMENT["paths"][path]["post"]["responses"] for path in ("/v1/events", "/v1/feedback")}
+_FINE = {202, 207}
+TRIES = 30
+RETRY_SECONDS = 2
+"""What Retry-After says: on a busy machine Kafka may not answer for a while."""
+
+Sent = tuple[str, str, str]
+"""An event as client and log should agree on it: source, id, and its data as Python writes it."""
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+def _resolved(answer: Any) -> Any:
+    return _DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+
+
+def _schemas() -> dict[tuple[str, int, str], jsonschema_rs.Draft202012Validator]:
+    """By path, status and media type: all the document says may be answered."""
+    return {
+        (path, int(status), media_type): jsonschema_rs.Draft202012Validator(
+            content["schema"] | {"components": _DOCUMENT["components"]}
+        )
+        for path, answers in _ANSWERS.items()
+        for status, answer in answers.items()
+        for media_type, content in _resolved(answer)["content"].items()
+    }
+
+
+class Door:
+    """Sends requests and notes what is wrong with the answers; `expected` is what Kafka must have in consequence."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._schemas = _schemas()
+        self.statuses: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.expected: Counter[Sent] = Counter()
+
+    async def send(self, request: Request) -> None:
+        """Send one, again while Kafka keeps the gateway waiting, and judge the answers."""
+        for _ in range(TRIES):
+            answer = await _answered(self._app, request)
+            self.statuses[_name(answer)] += 1
+            self._check(request, answer)
+            if answer.status != 503:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+        self.wrong.append(f"503 {TRIES} times\n{request}")
+
+    def _check(self, request: Request, answer: Answer) -> None:
+        try:
+            self._judge(request, answer)
+            if answer.status in _FINE:
+                self.expected.update(_accepted(request, answer))
+        except (AssertionError, ValueError, LookupError, jsonschema_rs.ValidationError) as error:
+            self.wrong.append(
+                f"{answer.status} {answer.body[:300]!r}: {type(error).__name__}: {error!s:.300}\n{request}"
+            )
+
+    def _judge(self, request: Request, answer: Answer) -> None:
+        assert answer.status < 500 or answer.status == 503, "an error of the server"
+        schema = self._schemas.get((request.path, answer.status, answer.media_type))
+        assert schema is not None, f"{answer.status} {answer.media_type} is not documented"
+        payload = json.loads(answer.body)
+        schema.validate(payload)
+        assert answer.status in _FINE or payload["status"] == answer.status
+
+
+def _name(answer: Answer) -> str:
+    """The status and, of a problem, its type."""
+    if answer.status in _FINE:
+        return str(answer.status)
+    return f"{answer.status} {json.loads(answer.body)['type'].rpartition(':')[2]}"
+
+
+async def _answered(app: ASGIApp, request: Request) -> Answer:
+    pieces = iter(request.pieces)
+    left = len(request.pieces)
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": next(pieces), "more_body": left > 0}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": request.path, "raw_path": request.path.encode(), "query_string": b"", "root_path": "",
+        "headers": request.headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    start, *rest = messages
+    media_type = dict(start["headers"])[b"content-type"].decode()
+    return Answer(start["status"], media_type, b"".join(message.get("body", b"") for message in rest))
+
+
+def _accepted(request: Request, answer: Answer) -> Iterator[Sent]:
+    """The events an answer says were taken, their data read from the request by another parser than the gateway's."""
+    taken, body = json.loads(answer.body), _unpacked(request)
+    if request.path == "/v1/feedback":
+        data = {name: value for name, value in read(body).items() if name not in ("id", "time")}
+        yield "/touchpoint/gateway/feedback", taken["id"], repr(data)
+    elif "accepted" in taken:
+        items = read(body)
+        for item in taken["accepted"]:
+            yield item["source"], item["id"], _data(items[item["index"]])
+    else:
+        structured = b"cloudevents" in (_header(request, b"content-type") or b"").lower()
+        yield taken["source"], taken["id"], _data(read(body)) if structured else repr(read(body))
+
+
+def _data(event: dict[str, Any]) -> str:
+    encoded = event.get("data_base64")
+    return repr(event["data"] if encoded is None else read(base64.b64decode(encoded)))
+
+
+def read(raw: bytes) -> Any:
+    """JSON, its numbers exactly as they are written; what is no UTF-8 becomes what equals no text."""
+    return json.loads(raw.decode("utf-8", "surrogateescape"), parse_int=Decimal, parse_float=Decimal)
+
+
+def _unpacked(request: Request) -> bytes:
+    encoding = (_header(request, b"content-encoding") or b"").lower()
+    return gzip.decompress(request.body) if b"gzip" in encoding else request.body
+
+
+def _header(request: Request, name: bytes) -> bytes | None:
+    return next((value for found, value in request.headers if found == name), None)

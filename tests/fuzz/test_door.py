@@ -1,0 +1,221 @@
+"""Bodies nobody would write, a great many of them. No one breaks the door, and what it lets in no consumer chokes on.
+
+`FUZZ_BODIES` and `FUZZ_SEED` make it another run (see `make fuzz`). A failure prints the request in Base64.
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import SecretStr
+
+from gateway.app import create_app
+from gateway.config import Settings
+from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.db.engine import create_engine
+from touchpoint.db.roles import api_role
+from touchpoint.kafka import codec
+from touchpoint.kafka.codec import Record
+from touchpoint.testing import eventually
+from touchpoint.testing.system import READS, System
+
+from .bodies import request
+from .door import Door, Sent, read
+
+BODIES = int(os.environ.get("FUZZ_BODIES", "20000"))
+SEED = int(os.environ.get("FUZZ_SEED", "4"))
+ROUNDS = 20
+"""After each the log is compared with what was accepted, and memory measured."""
+AT_ONCE = 100
+MAX_GROWTH_MIB = 48
+"""Of the process over the second half of the run; caches are filled by then."""
+
+
+class Log:
+    """Reads the topic of touchpoints on and on."""
+
+    def __init__(self, system: System) -> None:
+        self._consumer = AIOKafkaConsumer(**system.kafka.client_options())
+        self._places = [TopicPartition(system.kafka.topic_prefix + TOUCHPOINTS, n) for n in range(system.partitions)]
+
+    async def start(self) -> None:
+        await self._consumer.start()
+        self._consumer.assign(self._places)
+        await self._consumer.seek_to_beginning()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def new(self) -> list[Record]:
+        """What has come since the last time."""
+        ends, found = await self._consumer.end_offsets(self._places), list[Record]()
+        while [place for place in self._places if await self._consumer.position(place) < ends[place]]:
+            for batch in (await self._consumer.getmany(timeout_ms=200)).values():
+                found += [Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
+        return found
+
+    async def at(self, partition: int, offset: int) -> Record:
+        """One record again."""
+        place = self._places[partition]
+        self._consumer.seek(place, offset)
+        while not (found := (await self._consumer.getmany(place, timeout_ms=1000, max_records=1)).get(place)):
+            pass
+        [m] = found
+        return Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset)
+
+
+@dataclass
+class Run:
+    """A run and what it found."""
+
+    door: Door
+    log: Log
+    lost: list[Sent] = field(default_factory=list)
+    """Accepted, and not in Kafka."""
+    unasked: list[Sent] = field(default_factory=list)
+    """In Kafka, and not accepted, or more often than that."""
+    unreadable: list[str] = field(default_factory=list)
+    rss_mib: list[float] = field(default_factory=list)
+    records: int = 0
+    feedback: bytearray = field(default_factory=bytearray)
+    """Identities of what is to be found in feedback-svc, each 16 bytes."""
+    others: bytearray = field(default_factory=bytearray)
+    """And of what is not. Only the first of one source and id is applied."""
+
+    async def go(self, key: str) -> None:
+        """Send all bodies, some at once, in rounds."""
+        for start in range(0, BODIES, step := -(-BODIES // ROUNDS)):
+            numbers = iter(range(start, min(BODIES, start + step)))
+            await asyncio.gather(*(self._send_all(numbers, key) for _ in range(AT_ONCE)))
+            self._compare(await self.log.new())
+            self.rss_mib.append(psutil.Process().memory_info().rss / 2**20)
+
+    async def _send_all(self, numbers, key: str) -> None:
+        for number in numbers:
+            await self.door.send(request(SEED, number, key))
+
+    def _compare(self, records: list[Record]) -> None:
+        found: Counter[Sent] = Counter()
+        for record in records:
+            try:
+                event = codec.decode(record, REGISTRY)
+                found[event.meta.source, event.meta.id, repr(read(record.value))] += 1
+            except Exception as error:
+                self.unreadable.append(f"{record}: {error!r}")
+                continue
+            identities = self.feedback if event.type == "feedback.submitted" else self.others
+            identities += event.meta.identity.bytes
+        self.lost += (self.door.expected - found).elements()
+        self.unasked += (found - self.door.expected).elements()
+        self.records += len(records)
+        self.door.expected.clear()
+
+
+@pytest.fixture(scope="module")
+async def system(running) -> AsyncIterator[System]:
+    async with running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def key(system) -> str:
+    return await system.create_key("acme")
+
+
+@pytest.fixture(scope="module")
+async def run(system, key) -> AsyncIterator[Run]:
+    """All bodies sent to a gateway in this process, on the Kafka and the database of a system that consumes them."""
+    async with AsyncExitStack() as stack:
+        engine = create_engine(system.dsn("gateway"), "fuzz", role=api_role("gateway"))
+        stack.push_async_callback(engine.dispose)
+        settings = Settings(
+            kafka=system.kafka,
+            database_url="postgresql:///unused",
+            internal_token_secrets=[SecretStr("unused" * 6)],
+            delivery_seconds=120,
+        )
+        app = create_app(settings, engine)
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        found = Run(Door(app), Log(system))
+        await found.log.start()
+        stack.push_async_callback(found.log.stop)
+        started = time.monotonic()
+        await found.go(key)
+        seconds = time.monotonic() - started
+        print(f"\n{BODIES:,} bodies in {seconds:.0f} s, seed {SEED}: {found.records:,} events in Kafka")
+        print("\n".join(f"{count:9,} {status}" for status, count in found.door.statuses.most_common()))
+        print(f"RSS in MiB: {' '.join(f'{rss:.0f}' for rss in found.rss_mib)}")
+        yield found
+
+
+def test_every_body_gets_an_answer_that_the_document_describes(run):
+    assert not run.door.wrong, f"{len(run.door.wrong)} times:\n" + "\n\n".join(run.door.wrong[:5])
+    assert {status[:3] for status in run.door.statuses} >= {"202", "207", "400", "401", "413", "415", "422"}
+
+
+def test_kafka_has_what_was_accepted_once_and_nothing_else(run):
+    assert (run.lost[:5], run.unasked[:5], run.unreadable[:5]) == ([], [], [])
+    assert run.records > BODIES / 10
+
+
+def test_memory_does_not_grow(run):
+    middle = run.rss_mib[len(run.rss_mib) // 2]
+    assert max(run.rss_mib[-3:]) - middle < MAX_GROWTH_MIB, run.rss_mib
+
+
+async def test_no_consumer_chokes_on_what_was_accepted(run, system):
+    await eventually(system.is_quiet, 1800)
+    choked = []
+    for service in READS:
+        connection = await asyncpg.connect(system.dsn(service))
+        letters = await connection.fetch('SELECT topic, partition, "offset", stage, error, reason FROM dead_letters')
+        await connection.close()
+        for letter in letters[:5]:
+            choked.append((service, dict(letter), letter["topic"] == TOUCHPOINTS and await run.log.at(*letter[1:3])))
+    assert choked == []
+
+
+async def test_what_was_accepted_is_stored_and_can_be_read(run, system, key):
+    await eventually(system.is_quiet, 1800)
+    connection = await asyncpg.connect(system.dsn("feedback-svc"))
+    rows = await connection.fetch("SELECT DISTINCT customer_id FROM timeline ORDER BY customer_id LIMIT 1000")
+    await connection.close()
+    sent, others = _split(run.feedback), _split(run.others)
+    async with httpx.AsyncClient(base_url=system.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+        stored = [item["id"] async for item in _items(client, "/v1/feedback")]
+        assert len(stored) == len(set(stored))
+        assert sent - others <= {UUID(found).bytes for found in stored} <= sent
+        for customer in [row["customer_id"] for row in rows]:
+            path = f"/v1/customers/{quote(customer, safe='')}/timeline"
+            assert [item async for item in _items(client, path)], customer
+
+
+def _split(identities: bytearray) -> set[bytes]:
+    return {bytes(identities[start : start + 16]) for start in range(0, len(identities), 16)}
+
+
+async def _items(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str, Any]]:
+    """All pages of a list."""
+    query: dict[str, Any] = {"limit": 200}
+    while True:
+        answer = await client.get(path, params=query)
+        assert answer.status_code == 200, (path, answer.text)
+        page = answer.json()
+        for item in page["items"]:
+            yield item
+        if page["next_cursor"] is None:
+            return
+        query["cursor"] = page["next_cursor"]
