@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpcore
 from pydantic import SecretStr
@@ -27,6 +28,7 @@ class Services:
     def __init__(self, urls: Mapping[str, str], secret: SecretStr, timeout_seconds: float) -> None:
         self.names = tuple(urls)
         self._urls = {name: httpcore.URL(url) for name, url in urls.items()}
+        self._hosts = {name: urlsplit(url).netloc.encode() for name, url in urls.items()}
         self._secret = secret
         self._timeout = timeout_seconds
         self._pool = httpcore.AsyncConnectionPool(max_connections=200, max_keepalive_connections=50, keepalive_expiry=5)
@@ -48,15 +50,14 @@ class Services:
         know the gateway.
         """
         token = sign(caller, service, self._secret)
-        url = self._urls[service]
         own = {
-            b"host": url.host + b":%d" % (url.port or 80),
+            b"host": self._hosts[service],
             b"authorization": b"Bearer " + token.encode(),
             b"content-length": b"%d" % len(body),
         }
         request = httpcore.Request(
             method,
-            url,
+            self._urls[service],
             content=body,
             headers=[*own.items(), *(headers or {}).items()],
             # The target to the letter: as part of a URL its `..` would lead to another route.
