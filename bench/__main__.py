@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import aggregate, fairness, ingest_batch, ingest_single, latency, plot, read, relay, results, store
-from bench.command import console, on_servers
+from bench.command import console, on_servers, run
 from bench.scenario import Bench
 from touchpoint.local.progress import Progress
 
@@ -36,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

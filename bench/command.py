@@ -2,13 +2,16 @@
 
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import typer
 import uvloop
 from rich.console import Console
 
+from bench import results
 from bench.scenario import Bench
 from touchpoint.testing import servers
 
@@ -23,6 +26,15 @@ POSTGRES = (
 """A commit is on the disk before it is told, as in production, and memory is that of a small server."""
 
 console = Console(stderr=True, highlight=False)
+LOGS = results.FOLDER / "logs"
+"""What processes said in the last run; the servers' own folder is deleted."""
+
+
+def run(command: Callable[..., None]) -> None:
+    """Run a command with the arguments it was called with."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    app()
 
 
 def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
@@ -34,9 +46,10 @@ def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     servers.stop_abandoned()
     folder = servers.new_folder()
+    shutil.rmtree(LOGS, ignore_errors=True)
 
     async def start_and_work() -> None:
-        await work(Bench(await servers.ensure(folder, POSTGRES), folder / "logs"))
+        await work(Bench(await servers.ensure(folder, POSTGRES), LOGS))
 
     try:
         uvloop.run(start_and_work())

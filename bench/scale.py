@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bench import backlog, door, floors, ingest_batch, plot, results
 from bench.apart import apart
-from bench.command import console, on_servers
+from bench.command import console, on_servers, run
 from bench.cpu import Cpu
 from bench.scenario import Bench
 from touchpoint.db import databases
@@ -156,6 +156,7 @@ class Scale:
     def _keep(self, name: str, found: dict[str, Any]) -> None:
         """Write it down at once: whoever stops early has what was measured until then."""
         self._found[name].append(found)
+        self._progress.console.print(f"{name} at {found['rows']:,}: {found['us_per_event']:.0f} µs an event")
         self._path.write_text(json.dumps({**self._found, "measured": results.machine()}, indent=1) + "\n")
         measured = {name: points for name, points in self._found.items() if points}
         clock = {name: [(at["rows"], at["us_per_event"]) for at in points] for name, points in measured.items()}
@@ -171,4 +172,4 @@ class Scale:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)
