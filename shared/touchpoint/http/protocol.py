@@ -140,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for the next request, unless it is there."""
         super().on_response_complete()
         if self.cycle.response_complete:
+            self.cycle.body.clear()  # nobody reads it any more
             self.server_state.waiting[self] = self.loop.time()
 
     def pause_writing(self) -> None:
