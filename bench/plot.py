@@ -1,4 +1,4 @@
-"""Results as pictures: SVG by hand, for two kinds of picture are no reason for a plotting library."""
+"""Results as pictures: SVG by hand, for three kinds of picture are no reason for a plotting library."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +49,31 @@ def curves(found: Curves, beside: Curves, path: Path, x_label: str, y_label: str
         parts += _curve([place(*point) for point in found[name]], name, colour)
         parts += _curve([place(*point) for point in beside[name]], "", colour, "4 4")
     _write(path, 720, 390, parts)
+
+
+def over_time(panels: Mapping[str, Mapping[str, Sequence[float]]], marks: Mapping[str, float], path: Path) -> None:
+    """Panels one above the other, each with lines of one value a second from 0, and marked moments."""
+    seconds = max(len(values) for lines in panels.values() for values in lines.values())
+    parts = []
+    for number, (title, lines) in enumerate(panels.items()):
+        bottom, high = 170 + 180 * number, 130
+        top = max(max(values) for values in lines.values()) or 1
+        parts += [_text(70, bottom - high - 10, title), _line(70, bottom - high, bottom), _text(64, bottom, "0", "end")]
+        parts.append(_text(64, bottom - high + 8, f"{top:,.0f}", "end"))
+        for said, second in marks.items():
+            x = 70 + 560 * second / seconds
+            parts += [_line(x, bottom - high, bottom, "#bbb"), _text(x, bottom + 16, said, "middle")]
+        for colour, (name, values) in zip(COLOURS, lines.items(), strict=False):
+            places = [(70 + 560 * n / seconds, bottom - high * value / top) for n, value in enumerate(values)]
+            parts += _line_through(places, name, colour)
+    _write(path, 760, 30 + 180 * len(panels), parts)
+
+
+def _line_through(places: Iterable[tuple[float, float]], name: str, colour: str) -> list[str]:
+    placed = [f"{x:.1f},{y:.1f}" for x, y in places]
+    x, y = placed[-1].split(",")
+    line = f'<polyline points="{" ".join(placed)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+    return [line, _text(float(x) + 6, float(y) + 4, name, colour=colour)]
 
 
 def _curve(points: Iterable[tuple[float, float]], name: str, colour: str, dashes: str = "none") -> list[str]:

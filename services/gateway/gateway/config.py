@@ -13,7 +13,7 @@ class Settings(ServiceSettings):
     feedback_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8081"), description="where feedback-svc answers")
     escalation_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8082"), description="where escalation-svc answers")
     metrics_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8083"), description="where metrics-svc answers")
-    delivery_seconds: float = Field(10, gt=0, le=120, description="wait so long for Kafka before answering 503")
+    delivery_seconds: float = Field(1.5, gt=0, le=120, description="wait so long for Kafka before answering 503")
     in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="of events waiting for Kafka")
     body_bytes: int = Field(64 * 1024 * 1024, ge=16 * 1024 * 1024, description="of large bodies being worked on")
     query_seconds: float = Field(10, gt=0, le=120, description="wait so long for a service before answering 504")

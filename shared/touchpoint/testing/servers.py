@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import uuid
@@ -52,18 +53,41 @@ async def ensure(folder: Path, postgres: PostgresSettings = QUICK) -> Servers:
     return Servers(settings, os.environ.get("DATABASE_URL") or await _once(folder, "postgres", make_postgres))
 
 
+@dataclass
+class Broker:
+    """A broker one may kill, and start again at the same address with the same data."""
+
+    server: Kafka
+    process: Process
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """How to reach it."""
+        return KafkaSettings(bootstrap_servers=self.server.address)
+
+    async def kill(self) -> None:
+        """End it with -9."""
+        self.process.handle.send_signal(signal.SIGKILL)
+        await self.process.ended()
+
+    async def start(self) -> None:
+        """Start it again, and wait until it answers."""
+        self.process = self.server.prepare().start()
+        await self.server.ready(self.process)
+
+
 @asynccontextmanager
-async def own_kafka() -> AsyncIterator[tuple[KafkaSettings, Process]]:
+async def own_kafka() -> AsyncIterator[Broker]:
     """A broker for one test alone, which may kill it."""
     folder = new_folder()
     folder.mkdir(parents=True)
     server = await _kafka(folder)
-    process = server.prepare().start()
+    broker = Broker(server, server.prepare().start())
     try:
-        await server.ready(process)
-        yield KafkaSettings(bootstrap_servers=server.address), process
+        await server.ready(broker.process)
+        yield broker
     finally:
-        await process.stop()
+        await broker.process.stop()
         shutil.rmtree(folder)
 
 

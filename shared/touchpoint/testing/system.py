@@ -94,6 +94,10 @@ class System:
         log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
 
+    def process(self, part: Part) -> Process:
+        """The process of a part that runs."""
+        return self._running[part]
+
     async def kill(self, part: Part) -> None:
         """Kill a part with -9, as a machine that dies does."""
         process = self._running.pop(part)

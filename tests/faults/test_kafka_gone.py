@@ -1,0 +1,32 @@
+"""Kafka goes away under load and comes back: who sends is told at once, memory stays, nothing is lost or repeated.
+
+`FAULT_OUTAGE` is how many seconds it is away (`make faults`: three minutes); without it is the smoke of every test run.
+"""
+
+import os
+
+import pytest
+
+from bench import kafka_gone
+
+OUTAGE = int(os.environ.get("FAULT_OUTAGE", "20"))
+MOST_MIB = 200
+"""The budgets for what waits for Kafka and for bodies, and what both cost beside their bytes."""
+
+pytestmark = pytest.mark.faults
+
+
+async def test_a_gateway_whose_broker_goes_away_refuses_at_once_keeps_its_memory_and_goes_on_by_itself(
+    servers, tmp_path
+):
+    async with kafka_gone.outage(servers, tmp_path, OUTAGE, print) as (system, course):
+        lost, repeated = await kafka_gone.compare(system.kafka, course)
+        found = course.summary()
+        kafka_gone.keep(course, tmp_path / "kafka_gone.json", {"lost": lost, "repeated": repeated})
+        print(f"\n{found}\n{tmp_path}")
+    assert (lost, repeated) == (0, 0)
+    refused = [seen for seen in course.observed if seen["status"] != 202]
+    assert refused
+    assert {(seen["status"], seen["retry_after"]) for seen in refused} == {(503, "2")}
+    assert course.observed[-1]["status"] == 202
+    assert found["rss_peak_mib"] - found["rss_before_mib"] < MOST_MIB
