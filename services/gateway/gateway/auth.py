@@ -1,10 +1,11 @@
 """Who is calling: API keys checked against the database, remembered for seconds, at work while the database is away."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway import keys, repository, telemetry
 from gateway.keys import Holder, Key
@@ -12,6 +13,8 @@ from touchpoint.db.engine import Sessions, transaction
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope
 from touchpoint.telemetry import log
+
+T = TypeVar("T")
 
 FRESH_SECONDS = 5
 """So long a key is taken as it was read. Then it is read again, and requests wait for that only after STALE_SECONDS."""
@@ -136,13 +139,11 @@ class Keyring:
     async def _load(self, prefixes: list[str]) -> None:
         now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(LOAD_SECONDS), self._sessions() as session:
-                found = await repository.find_all(session, prefixes)
+            read = await _within(LOAD_SECONDS, self._fetch(prefixes))
         except Exception as error:  # whatever it is, keys in their grace work on
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
             self._keep(prefixes, now)
             return
-        read = {row.prefix: Key.of(row, quota) for row, quota in found}
         for prefix in prefixes:
             self._known.pop(prefix, None)
             self._unknown.pop(prefix, None)
@@ -153,12 +154,31 @@ class Keyring:
         _bound(self._known, MAX_KEYS)
         _bound(self._unknown, MAX_UNKNOWN)
 
+    async def _fetch(self, prefixes: list[str]) -> dict[str, Key]:
+        async with self._sessions() as session:
+            found = await repository.find_all(session, prefixes)
+        return {row.prefix: Key.of(row, quota) for row, quota in found}
+
     def _keep(self, prefixes: list[str], now: float) -> None:
         """Go on with the keys that were read before, for as long as their grace lasts."""
         for prefix in prefixes:
             entry = self._known.get(prefix)
             if entry is not None and now - entry.loaded <= self._grace:
                 entry.fresh_until = now + FRESH_SECONDS
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises TimeoutError.
+
+    On time: asyncio.timeout waits until the work has been cleared up, which takes seconds where a connection hangs.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if task.done():
+        return task.result()
+    task.cancel()
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    raise TimeoutError
 
 
 def _bound(remembered: dict[str, Any], size: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -91,7 +91,17 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps([_described(key) for key in found]))
         return
-    table = Table("prefix", "name", "tenant", "scopes", "state", "expires", "last used", "own limits", box=None)
+    table = Table(
+        Column("prefix", no_wrap=True, min_width=12),
+        "name",
+        "tenant",
+        "scopes",
+        "state",
+        "expires",
+        "last used",
+        "own limits",
+        box=None,
+    )
     for key in found:
         used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
         expires = f"{key.expires_at:%Y-%m-%d}"
