@@ -21,8 +21,8 @@ from gateway.keys import Holder
 from gateway.telemetry import LIMITED
 from touchpoint.http.errors import ProblemError
 
-HEADERS = "touchpoint.limits"
-"""Where a request's scope holds the headers that tell of limits."""
+HEADERS, TENANT = "touchpoint.limits", "touchpoint.tenant"
+"""Where a request's scope holds the headers that tell of limits, and whose it is."""
 ONE = 0.999
 """What counts as one: rounding refuses nobody."""
 UNIT_BYTES = 16 * 1024
@@ -201,7 +201,7 @@ class Limits:
 
         Raises LimitedError.
         """
-        now = self.clock()
+        now, scope[TENANT] = self.clock(), caller.tenant
         bucket = self.events.enter(scope, caller.key, caller.event_rate, max(count, size // UNIT_BYTES), now)
         self.quotas.check(scope, caller, count, bucket, now)
 
@@ -212,6 +212,7 @@ class Limits:
 
     def admit_request(self, scope: Scope, caller: Holder) -> None:
         """Let a query or a command in. Raises LimitedError."""
+        scope[TENANT] = caller.tenant
         self.requests.enter(scope, caller.key, caller.request_rate, 1, self.clock())
 
     def forget_idle(self) -> None:

@@ -1,12 +1,14 @@
 """Reading a request within bounds, for routes that work on bare ASGI."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope
 
 from gateway.gzip import Unpacker
+from gateway.limits import TENANT
 from touchpoint.http.errors import ProblemError
 
 BODY_SECONDS = 30
@@ -18,23 +20,33 @@ BODIES, _HELD = "touchpoint.bodies", "touchpoint.held_bytes"
 
 
 class Bodies:
-    """Counts what the bodies in work hold of this process's memory. In a request's scope as BODIES."""
+    """Counts what the bodies in work hold of this process's memory. In a request's scope as BODIES.
+
+    One tenant has half of it at most: whoever sends slowly what is large takes nobody else's place.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
+        self._of = Counter[str]()
         self.held_bytes = 0
 
     def hold(self, scope: Scope, size: int) -> None:
         """Count so many bytes more of a request, until its `release`. Raises ProblemError 503 when it is too much."""
-        if self.held_bytes + size > self._most:
+        tenant = scope[TENANT]
+        if self.held_bytes + size > self._most or self._of[tenant] + size > self._most // 2:
             detail = "Too many large bodies are being read at the moment; send it again."
             raise ProblemError(503, "too-many-bodies", detail, headers={"Retry-After": "1"})
         self.held_bytes += size
+        self._of[tenant] += size
         scope[_HELD] = scope.get(_HELD, 0) + size
 
     def release(self, scope: Scope) -> None:
         """The request is answered."""
-        self.held_bytes -= scope.pop(_HELD, 0)
+        if held := scope.pop(_HELD, 0):
+            self.held_bytes -= held
+            self._of[scope[TENANT]] -= held
+            if not self._of[scope[TENANT]]:
+                del self._of[scope[TENANT]]
 
 
 class Answer(NamedTuple):

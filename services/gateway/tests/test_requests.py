@@ -16,6 +16,7 @@ from gateway import gzip as unpacking
 from gateway import ingest, requests
 from gateway.gzip import PIECE_BYTES, Unpacker
 from gateway.ingest import MAX_BATCH_BYTES
+from gateway.limits import TENANT
 from gateway.requests import BODIES, Bodies, read_body
 from touchpoint.http.errors import ProblemError
 from touchpoint.testing import eventually
@@ -43,7 +44,7 @@ def too_large():
     return ProblemError(413, "too-large", "It is too large.")
 
 
-async def read(parts, limit=10_000, bodies=None, encoding=None):
+async def read(parts, limit=10_000, bodies=None, encoding=None, tenant="acme"):
     """Read a body that comes in these parts."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
@@ -52,7 +53,7 @@ async def read(parts, limit=10_000, bodies=None, encoding=None):
         return messages.pop(0)
 
     headers = [] if encoding is None else [(b"content-encoding", encoding)]
-    scope = {"headers": headers, BODIES: bodies or Bodies(1_000_000)}
+    scope = {"headers": headers, BODIES: bodies or Bodies(1_000_000), TENANT: tenant}
     return await read_body(scope, receive, limit, too_large)
 
 
@@ -132,7 +133,7 @@ async def test_while_a_body_is_unpacked_others_get_their_turns():
 
     task = asyncio.create_task(others())
     size = 20 * PIECE_BYTES
-    body = await read([gzip.compress(b" " * size)], size, Bodies(size), b"gzip")
+    body = await read([gzip.compress(b" " * size)], size, Bodies(2 * size), b"gzip")
     task.cancel()
     assert len(body) == size
     assert turns >= 20
@@ -158,19 +159,23 @@ async def test_what_packed_bytes_exceed_counts_too():
 
 
 async def test_large_bodies_share_a_budget_until_they_are_answered():
-    bodies = Bodies(100_000)
-    scope = {"headers": [], BODIES: bodies}
+    bodies, parts = Bodies(120_000), [b"x" * 30_000, b"x" * 30_000]
+    scope = {"headers": [], BODIES: bodies, TENANT: "acme"}
 
     async def large():
         return {"type": "http.request", "body": b"x" * 60_000}
 
+    async def refused(tenant):
+        with pytest.raises(ProblemError) as caught:
+            await read(parts, 100_000, bodies, tenant=tenant)
+        return caught.value.problem.status, caught.value.headers
+
     await read_body(scope, large, 100_000, too_large)
-    with pytest.raises(ProblemError) as refused:
-        await read([b"x" * 30_000, b"x" * 30_000], 100_000, bodies)
-    assert (refused.value.problem.status, refused.value.headers) == (503, {"Retry-After": "1"})
-    assert await read([b"small"], 100_000, bodies) == b"small"
+    assert await refused("acme") == (503, {"Retry-After": "1"}), "one tenant has half of it"
+    assert len(await read(parts, 100_000, bodies, tenant="globex")) == 60_000
+    assert await refused("initech") == (503, {"Retry-After": "1"})
     bodies.release(scope)
-    assert len(await read([b"x" * 30_000, b"x" * 30_000], 100_000, bodies)) == 60_000
+    assert len(await read(parts, 100_000, bodies, tenant="initech")) == 60_000
 
 
 async def test_a_small_body_in_one_piece_is_read_however_many_large_ones_there_are():
@@ -180,8 +185,8 @@ async def test_a_small_body_in_one_piece_is_read_however_many_large_ones_there_a
     assert len(await read_body({"headers": [], BODIES: Bodies(0)}, small, 100_000, too_large)) == requests.SMALL_BYTES
 
 
-async def test_too_many_large_bodies_at_once_are_503_and_all_is_given_back(open_door, log):
-    door = await open_door(body_bytes=16 * 1024 * 1024)
+async def test_too_many_large_bodies_at_once_are_503_and_all_is_given_back(open_door, issue, log):
+    door = await open_door(body_bytes=32 * 1024 * 1024)
     go = asyncio.Event()
 
     async def slow():
@@ -195,9 +200,12 @@ async def test_too_many_large_bodies_at_once_are_503_and_all_is_given_back(open_
 
     waiting = [asyncio.create_task(post(door, slow(), MANY)) for _ in range(2)]
     await eventually(lambda: held() == 14 * 1024 * 1024)
-    refused = await post(door, b"[" + RAW + b"]" + b" " * 3 * 1024 * 1024, MANY)
+    large = b"[" + RAW + b"]" + b" " * 3 * 1024 * 1024
+    refused = await post(door, large, MANY)
     assert problem(refused) == (503, "too-many-bodies")
     assert refused.headers["retry-after"] == "1"
+    others = {"Authorization": f"Bearer {await issue('globex')}"}
+    assert (await door.post("/v1/events", content=large, headers={"Content-Type": MANY, **others})).status_code == 202
     assert (await post(door, RAW)).status_code == 202
     go.set()
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [202, 202]
