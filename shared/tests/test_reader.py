@@ -75,6 +75,18 @@ async def test_no_more_than_a_batch_is_read_ahead(log, reading, monkeypatch):
         assert await _read(reader) == [3, 4, 5]
 
 
+async def test_a_batch_of_large_records_is_full_before_memory_is(log, reading, monkeypatch):
+    monkeypatch.setattr(reader_module, "BATCH_BYTES", 1)
+    await log.append(*numbered(1))
+    async with reading() as (reader, _):
+        never = asyncio.create_task(asyncio.Event().wait())
+        await reader.read(never)
+        await log.append(*numbered(1))
+        await reader.read(never)
+        never.cancel()
+        assert [entry.record.offset for entry in reader.take()] == [0]
+
+
 async def test_what_was_read_before_a_rebalance_is_forgotten(log, reading):
     await log.append(*numbered(4))
     async with reading() as (reader, assignment):

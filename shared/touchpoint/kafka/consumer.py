@@ -149,7 +149,7 @@ class Consumer:
             if working and self._assignment.stale:
                 await asyncio.wait_for(self._assignment.prepare(kafka), 2 * KAFKA_TIMEOUT)
             _pause(kafka, not working)
-            applying = asyncio.create_task(self._apply(reader.take()), name="apply")
+            applying = asyncio.create_task(self._apply(reader.take() if working else []), name="apply")
             try:
                 await reader.read(applying)
             except asyncio.CancelledError:

@@ -14,6 +14,8 @@ POLL_MS = 200
 POLL_MS_AHEAD = 10
 """While a batch is being applied: what was read by its end is to be applied at once."""
 BATCH_RECORDS = 2000
+BATCH_BYTES = 16 * 1024 * 1024
+"""A batch is full with these, too: one in work and one ahead are in memory."""
 DECODE_CHUNK = 50
 """Records decoded before the event loop gets a turn, about a millisecond: heartbeats and the database share it."""
 
@@ -28,11 +30,12 @@ class Reader:
         self._generation = assignment.generation
         self._next: dict[Place, int] = {}
         self._ahead: list[Entry] = []
+        self._ahead_bytes = 0
 
     def take(self) -> list[Entry]:
         """What has been read and may be applied now, in log order within each partition."""
         self._forget_if_stale()
-        taken, self._ahead = self._ahead, []
+        taken, self._ahead, self._ahead_bytes = self._ahead, [], 0
         return taken
 
     def waiting(self) -> set[Place]:
@@ -44,7 +47,7 @@ class Reader:
 
         Raises HaltError when the log is not where it should be read on.
         """
-        while len(self._ahead) < BATCH_RECORDS:
+        while len(self._ahead) < BATCH_RECORDS and self._ahead_bytes < BATCH_BYTES:
             idle = applying.done()
             found = await self._kafka.getmany(
                 timeout_ms=POLL_MS if idle and not self._ahead else POLL_MS_AHEAD,
@@ -60,7 +63,7 @@ class Reader:
         """After a rebalance or an error all is read again from where PostgreSQL says."""
         if self._generation != self._assignment.generation:
             self._generation = self._assignment.generation
-            self._next, self._ahead = {}, []
+            self._next, self._ahead, self._ahead_bytes = {}, [], 0
 
     async def _keep(self, tp: TopicPartition, found: list[ConsumerRecord]) -> None:
         place = self._assignment.place(tp)
@@ -75,6 +78,7 @@ class Reader:
             if generation != self._assignment.generation:
                 return
             self._ahead += chunk
+            self._ahead_bytes += sum(len(entry.record.value) for entry in chunk)
         self._next[place] = found[-1].offset + 1
 
     async def _check_gap(self, tp: TopicPartition, start: int, first: int) -> None:
