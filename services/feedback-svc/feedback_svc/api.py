@@ -27,7 +27,7 @@ async def list_feedback(
 ) -> Page[FeedbackRead]:
     """Feedback that matches all filters, newest first."""
     rows = await repository.list_feedback(session, caller.tenant, query)
-    return page([FeedbackRead.of(row) for row in rows], query.limit, repository.ORDER)
+    return page([FeedbackRead.of(row) for row in rows], query.limit, repository.ORDER, text="text")
 
 
 @router.get("/feedback/{feedback_id}", tags=["feedback"], responses={404: {"model": Problem}})

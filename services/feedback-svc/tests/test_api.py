@@ -84,6 +84,20 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
     assert [row["event_id"] for row in found["items"]] == ["wanted"]
 
 
+async def test_a_page_of_long_texts_ends_early_and_the_next_goes_on(sessions: Sessions, client: Client) -> None:
+    hours = [make.NOON + timedelta(hours=n) for n in range(45)]
+    long = [make.feedback(id=f"f-{n}", time=time, text="x" * 50_000) for n, time in enumerate(hours)]
+    await apply(handlers, sessions, [*long, make.feedback(id="short", text=None)])
+    seen, cursor = list[str](), {}
+    for expected in (20, 20, 6):
+        found = await get(client(), "/v1/feedback", limit=100, **cursor)
+        assert len(found["items"]) == expected
+        seen += [row["event_id"] for row in found["items"]]
+        cursor = {"cursor": found["next_cursor"]}
+    assert cursor == {"cursor": None}
+    assert len(set(seen)) == 46
+
+
 async def test_the_end_of_a_time_range_is_not_part_of_it(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.feedback()])
     assert len((await get(client(), "/v1/feedback", **{"from": at(0), "to": at(1)}))["items"]) == 1

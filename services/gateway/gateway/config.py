@@ -17,6 +17,7 @@ class Settings(ServiceSettings):
     in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="of events waiting for Kafka")
     body_bytes: int = Field(64 * 1024 * 1024, ge=16 * 1024 * 1024, description="of large bodies being worked on")
     query_seconds: float = Field(10, gt=0, le=120, description="wait so long for a service before answering 504")
+    queries_at_once: int = Field(16, ge=2, le=100, description="at each service; one tenant gets half of them")
     key_grace_seconds: float = Field(
         900, ge=0, le=86400, description="with the database away, a key seen before works on for so long"
     )

@@ -38,10 +38,10 @@ _PROBLEMS = {
     "TooLarge": "Above the limit, which the detail names.",
     "Unsupported": "A media type or encoding that is not taken; the detail names what is. Encodings: gzip, identity.",
     "Invalid": "Something breaks the rules; `errors` names each field and reason.",
-    "Limited": "Above a rate or quota, which the detail names; try again after `Retry-After` seconds.",
-    "Misconfigured": "The service does not accept this gateway.",
+    "Limited": "Above a rate, a quota or a share, which the detail names; try again after `Retry-After` seconds.",
+    "Misconfigured": "The service does not accept this gateway, or its answer is too large.",
     "Unavailable": "Not possible at the moment; try again after `Retry-After` seconds.",
-    "Timeout": "The service did not answer in time.",
+    "Timeout": "The service or its database did not answer in time; narrow the question.",
 }
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",

@@ -7,10 +7,13 @@ from urllib.parse import unquote
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from gateway import slots
 from gateway.queries import QUERIES
+from gateway.services import MAX_ANSWER_BYTES
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.identity import verify
 from touchpoint.http.scopes import Scope
+from touchpoint.testing import eventually
 
 ID = "0190a5f2-0000-7000-8000-000000000000"
 
@@ -114,6 +117,37 @@ async def test_a_service_that_does_not_answer_in_time_is_504(open_door, behind):
     async with asyncio.timeout(5):
         answer = await door.get("/v1/feedback")
     assert (answer.status_code, answer.json()["type"]) == (504, "urn:touchpoint:problem:service-too-slow")
+
+
+async def test_questions_at_one_service_are_bounded_and_leave_the_others_alone(open_door, behind, monkeypatch):
+    monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
+    door = await open_door(queries_at_once=2, **urls(behind))
+    answered = asyncio.Event()
+
+    async def later(scope, receive, send):
+        if scope["path"] == "/v1/feedback":
+            await answered.wait()
+        await Response(b"{}")(scope, receive, send)
+
+    behind.answer = lambda _: later
+    first = asyncio.create_task(door.get("/v1/feedback"))
+    await eventually(lambda: behind.asked)
+    refused = await door.get("/v1/feedback")
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:touchpoint:problem:too-many-questions")
+    assert refused.headers["retry-after"]
+    assert (await door.get("/v1/metrics/nps")).status_code == 200
+    answered.set()
+    assert (await first).status_code == 200
+    assert (await door.get("/v1/feedback")).status_code == 200
+
+
+async def test_an_answer_beyond_all_measure_is_not_passed_on(open_door, behind):
+    door = await open_door(**urls(behind))
+    behind.answer = lambda _: Response(b"x" * (MAX_ANSWER_BYTES + 1))
+    answer = await door.get("/v1/feedback")
+    assert (answer.status_code, answer.json()["type"]) == (502, "urn:touchpoint:problem:answer-too-large")
+    behind.answer = lambda _: Response(b"x" * MAX_ANSWER_BYTES)
+    assert len((await door.get("/v1/feedback")).content) == MAX_ANSWER_BYTES
 
 
 async def test_a_service_that_does_not_know_this_gateway_is_no_fault_of_the_caller(open_door, behind):

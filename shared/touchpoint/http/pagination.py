@@ -5,6 +5,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
@@ -17,6 +18,9 @@ from touchpoint.http.errors import FieldError, ProblemError
 T = TypeVar("T")
 Row = TypeVar("Row")
 
+PAGE_CHARACTERS = 1_000_000
+"""Of long texts in one answer; what does not fit is on the next page."""
+
 Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
 """A time to filter by, within the years that events have."""
 
@@ -28,7 +32,7 @@ class PageQuery(BaseModel):
 
     since: Bound | None = Field(None, alias="from", description="of this time or later")
     until: Bound | None = Field(None, alias="to", description="before this time")
-    limit: int = Field(50, ge=1, le=200, description="items a page")
+    limit: int = Field(50, ge=1, le=200, description="items a page; fewer where texts are very long")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
 
 
@@ -75,9 +79,18 @@ def newest(
     return wanted.order_by(moment.desc(), row_id.desc()).limit(query.limit + 1)
 
 
-def page(rows: Sequence[T], limit: int, position: tuple[str, str]) -> Page[T]:
-    """A page from `limit + 1` rows read; `position` names the attributes that order them (time, id)."""
-    more = len(rows) > limit
-    shown = list(rows[:limit])
+def page(rows: Sequence[T], limit: int, position: tuple[str, str], *, text: str | None = None) -> Page[T]:
+    """A page from `limit + 1` rows read; `position` names the attributes that order them (time, id).
+
+    `text` names the attribute that may be long: a page ends before it has more than PAGE_CHARACTERS of it.
+    """
+    shown = rows[: _fitting(rows[:limit], text) if text else limit]
+    more = len(rows) > len(shown)
     after = encode(getattr(shown[-1], position[0]), getattr(shown[-1], position[1])) if more else None
-    return Page(items=shown, next_cursor=after)
+    return Page(items=list(shown), next_cursor=after)
+
+
+def _fitting(rows: Sequence[T], text: str) -> int:
+    """How many of the rows one answer takes, but one always."""
+    sizes = accumulate(len(getattr(row, text) or "") for row in rows)
+    return next((number for number, size in enumerate(sizes) if number and size > PAGE_CHARACTERS), len(rows))

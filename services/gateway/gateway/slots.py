@@ -1,0 +1,49 @@
+"""How many questions may be at one service at once, in all and of one tenant; the next ones wait a moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from touchpoint.http.errors import ProblemError
+
+WAIT_SECONDS = 1
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class Slots:
+    """The questions of this process at one service. A tenant gets half of the slots at most."""
+
+    def __init__(self, service: str, most: int) -> None:
+        self._service = service
+        self._share = max(1, most // 2)
+        self._all = asyncio.Semaphore(most)
+        self._tenants = WeakValueDictionary[str, asyncio.Semaphore]()
+        """Of those that have a question here."""
+
+    @asynccontextmanager
+    async def taken(self, tenant: str) -> AsyncIterator[None]:
+        """Hold a slot. Raises ProblemError 429 when the tenant's share, 503 when all slots are taken for too long."""
+        own = self._tenants.setdefault(tenant, asyncio.Semaphore(self._share))
+        if not await _acquired(own):
+            detail = f"{self._share} of your questions are at {self._service} already: wait for their answers."
+            raise ProblemError(429, "too-many-questions", detail, headers=RETRY_AFTER)
+        try:
+            if not await _acquired(self._all):
+                detail = f"{self._service} has as many questions as it can answer at once."
+                raise ProblemError(503, "service-busy", detail, headers=RETRY_AFTER)
+            try:
+                yield
+            finally:
+                self._all.release()
+        finally:
+            own.release()
+
+
+async def _acquired(slot: asyncio.Semaphore) -> bool:
+    """Wait for a slot, but not for long."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await slot.acquire()
+    except TimeoutError:
+        return False
