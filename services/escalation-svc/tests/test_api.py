@@ -210,6 +210,28 @@ async def test_a_body_that_cannot_be_is_refused_by_field(
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"[" * 100_000, 400),
+        (b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        (b'{"by":' + b"9" * 100_000 + b"}", 400),
+        (b'{"by":"\xff"}', 400),
+        (b'{"by":1e999999}', 422),
+        (b'{"by":NaN}', 422),
+        (b'{"by":"\\ud800"}', 422),
+        (b"{" + b",".join(b'"x%d":1' % n for n in range(10_000)) + b"}", 422),
+    ],
+    ids=["deep", "deep inside", "digits", "Latin-1", "exponent", "NaN", "half a pair", "many members"],
+)
+async def test_a_body_made_to_hurt_is_a_4xx_of_bounded_size(client: Client, body: bytes, status: int) -> None:
+    path = f"/v1/escalations/{UUID(int=7)}/resolve"
+    answer = await client().post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 10_000
+
+
 @pytest.mark.usefixtures("case")
 async def test_another_tenants_case_does_not_exist(client: Client, published: Published) -> None:
     other = client(tenant="other")

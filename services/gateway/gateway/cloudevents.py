@@ -26,8 +26,6 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 MAX_MEMBERS = 100
 """Of an event's JSON object: many more than it can need."""
-MAX_ERRORS = 20
-"""Named in one problem; who sends more wrong things learns the rest later."""
 _SUSPICIOUS_COMMAS = 100_000
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
 
@@ -72,7 +70,7 @@ class Parsed(NamedTuple):
 
 def invalid(*errors: FieldError) -> ProblemError:
     """The problem of an event that breaks the rules."""
-    return ProblemError(422, "validation-failed", "The event is not valid; see errors.", errors=errors[:MAX_ERRORS])
+    return ProblemError(422, "validation-failed", "The event is not valid; see errors.", errors=errors)
 
 
 def malformed(error: Exception, raw: bytes | msgspec.Raw) -> ProblemError:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from gateway.cloudevents import MAX_ERRORS, Parsed, invalid
+from gateway.cloudevents import Parsed, invalid
 from touchpoint.contracts.base import EARLIEST, LATEST, REGISTRY, Event, Meta
 from touchpoint.contracts.topics import TOUCHPOINTS, WRITERS
 from touchpoint.http.errors import FieldError, ProblemError, field_errors
@@ -89,8 +89,7 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
         if (count := error.error_count()) > _TOO_MANY:
             errors.append(FieldError(field="data", reason=f"{count} things are wrong with this {kind.type}"))
             return None
-        named = error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
-        found = field_errors(named)
+        found = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
         errors += [FieldError(field=f"data.{e.field}".removesuffix(".body")[:200], reason=e.reason) for e in found]
         return None
 

@@ -16,6 +16,8 @@ from touchpoint import telemetry
 from touchpoint.db.engine import QUERY_CANCELED, is_transient, sqlstate
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+"""Named in one problem; who sends more wrong things learns the rest later."""
 
 _FROM_THE_DATABASE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -55,7 +57,7 @@ class ProblemError(Exception):
             title=code.replace("-", " ").capitalize(),
             status=status,
             detail=detail,
-            errors=list(errors) if errors else None,
+            errors=list(errors[:MAX_ERRORS]) if errors else None,
         )
         self.headers = dict(headers or {})
 
@@ -67,9 +69,10 @@ def response(error: ProblemError) -> JSONResponse:
 
 
 def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
-    """Pydantic's errors as ours; `skip` leaves out leading steps such as FastAPI's "body" or "query"."""
+    """The first of pydantic's errors as ours; `skip` leaves out leading steps such as FastAPI's "body" or "query"."""
     return [
-        FieldError(field=".".join(map(str, error["loc"][skip:])) or "body", reason=error["msg"]) for error in errors
+        FieldError(field=".".join(map(str, error["loc"][skip:]))[:200] or "body", reason=error["msg"])
+        for error in errors[:MAX_ERRORS]
     ]
 
 
@@ -104,7 +107,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+        code = {400: "malformed-json", 404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
         return response(ProblemError(error.status_code, code, str(error.detail), headers=error.headers))
 
     async def on_database(_: Request, error: Exception) -> JSONResponse:
