@@ -102,6 +102,7 @@ class Run:
             await asyncio.gather(*(self._send_all(numbers, key) for _ in range(AT_ONCE)))
             self._compare(await self.log.new())
             self.rss_mib.append(psutil.Process().memory_info().rss / 2**20)
+            print(f"{start + step:,} bodies, {self.records:,} events, {self.rss_mib[-1]:.0f} MiB", flush=True)
 
     async def _send_all(self, numbers, key: str) -> None:
         for number in numbers:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from sqlalchemy import RowMapping
 
 from feedback_svc.service import TITLES
@@ -75,15 +75,21 @@ class FeedbackQuery(PageQuery):
     max_score: Finite | None = None
 
 
+_ON_TIMELINES = sorted(event.type for event in TITLES)
+
+
 def _on_timelines(kind: str) -> str:
-    if kind not in {event.type for event in TITLES}:
+    if kind not in _ON_TIMELINES:
         raise ValueError("no event of this type is on a timeline")
     return kind
+
+
+TimelineType = Annotated[str, AfterValidator(_on_timelines), WithJsonSchema({"type": "string", "enum": _ON_TIMELINES})]
 
 
 class TimelineQuery(PageQuery):
     """Filters of a customer's timeline."""
 
-    type: list[Annotated[str, AfterValidator(_on_timelines)]] = Field(
+    type: list[TimelineType] = Field(
         [], max_length=20, description="only these types of events; may be given several times"
     )

@@ -166,6 +166,7 @@ async def test_unknown_feedback_is_not_found(client: Client) -> None:
         ({"product": ""}, "product"),
         ({"min_score": "nan"}, "min_score"),
         ({"from": "2026-11-20T12:00:00"}, "from"),
+        ({"from": "1793000000"}, "from"),
         ({"from": "0001-01-01T00:00:00+14:00"}, "from"),
         ({"to": "9999-12-31T23:59:59-14:00"}, "to"),
         ({"limit": "0"}, "limit"),

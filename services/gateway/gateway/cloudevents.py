@@ -20,7 +20,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ATTRIBUTE = msgspec.json.Decoder(str | bool | int | None)
+_SPECIFIED = (msgspec.json.Decoder(str | None), "must be a string")
+_EXTENSION = (msgspec.json.Decoder(str | bool | int | None), "must be a string, a boolean or a whole number")
 _TEXT = msgspec.json.Decoder(str)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -161,10 +162,11 @@ def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:
     """Members as attributes, null being absence; raises ProblemError 422."""
     read, errors = dict[str, str](), list[FieldError]()
     for name, raw in found.items():
+        decoder, reason = _SPECIFIED if name in _NAMES else _EXTENSION
         try:
-            value = _ATTRIBUTE.decode(raw)
+            value = decoder.decode(raw)
         except _UNREADABLE:
-            errors.append(FieldError(field=name[:60], reason="must be a string, a boolean or a whole number"))
+            errors.append(FieldError(field=name[:60], reason=reason))
             continue
         if value is not None:
             read[name] = value if isinstance(value, str) else str(value).lower()

@@ -11,6 +11,7 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from gateway import schemas
+from gateway.cloudevents import MAX_MEMBERS
 from gateway.events import RESERVED, TYPES
 from gateway.queries import QUERIES, Query
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
@@ -50,12 +51,12 @@ _IDEMPOTENCY_KEY: Json = {
     "hours; meanwhile it is 409, and another request under that key 422.",
     "schema": {
         "type": "string",
-        "minLength": 1,
-        "maxLength": 255,
-        "pattern": "^[ -~]+$",
+        "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254})$',
         "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
     },
 }
+_NO_BLANKS = r"^[^\x00-\x20\x7f]+$"
+_A_SOURCE = "the system it comes from: a URI reference, of which nothing is checked but that it has no blanks"
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
     "RateLimit-Policy": {
@@ -195,27 +196,35 @@ def _own_schemas() -> Json:
 
 def _cloud_event() -> Json:
     text: Json = {"type": "string", "minLength": 1}
-    moment: Json = {"type": "string", "format": "date-time"}
+    maybe: Json = {"type": ["string", "null"]}
     events = sorted(TYPES.items())
     return {
-        "description": "CloudEvents 1.0, JSON format.",
+        "description": "CloudEvents 1.0, JSON format. An attribute that is null is absent.",
         "type": "object",
         "required": ["specversion", "id", "source", "type"],
+        "allOf": [
+            {"oneOf": [{"required": ["data"]}, {"required": ["data_base64"], "properties": {"data_base64": _TEXT}}]}
+        ],
         "properties": {
             "specversion": {"const": "1.0"},
             "id": text | {"maxLength": 200, "description": "unique within its source"},
-            "source": text | {"maxLength": 500, "format": "uri-reference", "description": "the system it comes from"},
+            "source": text | {"maxLength": 500, "pattern": _NO_BLANKS, "description": _A_SOURCE},
             "type": {"$ref": f"{_REF}EventType"},
-            "time": moment | {"description": "when it happened; left out: now"},
-            "subject": text | {"maxLength": 500},
-            "datacontenttype": {"type": "string", "examples": ["application/json"]},
-            "dataschema": {"type": "string", "description": "the contract's own, or left out"},
-            "backfill": {"type": "boolean", "description": "imported history: pages nobody"},
-            "traceparent": {"type": "string", "description": "W3C Trace Context"},
+            "time": maybe | {"format": "date-time", "description": "when it happened; left out: now"},
+            "subject": maybe | {"minLength": 1, "maxLength": 500},
+            "datacontenttype": maybe | {"examples": ["application/json"]},
+            "dataschema": maybe | {"description": "the contract's own, or left out"},
+            "backfill": {
+                "enum": [True, False, "true", "false", None],
+                "description": "imported history: pages nobody",
+            },
+            "traceparent": maybe | {"description": "W3C Trace Context"},
             "data": {"type": "object", "description": "as the contract of its type has it"},
-            "data_base64": {"type": "string", "description": "the data in Base64, in place of data"},
-            **{name: {"not": {}, "description": reason} for name, reason in RESERVED.items()},
+            "data_base64": maybe | {"description": "the data in Base64, in place of data"},
+            **{name: {"type": "null", "description": reason} for name, reason in RESERVED.items()},
         },
+        "maxProperties": MAX_MEMBERS,
+        "propertyNames": {"pattern": "^([a-z0-9]{1,50}|data_base64)$"},
         "additionalProperties": {"type": ["string", "boolean", "integer", "null"], "maxLength": 1000},
         "oneOf": [
             {"title": name, "properties": {"type": {"const": name}, "data": {"$ref": f"{_REF}{event.__name__}"}}}

@@ -83,6 +83,7 @@ def test_base64_data_is_decoded():
         ("no-dash", "x", "name"),
         ("UPPER", "x", "name"),
         ("x" * 51, "x", "name"),
+        ("id", 4711, "must be a string"),
         ("data_base64", "&&&", "Base64"),
         ("data_base64", 5, "Base64"),
     ],

@@ -236,7 +236,10 @@ async def test_sending_needs_its_scope(open_door, log):
 
 
 async def test_other_methods_are_405(door):
-    problem(await door.put("/v1/events"), 405, "method-not-allowed")
+    answer = await door.put("/v1/events")
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "POST"
+    assert (await door.put("/v1/feedback")).headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_with_kafka_away_it_is_503_with_retry_after_at_once(open_door, kafka, monkeypatch):

@@ -19,7 +19,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    Strict,
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
@@ -127,7 +126,16 @@ def _within_reach(moment: datetime) -> datetime:
     return moment
 
 
-Moment = Annotated[AwareDatetime, Strict(), AfterValidator(_within_reach)]
+def _written_out(value: Any) -> Any:
+    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
+        return value  # a bare number, in text too, would be read as seconds since 1970
+    raise broken("not_rfc3339", "write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z")
+
+
+WRITTEN_OUT = BeforeValidator(_written_out)
+"""For times: as text, with their parts."""
+
+Moment = Annotated[AwareDatetime, WRITTEN_OUT, AfterValidator(_within_reach)]
 """A point in time as RFC 3339 text, 1900–2199; the offset from UTC is required."""
 
 

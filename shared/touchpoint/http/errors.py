@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from touchpoint import telemetry
 from touchpoint.db.engine import QUERY_CANCELED, is_transient, sqlstate
@@ -106,9 +107,12 @@ def install(app: FastAPI) -> None:
         return response(ProblemError(422, "validation-failed", "The request is not valid; see errors.", errors=errors))
 
     @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {400: "malformed-json", 404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-        return response(ProblemError(error.status_code, code, str(error.detail), headers=error.headers))
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := _methods(request)):
+            headers["Allow"] = ", ".join(sorted(methods))
+        return response(ProblemError(error.status_code, code, str(error.detail), headers=headers))
 
     async def on_database(_: Request, error: Exception) -> JSONResponse:
         problem = of_database(error)
@@ -121,6 +125,12 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, on_database)
 
     app.add_exception_handler(Exception, on_bug)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of a path, where routes are the application's own: Starlette tells those of its first route alone."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 async def on_bug(_: Request, __: Exception) -> JSONResponse:

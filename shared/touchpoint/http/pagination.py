@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Select, SQLColumnExpression, tuple_
 
-from touchpoint.contracts.base import EARLIEST, LATEST
+from touchpoint.contracts.base import EARLIEST, LATEST, WRITTEN_OUT
 from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 PAGE_CHARACTERS = 1_000_000
 """Of long texts in one answer; what does not fit is on the next page."""
 
-Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST), WRITTEN_OUT]
 """A time to filter by, within the years that events have."""
 
 

@@ -1,0 +1,31 @@
+"""What the door refuses though the published schemas allow it: the rules that JSON Schema cannot express."""
+
+import re
+from typing import Any
+
+_REASONS = re.compile(
+    "|".join(
+        (
+            # Rules between fields.
+            "needs score|needs text or score|is off its scale|must be greater than score.min|score.min and score.max",
+            "must be whole numbers|the scale of|needs currency|must be 0 when change is churned",
+            "must not be before|must be after|send either data or data_base64|must be urn:touchpoint:",
+            # Decimals: `multipleOf` counts in doubles. Times: no keyword bounds them, and RFC 3339 has leap seconds.
+            "decimal places|digits in total|the year must lie|equal to (1900|2200)|5 minutes ahead",
+            "seconds value is outside|must be RFC 3339",
+            # Numbers that are whole but not written so, such as 1.0; half a surrogate pair in a member given twice.
+            "a boolean or a whole number|half of a surrogate pair",
+            # The form of some attributes.
+            "control character|without blanks|traceparent|must be application/json|is required:",
+            "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",
+            # What was sent before, and cursors, which are opaque.
+            "used for another request|not a cursor of this API",
+        )
+    )
+)
+
+
+def schemas(problem: dict[str, Any]) -> bool:
+    """Whether all that a problem names is beyond schemas."""
+    reasons = [error["reason"] for error in problem.get("errors") or ()] or [problem["detail"]]
+    return all(map(_REASONS.search, reasons))

@@ -1,0 +1,199 @@
+"""The door accepts what the published schemas accept, but for the rules in beyond.py, and nothing else."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gateway import cloudevents, events
+from gateway.cloudevents import Parsed
+from touchpoint.contracts.base import REGISTRY, Event
+from touchpoint.contracts.schema import json_schema
+from touchpoint.http.errors import ProblemError
+from touchpoint.kafka import codec
+
+from . import beyond, bodies, mutate
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
+CLOUD_EVENT = jsonschema_rs.Draft202012Validator(
+    {"$ref": "#/components/schemas/CloudEvent", "components": DOCUMENT["components"]}, validate_formats=True
+)
+CLOUD_EVENTS = DOCUMENT["components"]["schemas"]["CloudEvent"]["examples"]
+SEEDS = st.integers(0, 2**32)
+
+
+def refusal(raw: bytes) -> dict[str, Any] | None:
+    """Why the door refuses an event in JSON; None when it does not."""
+    try:
+        events.accept(cloudevents.structured(raw), "acme", NOW)
+    except ProblemError as error:
+        return error.problem.model_dump()
+    return None
+
+
+def read(raw: bytes) -> Any:
+    """JSON as RFC 8259 has it, the last of members with one name; raises ValueError or RecursionError."""
+    found = json.loads(raw.decode(errors="surrogateescape"), parse_constant=_no_number, parse_int=_number)
+    json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(word)
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 1000 else float(digits)  # Python's limit is no rule of JSON
+
+
+def allowed(value: Any) -> bool:
+    """Whether the published schema allows it."""
+    return bool(CLOUD_EVENT.is_valid(value))
+
+
+@given(SEEDS)
+def test_a_mutated_event_is_accepted_exactly_when_the_document_allows_it(seed):
+    rng = Random(seed)
+    event = bodies._event(rng, "4711")
+    for _ in range(rng.randint(1, 3)):
+        mutate.structure(rng, event)
+    raw = mutate.encoded(event, rng)
+
+    problem = refusal(raw)
+
+    try:
+        value = read(raw)
+    except (ValueError, RecursionError):
+        assert problem
+        return
+    if allowed(value):
+        assert problem is None or beyond.schemas(problem), f"refused against the schema: {problem} {raw!r}"
+    else:
+        assert problem, f"accepted against the schema: {raw!r}"
+
+
+Edges = Iterator[tuple[Any, bool]]
+"""Values at the bounds of a schema and one beyond, each with whether it is allowed."""
+
+
+def edges(schema: dict[str, Any], definitions: dict[str, Any]) -> Edges:
+    """All edges of a field's schema."""
+    for part in schema.get("anyOf", [schema]):
+        if "$ref" in part:
+            part = definitions[part["$ref"].rpartition("/")[2]]  # noqa: PLW2901 # what it stands for
+        yield from _words(part)
+        yield from _text(part)
+        yield from _number_edges(part)
+        if "maxItems" in part:
+            yield ["x"] * part["maxItems"], True
+            yield ["x"] * (part["maxItems"] + 1), False
+
+
+def _words(schema: dict[str, Any]) -> Edges:
+    if "enum" in schema:
+        yield from ((word, True) for word in schema["enum"])
+        yield "not_yet_invented", False
+
+
+def _text(schema: dict[str, Any]) -> Edges:
+    """Of texts that may be all x."""
+    if "maxLength" in schema and schema.get("pattern", "^[^").startswith("^[^"):
+        least, most = schema.get("minLength", 0), schema["maxLength"]
+        yield from (("x" * least, True), ("x" * most, True), ("x" * (most + 1), False), ("a\x00b", False))
+        yield from ((text, False) for text in ["x" * (least - 1)] if least)
+
+
+def _number_edges(schema: dict[str, Any]) -> Edges:
+    if "minimum" in schema:
+        yield from ((schema["minimum"], True), (schema["minimum"] - 1, False))
+    if "maximum" in schema:
+        yield from ((schema["maximum"], True), (schema["maximum"] + 1, False))
+    if "exclusiveMaximum" in schema:
+        most = str(schema["exclusiveMaximum"] - 1)
+        yield from ((schema["exclusiveMaximum"], False), (most, True), (f"{most}0", False))
+
+
+FIELDS = [
+    pytest.param(REGISTRY[kind], name, value, fits, id=f"{kind}-{name}-{str(value)[:9]}-{number}")
+    for kind in bodies.TYPES
+    for schema in [json_schema(REGISTRY[kind])]
+    for name, part in schema["properties"].items()
+    for number, (value, fits) in enumerate(edges(part, schema.get("$defs", {})))
+]
+
+
+@pytest.mark.parametrize(("event", "name", "value", "fits"), FIELDS)
+def test_a_field_is_taken_up_to_its_bound_and_no_further(event: type[Event], name: str, value: Any, fits: bool):
+    data = json_schema(event)["examples"][0] | {name: value}
+    try:
+        event.model_validate_json(json.dumps(data))
+        problem = None
+    except ValidationError as error:
+        named = [{"reason": found["msg"]} for found in error.errors() if found["loc"][0] == name]
+        problem = {"errors": named} if named else None
+
+    assert jsonschema_rs.Draft7Validator(json_schema(event)).is_valid(data) == fits
+    assert (problem is None or beyond.schemas(problem)) == fits
+
+
+ENVELOPE = [
+    ("id", "x" * 200, True), ("id", "x" * 201, False), ("id", "😀" * 200, True), ("id", "", False),
+    ("source", "/" * 500, True), ("source", "/" * 501, False), ("source", "", False),
+    ("subject", "x" * 500, True), ("subject", "x" * 501, False), ("subject", "", False), ("subject", None, True),
+    ("extra", "x" * 1000, True), ("extra", "x" * 1001, False), ("extra", "", True), ("extra", None, True),
+    ("x" * 50, "", True), ("x" * 51, "", False), ("data_base64", None, True),
+    ("data_base64", "", False), ("tenant", None, True),
+    ("tenant", "acme", False), ("backfill", None, True), ("backfill", 1, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "fits"), ENVELOPE, ids=lambda part: str(part)[:12])
+def test_an_attribute_is_taken_up_to_its_bound_and_no_further(name, value, fits):
+    event = CLOUD_EVENTS[0] | {name: value}
+    assert (refusal(json.dumps(event).encode()) is None) == fits
+    assert allowed(event) == fits
+
+
+@pytest.mark.parametrize(
+    ("time", "fits"),
+    [
+        ("2026-11-22T12:05:00Z", True), ("2026-11-22T12:05:00.000001Z", False), ("1900-01-01T00:00:00Z", True),
+        ("1899-12-31T23:59:59.999999Z", False), ("1899-12-31T23:59:59-00:01", True),
+        ("1900-01-01T00:00:00+00:01", False),
+    ],
+)  # fmt: skip
+def test_a_time_is_taken_up_to_its_bound_and_no_further(time, fits):
+    assert (refusal(json.dumps(CLOUD_EVENTS[0] | {"time": time}).encode()) is None) == fits
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters=[*map(chr, range(32)), "\x7f"]), min_size=1),
+    st.text(st.characters(min_codepoint=33, exclude_categories=["Cs"], exclude_characters=["\x7f"]), min_size=1),
+    st.none() | st.text(st.characters(min_codepoint=128, exclude_categories=["Cs"]), min_size=1, max_size=500),
+    st.datetimes(datetime(1900, 1, 1), datetime(2026, 11, 22), timezones=st.just(UTC)),  # noqa: DTZ001 # zone beside
+    st.booleans(),
+)
+def test_attributes_come_through_http_headers_and_kafka_headers_unchanged(name, source, subject, time, backfill):
+    given = {"ce-id": name[:200], "ce-source": source[:500], "ce-time": time.isoformat(), "ce-type": "ticket.opened"}
+    given |= {"ce-specversion": "1.0", "ce-backfill": str(backfill), "ce-extra": name[:1000]}
+    given |= {"ce-subject": subject} if subject else {}
+    sent = [(key.encode(), quote(value, safe="").encode()) for key, value in given.items()]
+
+    parsed = cloudevents.binary("application/json", sent, json.dumps(CLOUD_EVENTS[5]["data"]).encode())
+    _, record = events.accept(Parsed(parsed.attributes | {"type": CLOUD_EVENTS[5]["type"]}, parsed.data), "acme", NOW)
+    event = codec.decode(record, REGISTRY)
+
+    assert event is not None
+    assert (event.meta.id, event.meta.source, event.meta.subject) == (name[:200], source[:500], subject)
+    assert (event.meta.time, event.meta.backfill, event.meta.recorded) == (time, backfill, NOW)
+    assert dict(record.headers)["ce_extra"].decode() == name[:1000]
