@@ -97,8 +97,9 @@ def configure_logging(service: str, level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library in ("aiokafka", "httpcore", "httpx", "uvicorn"):
+    for library in ("aiokafka", "httpcore", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of what anybody may send; that is counted
     structlog.contextvars.bind_contextvars(service=service)
 
 

@@ -18,6 +18,8 @@ from touchpoint.telemetry import log
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
 RETRY_AFTER = {"Retry-After": "5"}
 CONNECT_SECONDS = 2
+KEEP_SECONDS = 3
+"""An idle connection is kept for less than the five seconds after which a service closes it."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Several times what a service means to answer at most."""
 
@@ -35,7 +37,9 @@ class Services:
         self._hosts = {name: urlsplit(url).netloc.encode() for name, url in urls.items()}
         self._secret = secret
         self._timeout = timeout_seconds
-        self._pool = httpcore.AsyncConnectionPool(max_connections=200, max_keepalive_connections=50, keepalive_expiry=5)
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=200, max_keepalive_connections=50, keepalive_expiry=KEEP_SECONDS
+        )
 
     async def ask(
         self,

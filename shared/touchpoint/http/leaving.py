@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class UntilClientLeaves:
-    """Cancels the application's work on a GET when its client disconnects before the answer; a command runs on.
+    """Cancels the application's work on a GET or HEAD when its client disconnects before the answer; a command runs on.
 
     The application gets no body: a question has none.
     """
@@ -16,7 +16,7 @@ class UntilClientLeaves:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["method"] != "GET":
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         work = asyncio.current_task()
