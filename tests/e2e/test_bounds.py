@@ -1,7 +1,10 @@
 """What a client can ask for and hold, tried on running processes over real sockets."""
 
 import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import httpx
@@ -10,10 +13,16 @@ import pytest
 from touchpoint.testing import eventually
 from touchpoint.testing.system import System
 
+BATCH = "application/cloudevents-batch+json"
+MIB = 2**20
+MOST_MIB = 150
+"""The budget for bodies is 64 MiB, half of it for one tenant, and what is made of a body takes more than its bytes."""
+HEAD = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: " + BATCH.encode() + b"\r\n"
+
 
 @pytest.fixture(scope="module")
 async def system(running) -> AsyncIterator[System]:
-    async with running(STATEMENT_SECONDS="60", QUERY_SECONDS="60") as started:
+    async with running(STATEMENT_SECONDS="60", QUERY_SECONDS="60", EVENTS_PER_SECOND="1000000") as started:
         yield started
 
 
@@ -57,3 +66,103 @@ async def test_a_client_that_hangs_up_at_the_gateway_ends_its_query_in_the_servi
         return await queries() == 0
 
     await eventually(ended)
+
+
+@pytest.fixture
+async def bounded_memory(system) -> AsyncIterator[None]:
+    """The gateway takes no more than MOST_MIB while the test runs."""
+    process = system.process(("gateway", "api")).handle
+    before = peak = process.memory_info().rss
+
+    async def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, process.memory_info().rss)
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    yield
+    watching.cancel()
+    assert (peak - before) / MIB < MOST_MIB
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GET /", b"a" * 65_536),
+        (b"GET / HTTP/1.1\r\nX: ", b"a" * 65_536),
+        (b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 10_000),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n1;", b"a" * 65_536),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n0\r\n", b"a: b\r\n" * 10_000),
+    ],
+    ids=["an address", "a header", "headers", "a chunk extension", "trailers"],
+)
+async def test_what_has_no_end_is_ended_soon(system, key, bounded_memory, start, more):
+    async with _connected(system.url) as (reader, writer):
+        ended, sent = asyncio.create_task(_answer(reader)), 0
+        writer.write(start % key.encode() if b"%s" in start else start)
+        with suppress(ConnectionError):
+            while not ended.done() and sent < 100 * MIB:
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(0)  # drain() alone gives the reader no turn
+                sent += len(more)
+        await ended
+    assert sent < 20 * MIB, "what the sockets' buffers hold, and no more"
+
+
+async def test_small_bodies_that_unpack_to_large_ones_are_refused(gateway, bounded_memory):
+    bomb = gzip.compress(b" " * 100_000_000)
+    headers = {"Content-Type": BATCH, "Content-Encoding": "gzip"}
+    answers = await asyncio.gather(*(gateway.post("/v1/events", content=bomb, headers=headers) for _ in range(20)))
+    assert {answer.status_code for answer in answers} <= {413, 503}
+    assert (await gateway.post("/v1/events", content=bomb, headers=headers)).status_code == 413
+
+
+async def test_a_batch_of_mistakes_is_not_told_all_of_them(gateway, bounded_memory):
+    mistakes = json.dumps([{f"a{number}": {} for number in range(90)}] * 5000)
+    refused = await gateway.post("/v1/events", content=mistakes, headers={"Content-Type": BATCH})
+    assert (refused.status_code, len(refused.content) < 2_000_000) == (422, True)
+
+
+async def test_a_tenants_unfinished_bodies_hold_half_of_the_room_and_all_others_are_answered(
+    system, key, gateway, bounded_memory
+):
+    """Each body is said to have 8 MiB, of which 7 come."""
+    clients, places = 50, 4  # 32 MiB
+
+    async def send() -> bytes:
+        async with _connected(system.url) as (reader, writer):
+            writer.write(HEAD % key.encode() + b"Content-Length: %d\r\n\r\n" % (8 * MIB) + b" " * 7 * MIB)
+            return await _answer(reader)
+
+    sending = [asyncio.create_task(send()) for _ in range(clients)]
+    await eventually(lambda: sum(task.done() for task in sending) >= clients - places)
+    assert {task.result() for task in sending if task.done()} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+
+    for token in (key, await system.create_key("globex")):
+        feedback = {"kind": "text", "channel": "web", "text": "All is well."}
+        answer = await gateway.post("/v1/feedback", json=feedback, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 202
+    assert not all(task.done() for task in sending)
+    for task in sending:
+        task.cancel()
+    await asyncio.wait(sending)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is cut at the end."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    """The first line of the answer; none where the connection was cut."""
+    with suppress(ConnectionError):
+        return await reader.readline()
+    return b""
