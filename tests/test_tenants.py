@@ -147,6 +147,16 @@ async def test_a_query_that_names_no_tenant_sees_the_transactions_alone(package,
 
 
 @pytest.mark.parametrize("package", SERVICES)
+async def test_one_statement_sees_its_tenants_rows_alone(package, tables, as_api):
+    async with as_api() as engine:
+        for tenant in (*TENANTS, "nobody"):
+            for table in _readable(package):
+                query = f"SELECT tenant_id FROM {table} WHERE caller.tenant <> '' ORDER BY tenant_id LIMIT 10"
+                rows = await Tenants(engine).fetch(tenant, query)
+                assert [row["tenant_id"] for row in rows] == [tenant] * (tenant in TENANTS), table
+
+
+@pytest.mark.parametrize("package", SERVICES)
 async def test_a_query_that_names_another_tenant_sees_nothing(package, tables, as_api):
     async with as_api() as engine, Tenants(engine).transaction("acme", read_only=True) as session:
         for table in _readable(package):

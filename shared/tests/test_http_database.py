@@ -5,18 +5,21 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Annotated
 
 import asyncpg
 import httpx
 import pytest
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Query
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
+from starlette.responses import JSONResponse, Response
 
 from touchpoint.db.engine import create_engine, raw_connection
 from touchpoint.http import app as apps
-from touchpoint.http.deps import ReadOnly, Transaction
-from touchpoint.http.identity import Caller, sign
+from touchpoint.http.deps import ReadOnly, Rows, Transaction, Verified
+from touchpoint.http.identity import Caller, allowed, sign
 from touchpoint.testing import eventually
 from touchpoint.testing.api import SECRET
 
@@ -35,10 +38,38 @@ async def sleep_raw(seconds: float, session: ReadOnly) -> str:
     return "slept"
 
 
+@router.get("/sleeping/{seconds}")
+async def sleep_in_one_statement(caller: Verified, seconds: float, rows: Rows) -> str:
+    await rows.fetch(caller.tenant, "SELECT pg_sleep($2) LIMIT 1", seconds)
+    return "slept"
+
+
+class Nap(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(gt=0)
+
+
+@router.get("/naps")
+@router.get("/naps-by-fastapi")
+async def nap(
+    caller: Annotated[Caller, Depends(allowed("naps:read"))], rows: Rows, query: Annotated[Nap, Query()]
+) -> Response:
+    await rows.fetch(caller.tenant, "SELECT pg_sleep($2) LIMIT 1", query.seconds)
+    return JSONResponse("slept")
+
+
 @router.post("/sleep/{seconds}")
 async def change(seconds: float, session: Transaction) -> str:
     await session.execute(text("CREATE TABLE changed AS SELECT 1 AS n FROM pg_sleep(:seconds)"), {"seconds": seconds})
     return "changed"
+
+
+@router.get("/bugs")
+async def bugs(
+    caller: Annotated[Caller, Depends(allowed("naps:read"))], rows: Rows, query: Annotated[BaseModel, Query()]
+) -> Response:
+    raise AssertionError
 
 
 @router.get("/bug")
@@ -56,17 +87,20 @@ async def dsn(database) -> str:
 async def api(dsn: str, **options) -> AsyncIterator[FastAPI]:
     engine = create_engine(dsn, "slow-svc", **({"pool_size": 1} | options))
     settings = SimpleNamespace(internal_token_secrets=[SECRET])
-    yield apps.create("slow-svc", settings, engine, router)
+    app = apps.create("slow-svc", settings, engine, router)
+    app.answer_list("/naps", nap)
+    app.answer_list("/bugs", bugs)
+    yield app
     await engine.dispose()
 
 
 def client(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=as_gateway())
+    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=as_gateway("naps:read"))
 
 
-def as_gateway() -> dict[str, str]:
-    token = sign(Caller("acme", frozenset(), "key-1"), "slow-svc", SECRET)
+def as_gateway(*scopes: str) -> dict[str, str]:
+    token = sign(Caller("acme", frozenset(scopes), "key-1"), "slow-svc", SECRET)
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -83,13 +117,16 @@ async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=as_gateway()) as asking:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=as_gateway("naps:read")) as asking:
         yield asking
     server.should_exit = True
     await serving
 
 
-@pytest.mark.parametrize("path", ["/sleep/60", "/sleep-raw/60"])
+SLOW = ["/sleep/60", "/sleep-raw/60", "/sleeping/60", "/naps?seconds=60"]
+
+
+@pytest.mark.parametrize("path", SLOW)
 async def test_a_query_that_takes_too_long_is_ended_and_says_how_to_narrow_it(dsn, path):
     async with api(dsn, statement_timeout="50ms") as app, client(app) as asking:
         answer = await asking.get(path)
@@ -115,12 +152,25 @@ async def test_a_database_that_is_away_is_a_503_with_retry_after():
         assert answer.headers["retry-after"]
 
 
-async def test_a_bug_in_a_query_is_no_fault_of_the_database(dsn):
+@pytest.mark.parametrize("path", ["/bug", "/bugs"])
+async def test_a_bug_in_a_query_is_no_fault_of_the_database(dsn, path):
     async with api(dsn) as app, client(app) as asking:
-        assert problem(await asking.get("/bug")) == (500, "internal-error")
+        assert problem(await asking.get(path)) == (500, "internal-error")
 
 
-@pytest.mark.parametrize("path", ["/sleep/60", "/sleep-raw/60"])
+async def test_a_list_answered_straight_refuses_what_fastapi_refuses(dsn):
+    async with api(dsn) as app, client(app) as asking:
+        assert (await asking.get("/naps?seconds=0.01")).json() == "slept"
+        for wrong in ("", "?seconds=0", "?seconds=x&seconds=-1", "?seconds=1&x=2", "?seconds="):
+            straight = await asking.get(f"/naps{wrong}")
+            assert problem(straight) == (422, "validation-failed")
+            assert straight.json() == (await asking.get(f"/naps-by-fastapi{wrong}")).json()
+        assert problem(await asking.get("/naps", headers={"Authorization": ""})) == (401, "not-the-gateway")
+        assert problem(await asking.get("/naps", headers=as_gateway())) == (403, "missing-scope")
+        assert problem(await asking.post("/naps")) == (405, "method-not-allowed")
+
+
+@pytest.mark.parametrize("path", SLOW)
 async def test_a_client_that_goes_away_ends_its_query_and_leaves_the_connection_in_order(dsn, path):
     async with api(dsn) as app, served(app) as asking:
         for _ in range(3):

@@ -87,6 +87,32 @@ async def test_raw_work_is_part_of_the_transaction(tenants: Tenants) -> None:
     assert await notes(tenants) == []
 
 
+async def test_a_single_statement_has_its_tenant_and_leaves_nothing_of_it(
+    tenants: Tenants, engine: AsyncEngine
+) -> None:
+    before = await connection_id(engine)
+    shown = "SELECT current_setting('touchpoint.tenant') AS set, caller.tenant AS named, $2::int AS value LIMIT 1"
+    for tenant in ("acme", "globex", "a'; DROP TABLE notes --"):
+        assert [tuple(row) for row in await tenants.fetch(tenant, shown, 7)] == [(tenant, tenant, 7)]
+        async with engine.connect() as connection:
+            assert not (await connection.execute(TENANT)).scalar()
+    assert await connection_id(engine) == before
+
+
+async def test_one_statement_keeps_its_order(tenants: Tenants) -> None:
+    rows = await tenants.fetch("acme", "SELECT n FROM generate_series(1, 1000) AS n ORDER BY n * 7 % 1000 LIMIT 500")
+    assert [row["n"] for row in rows] == sorted(range(1, 1001), key=lambda n: n * 7 % 1000)[:500]
+
+
+async def test_one_statement_given_up_leaves_its_connection_in_order(tenants: Tenants, engine: AsyncEngine) -> None:
+    before = await connection_id(engine)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await tenants.fetch("acme", "SELECT pg_sleep(60) LIMIT 1")
+    assert [row[0] for row in await tenants.fetch("acme", "SELECT caller.tenant LIMIT 1")] == ["acme"]
+    assert await connection_id(engine) == before
+
+
 async def test_what_waits_for_the_commit_is_told_of_it(tenants: Tenants) -> None:
     told: list[str] = []
     for failure in (ValueError("no"), None):

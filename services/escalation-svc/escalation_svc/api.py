@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
 
 from escalation_svc import repository, service
 from escalation_svc.errors import EscalationNotFoundError
@@ -15,7 +16,7 @@ from escalation_svc.schemas import (
     EscalationRead,
     Resolution,
 )
-from touchpoint.http.deps import ReadOnly, Transaction
+from touchpoint.http.deps import ReadOnly, Rows, Transaction
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.pagination import Page, page
 from touchpoint.http.scopes import Scope
@@ -26,13 +27,11 @@ Reader = Annotated[Caller, Depends(allowed(Scope.ESCALATIONS_READ))]
 Writer = Annotated[Caller, Depends(allowed(Scope.ESCALATIONS_WRITE))]
 
 
-@router.get("")
-async def list_escalations(
-    caller: Reader, session: ReadOnly, query: Annotated[EscalationQuery, Query()]
-) -> Page[EscalationRead]:
+@router.get("", response_model=Page[EscalationRead])
+async def list_escalations(caller: Reader, rows: Rows, query: Annotated[EscalationQuery, Query()]) -> Response:
     """Cases that match all filters, newest first."""
-    rows = await repository.list_escalations(session, caller.tenant, query)
-    return page([EscalationRead.model_validate(row) for row in rows], query.limit, repository.ORDER)
+    found = await repository.list_escalations(rows, caller.tenant, query)
+    return page(found, query.limit, repository.ORDER)
 
 
 @router.get("/{escalation_id}")
@@ -41,7 +40,7 @@ async def get_escalation(caller: Reader, session: ReadOnly, escalation_id: UUID)
     case = await repository.find_escalation(session, caller.tenant, escalation_id)
     if case is None:
         raise EscalationNotFoundError(escalation_id)
-    found = EscalationDetail.model_validate(case)
+    found = EscalationDetail.of(case)
     if case.ticket_id and (clock := await repository.find_clock(session, caller.tenant, case.ticket_id)):
         found.clock = ClockRead.model_validate(clock)
     return found
@@ -53,7 +52,7 @@ async def acknowledge_escalation(
 ) -> EscalationRead:
     """Take a case on. Again: the case as it is. 409 once it is resolved."""
     by = _person(caller, body)
-    return EscalationRead.model_validate(await service.acknowledge(session, caller.tenant, escalation_id, by))
+    return EscalationRead.of(await service.acknowledge(session, caller.tenant, escalation_id, by))
 
 
 @router.post("/{escalation_id}/resolve")
@@ -62,7 +61,7 @@ async def resolve_escalation(
 ) -> EscalationRead:
     """Settle a case, acknowledged or not. Again: the case as it is."""
     by, resolution = _person(caller, body), body.resolution if body else None
-    return EscalationRead.model_validate(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
+    return EscalationRead.of(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
 
 
 def _person(caller: Caller, body: Acknowledgement | None) -> str:

@@ -15,4 +15,6 @@ NAME = "escalation-svc"
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API. Raises UsageError on a policy file that cannot work."""
     handlers = with_policies(load(settings.policies_path))
-    return app.create(NAME, settings, engine, api.router, handlers=handlers)
+    created = app.create(NAME, settings, engine, api.router, handlers=handlers)
+    created.answer_list("/v1/escalations", api.list_escalations)
+    return created

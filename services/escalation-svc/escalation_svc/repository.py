@@ -1,6 +1,6 @@
 """Rows of escalation-svc in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -8,20 +8,20 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from escalation_svc.clocks import Clock, ClockState, clock_id
 from escalation_svc.customers import Customer
 from escalation_svc.decisions import CustomerKey
 from escalation_svc.models import Escalation
-from escalation_svc.schemas import EscalationQuery
+from escalation_svc.schemas import CASE_COLUMNS, EscalationQuery, EscalationRead
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
+from touchpoint.db.tenants import Tenants
 from touchpoint.errors import TransientError
-from touchpoint.http.pagination import newest
+from touchpoint.http.pagination import Listing
 
 CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer))
 
@@ -118,6 +118,8 @@ RETURNING escalation_id
 
 ORDER = ("opened_at", "id")
 """What orders the list of cases, newest first."""
+
+CASES = Listing("escalations", CASE_COLUMNS, "opened_at", "escalation_id")
 
 EXACT_FILTERS = ("state", "reason", "priority", "customer_id", "ticket_id")
 
@@ -219,13 +221,10 @@ async def find_escalation(
     return await session.get(Escalation, (tenant, escalation_id), with_for_update=lock)
 
 
-async def list_escalations(session: AsyncSession, tenant: str, query: EscalationQuery) -> Sequence[Escalation]:
-    """The matching cases, newest first, one row more than the page shows: it tells whether there is a next."""
-    wanted = select(Escalation).where(Escalation.tenant_id == tenant)
-    for name in EXACT_FILTERS:
-        if (value := getattr(query, name)) is not None:
-            wanted = wanted.where(getattr(Escalation, name) == value)
-    return (await session.scalars(newest(wanted, Escalation.opened_at, Escalation.escalation_id, query))).all()
+async def list_escalations(tenants: Tenants, tenant: str, query: EscalationQuery) -> list[EscalationRead]:
+    """The matching cases, newest first, one more than the page shows: it tells whether there is a next."""
+    conditions = {f"{name} = {{}}": getattr(query, name) for name in EXACT_FILTERS}
+    return [EscalationRead(*row) for row in await CASES.read(tenants, tenant, query, conditions)]
 
 
 def _clock(row: asyncpg.Record) -> Clock:

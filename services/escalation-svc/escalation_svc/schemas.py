@@ -1,11 +1,13 @@
 """What the API of escalation-svc takes and answers."""
 
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from escalation_svc.models import Escalation
 from touchpoint.contracts.base import NO_NUL, Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
 from touchpoint.contracts.touchpoints import Priority
@@ -14,26 +16,34 @@ from touchpoint.http.pagination import PageQuery
 Person = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
 
 
-class EscalationRead(BaseModel):
+@dataclass(slots=True)
+class EscalationRead:
     """A case."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID = Field(validation_alias="escalation_id")
-    case_version: int = Field(description="counts the case's changes, as its events do")
-    state: str = Field(examples=["open"])
-    reason: str = Field(examples=["detractor"])
-    policy: str = Field(description="name of the policy that opened it", examples=["key-account-detractor"])
-    priority: str = Field(examples=["high"])
+    id: UUID
+    case_version: Annotated[int, Field(description="counts the case's changes, as its events do")]
+    state: Annotated[str, Field(examples=["open"])]
+    reason: Annotated[str, Field(examples=["detractor"])]
+    policy: Annotated[str, Field(description="name of the policy that opened it", examples=["key-account-detractor"])]
+    priority: Annotated[str, Field(examples=["high"])]
     customer_id: str | None
-    feedback_id: UUID | None = Field(description="the feedback that caused it, in /v1/feedback")
-    ticket_id: str | None = Field(description="the ticket that caused it")
-    opened_at: datetime = Field(description="when its cause occurred")
+    feedback_id: Annotated[UUID | None, Field(description="the feedback that caused it, in /v1/feedback")]
+    ticket_id: Annotated[str | None, Field(description="the ticket that caused it")]
+    opened_at: Annotated[datetime, Field(description="when its cause occurred")]
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     resolved_at: datetime | None
     resolved_by: str | None
     resolution: str | None
+
+    @classmethod
+    def of(cls, case: Escalation) -> Self:
+        """A case that was found or changed."""
+        return cls(case.escalation_id, *(getattr(case, name) for name in CASE_COLUMNS[1:]))
+
+
+CASE_COLUMNS = ("escalation_id", *(field.name for field in fields(EscalationRead)[1:]))
+"""The columns with what a case shows, in the order of its fields."""
 
 
 class ClockRead(BaseModel):
@@ -51,6 +61,7 @@ class ClockRead(BaseModel):
     fulfilled_at: datetime | None = Field(description="an agent's first public reply, also when it came too late")
 
 
+@dataclass(slots=True)
 class EscalationDetail(EscalationRead):
     """A case with the clock of its ticket, if it is about one."""
 

@@ -4,12 +4,13 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
 
 from feedback_svc import repository
 from feedback_svc.errors import FeedbackNotFoundError
 from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
 from touchpoint.contracts.base import Identifier
-from touchpoint.http.deps import ReadOnly
+from touchpoint.http.deps import Rows
 from touchpoint.http.errors import Problem
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.pagination import Page, page
@@ -21,36 +22,34 @@ FeedbackReader = Annotated[Caller, Depends(allowed(Scope.FEEDBACK_READ))]
 CustomersReader = Annotated[Caller, Depends(allowed(Scope.CUSTOMERS_READ))]
 
 
-@router.get("/feedback", tags=["feedback"])
-async def list_feedback(
-    caller: FeedbackReader, session: ReadOnly, query: Annotated[FeedbackQuery, Query()]
-) -> Page[FeedbackRead]:
+@router.get("/feedback", tags=["feedback"], response_model=Page[FeedbackRead])
+async def list_feedback(caller: FeedbackReader, rows: Rows, query: Annotated[FeedbackQuery, Query()]) -> Response:
     """Feedback that matches all filters, newest first."""
-    rows = await repository.list_feedback(session, caller.tenant, query)
-    return page([FeedbackRead.of(row) for row in rows], query.limit, repository.ORDER, text="text")
+    found = await repository.list_feedback(rows, caller.tenant, query)
+    return page(found, query.limit, repository.ORDER, text="text")
 
 
 @router.get("/feedback/{feedback_id}", tags=["feedback"], responses={404: {"model": Problem}})
-async def get_feedback(caller: FeedbackReader, session: ReadOnly, feedback_id: UUID) -> FeedbackRead:
+async def get_feedback(caller: FeedbackReader, rows: Rows, feedback_id: UUID) -> FeedbackRead:
     """One piece of feedback."""
-    row = await repository.find_feedback(session, caller.tenant, feedback_id)
-    if row is None:
+    found = await repository.find_feedback(rows, caller.tenant, feedback_id)
+    if found is None:
         raise FeedbackNotFoundError(feedback_id)
-    return FeedbackRead.of(row)
+    return found
 
 
 # `:path`, because another system's customer id may have a slash in it.
-@router.get("/customers/{customer_id:path}/timeline", tags=["customers"])
+@router.get("/customers/{customer_id:path}/timeline", tags=["customers"], response_model=Page[TimelineEntryRead])
 async def get_timeline(
     caller: CustomersReader,
-    session: ReadOnly,
+    rows: Rows,
     customer_id: Annotated[Identifier, Path()],
     query: Annotated[TimelineQuery, Query()],
-) -> Page[TimelineEntryRead]:
+) -> Response:
     """Everything that happened with a customer, newest first.
 
     A customer nothing is known of has an empty timeline, not a 404: customers are not created here, they appear with
     their first touchpoint, and until then the system that knows them shows nothing.
     """
-    rows = await repository.list_timeline(session, caller.tenant, customer_id, query)
-    return page([TimelineEntryRead.model_validate(row) for row in rows], query.limit, repository.ORDER)
+    found = await repository.list_timeline(rows, caller.tenant, customer_id, query)
+    return page(found, query.limit, repository.ORDER)

@@ -13,4 +13,6 @@ NAME = "feedback-svc"
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API."""
-    return app.create(NAME, settings, engine, api.router, handlers=handlers)
+    created = app.create(NAME, settings, engine, api.router, handlers=handlers)
+    created.answer_list("/v1/feedback", api.list_feedback)
+    return created

@@ -8,29 +8,26 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Result, RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from feedback_svc.models import Feedback, TimelineEntry
-from feedback_svc.schemas import FeedbackQuery, TimelineQuery
+from feedback_svc.models import Feedback
+from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
 from feedback_svc.service import NewEntry
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import insert
-from touchpoint.http.pagination import newest
-
-FEEDBACK, TIMELINE = Feedback.__table__, TimelineEntry.__table__
-"""Pages are read as plain rows: fifty objects of the ORM cost more than their query."""
+from touchpoint.db.tenants import Tenants
+from touchpoint.http.pagination import Listing
 
 ORDER = ("occurred_at", "id")
 """What orders every list of this service, newest first."""
 
 EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "journey_stage", "language")
 
-FEEDBACK_COLUMNS = (
-    "tenant_id", "id", "source", "event_id", "occurred_at", "recorded_at", "backfill", "kind", "channel", "customer_id",
-    "score_value", "score_min", "score_max", "text", "language", "survey_id", "question_id", "submission_id",
-    "journey_stage", "product",
-)  # fmt: skip
+FEEDBACK_COLUMNS = tuple(Feedback.__table__.columns.keys())
+"""As `_feedback_row` fills them, and `FeedbackRead.of` reads all after the first, the tenant."""
+
+FEEDBACK = Listing("feedback", FEEDBACK_COLUMNS[1:], *ORDER)
+TIMELINE = Listing("timeline", ("id", "type", "occurred_at", "title", "details::text"), *ORDER)
 
 
 async def insert_feedback(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
@@ -69,32 +66,25 @@ def _feedback_row(event: FeedbackSubmitted) -> tuple[Any, ...]:
     )
 
 
-async def find_feedback(session: AsyncSession, tenant: str, feedback_id: UUID) -> RowMapping | None:
+async def find_feedback(tenants: Tenants, tenant: str, feedback_id: UUID) -> FeedbackRead | None:
     """One piece of the tenant's feedback."""
-    wanted = select(FEEDBACK).where(FEEDBACK.c.tenant_id == tenant, FEEDBACK.c.id == feedback_id)
-    return (await session.execute(wanted)).mappings().one_or_none()
+    rows = await tenants.fetch(tenant, f"{FEEDBACK.select} AND id = $2", feedback_id)
+    return FeedbackRead.of(rows[0]) if rows else None
 
 
-async def list_feedback(session: AsyncSession, tenant: str, query: FeedbackQuery) -> Sequence[RowMapping]:
-    """The matching feedback, newest first, one row more than the page shows: it tells whether there is a next."""
-    wanted = select(FEEDBACK).where(FEEDBACK.c.tenant_id == tenant)
-    for name in EXACT_FILTERS:
-        if (value := getattr(query, name)) is not None:
-            wanted = wanted.where(FEEDBACK.c[name] == value)
-    if query.min_score is not None:
-        wanted = wanted.where(FEEDBACK.c.score_value >= query.min_score)
-    if query.max_score is not None:
-        wanted = wanted.where(FEEDBACK.c.score_value <= query.max_score)
-    found: Result[Any] = await session.execute(newest(wanted, FEEDBACK.c.occurred_at, FEEDBACK.c.id, query))
-    return found.mappings().all()
+async def list_feedback(tenants: Tenants, tenant: str, query: FeedbackQuery) -> list[FeedbackRead]:
+    """The matching feedback, newest first, one more than the page shows: it tells whether there is a next."""
+    conditions = {
+        **{f"{name} = {{}}": getattr(query, name) for name in EXACT_FILTERS},
+        "score_value >= {}": query.min_score,
+        "score_value <= {}": query.max_score,
+    }
+    return [FeedbackRead.of(row) for row in await FEEDBACK.read(tenants, tenant, query, conditions)]
 
 
 async def list_timeline(
-    session: AsyncSession, tenant: str, customer_id: str, query: TimelineQuery
-) -> Sequence[RowMapping]:
+    tenants: Tenants, tenant: str, customer_id: str, query: TimelineQuery
+) -> list[TimelineEntryRead]:
     """The matching entries, newest first, one more than the page shows."""
-    wanted = select(TIMELINE).where(TIMELINE.c.tenant_id == tenant, TIMELINE.c.customer_id == customer_id)
-    if query.type:
-        wanted = wanted.where(TIMELINE.c.type.in_(query.type))
-    found: Result[Any] = await session.execute(newest(wanted, TIMELINE.c.occurred_at, TIMELINE.c.id, query))
-    return found.mappings().all()
+    conditions = {"customer_id = {}": customer_id, "type = ANY({})": query.type or None}
+    return [TimelineEntryRead.of(row) for row in await TIMELINE.read(tenants, tenant, query, conditions)]

@@ -1,11 +1,13 @@
 """What the API of feedback-svc takes and answers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
-from sqlalchemy import RowMapping
+import msgspec
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from feedback_svc.service import TITLES
 from touchpoint.contracts.base import Identifier, Label
@@ -15,7 +17,8 @@ from touchpoint.http.pagination import PageQuery
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class ScoreRead(BaseModel):
+@dataclass(slots=True)
+class ScoreRead:
     """A score with the bounds of the scale it was asked on, which give it its meaning."""
 
     value: float
@@ -23,17 +26,18 @@ class ScoreRead(BaseModel):
     max: float
 
 
-class FeedbackRead(BaseModel):
+@dataclass(slots=True)
+class FeedbackRead:
     """One piece of feedback as it was stored."""
 
     id: UUID
-    source: str = Field(description="CloudEvents source of the event that brought it")
-    event_id: str = Field(description="CloudEvents id of the event that brought it")
+    source: Annotated[str, Field(description="CloudEvents source of the event that brought it")]
+    event_id: Annotated[str, Field(description="CloudEvents id of the event that brought it")]
     occurred_at: datetime
-    recorded_at: datetime = Field(description="when the gateway took it in")
-    backfill: bool = Field(description="imported history")
-    kind: str = Field(examples=["nps"])
-    channel: str = Field(examples=["email"])
+    recorded_at: Annotated[datetime, Field(description="when the gateway took it in")]
+    backfill: Annotated[bool, Field(description="imported history")]
+    kind: Annotated[str, Field(examples=["nps"])]
+    channel: Annotated[str, Field(examples=["email"])]
     customer_id: str | None
     score: ScoreRead | None
     text: str | None
@@ -45,20 +49,30 @@ class FeedbackRead(BaseModel):
     product: str | None
 
     @classmethod
-    def of(cls, row: RowMapping) -> Self:
-        """What a row says."""
-        bounds = {name: row[f"score_{name}"] for name in ScoreRead.model_fields}
-        return cls.model_validate({**row, "score": None if row["score_value"] is None else bounds})
+    def of(cls, row: Sequence[Any]) -> Self:
+        """What a row says: the fields in their order, the score's three apart."""
+        score = None if row[9] is None else ScoreRead(*row[9:12])
+        return cls(*(*row[:9], score, *row[12:]))
 
 
-class TimelineEntryRead(BaseModel):
+@dataclass(slots=True)
+class TimelineEntryRead:
     """One touchpoint of a customer."""
 
-    id: UUID = Field(description="for feedback: its id in /v1/feedback")
-    type: str = Field(examples=["ticket.opened"])
+    id: Annotated[UUID, Field(description="for feedback: its id in /v1/feedback")]
+    type: Annotated[str, Field(examples=["ticket.opened"])]
     occurred_at: datetime
-    title: str = Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])
-    details: dict[str, Any] = Field(description="the event's data; long texts are cut and end in …")
+    title: Annotated[str, Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])]
+    details: Annotated[
+        Any,
+        WithJsonSchema({"type": "object", "additionalProperties": True}),
+        Field(description="the event's data; long texts are cut and end in …"),
+    ]
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Self:
+        """What a row says: the fields in their order, the details as JSON, which is passed on as it is."""
+        return cls(*(*row[:4], msgspec.Raw(row[4].encode())))
 
 
 class FeedbackQuery(PageQuery):

@@ -7,9 +7,8 @@ from functools import partial
 
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway import documents, services
 from gateway.auth import Keyring
@@ -28,18 +27,12 @@ from gateway.telemetry import BODY_BYTES, IN_FLIGHT
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
+from touchpoint.http.straight import Straight
 from touchpoint.kafka.producer import Producer
 
 NAME = "gateway"
-
-
-class Gateway(FastAPI):
-    """Finds the routes for events by one look: FastAPI's own layers take longer than all that is done there."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as any ASGI application."""
-        straight = self.state.straight.get(scope["path"]) if scope.get("method") == "POST" else None
-        await (straight or super().__call__)(scope, receive, send)
+STRAIGHT = (("POST", "/v1/events"), ("POST", "/v1/feedback"), ("GET", "/v1/feedback"), ("GET", "/v1/escalations"))
+"""The hot routes."""
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
@@ -65,24 +58,20 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
             task.cancel()
         await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), behind.close(), ends.close())
 
-    app = Gateway(
-        title="Touchpoint", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan
-    )
+    app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
     route = partial(_route, bodies)
-    events = [
+    routes = [
         route("POST", "/v1/events", ingest),
         route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
-    ]
-    app.state.straight = {route.path: ServerErrorMiddleware(route.app, errors.on_bug) for route in events}
-    app.router.routes += [
-        *events,
         route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
         *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
-        *documents.routes(),
     ]
+    app.router.routes += [*routes, *documents.routes()]
+    for method, path in STRAIGHT:
+        app.answer(method, path, next(r.app for r in routes if r.path == path and method in (r.methods or ())))
     return app
 
 

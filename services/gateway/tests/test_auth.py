@@ -401,7 +401,7 @@ async def test_no_secret_is_logged(keyring, issue, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     token = await issue()
     await keyring.authorize(bearer(token), READ)
-    await fails(keyring, token[:-2] + "00", 401)
+    await fails(keyring, token[:-2] + ("11" if token.endswith("00") else "00"), 401)
     assert token[-60:-2] not in caplog.text + "".join(capsys.readouterr())
 
 

@@ -6,6 +6,7 @@ The role of `roles.api_role` sees the rows whose tenant is the transaction's, an
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -15,11 +16,17 @@ from touchpoint.db.engine import sessions
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """The name of a tenant: part of every partition key, and safe in a statement."""
 
+_AS_TENANT = """
+SELECT found.* FROM set_config('touchpoint.tenant', $1, true) AS caller (tenant), LATERAL ({query}) AS found
+"""
+"""One row beside the query leaves its order. Policies see the tenant because what names `caller` comes after it."""
+
 
 class Tenants:
     """Transactions of one tenant each; there are no others. `engine` connects as the API's role."""
 
     def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
         # SQLAlchemy must not begin: its BEGIN is a round trip of its own, and so would be the tenant.
         self._sessions = sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
@@ -43,6 +50,21 @@ class Tenants:
             except BaseException:
                 await _roll_back(raw)
                 raise
+
+    async def fetch(self, tenant: str, query: str, *values: Any) -> list[asyncpg.Record]:
+        """The rows of one SELECT, in its order and one round trip: the statement is a transaction of its own.
+
+        The query names its tenant as `caller.tenant` and its values from $2 on. It has a LIMIT, or is otherwise more
+        than rows that PostgreSQL could join in any order. SQLAlchemy lends the connection and does nothing else: its
+        session takes six times as long.
+        """
+        lent = await self._engine.raw_connection()
+        try:
+            connection: Any = lent.driver_connection
+            found: list[asyncpg.Record] = await connection.fetch(_AS_TENANT.format(query=query), tenant, *values)
+            return found
+        finally:
+            lent.close()
 
 
 async def _roll_back(raw: asyncpg.Connection) -> None:

@@ -1,24 +1,25 @@
 """The FastAPI application every service builds on: problems as errors, the gateway's token, what became of an event."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from touchpoint.db.tenants import Tenants
 from touchpoint.http import errors, status
 from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
+from touchpoint.http.straight import Straight
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
 
 
 def create(
     name: str, settings: ServiceSettings, engine: AsyncEngine, *routers: APIRouter, handlers: Handlers | None = None
-) -> FastAPI:
+) -> Straight:
     """A service's API. `name` is the audience its callers' tokens must have, `engine` acts as the API's role.
 
     `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready.
     """
-    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False)
+    app = Straight(title=name)
     app.state.name = name
     app.state.tenants = Tenants(engine)
     app.state.token_secrets = settings.internal_token_secrets

@@ -1,4 +1,4 @@
-"""The database session of a request: its caller's tenant, one transaction, committed before the answer goes out."""
+"""The database of a request: its caller's tenant, one transaction, committed before the answer goes out."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.db.tenants import Tenants
 from touchpoint.http.identity import Caller, current
 
 Verified = Annotated[Caller, Depends(current)]
@@ -21,6 +22,14 @@ async def _reading(request: Request, caller: Verified) -> AsyncIterator[AsyncSes
     async with request.app.state.tenants.transaction(caller.tenant, read_only=True) as session:
         yield session
 
+
+async def _tenants(request: Request) -> Tenants:
+    tenants: Tenants = request.app.state.tenants
+    return tenants
+
+
+Rows = Annotated[Tenants, Depends(_tenants)]
+"""For a route that needs one SELECT: it costs one round trip, a session three."""
 
 # The default scope would commit after the answer has been sent: a client could read its 200 before its write is there.
 Transaction = Annotated[AsyncSession, Depends(_writing, scope="function")]
