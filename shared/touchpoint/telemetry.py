@@ -97,7 +97,7 @@ def configure_logging(service: str, level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library in ("aiokafka", "httpcore", "httpx"):
+    for library in ("aiohttp", "aiokafka", "httpcore", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of what anybody may send; that is counted
     structlog.contextvars.bind_contextvars(service=service)

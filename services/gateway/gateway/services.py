@@ -1,11 +1,13 @@
 """The services behind the gateway, asked over HTTP with a short-lived token that says for whom."""
 
-import asyncio
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from functools import cached_property
+from typing import NamedTuple
+from urllib.parse import quote
 
-import httpcore
+import aiohttp
 from pydantic import SecretStr
+from yarl import URL
 
 from gateway.config import Settings
 from gateway.requests import Answer
@@ -22,24 +24,26 @@ KEEP_SECONDS = 3
 """An idle connection is kept for less than the five seconds after which a service closes it."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Several times what a service means to answer at most."""
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+class _Request(NamedTuple):
+    method: str
+    url: URL
+    headers: dict[str, str]
+    body: bytes
+    timeout: aiohttp.ClientTimeout
 
 
 class Services:
-    """A pool of connections to the services.
-
-    It is httpcore's, the one under httpx, whose other layers took twice the time of the question itself.
-    """
+    """Connections to the services, kept for the next question."""
 
     def __init__(self, urls: Mapping[str, str], secret: SecretStr, timeout_seconds: float, at_once: int) -> None:
         self.names = tuple(urls)
         self._slots = {name: Slots(name, at_once) for name in urls}
-        self._urls = {name: httpcore.URL(url) for name, url in urls.items()}
-        self._hosts = {name: urlsplit(url).netloc.encode() for name, url in urls.items()}
+        self._urls = {name: url.rstrip("/") for name, url in urls.items()}
         self._secret = secret
         self._timeout = timeout_seconds
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=200, max_keepalive_connections=50, keepalive_expiry=KEEP_SECONDS
-        )
 
     async def ask(
         self,
@@ -52,58 +56,66 @@ class Services:
         headers: Mapping[bytes, bytes] | None = None,
         timeout_seconds: float | None = None,
     ) -> Answer:
-        """One request; `path` is raw, with its query.
+        """One request; `path` is raw, with its query. A header that is not ASCII is left out.
 
         Raises ProblemError 429 or 503 when too many questions are there already, 503 when the service cannot be
         reached, 504 when it takes too long, 502 when it does not know the gateway or says too much.
         """
-        token = sign(caller, service, self._secret)
-        own = {
-            b"host": self._hosts[service],
-            b"authorization": b"Bearer " + token.encode(),
-            b"content-length": b"%d" % len(body),
-        }
-        request = httpcore.Request(
+        request = _Request(
             method,
-            self._urls[service],
-            content=body,
-            headers=[*own.items(), *(headers or {}).items()],
-            # The target to the letter: as part of a URL its `..` would lead to another route.
-            extensions={"target": path, "timeout": {"connect": CONNECT_SECONDS}},
+            # The target to the letter: normalised, its `..` would lead to another route.
+            URL(self._urls[service] + quote(path, safe=_PRINTABLE), encoded=True),
+            {
+                "Authorization": f"Bearer {sign(caller, service, self._secret)}",
+                **{name.decode(): value.decode() for name, value in (headers or {}).items() if value.isascii()},
+            },
+            body,
+            aiohttp.ClientTimeout(total=timeout_seconds or self._timeout, sock_connect=CONNECT_SECONDS),
         )
         async with self._slots[service].taken(caller.tenant):
-            answer = await self._send(service, request, timeout_seconds or self._timeout)
+            answer = await self._send(service, request)
         if answer.status == 401:
             log().error(SERVICE_UNREACHABLE, target=service, error="does not accept INTERNAL_TOKEN_SECRETS")
             raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
         return answer
 
-    async def _send(self, service: str, request: httpcore.Request, timeout_seconds: float) -> Answer:
+    async def _send(self, service: str, request: _Request) -> Answer:
         try:
-            async with asyncio.timeout(timeout_seconds):
-                response = await self._pool.handle_async_request(request)
-                try:
-                    content = await _content(service, response)
-                finally:
-                    await response.aclose()
-            headers = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}
-            return Answer(response.status, headers, content)
-        except TimeoutError:
-            log().warning(SERVICE_UNREACHABLE, target=service, error="timeout")
-            raise ProblemError(504, "service-too-slow", f"{service} did not answer in time.") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ConnectTimeout) as error:
+            async with self._session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body or None,
+                timeout=request.timeout,
+                allow_redirects=False,
+            ) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, headers, await _content(service, response))
+        except (aiohttp.ClientError, TimeoutError) as error:
             log().warning(SERVICE_UNREACHABLE, target=service, error=type(error).__name__)
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise ProblemError(504, "service-too-slow", f"{service} did not answer in time.") from None
             detail = f"{service} cannot be reached at the moment."
             raise ProblemError(503, "service-unavailable", detail, headers=RETRY_AFTER) from None
 
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        """Made within the event loop it belongs to. There are no more connections than slots."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            auto_decompress=False,
+        )
+
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        await self._session.close()
 
 
-async def _content(service: str, response: httpcore.Response) -> bytes:
+async def _content(service: str, response: aiohttp.ClientResponse) -> bytes:
     parts, size = list[bytes](), 0
-    async for part in response.aiter_stream():
+    async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_ANSWER_BYTES:
             log().error(SERVICE_UNREACHABLE, target=service, error="answers more than the gateway passes on")

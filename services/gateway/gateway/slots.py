@@ -42,6 +42,8 @@ class Slots:
 
 async def _acquired(slot: asyncio.Semaphore) -> bool:
     """Wait for a slot, but not for long."""
+    if not slot.locked():
+        return await slot.acquire()  # at once
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             return await slot.acquire()

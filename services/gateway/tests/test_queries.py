@@ -231,10 +231,10 @@ async def test_of_two_keys_in_one_request_the_first_alone_counts(open_door, issu
 
 
 @pytest.mark.parametrize("name", ["Accept", "Content-Type", "traceparent"])
-async def test_a_header_beyond_ascii_reaches_the_service_as_it_came(open_door, behind, name):
+async def test_a_header_beyond_ascii_is_left_out(open_door, behind, name):
     door = await open_door(**urls(behind))
     assert (await door.get("/v1/feedback", headers={name: b"\xe4\xff"})).status_code == 200
-    assert behind.asked[-1][2][name.lower()] == "äÿ"
+    assert name.lower() not in behind.asked[-1][2]
 
 
 async def test_only_known_headers_reach_a_service(open_door, behind):
