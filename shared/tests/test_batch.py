@@ -25,7 +25,7 @@ def batches(ledger):
     return Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit(consecutive=1000))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=logs, cuts=st.sets(st.integers(1, 39)), poison=st.sets(st.integers(0, 15), max_size=4))
 async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, batches, log, cuts, poison):
     await _reset(ledger)
@@ -48,7 +48,7 @@ async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, b
     assert starts == {(TOPIC, 0): len(log)}
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=logs, again=st.integers(0, 39))
 async def test_a_window_replayed_changes_nothing(ledger, batches, log, again):
     await _reset(ledger)

@@ -1,7 +1,7 @@
 """The door accepts what the published schemas accept, but for the rules in beyond.py, and nothing else."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from random import Random
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from gateway import cloudevents, events
 from gateway.cloudevents import Parsed
+from gateway.feedback import _event as plain_feedback
 from touchpoint.contracts.base import REGISTRY, Event
 from touchpoint.contracts.schema import json_schema
 from touchpoint.http.errors import ProblemError
@@ -25,20 +26,32 @@ from . import beyond, bodies, mutate
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
-CLOUD_EVENT = jsonschema_rs.Draft202012Validator(
-    {"$ref": "#/components/schemas/CloudEvent", "components": DOCUMENT["components"]}, validate_formats=True
+CLOUD_EVENT, PLAIN_FEEDBACK = (
+    jsonschema_rs.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}, validate_formats=True
+    )
+    for name in ("CloudEvent", "PlainFeedback")
 )
+FEEDBACK = REGISTRY["feedback.submitted"].model_json_schema()["examples"][0] | {
+    "id": "4711",
+    "time": "2026-11-22T09:30:00Z",
+}
 CLOUD_EVENTS = DOCUMENT["components"]["schemas"]["CloudEvent"]["examples"]
 SEEDS = st.integers(0, 2**32)
 
 
-def refusal(raw: bytes) -> dict[str, Any] | None:
+def refusal(raw: bytes, parse: Callable[[bytes], Parsed] = cloudevents.structured) -> dict[str, Any] | None:
     """Why the door refuses an event in JSON; None when it does not."""
     try:
-        events.accept(cloudevents.structured(raw), "acme", NOW)
+        events.accept(parse(raw), "acme", NOW)
     except ProblemError as error:
         return error.problem.model_dump()
     return None
+
+
+def plain(body: bytes) -> Parsed:
+    """Plain feedback as an event, sent without an Idempotency-Key."""
+    return plain_feedback(body, None)
 
 
 def read(raw: bytes) -> Any:
@@ -56,11 +69,6 @@ def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < 1000 else float(digits)  # Python's limit is no rule of JSON
 
 
-def allowed(value: Any) -> bool:
-    """Whether the published schema allows it."""
-    return bool(CLOUD_EVENT.is_valid(value))
-
-
 @given(SEEDS)
 def test_a_mutated_event_is_accepted_exactly_when_the_document_allows_it(seed):
     rng = Random(seed)
@@ -68,15 +76,27 @@ def test_a_mutated_event_is_accepted_exactly_when_the_document_allows_it(seed):
     for _ in range(rng.randint(1, 3)):
         mutate.structure(rng, event)
     raw = mutate.encoded(event, rng)
+    agree(raw, refusal(raw), CLOUD_EVENT)
 
-    problem = refusal(raw)
 
+@given(SEEDS)
+def test_mutated_plain_feedback_is_accepted_exactly_when_the_document_allows_it(seed):
+    rng = Random(seed)
+    feedback = mutate.tree(FEEDBACK)
+    for _ in range(rng.randint(1, 3)):
+        mutate.structure(rng, feedback)
+    raw = mutate.encoded(feedback, rng)
+    agree(raw, refusal(raw, plain), PLAIN_FEEDBACK)
+
+
+def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draft202012Validator) -> None:
+    """What the door says of a body, and the document."""
     try:
         value = read(raw)
     except (ValueError, RecursionError):
         assert problem
         return
-    if allowed(value):
+    if schema.is_valid(value):
         assert problem is None or beyond.schemas(problem), f"refused against the schema: {problem} {raw!r}"
     else:
         assert problem, f"accepted against the schema: {raw!r}"
@@ -161,7 +181,21 @@ ENVELOPE = [
 def test_an_attribute_is_taken_up_to_its_bound_and_no_further(name, value, fits):
     event = CLOUD_EVENTS[0] | {name: value}
     assert (refusal(json.dumps(event).encode()) is None) == fits
-    assert allowed(event) == fits
+    assert CLOUD_EVENT.is_valid(event) == fits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("id", "x" * 200, True), ("id", "x" * 201, False), ("id", "", False), ("id", None, True), ("id", 1, False),
+        ("time", None, True), ("time", 1, False), ("source", "/crm", False), ("type", "feedback.submitted", False),
+    ],
+    ids=lambda part: str(part)[:12],
+)  # fmt: skip
+def test_an_attribute_of_plain_feedback_is_taken_up_to_its_bound_and_no_further(name, value, fits):
+    feedback = FEEDBACK | {name: value}
+    assert (refusal(json.dumps(feedback).encode(), plain) is None) == fits
+    assert PLAIN_FEEDBACK.is_valid(feedback) == fits
 
 
 @pytest.mark.parametrize(

@@ -246,9 +246,10 @@ def _example(name: str, data: Json) -> Json:
 
 
 def _plain_feedback(feedback: Json) -> Json:
+    maybe: Json = {"type": ["string", "null"]}
     given = {
-        "id": {"type": "string", "maxLength": 200, "minLength": 1, "description": "yours; left out: a random one"},
-        "time": {"type": "string", "format": "date-time", "description": "when it was said; left out: now"},
+        "id": maybe | {"maxLength": 200, "minLength": 1, "description": "yours; left out: a random one"},
+        "time": maybe | {"format": "date-time", "description": "when it was said; left out: now"},
     }
     title = {"title": "PlainFeedback", "description": "Feedback, and if you like its own id and time."}
     return feedback | title | {"properties": given | feedback["properties"]}
