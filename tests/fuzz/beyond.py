@@ -18,14 +18,16 @@ _REASONS = re.compile(
             # The form of some attributes.
             "control character|without blanks|traceparent|must be application/json|is required:",
             "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",
-            # What was sent before, and cursors, which are opaque.
-            "used for another request|not a cursor of this API",
+            # Time zones, and ranges with too many periods for an answer.
+            "time zone of the IANA|whole number of hours|full hour|periods",
         )
     )
 )
 
 
 def schemas(problem: dict[str, Any]) -> bool:
-    """Whether all that a problem names is beyond schemas."""
+    """Whether all that a problem names is beyond schemas; of a batch, all its items'."""
+    if refused := problem.get("refused"):
+        return all(schemas(item["problem"]) for item in refused)
     reasons = [error["reason"] for error in problem.get("errors") or ()] or [problem["detail"]]
     return all(map(_REASONS.search, reasons))

@@ -1,0 +1,40 @@
+"""What Schemathesis is told of this API: what it cannot make up, and which refusals no schema can foretell."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import schemathesis
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.fuzz import beyond
+from touchpoint.http import pagination
+
+KEY = "Idempotency-Key"
+EXAMPLE = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+"""The document's, which stands in every request that is not about this header."""
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """A new key, because one used before refuses the request; a cursor as the API makes them; a score where NPS is."""
+    fits = case.meta is not None and case.meta.generation.mode.is_positive
+    if (key := case.headers.get(KEY)) is not None and (fits or key == EXAMPLE):
+        case.headers[KEY] = str(uuid4())
+    if fits and "cursor" in case.query:
+        case.query["cursor"] = pagination.encode(datetime.now(UTC), uuid4())
+    body = case.body if isinstance(case.body, dict) else {}
+    if case.path == "/v1/feedback" and body.get("kind") == "nps" and body.get("score") is None:
+        body["score"] = {"value": 3, "min": 0, "max": 10}
+
+
+@schemathesis.check
+def well_formed_data_acceptance(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> bool | None:
+    """`positive_data_acceptance`, but for those."""
+    if case.path == "/v1/events" and case.media_type == "application/json":
+        return None  # a header says what the body has to be
+    if response.status_code == 422 and beyond.schemas(response.json()):
+        return None
+    return positive_data_acceptance(ctx, response, case)

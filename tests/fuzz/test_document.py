@@ -1,0 +1,53 @@
+"""The running gateway against the document it serves: Schemathesis with all its checks.
+
+`FUZZ_EXAMPLES` makes it longer, so many requests an operation and phase, and `FUZZ_SEED` another run.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import httpx
+
+from touchpoint.testing import eventually
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(Path(__file__).with_name("schemathesis.toml"))
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "10")
+SEED = os.environ.get("FUZZ_SEED", "4")
+
+
+async def test_the_gateway_is_as_its_document_says(running, tmp_path):
+    async with running() as system:
+        key = await system.create_key("acme")
+        await _open_cases(system.url, key, 20)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{system.url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {key}", "--max-examples", EXAMPLES, "--seed", SEED, "--no-color"),
+            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),  # hooks.py has it
+            *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "60"),
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed = (await process.communicate())[0].decode()
+    print(printed)
+    assert process.returncode == 0, printed
+
+
+async def _open_cases(url: str, key: str, count: int) -> None:
+    """Without cases nothing could be acknowledged; Schemathesis finds them in the list."""
+    ticket = {"customer_id": "C-1", "channel": "email", "priority": "urgent", "title": "Desk arrived damaged"}
+    event = {"specversion": "1.0", "source": "/tests", "type": "ticket.opened"}
+    batch = [event | {"id": f"{number}", "data": ticket | {"ticket_id": f"{number}"}} for number in range(count)]
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
+        headers = {"Content-Type": "application/cloudevents-batch+json"}
+        sent = await client.post("/v1/events", json=batch, headers=headers)
+        assert sent.status_code == 202, sent.text
+
+        async def opened() -> bool:
+            return len((await client.get("/v1/escalations")).json()["items"]) == count
+
+        await eventually(opened)
