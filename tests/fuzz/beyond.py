@@ -11,10 +11,10 @@ _REASONS = re.compile(
             "must be whole numbers|the scale of|needs currency|must be 0 when change is churned",
             "must not be before|must be after|send either data or data_base64|must be urn:touchpoint:",
             # Decimals: `multipleOf` counts in doubles. Times: no keyword bounds them, and RFC 3339 has leap seconds.
-            "decimal places|digits in total|the year must lie|equal to (1900|2200)|5 minutes ahead",
-            "seconds value is outside|must be RFC 3339",
-            # Numbers that are whole but not written so, such as 1.0; half a surrogate pair in a member given twice.
-            "a boolean or a whole number|half of a surrogate pair",
+            "decimal places|digits in total|the year must lie|equal to (1900|2200)|5 minutes ahead|number out of range",
+            "seconds value is outside|unexpected extra characters|year 0 is|must be RFC 3339",
+            # Whole numbers not written so, such as 1.0. What no parser can read, in a member that is given again.
+            "a boolean or a whole number|half of a surrogate pair|invalid unicode code point|recursion limit",
             # The form of some attributes.
             "control character|without blanks|traceparent|must be application/json|is required:",
             "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",

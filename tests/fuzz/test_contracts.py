@@ -171,8 +171,8 @@ ENVELOPE = [
     ("source", "/" * 500, True), ("source", "/" * 501, False), ("source", "", False),
     ("subject", "x" * 500, True), ("subject", "x" * 501, False), ("subject", "", False), ("subject", None, True),
     ("extra", "x" * 1000, True), ("extra", "x" * 1001, False), ("extra", "", True), ("extra", None, True),
-    ("x" * 50, "", True), ("x" * 51, "", False), ("data_base64", None, True),
-    ("data_base64", "", False), ("tenant", None, True),
+    ("x" * 50, "", True), ("x" * 51, "", False), ("x" * 51, None, False), ("Source", None, False),
+    ("data_base64", None, True), ("data_base64", "", False), ("tenant", None, True),
     ("tenant", "acme", False), ("backfill", None, True), ("backfill", 1, False),
 ]  # fmt: skip
 

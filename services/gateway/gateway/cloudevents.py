@@ -170,7 +170,7 @@ def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:
             continue
         if value is not None:
             read[name] = value if isinstance(value, str) else str(value).lower()
-    _check_names(read, errors)
+    _check_names(found, errors)
     return read
 
 
@@ -222,7 +222,7 @@ def _header_text(value: bytes) -> str:
     return unquote(text, errors="strict")
 
 
-def _check_names(found: dict[str, str], errors: list[FieldError]) -> None:
+def _check_names(found: Iterable[str], errors: list[FieldError]) -> None:
     for name in found:
         if not _NAME.fullmatch(name) or name == "data":
             reason = "not an attribute's name: 1–50 letters a–z and digits, and not data"
