@@ -59,27 +59,33 @@ class Door:
         self.statuses: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.expected: Counter[Sent] = Counter()
+        self.repeated: set[tuple[str, str]] = set()
+        """Source and data of what was sent again after a 503 or 409: the first try may have arrived all the same."""
 
     async def send(self, request: Request) -> None:
         """Send one, again while Kafka keeps the gateway waiting, and judge the answers."""
-        for _ in range(TRIES):
+        for tried in range(TRIES):
             answer = await _answered(self._app, request)
             self.statuses[_name(answer)] += 1
-            self._check(request, answer)
-            if answer.status != 503:
+            accepted = self._check(request, answer)
+            self.expected.update(accepted)
+            if tried:
+                self.repeated.update((source, data) for source, _, data in accepted)
+            if not _to_repeat(answer):
                 return
             await asyncio.sleep(RETRY_SECONDS)
         self.wrong.append(f"503 {TRIES} times\n{request}")
 
-    def _check(self, request: Request, answer: Answer) -> None:
+    def _check(self, request: Request, answer: Answer) -> list[Sent]:
+        """What was accepted."""
         try:
             self._judge(request, answer)
-            if answer.status in _FINE:
-                self.expected.update(_accepted(request, answer))
+            return list(_accepted(request, answer)) if answer.status in _FINE else []
         except (AssertionError, ValueError, LookupError, jsonschema_rs.ValidationError) as error:
             self.wrong.append(
                 f"{answer.status} {answer.body[:300]!r}: {type(error).__name__}: {error!s:.300}\n{request}"
             )
+            return []
 
     def _judge(self, request: Request, answer: Answer) -> None:
         assert answer.status < 500 or answer.status == 503, "an error of the server"
@@ -88,6 +94,13 @@ class Door:
         payload = json.loads(answer.body)
         schema.validate(payload)
         assert answer.status in _FINE or payload["status"] == answer.status
+
+
+def _to_repeat(answer: Answer) -> bool:
+    """Whether nobody knows if all of it is in Kafka; of a batch, perhaps a part."""
+    return answer.status in (409, 503) or (
+        answer.status == 207 and any(item["problem"]["status"] == 503 for item in json.loads(answer.body)["refused"])
+    )
 
 
 def _name(answer: Answer) -> str:
