@@ -15,6 +15,7 @@ from touchpoint.kafka.batch import Batches
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer, StalledError
 from touchpoint.kafka.dead_letter import Limit
+from touchpoint.kafka.reader import Reader
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, ticket_opened, ticket_replied, usage_reported
 
@@ -273,6 +274,30 @@ async def test_a_partition_lost_in_the_middle_of_a_batch_is_not_ready_after_it(l
         await log.append(*numbered(3, first=6))
         await _at(ledger, 9)
     assert await ledger.ids() == [f"e{n}" for n in range(9)]
+
+
+async def test_a_rebalance_between_reading_and_applying_ends_nothing_and_loses_nothing(
+    log, ledger, consuming, monkeypatch
+):
+    take, lost = Reader.take, []
+
+    def take_and_lose(reader):
+        taken = take(reader)
+        if taken and not lost:
+            lost.extend(taken)
+            asyncio.get_running_loop().call_soon(assignment.on_partitions_assigned, ours)
+        return taken
+
+    async with consuming() as consumer:
+        await log.append(*numbered(3))
+        await _at(ledger, 3)
+        assignment = consumer._assignment
+        ours = {assignment.partition(place) for place in assignment.starts}
+        monkeypatch.setattr(Reader, "take", take_and_lose)
+        await log.append(*numbered(3, first=3))
+        await _at(ledger, 6)
+    assert lost
+    assert await ledger.ids() == [f"e{n}" for n in range(6)]
 
 
 async def test_a_transient_error_is_tried_again_and_never_a_dead_letter(log, ledger, consuming):

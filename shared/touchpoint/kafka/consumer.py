@@ -173,8 +173,9 @@ class Consumer:
             self._back_off(error)
 
     async def _apply(self, entries: list[Entry]) -> None:
-        if entries:
-            places = {(entry.record.topic, entry.record.partition) for entry in entries}
+        places = {(entry.record.topic, entry.record.partition) for entry in entries}
+        # A rebalance may have come since they were taken: what is ours then is read again.
+        if entries and places <= self._assignment.starts.keys():
             with telemetry.BATCH_SECONDS.labels(self.name).time(), self._assignment.progress(places) as moving:
                 await self._batches.apply(entries, moving)
             self._progress = time.monotonic()
