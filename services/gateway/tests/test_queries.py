@@ -1,6 +1,7 @@
 """Questions through the door: who may ask, what reaches the service, and what comes back when it fails."""
 
 import asyncio
+import contextlib
 import socket
 from urllib.parse import unquote
 
@@ -117,6 +118,40 @@ async def test_a_service_that_does_not_answer_in_time_is_504(open_door, behind):
     async with asyncio.timeout(5):
         answer = await door.get("/v1/feedback")
     assert (answer.status_code, answer.json()["type"]) == (504, "urn:touchpoint:problem:service-too-slow")
+
+
+@contextlib.asynccontextmanager
+async def hanging_up():
+    """A service that answers the first request on each connection and hangs up at the second; what it was asked."""
+    asked = []
+
+    async def serve(reader, writer):
+        for answered in (True, False):
+            asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ", 1)[0])
+            if answered:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_a_question_that_meets_a_closed_connection_is_asked_again(open_door):
+    async with hanging_up() as (url, asked):
+        door = await open_door(escalation_url=url)
+        for _ in range(3):
+            assert (await door.get("/v1/escalations")).status_code == 200
+        assert len(asked) > 3
+
+
+async def test_a_command_that_meets_a_closed_connection_is_not_sent_twice(open_door):
+    async with hanging_up() as (url, asked):
+        door = await open_door(escalation_url=url)
+        assert (await door.get("/v1/escalations")).status_code == 200
+        answer = await door.post(f"/v1/escalations/{ID}/resolve")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:touchpoint:problem:service-unavailable")
+        assert asked == [b"GET", b"POST"]
 
 
 async def test_questions_at_one_service_are_bounded_and_leave_the_others_alone(open_door, behind, monkeypatch):
