@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from metrics_svc import service
 from metrics_svc.measures import Metric
 from metrics_svc.schemas import Answer, MetricQuery
-from touchpoint.http.deps import ReadOnly
+from touchpoint.http.deps import Rows
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.scopes import Scope
 
@@ -19,7 +19,7 @@ async def read_metric(
     metric: Metric,
     query: Annotated[MetricQuery, Query()],
     caller: Annotated[Caller, Depends(allowed(Scope.METRICS_READ))],
-    session: ReadOnly,
+    rows: Rows,
 ) -> Answer:
     """A metric by period and group, each with n, its numerator, and a 95 % interval; null where nothing was measured.
 
@@ -27,4 +27,4 @@ async def read_metric(
     First response: from the ticket's opening to the first public reply of a human agent. Resolution: to the first time
     it was resolved or closed. Both are counted once per ticket, in the hour they ended.
     """
-    return await service.answer(session, caller.tenant, metric, query)
+    return await service.answer(rows, caller.tenant, metric, query)

@@ -4,14 +4,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import TIMESTAMP, cast, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from metrics_svc.counting import Cell, Customer, Key, Opening, Sums, Ticket
 from metrics_svc.measures import Count, Dimension, Metric
-from metrics_svc.models import Rollup
 from touchpoint.db.engine import raw_connection
+from touchpoint.db.tenants import Tenants
 
 READ_CUSTOMERS = """
 SELECT tenant_id, customer_id, segment, tier
@@ -53,6 +51,18 @@ ON CONFLICT (tenant_id, metric, hour, scale, channel, segment, tier, bucket, par
 DO UPDATE SET n = rollups.n + excluded.n, total = rollups.total + excluded.total
 """
 
+READ_COUNTS = """
+SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS total
+  FROM (
+    SELECT width_bucket(hour, $5::timestamptz[]) AS period, {columns}, bucket, sum(n) AS n, sum(total) AS total
+      FROM rollups
+     WHERE tenant_id = caller.tenant AND metric = $2 AND hour >= $3 AND hour < $4{only}
+     GROUP BY period, {columns}, bucket
+    HAVING sum(n) <> 0
+  ) AS cells
+ GROUP BY {key} LIMIT {limit:d}
+"""
+
 
 async def read_customers(session: AsyncSession, keys: Collection[Key]) -> dict[Key, Customer]:
     """What is known of these customers; the unknown are missing."""
@@ -88,7 +98,7 @@ async def add(session: AsyncSession, cells: Mapping[Cell, Sums]) -> None:
 
 
 async def read_counts(
-    session: AsyncSession,
+    tenants: Tenants,
     tenant: str,
     metric: Metric,
     starts: Sequence[datetime],
@@ -99,26 +109,10 @@ async def read_counts(
     limit: int,
 ) -> list[Count]:
     """The sums of a tenant's metric in the periods that begin at `starts`, the last of which ends at `end`."""
-    groups = [Rollup.__table__.c[dimension] for dimension in group_by]
-    bounds = cast(list(starts), ARRAY(TIMESTAMP(timezone=True)))
-    cells = (
-        select(
-            func.width_bucket(Rollup.hour, bounds).label("period"),
-            Rollup.scale,
-            *groups,
-            Rollup.bucket,
-            func.sum(Rollup.n).label("n"),
-            func.sum(Rollup.total).label("total"),
-        )
-        .where(Rollup.tenant_id == tenant, Rollup.metric == metric, Rollup.hour >= starts[0], Rollup.hour < end)
-        .where(*(Rollup.__table__.c[dimension].in_(values) for dimension, values in where.items()))
-        .group_by("period", Rollup.scale, *groups, Rollup.bucket)
-        .having(func.sum(Rollup.n) != 0)
-        .subquery()
-    )
-    key = [cells.c[name] for name in ("period", "scale", *group_by)]
-    query = select(*key, func.array_agg(cells.c.bucket), func.array_agg(cells.c.n), func.sum(cells.c.total))
-    rows = await session.execute(query.group_by(*key).limit(limit))
+    key = ", ".join(("period", "scale", *group_by))
+    only = "".join(f" AND {dimension} = ANY(${number})" for number, dimension in enumerate(where, 6))
+    statement = READ_COUNTS.format(key=key, columns=key.removeprefix("period, "), only=only, limit=limit)
+    rows = await tenants.fetch(tenant, statement, metric, starts[0], end, starts, *map(list, where.values()))
     return [
         Count(period - 1, scale, tuple(group), {b: int(n) for b, n in zip(buckets, ns, strict=True)}, int(total))
         for period, scale, *group, buckets, ns, total in rows

@@ -11,6 +11,7 @@ from metrics_svc.counting import Counted, Ledger, counts, customer_keys, ticket_
 from metrics_svc.measures import MOST_ITEMS, Count, Metric
 from metrics_svc.periods import OffTheHourError, Period, TooManyPeriodsError, periods
 from metrics_svc.schemas import Answer, MetricQuery
+from touchpoint.db.tenants import Tenants
 
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
@@ -30,12 +31,12 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
         telemetry.MEASUREMENTS.labels(cell.metric).inc(max(0, sums.n))
 
 
-async def answer(session: AsyncSession, tenant: str, metric: Metric, query: MetricQuery) -> Answer:
+async def answer(tenants: Tenants, tenant: str, metric: Metric, query: MetricQuery) -> Answer:
     """The items of a metric for each period and group asked for. Raises ProblemError when they are too many."""
     spans = _periods(query)
     starts = [span.start for span in spans]
     found = await repository.read_counts(
-        session, tenant, metric, starts, query.to, group_by=query.group_by, where=query.where, limit=MOST_ITEMS + 1
+        tenants, tenant, metric, starts, query.to, group_by=query.group_by, where=query.where, limit=MOST_ITEMS + 1
     )
     kinds = sorted({(count.group, count.scale) for count in found}) or ([] if query.group_by else [((), "")])
     if len(found) > MOST_ITEMS or len(spans) * len(kinds) > MOST_ITEMS:

@@ -5,7 +5,9 @@ from datetime import timedelta
 from metrics_svc import repository
 from metrics_svc.counting import Cell, Customer, Opening, Sums, Ticket
 from metrics_svc.measures import Count, Dimension, Metric
-from touchpoint.db.engine import Sessions, transaction
+from touchpoint.db.engine import Sessions, create_engine, transaction
+from touchpoint.db.roles import api_role
+from touchpoint.db.tenants import Tenants
 from touchpoint.testing.factories import NOON
 
 Waiting = Callable[[Sessions], Awaitable[None]]
@@ -53,7 +55,7 @@ async def test_customers_are_read_as_last_written_and_the_unknown_are_missing(se
     assert found == {("acme", "c"): Customer("smb", "basic")}
 
 
-async def test_counts_come_by_period_scale_and_group(sessions: Sessions) -> None:
+async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
     hours = [NOON + timedelta(hours=n) for n in range(4)]
     cells = {
         CELL._replace(hour=hour, bucket=n, partition=p): Sums(1, n) for n, hour in enumerate(hours) for p in (0, 1)
@@ -62,9 +64,12 @@ async def test_counts_come_by_period_scale_and_group(sessions: Sessions) -> None
     async with transaction(sessions) as session:
         await repository.add(session, cells)
         await repository.add(session, {CELL._replace(channel="chat", hour=hours[2]): Sums(1, 9)})
-        found = await repository.read_counts(
-            session, "acme", Metric.NPS, [hours[0], hours[2]], hours[3], group_by=[Dimension.CHANNEL], where={}, limit=9
-        )
+    engine = create_engine(dsn, "tests", role=api_role("metrics_svc"))
+    periods, by_channel = [hours[0], hours[2]], [Dimension.CHANNEL]
+    found = await repository.read_counts(
+        Tenants(engine), "acme", Metric.NPS, periods, hours[3], group_by=by_channel, where={}, limit=9
+    )
+    await engine.dispose()
     assert sorted(found) == [
         Count(0, "0-10", ("email",), {0: 2, 1: 2}, 2),
         Count(1, "0-10", ("chat",), {9: 4}, 36),
