@@ -6,12 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from touchpoint.db import offsets
-from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db import inbox, offsets
+from touchpoint.db.engine import COPY_FROM, raw_connection, transaction
 from touchpoint.errors import PermanentError
 from touchpoint.kafka.batch import Batches, decoded
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import Limit
+from touchpoint.kafka.handlers import Handlers
 from touchpoint.testing.factories import feedback
 
 TOPIC = "touchpoints.v1"
@@ -26,8 +28,16 @@ def batches(ledger):
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(log=logs, cuts=st.sets(st.integers(1, 39)), poison=st.sets(st.integers(0, 15), max_size=4))
-async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(ledger, batches, log, cuts, poison):
+@given(
+    log=logs,
+    cuts=st.sets(st.integers(1, 39)),
+    poison=st.sets(st.integers(0, 15), max_size=4),
+    copy_from=st.sampled_from([1, 5, 100]),
+)
+async def test_each_event_is_applied_once_in_order_or_is_a_dead_letter(
+    ledger, batches, monkeypatch, log, cuts, poison, copy_from
+):
+    monkeypatch.setattr(inbox, "COPY_FROM", copy_from)
     await _reset(ledger)
 
     def refuse(events):
@@ -60,6 +70,69 @@ async def test_a_window_replayed_changes_nothing(ledger, batches, log, again):
     await batches.apply(window, {(TOPIC, 0): 0})
     assert await ledger.ids() == before
     assert await ledger.query("SELECT 1 FROM conflicts") == []
+
+
+async def test_what_came_before_is_found_in_a_large_batch_too(ledger, batches):
+    await _reset(ledger)
+    starts = {(TOPIC, 0): 0}
+    first = [_record(number, number) for number in range(3)]
+    second = [_record(number, 3 + number) for number in range(2, 2 + COPY_FROM)]
+    for records in (first, second):
+        await batches.apply([decoded(record, ledger.handlers) for record in records], starts)
+    assert await ledger.ids() == [str(number) for number in range(2 + COPY_FROM)]
+    assert await ledger.query("SELECT 1 FROM conflicts") == []
+
+
+class TestPreparing:
+    """What handlers make of an event before its batch."""
+
+    @pytest.fixture
+    def handled(self):
+        return []
+
+    @pytest.fixture
+    def handlers(self, handled):
+        handlers = Handlers()
+
+        @handlers.on(FeedbackSubmitted, prepare=_number)
+        async def handle(numbers, ctx):
+            handled.extend(numbers)
+
+        return handlers
+
+    async def test_gives_a_handler_what_was_made_and_nothing_of_events_it_does_not_want(
+        self, ledger, handlers, handled
+    ):
+        await self._apply(ledger, handlers, [1, 0, 2])
+        assert handled == [1, 2]
+
+    async def test_that_fails_makes_a_dead_letter_of_that_event_alone(self, ledger, handlers, handled):
+        await self._apply(ledger, handlers, [1, 13, 2])
+        assert handled == [1, 2]
+        letters = await ledger.query('SELECT "offset", stage, error FROM dead_letters')
+        assert [tuple(row) for row in letters] == [(1, "handle", "ArithmeticError")]
+
+    async def test_that_fails_is_of_no_account_where_the_event_was_applied_before(self, ledger, handlers, handled):
+        await self._apply(ledger, handlers, [1])
+        worse = Handlers()
+        worse.on(FeedbackSubmitted, prepare=lambda event: 1 // 0)(handlers.registrations[0].handle)
+        await self._apply(ledger, worse, [1], first=1)
+        assert handled == [1]
+        assert await ledger.query("SELECT 1 FROM dead_letters") == []
+
+    async def _apply(self, ledger, handlers, numbers, first=0):
+        if not first:
+            await _reset(ledger)
+        batches = Batches("ledger-svc", handlers, ledger.sessions, Limit(consecutive=1000))
+        records = [_record(number, first + n) for n, number in enumerate(numbers)]
+        await batches.apply([decoded(record, handlers) for record in records], {(TOPIC, 0): first})
+
+
+def _number(event):
+    """Nothing of 0; 13 brings bad luck."""
+    if event.text == "13":
+        raise ArithmeticError
+    return int(event.text) or None
 
 
 async def test_a_batch_applies_to_several_partitions_at_once(ledger, batches):

@@ -300,6 +300,42 @@ async def test_a_rebalance_between_reading_and_applying_ends_nothing_and_loses_n
     assert await ledger.ids() == [f"e{n}" for n in range(6)]
 
 
+async def test_a_lot_is_applied_in_two_transactions_of_whole_partitions(log, ledger, consuming, monkeypatch):
+    monkeypatch.setattr(consumer_module, "TWO_LANES_FROM", 10)
+    together = []
+    ledger.before = lambda events: together.append({event.meta.partition for event in events})
+    for partition in range(3):
+        await log.append(*numbered(30, first=30 * partition), partition=partition)
+    async with consuming():
+        await eventually(lambda: _applied(ledger, 90))
+    assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(90))
+    assert all(partitions == {1} or 1 not in partitions for partitions in together)
+    for partition in range(3):
+        rows = await ledger.query("SELECT position FROM ledger WHERE partition = :p ORDER BY seq", p=partition)
+        assert [row.position for row in rows] == list(range(30))
+
+
+async def test_what_fails_in_one_of_two_transactions_takes_nothing_of_the_other_with_it(
+    log, ledger, consuming, monkeypatch
+):
+    monkeypatch.setattr(consumer_module, "TWO_LANES_FROM", 10)
+    failing = True
+
+    def fail(events):
+        if failing and any(event.meta.partition == 1 for event in events):
+            raise TransientError("not yet")
+
+    ledger.before = fail
+    for partition in (0, 1):
+        await log.append(*numbered(20, first=20 * partition), partition=partition)
+    async with consuming():
+        await _at(ledger, 20)
+        assert (await ledger.next())[1] == 0
+        failing = False
+        await eventually(lambda: _applied(ledger, 40))
+    assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(40))
+
+
 async def test_a_transient_error_is_tried_again_and_never_a_dead_letter(log, ledger, consuming):
     failures = 2
 

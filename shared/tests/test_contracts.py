@@ -33,10 +33,10 @@ def example_of(event: type[Event]) -> dict[str, Any]:
 def refusals(event: type[Event], data: dict[str, Any] | str) -> dict[str, str]:
     """Where and why the door refuses; empty when it does not."""
     try:
-        event.model_validate_json(data if isinstance(data, str) else json.dumps(data))
+        read = event.read((data if isinstance(data, str) else json.dumps(data)).encode())
     except ValidationError as error:
         return {".".join(map(str, found["loc"])): found["msg"] for found in error.errors()}
-    return {}
+    return {broken.field: broken.reason for broken in read.broken_rules()}
 
 
 def feedback(**fields: Any) -> dict[str, Any]:

@@ -8,12 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from touchpoint.db import offsets
-from touchpoint.db.engine import COPY_FROM, raw_connection, transaction
+from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError, Move
 from touchpoint.kafka import consumer as consumer_module
-from touchpoint.kafka.batch import Batches, decoded
-from touchpoint.kafka.codec import encode
-from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
@@ -63,23 +60,6 @@ async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch(le
         await held.rollback()
         await waiting
     assert await ledger.next() == {0: 9, 1: 9, 2: 9}
-
-
-async def test_a_large_batch_is_copied_before_the_fence_is_locked(ledger, monkeypatch):
-    await _create(ledger, {0: 0})
-    staged = []
-    advance = offsets.advance
-
-    async def watched(raw, *arguments):
-        staged.append(await raw.fetchval("SELECT count(*) FROM claims"))
-        await advance(raw, *arguments)
-
-    monkeypatch.setattr(offsets, "advance", watched)
-    records = [encode(feedback())._replace(partition=0, offset=n) for n in range(COPY_FROM)]
-    batches = Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit())
-    await batches.apply([decoded(record, ledger.handlers) for record in records], {(TOPIC, 0): 0})
-    assert staged == [COPY_FROM]
-    assert len(await ledger.ids()) == COPY_FROM
 
 
 async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):

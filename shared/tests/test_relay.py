@@ -35,8 +35,8 @@ async def test_two_relays_at_once_keep_the_order(log, ledger, kafka):
 async def test_a_record_that_cannot_be_sent_holds_up_its_own_key_only(log, ledger, kafka):
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, *_events(0, 2))
-        await outbox.write(session, [Record(TOPIC, b"giant", b"x" * 1_100_000, [])])
-        await outbox.write(session, [Record(TOPIC, b"giant", b"{}", [("ce_id", b"after the giant")])])
+        await outbox.write(session, [outbox.row(Record(TOPIC, b"giant", b"x" * 1_100_000, []))])
+        await outbox.write(session, [outbox.row(Record(TOPIC, b"giant", b"{}", [("ce_id", b"after the giant")]))])
         await outbox.publish(session, *_events(2, 1))
     relay = Relay("ledger-svc", kafka, ledger.sessions)
     await relay._producer.start()

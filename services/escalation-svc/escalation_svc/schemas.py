@@ -8,8 +8,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from escalation_svc.models import Escalation
-from touchpoint.contracts.base import NO_NUL, Identifier, LongText
+from touchpoint.contracts.base import Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
+from touchpoint.contracts.quick import NO_NUL
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.http.pagination import PageQuery
 

@@ -280,7 +280,7 @@ async def test_cases_and_clocks_are_counted_when_they_are_committed(handlers: Ha
     events = [make.ticket_opened(priority="urgent"), make.ticket_replied()]
 
     async with sessions() as session:
-        await handlers.handle(events, Context(session))
+        await handlers.handle([handlers.prepare(event) for event in events], Context(session))
         await session.rollback()
     assert (counted(opened[0], **opened[1]), counted(settled[0], **settled[1])) == before
 

@@ -201,7 +201,7 @@ async def test_a_clock_whose_reply_is_being_stored_is_left_alone(
     await apply(handlers, sessions, [ticket(due), ticket(due, 2)])
     await reach(sessions, now())
     async with transaction(sessions) as session:
-        await handlers.handle([make.ticket_replied(ticket_id="t-1", time=due)], Context(session))
+        await handlers.handle([handlers.prepare(make.ticket_replied(ticket_id="t-1", time=due))], Context(session))
         assert await asyncio.wait_for(look(sessions, policies), 5) == 1
     assert await look(sessions, policies) == 0
     assert await breached(rows) == ["t-2"]

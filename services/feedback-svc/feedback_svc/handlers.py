@@ -1,23 +1,23 @@
 """What feedback-svc does with events: two independent projections."""
 
 from feedback_svc import repository, service, telemetry
-from touchpoint.contracts.base import Event
+from feedback_svc.service import NewEntry, NewFeedback
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db import outbox
 from touchpoint.kafka.handlers import Context, Handlers
 
 handlers = Handlers()
 
 
-@handlers.on(FeedbackSubmitted)
-async def store_feedback(events: list[FeedbackSubmitted], ctx: Context) -> None:
+@handlers.on(FeedbackSubmitted, prepare=service.new_feedback)
+async def store_feedback(feedback: list[NewFeedback], ctx: Context) -> None:
     """Store what was said and tell the other services."""
-    await repository.insert_feedback(ctx.session, events)
-    await ctx.publish(*map(service.recorded, events))
-    telemetry.count_stored(ctx.session, events)
+    await repository.insert_feedback(ctx.session, [each.row for each in feedback])
+    await outbox.write(ctx.session, [each.news for each in feedback])
+    telemetry.count_stored(ctx.session, [each.row for each in feedback])
 
 
-@handlers.on(*service.TITLES)
-async def keep_timeline(events: list[Event], ctx: Context) -> None:
+@handlers.on(*service.TITLES, prepare=service.timeline_entry)
+async def keep_timeline(entries: list[NewEntry], ctx: Context) -> None:
     """Add the touchpoints that name a customer to the customer's timeline."""
-    entries = [entry for event in events if (entry := service.timeline_entry(event))]
     await repository.insert_timeline(ctx.session, entries)

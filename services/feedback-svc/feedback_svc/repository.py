@@ -5,15 +5,12 @@ fail, become a dead letter and be seen, not be swallowed as if it were a retry.
 """
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from feedback_svc.models import Feedback
 from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
-from feedback_svc.service import NewEntry
-from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from feedback_svc.service import FeedbackRow, NewEntry
 from touchpoint.db.engine import insert
 from touchpoint.db.tenants import Tenants
 from touchpoint.http.pagination import Listing
@@ -23,47 +20,20 @@ ORDER = ("occurred_at", "id")
 
 EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "journey_stage", "language")
 
-FEEDBACK_COLUMNS = tuple(Feedback.__table__.columns.keys())
-"""As `_feedback_row` fills them, and `FeedbackRead.of` reads all after the first, the tenant."""
+FEEDBACK = Listing("feedback", FeedbackRow._fields[1:], *ORDER)
+"""As `FeedbackRead.of` reads them: all but the tenant."""
 
-FEEDBACK = Listing("feedback", FEEDBACK_COLUMNS[1:], *ORDER)
 TIMELINE = Listing("timeline", ("id", "type", "occurred_at", "title", "details::text"), *ORDER)
 
 
-async def insert_feedback(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
+async def insert_feedback(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
     """Store feedback, all of it at once."""
-    await insert(session, "feedback", FEEDBACK_COLUMNS, [_feedback_row(event) for event in events])
+    await insert(session, "feedback", FeedbackRow._fields, rows)
 
 
 async def insert_timeline(session: AsyncSession, entries: Sequence[NewEntry]) -> None:
     """Add entries to timelines, all of them at once."""
     await insert(session, "timeline", NewEntry._fields, entries)
-
-
-def _feedback_row(event: FeedbackSubmitted) -> tuple[Any, ...]:
-    meta, score = event.meta, event.score
-    return (
-        meta.tenant,
-        meta.identity,
-        meta.source,
-        meta.id,
-        meta.time,
-        meta.recorded,
-        meta.backfill,
-        event.kind,
-        event.channel,
-        event.customer_id,
-        score and score.value,
-        score and score.min,
-        score and score.max,
-        event.text,
-        event.language,
-        event.survey_id,
-        event.question_id,
-        event.submission_id,
-        event.journey_stage,
-        event.product,
-    )
 
 
 async def find_feedback(tenants: Tenants, tenant: str, feedback_id: UUID) -> FeedbackRead | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,11 +27,45 @@ from touchpoint.contracts.touchpoints import (
     TicketStatusChanged,
     UsageReported,
 )
+from touchpoint.db import outbox
+from touchpoint.kafka.codec import Record, encode_extended
 
 TEXT_LENGTH = 2_000
 """Characters of a text that a timeline's details keep: enough to read, and a page of 200 entries stays small."""
 
 TITLE_LENGTH = 200
+
+
+class FeedbackRow(NamedTuple):
+    """A row of the feedback, in the order of its columns."""
+
+    tenant_id: str
+    id: UUID
+    source: str
+    event_id: str
+    occurred_at: datetime
+    recorded_at: datetime
+    backfill: bool
+    kind: str
+    channel: str
+    customer_id: str | None
+    score_value: float | None
+    score_min: float | None
+    score_max: float | None
+    text: str | None
+    language: str | None
+    survey_id: str | None
+    question_id: str | None
+    submission_id: str | None
+    journey_stage: str | None
+    product: str | None
+
+
+class NewFeedback(NamedTuple):
+    """Feedback to store, and the news of it for the outbox."""
+
+    row: FeedbackRow
+    news: outbox.Row
 
 
 class NewEntry(NamedTuple):
@@ -45,10 +80,40 @@ class NewEntry(NamedTuple):
     details: str
 
 
-def recorded(event: FeedbackSubmitted) -> FeedbackRecorded:
-    """The news that feedback is stored."""
-    meta = event.meta
-    return FeedbackRecorded.extending(event, feedback_id=meta.identity).caused_by(meta)
+def new_feedback(event: FeedbackSubmitted) -> NewFeedback:
+    """What is to be written for feedback."""
+    return NewFeedback(_row(event), outbox.row(recorded(event)))
+
+
+def _row(event: FeedbackSubmitted) -> FeedbackRow:
+    meta, score = event.meta, event.score
+    return FeedbackRow(
+        meta.tenant,
+        meta.identity,
+        meta.source,
+        meta.id,
+        meta.time,
+        meta.recorded,
+        meta.backfill,
+        event.kind,
+        event.channel,
+        event.customer_id,
+        score.value if score else None,
+        score.min if score else None,
+        score.max if score else None,
+        event.text,
+        event.language,
+        event.survey_id,
+        event.question_id,
+        event.submission_id,
+        event.journey_stage,
+        event.product,
+    )
+
+
+def recorded(event: FeedbackSubmitted) -> Record:
+    """The news that feedback is stored, a `feedback.recorded`."""
+    return encode_extended(event, FeedbackRecorded, feedback_id=event.meta.identity)
 
 
 def timeline_entry(event: Event) -> NewEntry | None:
@@ -81,10 +146,17 @@ def _words(value: str) -> str:
 
 
 def _feedback(event: FeedbackSubmitted) -> str:
-    kind = event.kind.upper() if event.kind in ("nps", "csat", "ces") else event.kind.capitalize()
-    if event.score is None:
-        return f"{kind} by {event.channel}"
-    return f"{kind} {event.score.value:g} on {event.score.min:g}–{event.score.max:g} by {event.channel}"
+    score = event.score
+    return _answer(event.kind, event.channel, *((score.value, score.min, score.max) if score else ()))
+
+
+@lru_cache(1000)  # few answers are told apart
+def _answer(kind: str, channel: str, *score: float) -> str:
+    name = kind.upper() if kind in ("nps", "csat", "ces") else kind.capitalize()
+    if not score:
+        return f"{name} by {channel}"
+    value, low, high = score
+    return f"{name} {value:g} on {low:g}–{high:g} by {channel}"
 
 
 def _opened(event: TicketOpened) -> str:

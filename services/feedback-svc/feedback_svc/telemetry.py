@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from feedback_svc.service import FeedbackRow
 
 FEEDBACK_STORED = Counter(
     "touchpoint_feedback_stored_total",
@@ -16,9 +16,9 @@ FEEDBACK_STORED = Counter(
 )
 
 
-def count_stored(session: AsyncSession, events: Sequence[FeedbackSubmitted]) -> None:
+def count_stored(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
     """Count feedback once its transaction has committed: what is rolled back will come again."""
-    counts = Counts((event.kind, event.channel) for event in events)
+    counts = Counts((row.kind, row.channel) for row in rows)
 
     @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
     def count(_: object) -> None:

@@ -103,7 +103,7 @@ async def test_feedback_is_counted_once_it_is_committed(sessions: Sessions) -> N
     before = counted("csat", "sms"), counted("nps", "sms")
     events = [make.feedback(channel="sms"), *(make.feedback(kind="csat", score=4, channel="sms") for _ in range(3))]
     async with sessions() as session:
-        await handlers.handle(events, Context(session))
+        await handlers.handle([handlers.prepare(event) for event in events], Context(session))
         await session.rollback()
     assert (counted("csat", "sms"), counted("nps", "sms")) == before
     await apply(handlers, sessions, events)

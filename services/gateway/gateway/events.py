@@ -1,6 +1,7 @@
 """What the gateway asks of an event before it becomes a record: its attributes' rules and its contract."""
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -84,14 +85,22 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
         errors.append(FieldError(field="data", reason=f"{kind.type} needs data: a JSON object"))
         return None
     try:
-        return kind.model_validate_json(data)
+        event = kind.read(data)
     except ValidationError as error:
         if (count := error.error_count()) > _TOO_MANY:
             errors.append(FieldError(field="data", reason=f"{count} things are wrong with this {kind.type}"))
             return None
         found = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
         errors += [FieldError(field=f"data.{e.field}".removesuffix(".body")[:200], reason=e.reason) for e in found]
+        with suppress(ValidationError):  # where nothing but a name or a word is unknown, the rest can be told as well
+            errors += _broken_rules(kind.read_tolerantly(data))
         return None
+    errors += _broken_rules(event)
+    return event
+
+
+def _broken_rules(event: Event) -> list[FieldError]:
+    return [FieldError(field=f"data.{broken.field}", reason=broken.reason) for broken in event.broken_rules()]
 
 
 class _Attributes:

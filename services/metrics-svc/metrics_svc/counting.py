@@ -5,9 +5,9 @@ what was counted is taken back and counted anew. So the same events give the sam
 customer's `customer.updated` keep their place among that customer's answers and tickets: they do, in one partition.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from metrics_svc import sketch
@@ -130,7 +130,7 @@ class Ledger:
     def __init__(self, customers: dict[Key, Customer], tickets: dict[Key, Ticket]) -> None:
         self._customers_before, self._tickets_before = customers, tickets
         self._customers, self._tickets = dict(customers), dict(tickets)
-        self._cells: defaultdict[Cell, Sums] = defaultdict(Sums)
+        self._cells: dict[Cell, list[int]] = {}
 
     @property
     def customers(self) -> dict[Key, Customer]:
@@ -145,15 +145,15 @@ class Ledger:
     @property
     def cells(self) -> dict[Cell, Sums]:
         """What to add to the rollups; what was counted and taken back in one batch is left out."""
-        return {cell: sums for cell, sums in self._cells.items() if sums != Sums()}
+        return {cell: Sums(*sums) for cell, sums in self._cells.items() if any(sums)}
 
     def count(self, event: Counted) -> None:
         """Count one event. Raises PermanentError for a score off the scale its kind is counted on."""
         match event:
-            case CustomerUpdated():
-                self._know(event)
             case FeedbackSubmitted():
                 self._score(event)
+            case CustomerUpdated():
+                self._know(event)
             case TicketOpened():
                 ticket = self._ticket(event)
                 opening = Opening(event.meta.time, str(event.channel), *self._customer(event))
@@ -171,10 +171,9 @@ class Ledger:
         self._customers[event.meta.tenant, event.customer_id] = self._customer(event)._replace(**told)
 
     def _score(self, event: FeedbackSubmitted) -> None:
-        metric = SCORES[event.kind]
-        scale, value = _whole(event.kind, event.score)
-        told = (metric, hour(event.meta.time), str(scale), str(event.channel), *self._customer(event))
-        self._add(Cell(event.meta.tenant, *told, bucket=value, partition=event.meta.partition), 1, value)
+        meta, (scale, value) = event.meta, _whole(event.kind, event.score)
+        told = (SCORES[event.kind], hour(meta.time), scale, str(event.channel), *self._customer(event))
+        self._add(Cell(meta.tenant, *told, value, meta.partition), 1, value)
 
     def _settle(self, event: TicketOpened | TicketReplied | TicketStatusChanged, now: Ticket) -> None:
         """Count what can be measured now and could not before; take back what is no longer so."""
@@ -188,8 +187,9 @@ class Ledger:
                 self._add(cell, sign, sign * took)
 
     def _add(self, cell: Cell, n: int, total: int) -> None:
-        sums = self._cells[cell]
-        self._cells[cell] = Sums(sums.n + n, sums.total + total)
+        sums = self._cells.setdefault(cell, [0, 0])
+        sums[0] += n
+        sums[1] += total
 
     def _customer(self, event: CustomerUpdated | FeedbackSubmitted | TicketOpened) -> Customer:
         return self._customers.get((event.meta.tenant, event.customer_id or ""), Customer())
@@ -202,11 +202,19 @@ def _earliest(known: datetime | None, other: datetime) -> datetime:
     return min(known or other, other)
 
 
-def _whole(kind: FeedbackKind, score: Score | None) -> tuple[Scale, int]:
-    """A score and its scale in whole numbers. Consumers read tolerantly, so the gateway's rules are checked again."""
-    if score is None or not all(number.is_integer() for number in (score.min, score.max, score.value)):
-        raise PermanentError(f"{kind} needs a score, and whole numbers: it cannot be counted")
-    scale = Scale(int(score.min), int(score.max))
-    if not scale.low <= score.value <= scale.high or (kind == FeedbackKind.NPS and scale != NPS_SCALE):
+def _whole(kind: FeedbackKind, score: Score | None) -> tuple[str, int]:
+    """The scale and the score in whole numbers. Raises PermanentError where there are none."""
+    if score is None:
+        raise PermanentError(f"{kind} needs a score: it cannot be counted")
+    return _whole_numbers(kind, score.min, score.max, score.value)
+
+
+@lru_cache(1000)
+def _whole_numbers(kind: FeedbackKind, low: float, high: float, value: float) -> tuple[str, int]:
+    """Consumers read tolerantly, so the gateway's rules are checked again; there are few scales and few answers."""
+    if not (low.is_integer() and high.is_integer() and value.is_integer()):
+        raise PermanentError(f"{kind} needs whole numbers: it cannot be counted")
+    scale = Scale(int(low), int(high))
+    if not scale.low <= value <= scale.high or (kind == FeedbackKind.NPS and scale != NPS_SCALE):
         raise PermanentError(f"the score of {kind} is off its scale: it cannot be counted")
-    return scale, int(score.value)
+    return str(scale), int(value)

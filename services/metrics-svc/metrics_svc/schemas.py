@@ -19,7 +19,7 @@ from pydantic import (
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_hour
 from metrics_svc.sketch import RELATIVE_ACCURACY
-from touchpoint.contracts.base import Label, broken
+from touchpoint.contracts.base import Label, refusal
 from touchpoint.contracts.touchpoints import Channel
 from touchpoint.http.pagination import Bound
 
@@ -33,7 +33,7 @@ def _known(given: object, read: ValidatorFunctionWrapHandler) -> ZoneInfo:
     try:
         zone: ZoneInfo = read(given)
     except ValidationError:
-        raise broken("unknown_zone", "must be a time zone of the IANA database, such as Europe/Berlin") from None
+        raise refusal("unknown_zone", "must be a time zone of the IANA database, such as Europe/Berlin") from None
     return zone
 
 

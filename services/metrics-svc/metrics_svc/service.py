@@ -25,9 +25,10 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
         ledger.count(event)
     await repository.write_tickets(session, ledger.tickets)
     await repository.write_customers(session, ledger.customers)
-    await repository.add(session, ledger.cells)
-    telemetry.CELLS.inc(len(ledger.cells))
-    for cell, sums in ledger.cells.items():
+    cells = ledger.cells
+    await repository.add(session, cells)
+    telemetry.CELLS.inc(len(cells))
+    for cell, sums in cells.items():
         telemetry.MEASUREMENTS.labels(cell.metric).inc(max(0, sums.n))
 
 

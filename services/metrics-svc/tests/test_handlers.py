@@ -87,7 +87,7 @@ async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(
 ) -> None:
     # Only a system that breaks the contract names two customers in one ticket; the sums hold nevertheless.
     async with transaction(sessions) as first:
-        await handlers.handle([make.ticket_opened(partition=0)], Context(first))
+        await handlers.handle([handlers.prepare(make.ticket_opened(partition=0))], Context(first))
         replied = make.ticket_replied(customer_id="customer-2", partition=1, **later(5))
         second = asyncio.create_task(apply(handlers, sessions, [replied]))
         await waiting(sessions)
@@ -98,7 +98,7 @@ async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(
 
 async def test_consumers_of_two_partitions_add_to_the_same_hour_without_waiting(sessions: Sessions) -> None:
     async with transaction(sessions) as first:
-        await handlers.handle([make.feedback(partition=0)], Context(first))
+        await handlers.handle([handlers.prepare(make.feedback(partition=0))], Context(first))
         other = make.feedback(partition=1, customer_id="customer-2")
         await asyncio.wait_for(apply(handlers, sessions, [other]), 5)
     assert list((await sums(sessions)).values()) == [({9: 2}, 18)]

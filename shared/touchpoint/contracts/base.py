@@ -4,12 +4,12 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
 from hashlib import sha1
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
+from asyncpg.pgproto import pgproto
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -26,21 +26,25 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from touchpoint.contracts import quick
+from touchpoint.contracts.quick import NO_CONTROL, NO_NUL
 from touchpoint.contracts.topics import WRITERS
 
-IDENTITY_NAMESPACE = uuid5(NAMESPACE_URL, "urn:touchpoint:event")
+IDENTITY_NAMESPACE = pgproto.UUID(uuid5(NAMESPACE_URL, "urn:touchpoint:event").bytes)
 
 TOLERANT: JsonDict = {"tolerant": True}
-"""Validation context of consumers: rules between fields belong to the door and are not checked again."""
+"""Validation context of consumers: words they do not know are kept."""
 
 
-def tolerant(info: ValidationInfo) -> bool:
-    """Whether a consumer is reading: rules between fields then let everything pass."""
-    return info.context == TOLERANT
+class Broken(NamedTuple):
+    """A rule that is broken: the field, dotted, and what is wrong and would be right."""
+
+    field: str
+    reason: str
 
 
-def broken(rule: str, reason: str) -> PydanticCustomError:
-    """The error for a broken rule, to raise in a validator: its stable name, and what is wrong and would be right."""
+def refusal(rule: str, reason: str) -> PydanticCustomError:
+    """The error for a value that breaks a rule of its own, to raise in a validator."""
     return PydanticCustomError(rule, "{reason}", {"reason": reason})
 
 
@@ -72,20 +76,17 @@ class Vocabulary(StrEnum):
 
     @classmethod
     def _kept(cls, value: Any, info: ValidationInfo) -> Self:
-        if not (tolerant(info) and isinstance(value, str) and re.fullmatch(r"\w{1,100}", value)):
+        if not (info.context == TOLERANT and isinstance(value, str) and re.fullmatch(r"\w{1,100}", value)):
             raise ValueError(value)
         member = str.__new__(cls, value)
         member._name_ = member._value_ = value
         return member
 
 
-NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL cannot store U+0000 in text, so it is refused at the door."""
-
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROL)]
 """An id another system gave: 1–200 characters, no control characters."""
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL)]
 """A word to group by, such as a tag, a tier or a segment."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -97,7 +98,7 @@ LongText = Annotated[str, StringConstraints(max_length=50_000, pattern=NO_NUL)]
 
 def _plain_digits(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        raise broken("not_plain_digits", 'write the number as plain digits, such as "48000.00"')
+        raise refusal("not_plain_digits", 'write the number as plain digits, such as "48000.00"')
     return value
 
 
@@ -122,14 +123,14 @@ EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 
 def _within_reach(moment: datetime) -> datetime:
     if not EARLIEST <= moment < LATEST:
-        raise broken("time_out_of_reach", "the year must lie between 1900 and 2199")
+        raise refusal("time_out_of_reach", "the year must lie between 1900 and 2199")
     return moment
 
 
 def _written_out(value: Any) -> Any:
     if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
         return value  # a bare number, in text too, would be read as seconds since 1970
-    raise broken("not_rfc3339", "write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z")
+    raise refusal("not_rfc3339", "write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z")
 
 
 WRITTEN_OUT = BeforeValidator(_written_out)
@@ -140,13 +141,15 @@ Moment = Annotated[AwareDatetime, WRITTEN_OUT, AfterValidator(_within_reach)]
 
 
 def name_uuid(namespace: UUID, name: str) -> UUID:
-    """`uuid.uuid5` at half its time: each event needs several (RFC 9562, section 5.5)."""
-    digest = sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()
-    return UUID(int=int.from_bytes(digest[:16]) & _NO_VERSION | _VERSION_5)
+    """`uuid.uuid5` at a third of its time: each event needs several (RFC 9562, section 5.5).
 
-
-_NO_VERSION = ~(0xF000 << 64 | 0xC000 << 48)
-_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
+    What it answers equals a `uuid.UUID` and is one; asyncpg's own kind of it also goes to PostgreSQL as it is.
+    """
+    digest = bytearray(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50  # the version
+    digest[8] = digest[8] & 0x3F | 0x80  # the variant
+    found: UUID = pgproto.UUID(bytes(digest))
+    return found
 
 
 def identity(tenant: str, source: str, event_id: str) -> UUID:
@@ -173,17 +176,36 @@ class Meta(msgspec.Struct, frozen=True, dict=True):
     offset: int = -1
     """Where a consumer read it; unset on an event that is only being made."""
 
-    @cached_property
+    @property
     def identity(self) -> UUID:
-        """What the inbox deduplicates on."""
-        return identity(self.tenant, self.source, self.id)
+        """What the inbox deduplicates on; kept, without the lock that `cached_property` takes before Python 3.12."""
+        kept: dict[str, UUID] = self.__dict__
+        found = kept.get("identity")
+        if found is None:
+            found = kept["identity"] = identity(self.tenant, self.source, self.id)
+        return found
+
+    def causing(self, kind: "type[Event]", *key: str, time: datetime | None = None) -> "Meta":
+        """The attributes of an event of `kind` that this one causes: the same cause and key always give the same id.
+
+        `key` tells apart several events of one type with one cause. `time` is when it occurred, the cause's by
+        default.
+        """
+        event_id = name_uuid(self.identity, "/".join((kind.type, *key)))
+        source = f"/touchpoint/{WRITERS[kind.topic]}"
+        return msgspec.structs.replace(
+            self, id=str(event_id), source=source, time=time or self.time, topic="", partition=-1, offset=-1
+        )
 
 
 class Event(BaseModel):
     """Base of all events: the fields are the event's data, `meta` its CloudEvents attributes.
 
-    Strict as written (unknown fields are refused: the gateway's side). Consumers read with `read_tolerantly`.
+    The door reads strictly (`read`, then `broken_rules`), consumers with `read_tolerantly`.
     """
+
+    __slots__ = ("_written",)
+    """The data as it was read, where `data` would say the same. Copies do not have it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -201,9 +223,10 @@ class Event(BaseModel):
     def meta(self) -> Meta:
         """The CloudEvents attributes; an event that was read or is to be published always has them."""
         # Pydantic's slot for private attributes, used directly: a declared one costs several microseconds an event.
-        if self.__pydantic_private__ is None:
+        private = self.__pydantic_private__
+        if private is None:
             raise ValueError(f"{self.type} has no attributes yet: use with_meta() or caused_by()")
-        meta: Meta = self.__pydantic_private__["meta"]
+        meta: Meta = private["meta"]
         return meta
 
     def with_meta(self, meta: Meta) -> Self:
@@ -212,38 +235,27 @@ class Event(BaseModel):
         return self
 
     def caused_by(self, cause: Meta, *key: str, time: datetime | None = None) -> Self:
-        """Attach attributes derived from `cause`: the same cause and key always give the same id.
-
-        `key` tells apart several events of one type with one cause. `time` is when it occurred, the cause's by
-        default.
-        """
-        event_id = name_uuid(cause.identity, "/".join((self.type, *key)))
-        source = f"/touchpoint/{WRITERS[self.topic]}"
-        return self.with_meta(
-            msgspec.structs.replace(
-                cause, id=str(event_id), source=source, time=time or cause.time, topic="", partition=-1, offset=-1
-            )
-        )
-
-    @classmethod
-    def extending(cls, other: "Event", **more: Any) -> Self:
-        """An event with all the fields of another and some more. They are taken as valid: the other's were."""
-        event = cls.__new__(cls)
-        object.__setattr__(event, "__dict__", other.__dict__ | more)
-        object.__setattr__(event, "__pydantic_fields_set__", other.model_fields_set | more.keys())
-        object.__setattr__(event, "__pydantic_extra__", None)
-        object.__setattr__(event, "__pydantic_private__", None)
-        return event
+        """Attach the attributes of an event with this cause: see `Meta.causing`."""
+        return self.with_meta(cause.causing(type(self), *key, time=time))
 
     @property
     def partition_key(self) -> str:
         """`tenant:customer`; without a customer, the submission or else the event itself."""
-        owner = getattr(self, "customer_id", None) or getattr(self, "submission_id", None) or self.meta.id
-        return f"{self.meta.tenant}:{owner}"
+        return self.key_with(self.meta)
+
+    def key_with(self, meta: Meta) -> str:
+        """The key of an event with this data and these attributes."""
+        owner = getattr(self, "customer_id", None) or getattr(self, "submission_id", None) or meta.id
+        return f"{meta.tenant}:{owner}"
 
     def data(self) -> bytes:
-        """The fields as JSON. Null and absent mean the same, so nulls are left out."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """The fields that were given, as JSON. Null and absent mean the same, so nulls are left out."""
+        written: bytes | None = getattr(self, "_written", None)
+        return written or self.model_dump_json(exclude_unset=True, exclude_none=True).encode()
+
+    def broken_rules(self) -> list[Broken]:
+        """The rules between fields that these values break. They belong to the door; no consumer asks again."""
+        return []
 
     @classmethod
     def dataschema(cls) -> str:
@@ -251,12 +263,27 @@ class Event(BaseModel):
         return f"urn:touchpoint:{cls.type}:{cls.version}"
 
     @classmethod
+    def read(cls, raw: bytes) -> Self:
+        """Validate what comes in from outside: unknown fields and words are refused.
+
+        Raises `pydantic.ValidationError`. What may be together is asked apart: `broken_rules`.
+        """
+        return cls._read_plain(raw) or cls.model_validate_json(raw)
+
+    @classmethod
     def read_tolerantly(cls, raw: bytes) -> Self:
         """Validate a consumer's record: unknown fields are dropped, new values of a `Vocabulary` are kept.
 
         A newer writer must not make an older reader dead-letter. Raises `pydantic.ValidationError` on anything else.
         """
-        return cls.model_validate_json(raw, extra="ignore", context=TOLERANT)
+        return cls._read_plain(raw) or cls.model_validate_json(raw, extra="ignore", context=TOLERANT)
+
+    @classmethod
+    def _read_plain(cls, raw: bytes) -> Self | None:
+        event: Self | None = quick.reader(cls)(raw)
+        if event is not None:
+            object.__setattr__(event, "_written", raw)
+        return event
 
 
 REGISTRY: dict[str, type[Event]] = {}

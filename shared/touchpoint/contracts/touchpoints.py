@@ -1,14 +1,14 @@
 """What happens between a customer and the company: the events that come in through the gateway."""
 
 from datetime import date
-from decimal import Decimal
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import (
     Amount,
+    Broken,
     Event,
     Identifier,
     Label,
@@ -17,9 +17,7 @@ from touchpoint.contracts.base import (
     Name,
     Quantity,
     Vocabulary,
-    broken,
     example,
-    tolerant,
 )
 
 Language = Annotated[str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -127,26 +125,18 @@ class Score(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=example(value=9, min=0, max=10))
 
-    # The bounds come first, so that an error of the value can name its scale.
     min: ScoreNumber = Field(description="lowest value of the scale")
     max: ScoreNumber = Field(description="highest value of the scale")
     value: ScoreNumber = Field(description="the answer, min ≤ value ≤ max")
 
-    @field_validator("max")
-    @classmethod
-    def _scale_is_a_range(cls, highest: float, info: ValidationInfo) -> float:
-        lowest = info.data.get("min")
-        if not tolerant(info) and lowest is not None and highest <= lowest:
-            raise broken("empty_scale", f"score.max {highest:g} must be greater than score.min {lowest:g}")
-        return highest
-
-    @field_validator("value")
-    @classmethod
-    def _value_is_on_its_scale(cls, value: float, info: ValidationInfo) -> float:
-        lowest, highest = info.data.get("min"), info.data.get("max")
-        if tolerant(info) or lowest is None or highest is None or lowest <= value <= highest:
-            return value
-        raise broken("off_scale", f"score.value {value:g} is off its scale {lowest:g}–{highest:g}")
+    def broken_rules(self) -> list[Broken]:
+        """A scale is a range, and the answer lies on it."""
+        low, high, value = self.min, self.max, self.value
+        if high <= low:
+            return [Broken("score.max", f"score.max {high:g} must be greater than score.min {low:g}")]
+        if not low <= value <= high:
+            return [Broken("score.value", f"score.value {value:g} is off its scale {low:g}–{high:g}")]
+        return []
 
 
 SCORED = frozenset({FeedbackKind.NPS, FeedbackKind.CSAT, FeedbackKind.CES, FeedbackKind.RATING})
@@ -156,16 +146,21 @@ WHOLE = frozenset({FeedbackKind.NPS, FeedbackKind.CSAT, FeedbackKind.CES})
 """Kinds answered by picking a point of a scale of whole numbers."""
 
 
-def _misfit(kind: FeedbackKind, score: Score) -> str | None:
-    """Why a score cannot belong to this kind; None when it can."""
-    if kind is FeedbackKind.NPS and (score.min, score.max) != (0, 10):
-        return f"score.min and score.max must be 0 and 10 for nps, not {score.min:g} and {score.max:g}"
-    if kind in WHOLE and not all(number.is_integer() for number in (score.min, score.max, score.value)):
-        return f"score.value, score.min and score.max must be whole numbers for {kind}"
-    points = score.max - score.min + 1
-    if kind in WHOLE and not 2 <= points <= 11:
-        return f"the scale of {kind} has 2–11 points, not {points:g}: set score.min and score.max to the scale as asked"
-    return None
+def _misfit(kind: FeedbackKind, score: Score) -> list[Broken]:
+    """Why a score cannot belong to this kind."""
+    if kind not in WHOLE:
+        return []
+    low, high = score.min, score.max
+    if kind == FeedbackKind.NPS and not (low == 0 and high == 10):
+        reason = f"score.min and score.max must be 0 and 10 for nps, not {low:g} and {high:g}"
+    elif not (low.is_integer() and high.is_integer() and score.value.is_integer()):
+        reason = f"score.value, score.min and score.max must be whole numbers for {kind}"
+    elif not 1 <= high - low <= 10:
+        points = f"{high - low + 1:g}"
+        reason = f"the scale of {kind} has 2–11 points, not {points}: set score.min and score.max to the scale as asked"
+    else:
+        return []
+    return [Broken("score", reason)]
 
 
 class FeedbackSubmitted(Event):
@@ -194,10 +189,9 @@ class FeedbackSubmitted(Event):
     customer_id: Identifier | None = Field(None, description="who said it; absent when anonymous")
     score: Score | None = Field(
         None,
-        validate_default=True,
         description="nps: whole numbers on 0–10; csat, ces: whole numbers on the scale as asked, 2–11 points",
     )
-    text: LongText | None = Field(None, validate_default=True, description="in their own words")
+    text: LongText | None = Field(None, description="in their own words")
     language: Language | None = Field(None, description="of the text, BCP 47")
     survey_id: Identifier | None = Field(None, description="the survey it answers")
     question_id: Identifier | None = Field(None, description="the question it answers")
@@ -205,26 +199,16 @@ class FeedbackSubmitted(Event):
     journey_stage: Label | None = Field(None, description="the part of the customer's journey it is about")
     product: Label | None = Field(None, description="what it is about")
 
-    @field_validator("score")
-    @classmethod
-    def _score_fits_its_kind(cls, score: Score | None, info: ValidationInfo) -> Score | None:
-        kind = info.data.get("kind")
-        if tolerant(info) or kind is None:
-            return score
-        if score is None and kind in SCORED:
-            raise broken("score_missing", f"kind {kind} needs score: its value, min and max")
-        problem = score and _misfit(kind, score)
-        if problem:
-            raise broken("wrong_scale", problem)
-        return score
-
-    @field_validator("text")
-    @classmethod
-    def _something_was_said(cls, text: str | None, info: ValidationInfo) -> str | None:
-        kind, score = info.data.get("kind"), info.data.get("score", ...)
-        if not tolerant(info) and kind and kind not in SCORED and score is None and not (text and text.strip()):
-            raise broken("nothing_said", f"kind {kind} needs text or score")
-        return text
+    def broken_rules(self) -> list[Broken]:
+        """Something was said, in words or by a score, and the score belongs to this kind."""
+        kind, score = self.kind, self.score
+        if score is not None:
+            return score.broken_rules() or _misfit(kind, score)
+        if kind in SCORED:
+            return [Broken("score", f"kind {kind} needs score: its value, min and max")]
+        if not (self.text and self.text.strip()):
+            return [Broken("text", f"kind {kind} needs text or score")]
+        return []
 
 
 class TicketOpened(Event):
@@ -359,14 +343,17 @@ class CustomerUpdated(Event):
     region: Label | None = Field(None, description="where they are")
     lifecycle_stage: Label | None = Field(None, description="how far the relationship has come")
     annual_recurring_revenue: Amount | None = Field(None, description="what they pay a year, in currency")
-    currency: Currency | None = Field(None, validate_default=True, description="of the revenue, ISO 4217")
+    currency: Currency | None = Field(None, description="of the revenue, ISO 4217")
 
-    @field_validator("currency")
+    def broken_rules(self) -> list[Broken]:
+        """A revenue names its currency."""
+        if self.currency is None and self.annual_recurring_revenue is not None:
+            return [Broken("currency", "annual_recurring_revenue needs currency, such as EUR")]
+        return []
+
     @classmethod
-    def _revenue_names_its_currency(cls, currency: str | None, info: ValidationInfo) -> str | None:
-        if not tolerant(info) and currency is None and info.data.get("annual_recurring_revenue") is not None:
-            raise broken("currency_missing", "annual_recurring_revenue needs currency, such as EUR")
-        return currency
+    def _read_plain(cls, raw: bytes) -> None:
+        """Pydantic reads these events: it alone knows which fields were given."""
 
     def data(self) -> bytes:
         """As JSON with exactly the fields that were given: here null is not absence, it clears."""
@@ -400,20 +387,14 @@ class SubscriptionChanged(Event):
     period_start: date | None = Field(None, strict=True, description="first day of the period it is paid for")
     period_end: date | None = Field(None, strict=True, description="last day of that period")
 
-    @field_validator("annual_amount")
-    @classmethod
-    def _churn_leaves_nothing(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
-        if not tolerant(info) and info.data.get("change") is SubscriptionChange.CHURNED and amount != 0:
-            raise broken("churned_but_paying", f"annual_amount {amount} must be 0 when change is churned")
-        return amount
-
-    @field_validator("period_end")
-    @classmethod
-    def _period_runs_forward(cls, end: date | None, info: ValidationInfo) -> date | None:
-        start = info.data.get("period_start")
-        if not tolerant(info) and start and end and end < start:
-            raise broken("period_backwards", f"period_end {end} must not be before period_start {start}")
-        return end
+    def broken_rules(self) -> list[Broken]:
+        """A churned subscription brings nothing, and a period runs forward."""
+        amount, start, end, broken = self.annual_amount, self.period_start, self.period_end, list[Broken]()
+        if self.change is SubscriptionChange.CHURNED and amount != 0:
+            broken.append(Broken("annual_amount", f"annual_amount {amount} must be 0 when change is churned"))
+        if start and end and end < start:
+            broken.append(Broken("period_end", f"period_end {end} must not be before period_start {start}"))
+        return broken
 
 
 class UsageReported(Event):
@@ -439,13 +420,11 @@ class UsageReported(Event):
     period_start: Moment = Field(description="from when, included")
     period_end: Moment = Field(description="until when, excluded")
 
-    @field_validator("period_end")
-    @classmethod
-    def _period_runs_forward(cls, end: Moment, info: ValidationInfo) -> Moment:
-        start = info.data.get("period_start")
-        if not tolerant(info) and start is not None and end <= start:
-            raise broken("period_backwards", "period_end must be after period_start")
-        return end
+    def broken_rules(self) -> list[Broken]:
+        """A period runs forward."""
+        if self.period_end <= self.period_start:
+            return [Broken("period_end", "period_end must be after period_start")]
+        return []
 
 
 class TeamFeedbackSubmitted(Event):

@@ -12,17 +12,11 @@ from touchpoint.contracts.base import Event
 from touchpoint.db.engine import COPY_FROM
 from touchpoint.kafka.codec import Record
 
-COLUMNS = ("n", "event_id", "type", "payload_hash", "topic", "partition", "offset")
-_STAGE = """
-CREATE TEMP TABLE IF NOT EXISTS claims (
-    n int, event_id uuid, type text, payload_hash bytea, topic text, partition int, "offset" bigint
-) ON COMMIT DELETE ROWS
-"""
-_ARRAYS = "unnest($2::int[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::int[], $8::bigint[])"
 _CLAIM = """
-INSERT INTO inbox (consumer, event_id, type, payload_hash, topic, partition, "offset")
-SELECT $1, event_id, type, payload_hash, topic, partition, "offset"
-  FROM {source} AS claims (n, event_id, type, payload_hash, topic, partition, "offset")
+INSERT INTO inbox (event_id, consumer, type, payload_hash, topic, partition, "offset")
+SELECT event_id, $1, type, payload_hash, topic, partition, "offset"
+  FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::int[], $7::bigint[]) WITH ORDINALITY
+    AS claims (event_id, type, payload_hash, topic, partition, "offset", n)
  ORDER BY event_id, n
 ON CONFLICT DO NOTHING
 RETURNING event_id
@@ -46,6 +40,9 @@ class Claim(NamedTuple):
         return cls(event.meta.identity, event.type, digest, record.topic, record.partition, record.offset)
 
 
+COLUMNS = (*Claim._fields, "consumer")
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """By index into the claims: which are to be applied now, and which came again with another payload."""
@@ -54,26 +51,13 @@ class Claimed:
     conflicts: frozenset[int]
 
 
-async def stage(raw: asyncpg.Connection, claims: Sequence[Claim]) -> None:
-    """COPY a large batch's claims into a temp table. Call it before the fence: see `claim`."""
-    if len(claims) >= COPY_FROM:
-        await raw.execute(_STAGE)
-        await raw.copy_records_to_table("claims", records=_rows(claims), columns=COLUMNS)
-
-
 async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim]) -> Claimed:
-    """Claim the events; of several with one id the first in the batch wins.
-
-    A large batch must have been staged before the fence was moved: a client frozen in the middle of a COPY keeps its
-    locks for ever, and staging holds none that matter.
-    """
+    """Claim the events; of several with one id the first in the batch wins."""
     if not claims:
         return Claimed(frozenset(), frozenset())
-    if len(claims) >= COPY_FROM:
-        rows = await raw.fetch(_CLAIM.format(source="claims"), consumer)
-    else:
-        columns = map(list, zip(*_rows(claims), strict=True))
-        rows = await raw.fetch(_CLAIM.format(source=_ARRAYS), consumer, *columns)
+    if len(claims) >= COPY_FROM and await _all_new(raw, consumer, claims):
+        return Claimed(frozenset(range(len(claims))), frozenset())
+    rows = await raw.fetch(_CLAIM, consumer, *map(list, zip(*claims, strict=True)))
     fresh = {row["event_id"] for row in rows}
     new = set()
     for index, candidate in enumerate(claims):
@@ -82,6 +66,20 @@ async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim])
             new.add(index)
     again = [index for index in range(len(claims)) if index not in new]
     return Claimed(frozenset(new), await _conflicting(raw, consumer, claims, again))
+
+
+async def _all_new(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim]) -> bool:
+    """Claim all, in half the time of asking for each; or nothing where one has come before.
+
+    In the order of their ids, as everyone does: who waits for another never has what that one waits for.
+    """
+    rows = sorted((*claim, consumer) for claim in claims)
+    try:
+        async with raw.transaction():  # a savepoint in the batch's
+            await raw.copy_records_to_table("inbox", records=rows, columns=COLUMNS)
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
 
 
 async def _conflicting(
@@ -102,7 +100,3 @@ async def _conflicting(
         [(consumer, c.topic, c.partition, c.offset, c.event_id) for c in (claims[index] for index in conflicts)],
     )
     return frozenset(conflicts)
-
-
-def _rows(claims: Sequence[Claim]) -> list[tuple[int, UUID, str, bytes, str, int, int]]:
-    return [(n, *claim) for n, claim in enumerate(claims)]

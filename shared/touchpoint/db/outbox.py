@@ -1,6 +1,6 @@
 """The outbox: the only way an event leaves a service. Rows commit with the effects; the relay sends them."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,25 +11,31 @@ from touchpoint.kafka.codec import Headers, Record, encode
 
 COLUMNS = ("topic", "partition", "key", "value", "headers")
 
+Row = tuple[str, int | None, bytes, bytes, bytes]
+"""The values of COLUMNS."""
+
 _HEADERS = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
 async def publish(session: AsyncSession, *events: Event) -> None:
     """Write events to the outbox, in this order. Lock the aggregate they speak of first: ids then follow versions."""
-    await write(session, [encode(event) for event in events])
+    await write(session, [row(encode(event)) for event in events])
 
 
-async def write(session: AsyncSession, records: Iterable[Record]) -> None:
-    """Write records to the outbox; one with a partition is sent to that partition, the others by their key."""
-    rows = [
-        (r.topic, r.partition if r.partition >= 0 else None, r.key, r.value, dump_headers(r.headers)) for r in records
-    ]
+def row(record: Record) -> Row:
+    """A record's row; one with a partition is sent to that partition, the others by their key."""
+    partition = record.partition if record.partition >= 0 else None
+    return record.topic, partition, record.key, record.value, dump_headers(record.headers)
+
+
+async def write(session: AsyncSession, rows: Sequence[Row]) -> None:
+    """Write rows to the outbox, in this order."""
     await insert(session, "outbox", COLUMNS, rows)
 
 
 def dump_headers(headers: Headers) -> bytes:
     """As MessagePack: header values are bytes, foreign ones in dead letters not even UTF-8, and stay what they are."""
-    return msgspec.msgpack.encode([(name, value or b"") for name, value in headers])
+    return msgspec.msgpack.encode(headers)
 
 
 def load_headers(raw: bytes) -> Headers:

@@ -70,12 +70,14 @@ class Translator:
         try:
             encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
             event_id = uuid5(_IDS, "\x1f".join(key))
-            TYPES[rule.type].model_validate_json(encoded)
+            broken = TYPES[rule.type].read(encoded).broken_rules()
         except UnicodeEncodeError:
             raise RecordError(f"{place}: holds bytes that are no text; is the encoding right?") from None
         except ValidationError as error:
             found = [f"{place}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
             raise RecordError("; ".join(found[:5])) from None
+        if broken:
+            raise RecordError("; ".join(f"{place}.{each.field}: {each.reason}" for each in broken))
         event = {
             "specversion": "1.0",
             "id": str(event_id),

@@ -4,7 +4,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from touchpoint import telemetry
 from touchpoint.contracts.base import Event
@@ -24,21 +24,31 @@ class HaltError(Exception):
 
 
 class Entry(NamedTuple):
-    """A record of the batch and what decoding made of it: an event with its claim, a dead letter, or nothing for us."""
+    """A record of the batch and what became of it: an event with its claim, a dead letter, or nothing for us.
+
+    `prepared` is what the handlers get of the event; None when that failed.
+    """
 
     record: Record
     event: Event | None = None
     claim: Claim | None = None
+    prepared: list[Any] | None = None
     dead: DeadLetter | None = None
 
 
 def decoded(record: Record, handlers: Handlers) -> Entry:
-    """A record's entry in a batch."""
+    """A record's entry in a batch: all that can be done before its transaction."""
     try:
         event = decode(record, handlers.events)
-        return Entry(record) if event is None else Entry(record, event, Claim.of(event, record))
     except DecodeError as error:
         return Entry(record, dead=DeadLetter(record, error.stage, type(error).__name__, str(error)))
+    if event is None:
+        return Entry(record)
+    claim = Claim.of(event, record)
+    try:
+        return Entry(record, event, claim, handlers.prepare(event))
+    except Exception:  # to be tried again, and to fail, where the event is handled: if it is new at all
+        return Entry(record, event, claim)
 
 
 @dataclass(slots=True)
@@ -101,16 +111,20 @@ class Batches:
         claims = [entry.claim for entry in part if entry.claim is not None]
         async with transaction(self.sessions) as session:
             raw = await raw_connection(session)
-            await inbox.stage(raw, claims)
             await offsets.advance(raw, self.consumer, moves)
             claimed = await inbox.claim(raw, self.consumer, claims)
-            events = [entry.event for entry in part if entry.event is not None]
-            await self.handlers.handle([events[index] for index in sorted(claimed.new)], Context(session))
+            entries = [entry for entry in part if entry.event is not None]
+            prepared = [self._prepared(entries[index]) for index in sorted(claimed.new)]
+            await self.handlers.handle(prepared, Context(session))
             await dead_letter.write(session, self.consumer, letters)
         for move in moves:
             starts[move.topic, move.partition] = move.end
         self.limit.count(outcomes)
         self._report(part, claimed)
+
+    def _prepared(self, entry: Entry) -> list[Any]:
+        assert entry.event is not None
+        return self.handlers.prepare(entry.event) if entry.prepared is None else entry.prepared
 
     def _report(self, part: Sequence[Entry], claimed: inbox.Claimed) -> None:
         counts: Counter[tuple[str, str]] = Counter()

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
+import msgspec
 from pydantic import ValidationError
 
 from touchpoint.contracts.base import Event, Meta
@@ -34,24 +35,24 @@ class DecodeError(PermanentError):
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC, as CloudEvents wants it."""
+    return _timestamp(moment).decode()
+
+
+def _timestamp(moment: datetime) -> bytes:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return f"{moment.isoformat()[:-6]}Z"
+    return msgspec.json.encode(moment)[1:-1]
 
 
-_timestamp_again = lru_cache(1)(timestamp)
-"""For the time that all events of a request share."""
-
-
-@lru_cache
-def _headers_of(kind: type[Event]) -> tuple[tuple[str, bytes], ...]:
+@cache
+def _headers_of(kind: type[Event]) -> Headers:
     """What all events of a contract have in their headers."""
-    return (
+    return [
         ("ce_specversion", b"1.0"),
         ("ce_type", kind.type.encode()),
         ("ce_dataschema", kind.dataschema().encode()),
         ("content-type", b"application/json"),
-    )
+    ]
 
 
 def headers(meta: Meta, kind: type[Event]) -> Headers:
@@ -60,9 +61,9 @@ def headers(meta: Meta, kind: type[Event]) -> Headers:
         *_headers_of(kind),
         ("ce_id", meta.id.encode()),
         ("ce_source", meta.source.encode()),
-        ("ce_time", timestamp(meta.time).encode()),
+        ("ce_time", _timestamp(meta.time)),
         ("ce_tenant", meta.tenant.encode()),
-        ("ce_recordedtime", _timestamp_again(meta.recorded).encode()),
+        ("ce_recordedtime", _timestamp(meta.recorded)),
     ]
     if meta.subject is not None:
         found.append(("ce_subject", meta.subject.encode()))
@@ -83,6 +84,20 @@ def encode(event: Event) -> Record:
     )
 
 
+def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
+    """An event of `kind` caused by `event`, with all its data and some more, as the record to send.
+
+    The data is taken as valid: the event's was.
+    """
+    meta = event.meta.causing(kind)
+    return Record(
+        topic=kind.topic,
+        key=event.key_with(meta).encode(),
+        value=msgspec.json.encode(more)[:-1] + b"," + event.data()[1:],
+        headers=headers(meta, kind),
+    )
+
+
 def decode_meta(record: Record) -> Meta:
     """The attributes of a record; raises DecodeError naming the header that is missing or wrong."""
     return _meta(dict(record.headers), record)
@@ -91,17 +106,17 @@ def decode_meta(record: Record) -> Meta:
 def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
     time = _moment(found, "ce_time")
     return Meta(
-        id=_text(found, "ce_id"),
-        source=_text(found, "ce_source"),
-        tenant=_text(found, "ce_tenant"),
-        time=time,
-        recorded=_moment(found, "ce_recordedtime") if "ce_recordedtime" in found else time,
-        backfill=found.get("ce_backfill") == b"true",
-        subject=_text(found, "ce_subject") if "ce_subject" in found else None,
-        traceparent=_text(found, "traceparent") if "traceparent" in found else None,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
+        _text(found, "ce_id"),
+        _text(found, "ce_source"),
+        _text(found, "ce_tenant"),
+        time,
+        _moment(found, "ce_recordedtime") if "ce_recordedtime" in found else time,
+        found.get("ce_backfill") == b"true",
+        _text(found, "ce_subject") if "ce_subject" in found else None,
+        _text(found, "traceparent") if "traceparent" in found else None,
+        record.topic,
+        record.partition,
+        record.offset,
     )
 
 

@@ -58,7 +58,10 @@ class DeadLetter:
             topic=topics.dead_letters(self.record.topic, consumer),
             key=self.record.key,
             value=value,
-            headers=[*self.record.headers, *((name, value.encode()) for name, value in ours.items())],
+            headers=[
+                *((name, value or b"") for name, value in self.record.headers),  # a stranger's may be null
+                *((name, value.encode()) for name, value in ours.items()),
+            ],
             partition=self.record.partition,
         )
 
@@ -79,7 +82,7 @@ async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLett
     if letters:
         raw = await raw_connection(session)
         await raw.executemany(_INDEX, [letter.index_row(consumer) for letter in letters])
-        await outbox.write(session, [letter.to_record(consumer) for letter in letters])
+        await outbox.write(session, [outbox.row(letter.to_record(consumer)) for letter in letters])
 
 
 @dataclass(slots=True)

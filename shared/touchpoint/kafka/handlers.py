@@ -22,14 +22,17 @@ class Context:
 
 
 Handler = Callable[[list[Any], Context], Awaitable[None]]
+Prepare = Callable[[Any], Any]
+"""Makes of an event what its handler works with, such as a row; None when there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A handler and the types it gets, as one list in log order."""
+    """A handler, the types whose events it gets, as one list in log order, and what it gets of each."""
 
     handle: Handler
     types: frozenset[str]
+    prepare: Prepare | None
 
 
 @dataclass(slots=True)
@@ -45,12 +48,17 @@ class Handlers:
     registrations: list[Registration] = field(default_factory=list)
     events: dict[str, type[Event]] = field(default_factory=dict)
 
-    def on(self, *events: type[Event]) -> Callable[[Handler], Handler]:
-        """Register a handler for these contracts."""
+    def on(self, *events: type[Event], prepare: Prepare | None = None) -> Callable[[Handler], Handler]:
+        """Register a handler for these contracts.
+
+        What depends on nothing but the event belongs into `prepare`: that happens while the database works on the batch
+        before, and the handler gets what it made instead of the event.
+        """
 
         def register(handle: Handler) -> Handler:
             self.events.update({event.type: event for event in events})
-            self.registrations.append(Registration(handle, frozenset(event.type for event in events)))
+            types = frozenset(event.type for event in events)
+            self.registrations.append(Registration(handle, types, prepare))
             return handle
 
         return register
@@ -60,9 +68,17 @@ class Handlers:
         """The topics a consumer of these handlers reads."""
         return sorted({event.topic for event in self.events.values()})
 
-    async def handle(self, events: Sequence[Event], ctx: Context) -> None:
-        """Give each handler its events of the batch, in the order they came."""
-        for registration in self.registrations:
-            mine = [event for event in events if event.type in registration.types]
+    def prepare(self, event: Event) -> list[Any]:
+        """What each handler is to get of an event, None for those that get nothing of it."""
+        kind = event.type
+        return [
+            None if kind not in each.types else event if each.prepare is None else each.prepare(event)
+            for each in self.registrations
+        ]
+
+    async def handle(self, prepared: Sequence[list[Any]], ctx: Context) -> None:
+        """Give each handler what was prepared for it of a batch's events, in the order they came."""
+        for index, registration in enumerate(self.registrations):
+            mine = [found for each in prepared if (found := each[index]) is not None]
             if mine:
                 await registration.handle(mine, ctx)

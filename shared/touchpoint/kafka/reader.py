@@ -13,7 +13,7 @@ from touchpoint.kafka.handlers import Handlers
 POLL_MS = 200
 POLL_MS_AHEAD = 10
 """While a batch is being applied: what was read by its end is to be applied at once."""
-BATCH_RECORDS = 2000
+BATCH_RECORDS = 4000
 BATCH_BYTES = 16 * 1024 * 1024
 """A batch is full with these, too: one in work and one ahead are in memory."""
 DECODE_CHUNK = 50

@@ -37,4 +37,4 @@ async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float =
 async def apply(handlers: Handlers, sessions: Sessions, events: Sequence[Event]) -> None:
     """Give events to a service's handlers as a consumer's batch would: one transaction, committed."""
     async with transaction(sessions) as session:
-        await handlers.handle(events, Context(session))
+        await handlers.handle([handlers.prepare(event) for event in events], Context(session))
