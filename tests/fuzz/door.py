@@ -18,9 +18,10 @@ from .bodies import Request
 _DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
 _ANSWERS = {path: _DOCUMENT["paths"][path]["post"]["responses"] for path in ("/v1/events", "/v1/feedback")}
 _FINE = {202, 207}
-TRIES = 30
+TRIES = 90
 RETRY_SECONDS = 2
-"""What Retry-After says: on a busy machine Kafka may not answer for a while."""
+"""What Retry-After says: on a busy machine Kafka may not answer for a while, and an Idempotency-Key whose request ended
+in doubt is free again after its lease, here 130 s."""
 
 Sent = tuple[str, str, str]
 """An event as client and log should agree on it: source, id, and its data as Python writes it."""
@@ -74,7 +75,7 @@ class Door:
             if not _to_repeat(answer):
                 return
             await asyncio.sleep(RETRY_SECONDS)
-        self.wrong.append(f"503 {TRIES} times\n{request}")
+        self.wrong.append(f"{answer.status} {TRIES} times\n{request}")
 
     def _check(self, request: Request, answer: Answer) -> list[Sent]:
         """What was accepted."""
