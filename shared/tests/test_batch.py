@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db import inbox, offsets
@@ -150,7 +151,7 @@ def _pieces(length, cuts):
 
 
 def _record(number, offset, partition=0):
-    return encode(feedback(id=str(number), text=str(number)))._replace(partition=partition, offset=offset)
+    return replace(encode(feedback(id=str(number), text=str(number))), partition=partition, offset=offset)
 
 
 async def _reset(ledger, partitions=1):

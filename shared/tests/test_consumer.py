@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+from msgspec.structs import replace
 
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka import admin
@@ -71,7 +72,7 @@ async def test_another_payload_under_an_applied_id_is_noted_and_not_applied(log,
 
 
 async def test_a_type_without_a_handler_is_passed_over_unread(log, ledger, consuming):
-    garbage = encode(usage_reported())._replace(value=b"not even JSON")
+    garbage = replace(encode(usage_reported()), value=b"not even JSON")
     await log.append(garbage, *numbered(1))
     async with consuming():
         await _at(ledger, 2)
@@ -383,7 +384,7 @@ async def test_a_strangers_error_text_is_kept_out_of_the_dead_letter(log, ledger
 
 
 async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_key_and_partition(log, ledger, consuming):
-    broken = encode(feedback(id="broken"))._replace(value=b'{"kind": 7, "\xff"')
+    broken = replace(encode(feedback(id="broken")), value=b'{"kind": 7, "\xff"')
     await log.append(*numbered(1), broken, *numbered(1, first=1))
     async with consuming():
         await _at(ledger, 3)

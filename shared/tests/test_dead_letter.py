@@ -1,6 +1,7 @@
 """What a dead letter keeps, and when there are too many."""
 
 import pytest
+from msgspec.structs import replace
 
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import DeadLetter, Limit
@@ -10,8 +11,8 @@ DEAD, FINE = True, False
 
 
 def letter(reason="no such product", **over):
-    record = encode(feedback())._replace(partition=2, offset=7)
-    return DeadLetter(record._replace(**over), "handle", "PermanentError", reason)
+    record = replace(encode(feedback()), partition=2, offset=7)
+    return DeadLetter(replace(record, **over), "handle", "PermanentError", reason)
 
 
 def test_a_row_of_dead_letters_longer_than_allowed_is_too_many():

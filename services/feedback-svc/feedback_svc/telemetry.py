@@ -2,6 +2,7 @@
 
 from collections import Counter as Counts
 from collections.abc import Sequence
+from operator import attrgetter
 
 from prometheus_client import Counter
 from sqlalchemy import event as sqlalchemy_event
@@ -16,9 +17,12 @@ FEEDBACK_STORED = Counter(
 )
 
 
+_KIND_AND_CHANNEL = attrgetter("kind", "channel")
+
+
 def count_stored(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
     """Count feedback once its transaction has committed: what is rolled back will come again."""
-    counts = Counts((row.kind, row.channel) for row in rows)
+    counts = Counts(map(_KIND_AND_CHANNEL, rows))
 
     @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
     def count(_: object) -> None:

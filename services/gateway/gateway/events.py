@@ -39,6 +39,7 @@ _TEXTS = {
 _EXTENSION = re.compile(r"[^\x00-\x1f\x7f]{0,1000}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_USUAL_CONTENT = (None, "application/json")
 _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json *(;.*)?", re.IGNORECASE)
 
 
@@ -58,21 +59,21 @@ def accept(parsed: Parsed, tenant: str, received: datetime, traceparent: str | N
     attributes = _Attributes(parsed.attributes)
     kind = attributes.kind()
     meta = Meta(
-        id=attributes.text("id") or "",
-        source=attributes.text("source") or "",
-        tenant=tenant,
-        time=attributes.time(received),
-        recorded=received,
-        backfill=attributes.backfill(),
-        subject=attributes.text("subject", required=False),
-        traceparent=attributes.traceparent() or traceparent,
+        attributes.text("id") or "",
+        attributes.text("source") or "",
+        tenant,
+        attributes.time(received),
+        received,
+        attributes.backfill(),
+        attributes.text("subject", required=False),
+        attributes.traceparent() or traceparent,
     )
     extensions = attributes.extensions()
     event = _validated(kind, parsed.data, attributes.errors) if kind else None
     if event is None or attributes.errors:
         raise invalid(*attributes.errors)
     headers = codec.headers(meta, type(event)) + extensions
-    return meta, Record(event.topic, event.with_meta(meta).partition_key.encode(), parsed.data, headers)
+    return meta, Record(event.topic, event.key_with(meta).encode(), parsed.data, headers)
 
 
 def usable_traceparent(value: str | None) -> str | None:
@@ -95,7 +96,8 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
         with suppress(ValidationError):  # where nothing but a name or a word is unknown, the rest can be told as well
             errors += _broken_rules(kind.read_tolerantly(data))
         return None
-    errors += _broken_rules(event)
+    if broken := _broken_rules(event):
+        errors += broken
     return event
 
 
@@ -125,18 +127,19 @@ class _Attributes:
 
     def kind(self) -> type[Event] | None:
         """The contract; checks what the other attributes say of it, too."""
-        if self.given.get("specversion") != "1.0":
+        given = self.given
+        if given.get("specversion") != "1.0":
             self.wrong("specversion", "must be 1.0")
-        name = self.given.get("type")
+        name = given.get("type")
         kind = TYPES.get(name or "")
         if kind is None:
             self.wrong("type", self._why_not(name))
             return None
-        schema = self.given.get("dataschema")
+        schema = given.get("dataschema")
         if schema is not None and schema != kind.dataschema():
             self.wrong("dataschema", f"must be {kind.dataschema()}, or left out")
-        content_type = self.given.get("datacontenttype")
-        if content_type is not None and not _JSON.fullmatch(content_type):
+        content_type = given.get("datacontenttype")
+        if content_type not in _USUAL_CONTENT and not _JSON.fullmatch(content_type):
             self.wrong("datacontenttype", "must be application/json, or left out")
         return kind
 
@@ -166,10 +169,10 @@ class _Attributes:
         return moment
 
     def backfill(self) -> bool:
-        value = self.given.get("backfill", "false").lower()
-        if value not in ("true", "false"):
+        value = self.given.get("backfill")
+        if value is not None and value.lower() not in ("true", "false"):
             self.wrong("backfill", "must be true or false")
-        return value == "true"
+        return value is not None and value.lower() == "true"
 
     def traceparent(self) -> str | None:
         value = self.given.get("traceparent")

@@ -149,12 +149,15 @@ class _Turns:
     def __init__(self) -> None:
         self._end = time.perf_counter() + TURN_SECONDS
 
-    async def next(self) -> None:
-        """Between two items."""
-        if time.perf_counter() > self._end:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            self._end = time.perf_counter() + TURN_SECONDS
+    def over(self) -> bool:
+        """To be asked between two items: whether it is the others' turn."""
+        return time.perf_counter() > self._end
+
+    async def give(self) -> None:
+        """Let the others have theirs."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        self._end = time.perf_counter() + TURN_SECONDS
 
 
 async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
@@ -171,7 +174,8 @@ async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | N
             if refused > FULLY_TOLD and error.problem.errors:
                 del error.problem.errors[1:]
             checked.append(error.problem)
-        await turns.next()
+        if turns.over():
+            await turns.give()
     return checked
 
 
@@ -181,7 +185,8 @@ async def _report(
     """The batch's status and answer: 202 all accepted, 207 some, 503 none and Kafka is to blame, else 422."""
     accepted, refused, sent, turns = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), _Turns()
     for index, found in enumerate(checked):
-        await turns.next()
+        if turns.over():
+            await turns.give()
         if isinstance(found, Problem):
             event_id, problem = _id_of(items[index]), found
         elif (failure := next(sent)) is not None:

@@ -4,7 +4,9 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from touchpoint import telemetry
 from touchpoint.contracts.base import Event
@@ -23,7 +25,7 @@ class HaltError(Exception):
     """The consumer must stop and wait for a person; the message says why."""
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A record of the batch and what became of it: an event with its claim, a dead letter, or nothing for us.
 
     `prepared` is what the handlers get of the event; None when that failed.
@@ -114,7 +116,8 @@ class Batches:
             await offsets.advance(raw, self.consumer, moves)
             claimed = await inbox.claim(raw, self.consumer, claims)
             entries = [entry for entry in part if entry.event is not None]
-            prepared = [self._prepared(entries[index]) for index in sorted(claimed.new)]
+            new = entries if len(claimed.new) == len(entries) else [entries[index] for index in sorted(claimed.new)]
+            prepared = [entry.prepared or self._prepare_again(entry) for entry in new]
             await self.handlers.handle(prepared, Context(session))
             await dead_letter.write(session, self.consumer, letters)
         for move in moves:
@@ -122,9 +125,9 @@ class Batches:
         self.limit.count(outcomes)
         self._report(part, claimed)
 
-    def _prepared(self, entry: Entry) -> list[Any]:
+    def _prepare_again(self, entry: Entry) -> list[Any]:
         assert entry.event is not None
-        return self.handlers.prepare(entry.event) if entry.prepared is None else entry.prepared
+        return self.handlers.prepare(entry.event)
 
     def _report(self, part: Sequence[Entry], claimed: inbox.Claimed) -> None:
         counts: Counter[tuple[str, str]] = Counter()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from touchpoint.errors import PermanentError
 Headers = list[tuple[str, bytes]]
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What is sent to or was read from Kafka. `topic` is the logical name, without a deployment's prefix."""
 
     topic: str
@@ -96,11 +96,6 @@ def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
         value=msgspec.json.encode(more)[:-1] + b"," + event.data()[1:],
         headers=headers(meta, kind),
     )
-
-
-def decode_meta(record: Record) -> Meta:
-    """The attributes of a record; raises DecodeError naming the header that is missing or wrong."""
-    return _meta(dict(record.headers), record)
 
 
 def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
