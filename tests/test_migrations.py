@@ -94,6 +94,12 @@ async def test_every_service_with_a_consumer_has_the_plumbing(package, database)
     assert {row["table_name"] for row in await _fetch(await database(package), COLUMNS)} >= PLUMBING
 
 
+@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
+async def test_an_outbox_is_vacuumed_by_what_was_sent_not_by_how_large_it_has_been(package, database):
+    [row] = await _fetch(await database(package), "SELECT reloptions FROM pg_class WHERE relname = 'outbox'")
+    assert {"autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=10000"} <= set(row["reloptions"])
+
+
 async def _fetch(dsn: str, query: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(dsn)
     try:
