@@ -25,7 +25,7 @@ FILLED = {
     "{escalation_id}": ID,
     "{event_id}": ID,
     "{customer_id:path}": "C-1",
-    "{metric}": "nps",
+    "{metric}": "nps?from=2026-11-01T00:00:00Z&to=2026-11-02T00:00:00Z",
 }
 
 
