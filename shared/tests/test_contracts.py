@@ -194,7 +194,16 @@ class TestOtherRules:
         assert list(refusals(UsageReported, usage | {"period_end": usage["period_start"]})) == ["period_end"]
 
     @pytest.mark.parametrize(
-        "moment", ["2026-11-01T00:00:00", "2026-11-01", 1_793_000_000, "1793000000", "2", "1899-12-31T23:59:59Z"]
+        "moment",
+        [
+            "2026-11-01T00:00:00",
+            "2026-11-01",
+            "2026-11-01 00:00:00Z",
+            1_793_000_000,
+            "1793000000",
+            "2",
+            "1899-12-31T23:59:59Z",
+        ],
     )
     def test_moments_have_an_offset_and_a_sane_year(self, moment: str | int) -> None:
         assert "period_start" in refusals(UsageReported, example_of(UsageReported) | {"period_start": moment})

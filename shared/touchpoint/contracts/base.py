@@ -128,8 +128,8 @@ def _within_reach(moment: datetime) -> datetime:
 
 
 def _written_out(value: Any) -> Any:
-    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
-        return value  # a bare number, in text too, would be read as seconds since 1970
+    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-" and value[10:11] in ("T", "t")):
+        return value  # a bare number, in text too, would be read as seconds since 1970, and a blank as a T
     raise refusal("not_rfc3339", "write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z")
 
 
