@@ -12,9 +12,10 @@ handlers = Handlers()
 @handlers.on(FeedbackSubmitted, prepare=service.new_feedback)
 async def store_feedback(feedback: list[NewFeedback], ctx: Context) -> None:
     """Store what was said and tell the other services."""
-    await repository.insert_feedback(ctx.session, [each.row for each in feedback])
+    rows = [each.row for each in feedback]
+    await repository.insert_feedback(ctx.session, rows)
     await outbox.write(ctx.session, [each.news for each in feedback])
-    telemetry.count_stored(ctx.session, [each.row for each in feedback])
+    telemetry.count_stored(ctx.session, rows)
 
 
 @handlers.on(*service.TITLES, prepare=service.timeline_entry)

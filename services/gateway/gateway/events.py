@@ -96,8 +96,7 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
         with suppress(ValidationError):  # where nothing but a name or a word is unknown, the rest can be told as well
             errors += _broken_rules(kind.read_tolerantly(data))
         return None
-    if broken := _broken_rules(event):
-        errors += broken
+    errors += _broken_rules(event)
     return event
 
 
@@ -169,10 +168,10 @@ class _Attributes:
         return moment
 
     def backfill(self) -> bool:
-        value = self.given.get("backfill")
-        if value is not None and value.lower() not in ("true", "false"):
+        value = self.given.get("backfill", "false").lower()
+        if value not in ("true", "false"):
             self.wrong("backfill", "must be true or false")
-        return value is not None and value.lower() == "true"
+        return value == "true"
 
     def traceparent(self) -> str | None:
         value = self.given.get("traceparent")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha1
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
@@ -223,10 +223,9 @@ class Event(BaseModel):
     def meta(self) -> Meta:
         """The CloudEvents attributes; an event that was read or is to be published always has them."""
         # Pydantic's slot for private attributes, used directly: a declared one costs several microseconds an event.
-        private = self.__pydantic_private__
-        if private is None:
+        if self.__pydantic_private__ is None:
             raise ValueError(f"{self.type} has no attributes yet: use with_meta() or caused_by()")
-        meta: Meta = private["meta"]
+        meta: Meta = self.__pydantic_private__["meta"]
         return meta
 
     def with_meta(self, meta: Meta) -> Self:
@@ -288,8 +287,6 @@ class Event(BaseModel):
 
 REGISTRY: dict[str, type[Event]] = {}
 """Every declared event by its type."""
-
-E = TypeVar("E", bound=Event)
 
 
 def example(**fields: Any) -> JsonDict:

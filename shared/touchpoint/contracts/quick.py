@@ -1,18 +1,16 @@
-"""Reads plain JSON of a model in a third of pydantic's time, with the same result.
+"""Reads plain JSON of a model in little more than half of pydantic's time, with the same result.
 
 What is checked is taken from pydantic's own schema of the model, so a contract stays the one declaration. Whatever is
 not plain, not valid, or of a kind this module does not know is left to pydantic: acceptance, values and errors are its
-own either way (a property test holds that).
+own either way (a property test holds that). Only which fields were given is not told: all count as such.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from pydantic import BaseModel
-
-M = TypeVar("M", bound=BaseModel)
 
 NO_CONTROL = r"^[^\x00-\x1f\x7f]+$"
 NO_NUL = r"^[^\x00]*$"
@@ -59,8 +57,10 @@ def reader(model: type[BaseModel]) -> Callable[[bytes], Any]:
 
 def _part(schema: Any) -> _Part:
     """A node of pydantic's schema; raises _UnknownError at anything that could mean more than is understood."""
-    known, understood = _KNOWN.get(schema["type"], (frozenset(), None))
-    if understood is None or schema.keys() - known - {"type", "ref", "metadata", "serialization"}:
+    if schema["type"] not in _KNOWN:
+        raise _UnknownError(schema["type"])
+    known, understood = _KNOWN[schema["type"]]
+    if schema.keys() - known - {"type", "ref", "metadata", "serialization"}:
         raise _UnknownError(schema["type"])
     return understood(schema)
 
@@ -123,7 +123,7 @@ def _model(schema: Any) -> _Part:
 
 
 def _field(name: str, schema: Any) -> tuple[_Part, tuple[Any, ...]]:
-    """A field's part, and its place in the struct. An explicit null is not plain: `written` could not be kept."""
+    """A field's part, and its place in the struct. An explicit null is not plain: `Event.data` leaves nulls out."""
     if schema["type"] != "default":
         part = _part(schema)
         return part, (name, part.type)
@@ -144,19 +144,14 @@ def _builder(model: type[BaseModel], nested: list[tuple[str, Callable[[Any], Any
         for name, build_part in nested:
             if values[name] is not None:
                 values[name] = build_part(values[name])
-        return construct(model, values, fields)
+        made = object.__new__(model)  # as `model_construct` does, which takes ten times as long
+        object.__setattr__(made, "__dict__", values)
+        _put_fields_set(made, fields)
+        _put_extra(made, None)
+        _put_private(made, None)
+        return made
 
     return build
-
-
-def construct(model: type[M], values: dict[str, Any], fields_set: set[str]) -> M:
-    """What `model_construct` makes of a complete set of valid values, at a tenth of its time."""
-    made = object.__new__(model)
-    object.__setattr__(made, "__dict__", values)
-    _put_fields_set(made, fields_set)
-    _put_extra(made, None)
-    _put_private(made, None)
-    return made
 
 
 _put_fields_set, _put_extra, _put_private = (
@@ -164,7 +159,7 @@ _put_fields_set, _put_extra, _put_private = (
 )
 
 
-_KNOWN: dict[str, tuple[frozenset[str], Callable[[Any], _Part] | None]] = {
+_KNOWN: dict[str, tuple[frozenset[str], Callable[[Any], _Part]]] = {
     "str": (frozenset({"min_length", "max_length", "pattern"}), _text),
     "float": (frozenset({"strict", "allow_inf_nan", "ge", "le"}), _number),
     "bool": (frozenset({"strict"}), _truth),

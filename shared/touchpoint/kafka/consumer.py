@@ -177,17 +177,17 @@ class Consumer:
     async def _apply(self, entries: list[Entry]) -> None:
         """Apply what was read, a lot of it in two transactions: while one waits for PostgreSQL, the other works."""
         lanes = [asyncio.create_task(self._apply_lane(lane)) for lane in _lanes(entries)]
+        if not lanes:
+            return
         try:
-            if lanes:
-                await asyncio.wait(lanes)
+            await asyncio.wait(lanes)
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
         for lane in lanes:
             lane.result()
-        if lanes:
-            self._backoff.succeeded()
+        self._backoff.succeeded()
 
     async def _apply_lane(self, entries: list[Entry]) -> None:
         places = {(entry.record.topic, entry.record.partition) for entry in entries}

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
-from touchpoint.db import outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +14,6 @@ class Context:
     """What a handler works with: the batch's transaction, which the consumer commits."""
 
     session: AsyncSession
-
-    async def publish(self, *events: Event) -> None:
-        """Hand events to the outbox: they leave if and only if the batch commits."""
-        await outbox.publish(self.session, *events)
 
 
 Handler = Callable[[list[Any], Context], Awaitable[None]]
