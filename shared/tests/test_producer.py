@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from touchpoint import turns
 from touchpoint.contracts.topics import FEEDBACK, TOUCHPOINTS
 from touchpoint.kafka import producer as module
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.packing import size
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError
 from touchpoint.settings import KafkaSettings
-from touchpoint.testing import eventually
+from touchpoint.testing import eventually, others
 
 
 def record(value: bytes = b"{}", key: bytes = b"acme:c-1", partition: int = -1) -> Record:
@@ -77,6 +78,19 @@ async def test_records_of_one_key_keep_their_order_over_many_requests(kafka, pro
 
     found = await read_back(kafka, 3000)
     assert len(found) == 3000
+    for key in {r.key for r in records}:
+        assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]
+
+
+async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(kafka, producer, monkeypatch):
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+    records = [record(b"%d" % n, key=b"acme:%d" % (n % 7)) for n in range(500)]
+
+    async with others() as counted:
+        assert await producer.send_all(records) == [None] * 500
+
+    assert counted["turns"] >= 1000  # where each record goes, and when it is packed
+    found = await read_back(kafka, 500)
     for key in {r.key for r in records}:
         assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]
 

@@ -1,7 +1,5 @@
 """`POST /v1/events`: the hot path, a small ASGI application. 202 goes out once Kafka has acknowledged, not before."""
 
-import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,15 +21,11 @@ from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
 from touchpoint.http.scopes import Scope as Right
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
+from touchpoint.turns import Turns
 
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 RETRY_AFTER = {"Retry-After": "2"}
-TURN_SECONDS = 0.0005
-"""Work on a batch goes on for so long; then other requests get their turns,"""
-TURNS = 10
-"""so many, which is about as many as a single event takes from socket to socket: it waits for no more than one piece
-where it comes in, and for one where Kafka answers."""
 FULLY_TOLD = 100
 """Of so many refused items of a batch all errors are named, of the others the first: else an answer could be large."""
 
@@ -143,27 +137,10 @@ Checked = tuple[Meta, Record] | Problem
 """An item's attributes and record, or what is wrong with it (no exception: its traceback would keep the item)."""
 
 
-class _Turns:
-    """Work on a batch in pieces of TURN_SECONDS, so that other requests get their turns."""
-
-    def __init__(self) -> None:
-        self._end = time.perf_counter() + TURN_SECONDS
-
-    def over(self) -> bool:
-        """To be asked between two items: whether it is the others' turn."""
-        return time.perf_counter() > self._end
-
-    async def give(self) -> None:
-        """Let the others have theirs."""
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        self._end = time.perf_counter() + TURN_SECONDS
-
-
 async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
     """What each item is."""
     received = datetime.now(UTC)
-    checked, turns, refused = list[Checked](), _Turns(), 0
+    checked, turns, refused = list[Checked](), Turns(), 0
     for item in items:
         try:
             if (size := memoryview(item).nbytes) > events.MAX_EVENT_BYTES:
@@ -183,7 +160,7 @@ async def _report(
     items: Sequence[msgspec.Raw], checked: Sequence[Checked], outcomes: Sequence[SendError | None]
 ) -> tuple[int, dict[str, Any]]:
     """The batch's status and answer: 202 all accepted, 207 some, 503 none and Kafka is to blame, else 422."""
-    accepted, refused, sent, turns = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), _Turns()
+    accepted, refused, sent, turns = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), Turns()
     for index, found in enumerate(checked):
         if turns.over():
             await turns.give()

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY as METRICS
 
 from gateway import gzip as unpacking
-from gateway import ingest, requests
+from gateway import requests
 from gateway.gzip import PIECE_BYTES, Unpacker
 from gateway.ingest import MAX_BATCH_BYTES
 from gateway.limits import TENANT
 from gateway.requests import BODIES, Bodies, read_body
+from touchpoint import turns
 from touchpoint.http.errors import ProblemError
-from touchpoint.testing import eventually
+from touchpoint.testing import eventually, others
 
 FEEDBACK = {"kind": "nps", "channel": "email", "customer_id": "C-1", "score": {"value": 3, "min": 0, "max": 10}}
 EVENT = {"specversion": "1.0", "id": "e-1", "source": "/crm", "type": "feedback.submitted", "data": FEEDBACK}
@@ -123,20 +124,11 @@ async def test_a_bomb_is_unpacked_no_further_than_the_limit(door, monkeypatch, m
 
 
 async def test_while_a_body_is_unpacked_others_get_their_turns():
-    turns = 0
-
-    async def others():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(others())
     size = 20 * PIECE_BYTES
-    body = await read([gzip.compress(b" " * size)], size, Bodies(2 * size), b"gzip")
-    task.cancel()
+    async with others() as counted:
+        body = await read([gzip.compress(b" " * size)], size, Bodies(2 * size), b"gzip")
     assert len(body) == size
-    assert turns >= 20
+    assert counted["turns"] >= 20
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=4), st.lists(st.integers(0, 8000), max_size=5))
@@ -317,16 +309,7 @@ async def test_a_batch_in_which_everything_is_wrong_gets_an_answer_of_bounded_si
 
 
 async def test_while_a_batch_is_worked_on_others_get_their_turns(door, monkeypatch):
-    monkeypatch.setattr(ingest, "TURN_SECONDS", 0)
-    turns = 0
-
-    async def others():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(others())
-    assert (await post(door, json.dumps([{"id": str(n)} for n in range(500)]).encode(), MANY)).status_code == 422
-    task.cancel()
-    assert turns >= 1000
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+    async with others() as counted:
+        assert (await post(door, json.dumps([{"id": str(n)} for n in range(500)]).encode(), MANY)).status_code == 422
+    assert counted["turns"] >= 1000

@@ -1,7 +1,7 @@
 """How records become requests of aiokafka: their partition, their size, and many of one partition packed together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from touchpoint.kafka.codec import Record
+from touchpoint.turns import Turns
 
 MAX_BATCH_BYTES = 512 * 1024
 """Per partition and request; aiokafka's default of 16 KiB costs half the speed."""
@@ -74,9 +75,9 @@ def key_hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-def parcels(
-    client: AIOKafkaProducer, place: Place, records: Sequence[Record], indices: Sequence[int]
-) -> Iterator[Parcel]:
+async def parcels(
+    client: AIOKafkaProducer, place: Place, records: Sequence[Record], indices: Sequence[int], turns: Turns
+) -> AsyncIterator[Parcel]:
     """Parcels for one partition, in the order of `indices`."""
     topic, partition = place
     if len(indices) < PACKED_RECORDS:
@@ -93,5 +94,7 @@ def parcels(
             batch, packed = client.create_batch(), []
             batch.append(timestamp=None, key=r.key, value=r.value, headers=r.headers)
         packed.append(index)
+        if turns.over():
+            await turns.give()
     batch.close()
     yield Parcel(packed, batch.size(), True, partial(client.send_batch, batch, topic, partition=partition))

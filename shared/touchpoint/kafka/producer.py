@@ -14,6 +14,7 @@ from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.packing import MAX_BATCH_BYTES, Group, Lane, Parcel, Place, key_hash, parcels, size
 from touchpoint.settings import KafkaSettings
+from touchpoint.turns import Turns
 
 MAX_RECORD_BYTES = 1_000_000
 """A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
@@ -56,6 +57,7 @@ class _Call:
     records: Sequence[Record]
     outcomes: list[SendError | None]
     answers: dict[_Answer, Sequence[int]] = field(default_factory=dict)
+    turns: Turns = field(default_factory=Turns)
 
     def settle(self, indices: Sequence[int], outcome: SendError | None) -> None:
         for index in indices:
@@ -191,6 +193,8 @@ class Producer:
             group = groups[topic, record.partition if record.partition >= 0 else key_hash(record.key) % count]
             group.indices.append(index)
             group.bytes += bytes_
+            if call.turns.over():
+                await call.turns.give()
         return groups
 
     async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
@@ -210,7 +214,7 @@ class Producer:
         done, lane = 0, self._lanes[place]
         async with lane.turn:
             try:
-                for parcel in parcels(client, place, call.records, indices):
+                async for parcel in parcels(client, place, call.records, indices, call.turns):
                     if self.in_flight_bytes + parcel.size > self._budget and self._waiting:
                         raise NotAcknowledgedError("not sent: too much is waiting for Kafka already")
                     self._count(lane, parcel, 1)

@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from touchpoint.contracts.base import Event
@@ -32,6 +34,23 @@ async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float =
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s; last: {failure or repr(value)}") from failure
         await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def others() -> AsyncIterator[Counter[str]]:
+    """Somebody else on the event loop; counts the `turns` they get."""
+    counted = Counter[str]()
+
+    async def take_turns() -> None:
+        while True:
+            counted["turns"] += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(take_turns())
+    try:
+        yield counted
+    finally:
+        task.cancel()
 
 
 async def apply(handlers: Handlers, sessions: Sessions, events: Sequence[Event]) -> None:
