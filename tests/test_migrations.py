@@ -25,7 +25,10 @@ SELECT c.relname AS table, a.attname AS first
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
  WHERE i.indisunique
 """
-PLUMBING = {"alembic_version", "conflicts", "consumers", "dead_letters", "inbox", "offsets", "outbox"}
+PLUMBING = {
+    "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "offsets", "outbox",
+    "replay_checkpoints", "replays", "subscriptions",
+}  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""
 
@@ -100,9 +103,35 @@ async def test_an_outbox_is_vacuumed_by_what_was_sent_not_by_how_large_it_has_be
     assert {"autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=10000"} <= set(row["reloptions"])
 
 
-async def _fetch(dsn: str, query: str) -> list[asyncpg.Record]:
+@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
+@pytest.mark.parametrize("change", ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"])
+async def test_what_the_audit_holds_stays(package, change, database):
+    dsn = await database(package)
+    await _fetch(dsn, "INSERT INTO audit (who, action, subject) VALUES ('ada', 'replay.run', 'some-svc')")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await _fetch(dsn, change)
+    assert len(await _fetch(dsn, "SELECT * FROM audit WHERE who = 'ada'")) == 1
+
+
+@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
+async def test_a_consumer_has_one_replay_under_way(package, database):
+    dsn = await database(package)
+    start = """
+        INSERT INTO replays (id, consumer, kind, state, filter, summary, plan_hash, cluster_id, planned_by)
+        VALUES (gen_random_uuid(), $1, 'repair', $2, '{}', '{}', '', '', 'ada')
+    """
+    await _fetch(dsn, start, "some-svc", "running")
+    await _fetch(dsn, start, "other-svc", "running")
+    for ended in ("planned", "done", "failed", "aborted"):
+        await _fetch(dsn, start, "some-svc", ended)
+    for under_way in ("running", "paused"):
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await _fetch(dsn, start, "some-svc", under_way)
+
+
+async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(dsn)
     try:
-        return await connection.fetch(query)
+        return await connection.fetch(query, *values)
     finally:
         await connection.close()
