@@ -1,8 +1,6 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +9,10 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db import consumers, databases
+from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
-from touchpoint.db.engine import transaction_on
 from touchpoint.errors import UsageError
+from touchpoint.reach import Database, Json, in_each
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,15 +20,6 @@ app = typer.Typer(
     help="Consumers: whether they work, and why not. A halted one has stopped itself and waits for a person.",
 )
 
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database-url",
-        envvar="DATABASE_URL",
-        help="The service's database: postgresql://user:password@host/feedback. Unset: those of `touchpoint up`.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Name = Annotated[str, typer.Argument(help="The consumer, as `touchpoint consumer list` shows it: feedback-svc.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the consumer's state and shown to whoever looks next.")]
 
@@ -46,7 +35,7 @@ SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
 @app.command("list")
 def list_consumers(database: Database = "", as_json: Json = False) -> None:
     """Show every consumer: its state and reason, its open dead letters, and when it last applied something."""
-    found = _each(database, _standing)
+    found = in_each(database, _standing)
     if as_json:
         typer.echo(json.dumps(found, default=str))
         return
@@ -78,7 +67,7 @@ def _change(database: str, name: str, new: ConsumerState) -> None:
             await consumers.set_state(session, name, new)
         return known
 
-    changed = _each(database, change)
+    changed = in_each(database, change)
     if not changed:
         raise UsageError(f"no consumer {name} here: see `touchpoint consumer list`")
     typer.echo(f"{name}: {changed[0]['state']} → {new.state} ({new.reason})")
@@ -86,27 +75,3 @@ def _change(database: str, name: str, new: ConsumerState) -> None:
 
 async def _standing(session: AsyncSession) -> list[dict[str, Any]]:
     return [dict(row) for row in (await session.execute(STANDING)).mappings()]
-
-
-def _each(database: str, work: Callable[[AsyncSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Do something in each service's database, and answer all results."""
-
-    async def run() -> list[dict[str, Any]]:
-        found = []
-        for dsn in [database] if database else _local_databases():
-            async with databases.connected(dsn):
-                pass  # one line when it cannot be reached
-            async with transaction_on(dsn, "touchpoint consumer") as session:
-                found += await work(session)
-        return found
-
-    return asyncio.run(run())
-
-
-def _local_databases() -> Sequence[str]:
-    """The databases of the stack that `touchpoint up` runs here."""
-    try:
-        from touchpoint.local import commands, services  # noqa: PLC0415 (an extra, absent from production images)
-    except ModuleNotFoundError:
-        raise UsageError("say where the service's database is: --database-url or DATABASE_URL") from None
-    return [commands.running_database(one.database) for one in services.SERVICES if one is not services.GATEWAY]

@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import keys, repository
 from gateway.models import ApiKey
-from touchpoint.db import databases
-from touchpoint.db.engine import sqlstate, transaction_on
+from touchpoint.db.engine import sqlstate
 from touchpoint.errors import UsageError
 from touchpoint.http.scopes import Scope
+from touchpoint.reach import Json, in_one, local_database
 
 T = TypeVar("T")
 
@@ -37,7 +37,6 @@ Database = Annotated[
         help="The gateway's database: postgresql://user:password@host/gateway. Unset: that of `touchpoint up`.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Prefix = Annotated[str, typer.Argument(help="The public part of the key, as `touchpoint keys list` shows it.")]
 MOST = 2**31 - 1
 EventRate = Annotated[
@@ -174,16 +173,8 @@ def revoke(prefix: Prefix, database: Database = "", as_json: Json = False) -> No
 
 def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
-
-    async def run() -> T:
-        dsn = database or _local_database()
-        async with databases.connected(dsn):
-            pass  # one line when it cannot be reached
-        async with transaction_on(dsn, "touchpoint keys") as session:
-            return await work(session)
-
     try:
-        return asyncio.run(run())
+        return asyncio.run(in_one(database or local_database("gateway"), work))
     except DBAPIError as error:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
@@ -191,15 +182,6 @@ def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
             "this database is not the gateway's, or `python -m gateway migrate` was not run: name it with "
             "--database-url postgresql://…/gateway"
         ) from None
-
-
-def _local_database() -> str:
-    """The database of the stack that `touchpoint up` runs here."""
-    try:
-        from touchpoint.local.commands import running_database  # noqa: PLC0415 (an extra, absent from production images)
-    except ModuleNotFoundError:
-        raise UsageError("say where the gateway's database is: --database-url or DATABASE_URL") from None
-    return running_database("gateway")
 
 
 def _show_issued(issued: keys.Issued, as_json: bool) -> None:

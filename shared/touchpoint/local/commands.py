@@ -12,8 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from touchpoint.db import databases
-from touchpoint.errors import UsageError
 from touchpoint.local import control
 from touchpoint.local import up as foreground
 from touchpoint.local.home import Home, default_folder
@@ -109,12 +107,10 @@ def logs(
         sys.stdout.flush()
 
 
-def running_database(name: str) -> str:
-    """The URL of a database of the stack that runs here; raises UsageError when none does."""
-    server = _home().recorded().get("database_url")
-    if not server:
-        raise UsageError("no database: `touchpoint up` does not run here; start it, or set DATABASE_URL")
-    return databases.named(server, name)
+def running(name: str) -> str | None:
+    """Where a server of the stack that runs here is: `database_url` or `kafka`; None when none runs."""
+    found: str | None = _home().recorded().get(name)
+    return found
 
 
 def _home() -> Home:

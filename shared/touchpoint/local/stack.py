@@ -41,6 +41,7 @@ class Stack:
     kafka: str | None
     database_url: str | None
     state: str = "starting"
+    working_kafka: str | None = None
     working_database: str | None = None
     """Where PostgreSQL is, once that is known: for commands such as `touchpoint keys`."""
     supervisor: Supervisor = field(init=False)
@@ -58,7 +59,7 @@ class Stack:
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
         await self._check_given_servers()
         environment = Environment(*await self._servers(), self.port, self._token_secret())
-        self.working_database = environment.database_url
+        self.working_kafka, self.working_database = environment.kafka, environment.database_url
         with self.progress.step("Preparing databases and topics"):
             await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
         with self.progress.step("Starting the four services"):
@@ -90,6 +91,7 @@ class Stack:
             {
                 "state": self.state,
                 "port": self.port,
+                "kafka": self.working_kafka,
                 "database_url": self.working_database,
                 "processes": {
                     SUPERVISOR: Process(psutil.Process()).record(),

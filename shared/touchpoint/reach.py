@@ -1,0 +1,72 @@
+"""What operators' commands work on: the services' databases and Kafka, by default those of `touchpoint up`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.db import databases
+from touchpoint.db.engine import transaction_on
+from touchpoint.errors import UsageError
+from touchpoint.settings import KafkaSettings
+
+T = TypeVar("T")
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="DATABASE_URL",
+        help="The service's database: postgresql://user:password@host/feedback. Unset: those of `touchpoint up`.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+CONSUMING = ("feedback", "escalation", "metrics")
+"""The databases of the services that consume."""
+
+
+def in_each(database: str, work: Callable[[AsyncSession], Awaitable[list[T]]]) -> list[T]:
+    """Do something in the database named, else in that of each local service, and answer all results."""
+
+    async def run() -> list[T]:
+        dsns = [database] if database else [local_database(name) for name in CONSUMING]
+        return [found for dsn in dsns for found in await in_one(dsn, work)]
+
+    return asyncio.run(run())
+
+
+async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """Do something in a database, in one transaction; raises UsageError, one line, when it cannot be reached."""
+    async with databases.connected(dsn):
+        pass
+    async with transaction_on(dsn, "touchpoint") as session:
+        return await work(session)
+
+
+def local_database(name: str) -> str:
+    """A database of the stack that runs here. Raises UsageError when none does."""
+    server = _running("database_url", f"say where the database {name} is: --database-url or DATABASE_URL")
+    return databases.named(server, name)
+
+
+def kafka() -> KafkaSettings:
+    """Kafka as the environment says, else that of the stack that runs here. Raises UsageError."""
+    settings = KafkaSettings()
+    if "bootstrap_servers" in settings.model_fields_set:
+        return settings
+    server = _running("kafka", "say where Kafka is: KAFKA_BOOTSTRAP_SERVERS")
+    return settings.model_copy(update={"bootstrap_servers": server})
+
+
+def _running(server: str, otherwise: str) -> str:
+    """Where a server of the stack that runs here is."""
+    try:
+        from touchpoint.local.commands import running  # noqa: PLC0415 (an extra, absent from production images)
+    except ModuleNotFoundError:
+        raise UsageError(otherwise) from None
+    if (found := running(server)) is None:
+        raise UsageError(f"`touchpoint up` does not run here: start it, or {otherwise}")
+    return found
