@@ -1,0 +1,37 @@
+"""The trail of what operators did to events: append-only, in the service's own database."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_ADD = text("""
+INSERT INTO audit (who, action, subject, reason, plan_id, plan_hash, matched, applied, already_applied, failed, erased,
+                   details)
+VALUES (:who, :action, :subject, :reason, :plan_id, :plan_hash, :matched, :applied, :already_applied, :failed, :erased,
+        CAST(:details AS jsonb))
+""")
+_UNSAID = dict.fromkeys(
+    ("reason", "plan_id", "plan_hash", "matched", "applied", "already_applied", "failed", "erased"), None
+)
+
+
+async def add(
+    session: AsyncSession, who: str, action: str, subject: str, details: dict[str, Any] | None = None, **said: Any
+) -> None:
+    """Write one line, in the transaction of what it tells of.
+
+    `action` is what was done (`dead_letters.discarded`), `subject` the consumer it was done to. `said`: `reason`,
+    `plan_id` and `plan_hash`, and counts (matched = applied + already_applied + failed + erased: the table holds it).
+    """
+    values = {"who": who, "action": action, "subject": subject, "details": json.dumps(details or {}, default=str)}
+    await session.execute(_ADD, _UNSAID | said | values)
+
+
+async def lines(session: AsyncSession, since: datetime | None, limit: int) -> Sequence[dict[str, Any]]:
+    """The newest lines first."""
+    found = text("SELECT * FROM audit WHERE CAST(:since AS timestamptz) IS NULL OR at >= :since ORDER BY id DESC LIMIT :limit")
+    return [dict(row) for row in (await session.execute(found, {"since": since, "limit": limit})).mappings()]
