@@ -1,13 +1,17 @@
 """What a dead letter keeps, and when there are too many."""
 
+from datetime import UTC, datetime
+
 import pytest
 from msgspec.structs import replace
 
+from touchpoint.db.dead_letters import Attempt
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import DeadLetter, Limit
 from touchpoint.testing.factories import feedback
 
 DEAD, FINE = True, False
+ATTEMPT = Attempt(3, datetime(2026, 11, 22, 9, 30, tzinfo=UTC))
 
 
 def letter(reason="no such product", **over):
@@ -46,20 +50,36 @@ def test_equal_causes_have_one_fingerprint_and_others_another():
 
 def test_it_keeps_key_bytes_partition_and_headers_and_says_where_it_stood():
     source = letter()
-    record = source.to_record("ledger-svc")
+    record = source.to_record("ledger-svc", ATTEMPT)
     assert (record.key, record.value, record.partition) == (source.record.key, source.record.value, 2)
     assert record.headers[: len(source.record.headers)] == source.record.headers
     ours = dict(record.headers[len(source.record.headers) :])
     assert (ours["dlq_topic"], ours["dlq_partition"], ours["dlq_offset"]) == (b"touchpoints.v1", b"2", b"7")
+    assert (ours["dlq_attempt"], ours["dlq_first_failed_at"]) == (b"3", b"2026-11-22T09:30:00Z")
+    assert ours["dlq_consumer_version"]
 
 
 def test_a_giant_is_named_and_left_where_it_is():
-    record = letter(value=b"x" * 1_000_000).to_record("ledger-svc")
+    record = letter(value=b"x" * 1_000_000).to_record("ledger-svc", ATTEMPT)
     assert record.value == b""
     assert ("dlq_value", b"too large to be copied") in record.headers
 
 
 @pytest.mark.parametrize("header", [b"\xff\xfe", b"nul\x00inside"])
 def test_headers_no_database_can_hold_do_not_keep_it_from_being_indexed(header):
-    row = letter(headers=[("ce_type", header)]).index_row("ledger-svc")
+    row = letter(headers=[("ce_type", header)]).index_row()
     assert "\x00" not in "".join(field for field in row if isinstance(field, str))
+
+
+@pytest.mark.parametrize(
+    ("value", "customer"),
+    [
+        (b'{"customer_id": "C-1", "kind": 7}', "C-1"),
+        (b'{"customer_id": "C\\u0000"}', "C\ufffd"),
+        (b'{"customer_id": 7}', None),
+        (b"[]", None),
+        (b"\xff", None),
+    ],
+)
+def test_it_is_indexed_under_its_customer_where_that_can_be_read(value, customer):
+    assert letter(value=value).index_row().customer_id == customer

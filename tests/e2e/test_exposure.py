@@ -277,7 +277,7 @@ async def _metrics(system: System) -> str:
 
 
 async def _dead_letters(system: System) -> str:
-    """What we added to the records, and what the index says of them."""
+    """What we added to the records, and what the index says of them beside whose they are."""
     said = ""
     for service in SERVICES:
         if service != "gateway":
@@ -286,7 +286,8 @@ async def _dead_letters(system: System) -> str:
                     map(
                         str,
                         await database.fetch(
-                            "SELECT dead_letters, consumers FROM dead_letters FULL JOIN consumers USING (consumer)"
+                            "SELECT to_jsonb(d) - 'customer_id', c "
+                            "FROM dead_letters d FULL JOIN consumers c USING (consumer)"
                         ),
                     )
                 )

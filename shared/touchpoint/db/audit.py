@@ -14,6 +14,9 @@ INSERT INTO audit (who, action, subject, reason, plan_id, plan_hash, matched, ap
 VALUES (:who, :action, :subject, :reason, :plan_id, :plan_hash, :matched, :applied, :already_applied, :failed, :erased,
         CAST(:details AS jsonb))
 """)
+_NEWEST = text(
+    "SELECT * FROM audit WHERE CAST(:since AS timestamptz) IS NULL OR at >= :since ORDER BY id DESC LIMIT :limit"
+)
 _UNSAID = dict.fromkeys(
     ("reason", "plan_id", "plan_hash", "matched", "applied", "already_applied", "failed", "erased"), None
 )
@@ -33,5 +36,5 @@ async def add(
 
 async def lines(session: AsyncSession, since: datetime | None, limit: int) -> Sequence[dict[str, Any]]:
     """The newest lines first."""
-    found = text("SELECT * FROM audit WHERE CAST(:since AS timestamptz) IS NULL OR at >= :since ORDER BY id DESC LIMIT :limit")
-    return [dict(row) for row in (await session.execute(found, {"since": since, "limit": limit})).mappings()]
+    values = {"since": since, "limit": limit}
+    return [dict(row) for row in (await session.execute(_NEWEST, values)).mappings()]

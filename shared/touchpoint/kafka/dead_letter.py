@@ -4,24 +4,27 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import identity
-from touchpoint.db import outbox
+from touchpoint.db import dead_letters, outbox
+from touchpoint.db.dead_letters import Attempt, IndexRow
 from touchpoint.db.engine import raw_connection
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Record, timestamp
 
 MAX_VALUE_BYTES = 900_000
 """Of a dead letter: with its headers it must stay below what a producer sends."""
 
-_INDEX = """
-INSERT INTO dead_letters
-    (consumer, topic, partition, "offset", event_id, tenant_id, type, stage, error, reason, fingerprint)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
-"""
+VERSION = version("touchpoint")
+"""Of the consumer: what failed in one may pass in the next."""
+
+
+class _Customer(msgspec.Struct):
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,11 @@ class DeadLetter:
         cause = "\x1f".join((self._header("ce_type") or "", self.stage, self.error, self.reason))
         return hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()
 
-    def to_record(self, consumer: str) -> Record:
+    def to_record(self, consumer: str, attempt: Attempt) -> Record:
         """The record for the dead-letter topic: the original bytes, key, partition and headers, and ours."""
         ours = {
             "dlq_consumer": consumer,
+            "dlq_consumer_version": VERSION,
             "dlq_topic": self.record.topic,
             "dlq_partition": str(self.record.partition),
             "dlq_offset": str(self.record.offset),
@@ -50,6 +54,8 @@ class DeadLetter:
             "dlq_error": self.error,
             "dlq_reason": self.reason,
             "dlq_fingerprint": self.fingerprint,
+            "dlq_attempt": str(attempt.number),
+            "dlq_first_failed_at": timestamp(attempt.first_failed_at),
         }
         value = self.record.value
         if len(value) > MAX_VALUE_BYTES:  # the source topic still has it, at the place named here
@@ -65,24 +71,53 @@ class DeadLetter:
             partition=self.record.partition,
         )
 
-    def index_row(self, consumer: str) -> tuple[object, ...]:
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where the record lies in the log."""
+        return self.record.topic, self.record.partition, self.record.offset
+
+    def index_row(self) -> IndexRow:
         """The row of the dead-letter index."""
         tenant, source, event_id = (self._header(name) for name in ("ce_tenant", "ce_source", "ce_id"))
         known = identity(tenant, source, event_id) if tenant and source and event_id else None
-        place = (consumer, self.record.topic, self.record.partition, self.record.offset)
-        return (*place, known, tenant, self._header("ce_type"), self.stage, self.error, self.reason, self.fingerprint)
+        return IndexRow(
+            *self.place,
+            known,
+            tenant,
+            self._customer(),
+            self._header("ce_type"),
+            self._header("traceparent"),
+            VERSION,
+            self.stage,
+            self.error,
+            self.reason,
+            self.fingerprint,
+        )
 
     def _header(self, name: str) -> str | None:
         value = next((value for key, value in self.record.headers if key == name), None)
-        return None if value is None else value.decode(errors="replace").replace("\x00", "\ufffd")
+        return None if value is None else _storable(value.decode(errors="replace"))
+
+    def _customer(self) -> str | None:
+        """Whom the event is about, as far as it can be read."""
+        try:
+            found = msgspec.json.decode(self.record.value, type=_Customer).customer_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return found and _storable(found)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\ufffd")
 
 
 async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLetter]) -> None:
     """Index the dead letters and hand their records to the outbox, in the batch's transaction."""
     if letters:
-        raw = await raw_connection(session)
-        await raw.executemany(_INDEX, [letter.index_row(consumer) for letter in letters])
-        await outbox.write(session, [outbox.row(letter.to_record(consumer)) for letter in letters])
+        rows = [letter.index_row() for letter in letters]
+        attempts = await dead_letters.note(await raw_connection(session), consumer, rows)
+        records = [letter.to_record(consumer, attempts[letter.place]) for letter in letters]
+        await outbox.write(session, [outbox.row(record) for record in records])
 
 
 @dataclass(slots=True)

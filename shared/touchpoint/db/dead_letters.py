@@ -1,0 +1,141 @@
+"""The index of dead letters: what could not be handled, by cause, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.db import audit
+
+MOST = 100_000
+"""Of one command."""
+
+_NOTE = """
+INSERT INTO dead_letters AS old (consumer, topic, partition, "offset", event_id, tenant_id, customer_id, type,
+                                 traceparent, consumer_version, stage, error, reason, fingerprint)
+SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+                         $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
+   SET attempt = old.attempt + 1, state = 'open', closed_at = NULL, closed_reason = NULL,
+       consumer_version = excluded.consumer_version, stage = excluded.stage, error = excluded.error,
+       reason = excluded.reason, fingerprint = excluded.fingerprint
+RETURNING topic, partition, "offset", attempt, failed_at
+"""
+
+
+class IndexRow(NamedTuple):
+    """What the index says of a dead letter; its place in the log is its identity, beside the consumer."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: Any
+    tenant_id: str | None
+    customer_id: str | None
+    type: str | None
+    traceparent: str | None
+    consumer_version: str
+    stage: str
+    error: str
+    reason: str
+    fingerprint: str
+
+
+class Attempt(NamedTuple):
+    """How often it has failed, this time included, and when first."""
+
+    number: int
+    first_failed_at: datetime
+
+
+async def note(raw: asyncpg.Connection, consumer: str, rows: Sequence[IndexRow]) -> dict[tuple[str, int, int], Attempt]:
+    """Index dead letters, each once in `rows`; one that failed before is open again. Answers attempts by place."""
+    found = await raw.fetch(_NOTE, consumer, *map(list, zip(*rows, strict=True)))
+    return {(r["topic"], r["partition"], r["offset"]): Attempt(r["attempt"], r["failed_at"]) for r in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters; what is None does not matter. `since` and `until` are when they first failed."""
+
+    consumer: str | None = None
+    fingerprint: str | None = None
+    type: str | None = None
+    tenant: str | None = None
+    customer: str | None = None
+    state: str | None = "open"
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = MOST
+    """The oldest go first."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """For `_SELECTED`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+_SELECTED = """
+SELECT * FROM dead_letters
+ WHERE (CAST(:consumer AS text) IS NULL OR consumer = :consumer)
+   AND (CAST(:fingerprint AS text) IS NULL OR fingerprint = :fingerprint)
+   AND (CAST(:type AS text) IS NULL OR type = :type)
+   AND (CAST(:tenant AS text) IS NULL OR tenant_id = :tenant)
+   AND (CAST(:customer AS text) IS NULL OR customer_id = :customer)
+   AND (CAST(:state AS text) IS NULL OR state = :state)
+   AND (CAST(:since AS timestamptz) IS NULL OR failed_at >= :since)
+   AND (CAST(:until AS timestamptz) IS NULL OR failed_at < :until)
+ ORDER BY failed_at, topic, partition, "offset"
+ LIMIT :limit
+"""
+
+_CAUSES = text(f"""
+SELECT consumer, fingerprint, min(type) AS type, min(stage) AS stage, min(error) AS error, min(reason) AS reason,
+       count(*) FILTER (WHERE state = 'open') AS open, count(*) FILTER (WHERE state = 'redriven') AS redriven,
+       count(*) FILTER (WHERE state = 'discarded') AS discarded, count(DISTINCT tenant_id) AS tenants,
+       count(DISTINCT (tenant_id, customer_id)) AS customers, max(attempt) AS attempts,
+       min(failed_at) AS first_failed_at, max(failed_at) AS last_failed_at,
+       (array_agg(topic || '/' || partition || '/' || "offset" ORDER BY failed_at DESC))[1] AS example
+  FROM ({_SELECTED}) AS selected
+ GROUP BY consumer, fingerprint ORDER BY open DESC, last_failed_at DESC
+""")  # noqa: S608 (our own words)
+
+_DISCARD = text(f"""
+WITH selected AS ({_SELECTED} FOR UPDATE)
+UPDATE dead_letters AS d SET state = 'discarded', closed_at = now(), closed_reason = :reason FROM selected s
+ WHERE (d.consumer, d.topic, d.partition, d."offset") = (s.consumer, s.topic, s.partition, s."offset")
+RETURNING d.consumer, d.fingerprint
+""")  # noqa: S608 (our own words)
+
+
+async def causes(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:
+    """The selected, one line a consumer and cause: how many in each state, of whom, since when, an example's place."""
+    return [dict(row) for row in (await session.execute(_CAUSES, selection.values)).mappings()]
+
+
+async def find(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:
+    """The selected, the oldest first."""
+    return [dict(row) for row in (await session.execute(text(_SELECTED), selection.values)).mappings()]
+
+
+async def at(session: AsyncSession, topic: str, partition: int, offset: int) -> list[dict[str, Any]]:
+    """The dead letters of one place in the log, one a consumer."""
+    found = text('SELECT * FROM dead_letters WHERE (topic, partition, "offset") = (:topic, :partition, :offset)')
+    values = {"topic": topic, "partition": partition, "offset": offset}
+    return [dict(row) for row in (await session.execute(found, values)).mappings()]
+
+
+async def discard(session: AsyncSession, selection: Selection, who: str, reason: str) -> int:
+    """Give up on what is selected and open, with a line in the trail for each consumer. Answers how many."""
+    values = selection.values | {"state": "open", "reason": reason}
+    by_consumer: dict[str, list[str]] = {}
+    for row in await session.execute(_DISCARD, values):
+        by_consumer.setdefault(row.consumer, []).append(row.fingerprint)
+    for consumer, fingerprints in by_consumer.items():
+        details = {"discarded": len(fingerprints), "fingerprints": sorted(set(fingerprints))}
+        await audit.add(session, who, "dead_letters.discarded", consumer, details, reason=reason)
+    return sum(map(len, by_consumer.values()))
