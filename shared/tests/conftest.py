@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
+from typer.testing import CliRunner
 
+from touchpoint import cli
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, TicketOpened, TicketReplied
 from touchpoint.db import consumers
@@ -122,5 +124,22 @@ def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
         finally:
             stop.set()
             await task
+
+    return run
+
+
+@pytest.fixture
+def touchpoint(ledger: Ledger, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command of operators on the ledger's database and topics, in a thread: it has an event loop of its own."""
+    for name in ("bootstrap_servers", "topic_prefix", "partitions"):
+        monkeypatch.setenv(f"KAFKA_{name.upper()}", str(getattr(kafka, name)))
+
+    async def run(*arguments: str) -> str:
+        result = await asyncio.to_thread(
+            CliRunner().invoke, cli.commands(), [*arguments, "--database-url", ledger.dsn], standalone_mode=False
+        )
+        if result.exception:
+            raise result.exception
+        return result.output
 
     return run

@@ -1,32 +1,18 @@
 """`touchpoint consumer`: an operator's view of consumers, and a hand on them."""
 
-import asyncio
 import json
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
-from touchpoint import cli
 from touchpoint.errors import UsageError
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
 
 @pytest.fixture
-def command(ledger):
-    """Runs the command on the ledger's database, in a thread: the command has an event loop of its own."""
-    url = ledger.dsn
-
-    async def run(*arguments):
-        invoke = CliRunner().invoke
-        result = await asyncio.to_thread(
-            invoke, cli.commands(), ["consumer", *arguments, "--database-url", url], standalone_mode=False
-        )
-        if result.exception:
-            raise result.exception
-        return result.output
-
-    return run
+def command(touchpoint):
+    return partial(touchpoint, "consumer")
 
 
 async def test_a_consumer_is_listed_with_its_state_and_open_dead_letters(log, ledger, consuming, command):

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import typer
 
 from touchpoint import consumer_commands
+from touchpoint.dlq import commands as dlq_commands
 from touchpoint.errors import UsageError
 from touchpoint.importer.command import import_file
 
@@ -27,6 +28,7 @@ def commands() -> typer.Typer:
         app.add_typer(import_module("touchpoint.local.commands").app)
     app.command("import")(import_file)
     app.add_typer(consumer_commands.app, name="consumer")
+    app.add_typer(dlq_commands.app, name="dlq")
     for command in entry_points(group=COMMANDS_GROUP):
         app.add_typer(command.load(), name=command.name)
     return app

@@ -1,7 +1,11 @@
 """What operators' commands work on: the services' databases and Kafka, by default those of `touchpoint up`."""
 
 import asyncio
+import getpass
+import re
+import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 import typer
@@ -23,6 +27,36 @@ Database = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def moment(written: str) -> datetime:
+    """A time as people write it: RFC 3339, a day (its beginning, UTC), or so long ago: 90s, 30m, 2h, 3d."""
+    if ago := re.fullmatch(r"(\d{1,6})([smhd])", written):
+        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    try:
+        found = datetime.fromisoformat(written)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{written!r} is no time: write 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=moment, metavar="TIME", help="From this time on: 2026-11-22T09:30:00Z, or 2h for two hours ago."
+    ),
+]
+Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Before this time.")]
+
+
+def operator() -> str:
+    """Who works here, for the trail: the system's user and host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
 
 CONSUMING = ("feedback", "escalation", "metrics")
 """The databases of the services that consume."""

@@ -1,0 +1,1 @@
+"""Dead letters, as an operator sees and handles them."""

@@ -1,0 +1,144 @@
+"""How dead letters look on a terminal, and in JSON what is no table."""
+
+import json
+from collections.abc import Sequence
+from textwrap import indent
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from touchpoint.kafka.codec import Record
+
+NEIGHBOURS = 5
+"""Of the customer's events, shown on each side."""
+
+WIDTH = 160
+"""Of a table, at least: the terminal wraps its lines, but no cell."""
+
+TRY = {
+    "decode": (
+        "It is no event: a header or the key is missing or broken. Who writes to this topic beside the gateway?",
+        "Have the sender send it again through the gateway, then: touchpoint dlq discard --fingerprint {fingerprint}",
+    ),
+    "validate": (
+        "Its data breaks the contract of its type, docs/events/{type}.json, as this consumer knows it.",
+        "Is the writer newer than {consumer}? Upgrade that, then: touchpoint dlq redrive --fingerprint {fingerprint}",
+        "Else it can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
+    ),
+    "handle": (
+        "The handler failed. Its log says where: look for consumer.dead_letter with this fingerprint.",
+        "Mend and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
+    ),
+}
+"""What to try, by the stage at which it failed."""
+
+
+def causes(found: Sequence[dict[str, Any]]) -> None:
+    """Three lines a cause."""
+    if not found:
+        typer.echo("No dead letters.")
+        return
+    for each in found:
+        counts = ", ".join(f"{each[state]:,} {state}" for state in ("open", "redriven", "discarded") if each[state])
+        first, last = (f"{each[name]:%Y-%m-%d %H:%M:%S}" for name in ("first_failed_at", "last_failed_at"))
+        typer.echo(f"{each['fingerprint']}  {each['consumer']}  {_shown(each['type'])}: {counts}")
+        typer.echo(f"  {each['stage']}: {each['error']}: {_shown(each['reason'])}")
+        whom = f"{each['customers']:,} customers of {each['tenants']:,} tenants"
+        typer.echo(f"  {first} to {last}, {whom}, for example {each['example']}\n")
+
+
+def letters(found: Sequence[dict[str, Any]]) -> None:
+    """A line a dead letter."""
+    table = Table("consumer", "place", "failed", "try", "state", "type", "tenant", "customer", "cause", box=None)
+    for one in found:
+        table.add_row(
+            one["consumer"],
+            _place(one),
+            f"{one['failed_at']:%Y-%m-%d %H:%M:%S}",
+            str(one["attempt"]),
+            one["state"],
+            one["type"],
+            one["tenant_id"],
+            one["customer_id"],
+            one["fingerprint"],
+        )
+    console = Console(markup=False)
+    console.print(table, width=max(console.width, WIDTH), crop=False)
+
+
+def one(found: Sequence[dict[str, Any]], records: Sequence[Record], offset: int) -> None:
+    """All about the dead letters of one place: the errors, the event, its customer's others, and what to try."""
+    for each in found:
+        _print_error(each)
+    _print_event(next(record for record in records if record.offset == offset))
+    _print_neighbours(records, offset)
+    for each in found:
+        _print_advice(each)
+
+
+def _print_error(one: dict[str, Any]) -> None:
+    typer.echo(f"{one['consumer']} could not handle {_place(one)}; it is {one['state']}.")
+    said = {
+        "what": f"{one['stage']}: {one['error']}: {one['reason']}",
+        "cause": one["fingerprint"],
+        "failed": f"{one['failed_at']:%Y-%m-%d %H:%M:%S} first, {one['attempt']} times in all",
+        "consumer": f"version {one['consumer_version']}",
+        "trace": one["traceparent"],
+        "closed": one["closed_at"] and f"{one['closed_at']:%Y-%m-%d %H:%M:%S}: {one['closed_reason']}",
+    }
+    for name, value in said.items():
+        if value:
+            typer.echo(f"  {name:<9} {value}")
+    typer.echo()
+
+
+def _print_event(record: Record) -> None:
+    typer.echo("The event")
+    typer.echo(f"  key       {_shown(record.key)}")
+    for name, value in record.headers:
+        typer.echo(f"  {name.removeprefix('ce_'):<9} {_shown(value)}")
+    try:
+        typer.echo(indent(json.dumps(json.loads(record.value), indent=2), "  "))
+    except ValueError:
+        typer.echo(f"  {_shown(record.value)}")
+    typer.echo()
+
+
+def _shown(strange: bytes | str | None) -> str:
+    """What a stranger wrote, as text that does nothing to a terminal."""
+    text = strange if isinstance(strange, str) else (strange or b"").decode(errors="replace")
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def _print_neighbours(records: Sequence[Record], offset: int) -> None:
+    index = next(index for index, record in enumerate(records) if record.offset == offset)
+    typer.echo("The customer's events around it, as they lie in the log")
+    for record in records[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]:
+        said = dict(record.headers)
+        what = "  ".join(_shown(said.get(f"ce_{name}")) for name in ("time", "type", "id"))
+        typer.echo(f"  {'→' if record.offset == offset else ' '} {record.offset:>10}  {what}")
+    typer.echo()
+
+
+def _print_advice(one: dict[str, Any]) -> None:
+    typer.echo(f"What to try for {one['consumer']}")
+    for line in TRY[one["stage"]]:
+        typer.echo(f"  {line.format(**one)}")
+
+
+def _place(one: dict[str, Any]) -> str:
+    return f"{one['topic']}/{one['partition']}/{one['offset']}"
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """A record for programs; bytes that are no UTF-8 are shown as what they may mean."""
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key.decode(errors="replace"),
+        "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
+        "value": record.value.decode(errors="replace"),
+    }
