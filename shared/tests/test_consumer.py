@@ -411,6 +411,24 @@ async def test_too_many_dead_letters_halt_the_consumer_and_leave_the_topic_alone
     assert len(await ledger.ids()) + len(await ledger.query("SELECT * FROM dead_letters")) == 50
 
 
+async def test_where_none_may_be_skipped_the_first_poison_halts_the_consumer_before_it(log, ledger, consuming):
+    def refuse(events):
+        if any(event.meta.id == "e7" for event in events):
+            raise PermanentError("a bug")
+
+    ledger.before = refuse
+    await log.append(*numbered(10))
+    async with consuming(Limit(consecutive=0)):
+        halted = await eventually(lambda: _in_state(ledger, "halted"))
+        assert "none may be skipped; the last one: PermanentError: a bug" in halted.reason
+        assert await ledger.ids() == [f"e{n}" for n in range(7)]
+        assert await ledger.query("SELECT 1 FROM dead_letters") == []
+        ledger.before = lambda events: None
+        await ledger.set_state("running", "the bug is fixed")
+        await _at(ledger, 10)
+    assert await ledger.ids() == [f"e{n}" for n in range(10)]
+
+
 async def test_a_paused_consumer_applies_nothing_until_resumed(log, ledger, consuming):
     async with consuming() as consumer:
         await ledger.set_state("paused", "maintenance")

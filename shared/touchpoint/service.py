@@ -30,6 +30,7 @@ from touchpoint.http.health import Check, admin_app
 from touchpoint.http.server import listen, serve
 from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import KafkaSettings, ServiceSettings
 
@@ -189,7 +190,8 @@ def _parts(service: Service, runtime: Runtime, api_engine: AsyncEngine, role: st
     if role != "api":
         runtime.checks["database"] = database_check(runtime.engine)
     if role in ("consumer", "all"):
-        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions)
+        limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
+        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit)
         runtime.checks["consumer"] = consumer.check
         parts["consumer"] = partial(consumer.run, runtime.stop)
     if role in ("worker", "all"):

@@ -83,3 +83,11 @@ class ServiceSettings(BaseSettings):
         if any(len(secret.get_secret_value()) < 32 for secret in secrets):
             raise ValueError("a secret needs at least 32 characters")
         return secrets
+
+
+class ConsumingSettings(ServiceSettings):
+    """What a service that consumes events is told beside."""
+
+    on_poison: Literal["skip", "halt"] = Field(
+        "skip", description="an event that cannot be handled becomes a dead letter, or stops the consumer before it"
+    )

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from escalation_svc.policies import SHIPPED
-from touchpoint.settings import ServiceSettings
+from touchpoint.settings import ConsumingSettings
 
 
 class PolicySettings(BaseSettings):
@@ -15,8 +15,8 @@ class PolicySettings(BaseSettings):
     policies_path: Path = Field(SHIPPED, description="policy file, YAML; the one that is shipped by default")
 
 
-class Settings(PolicySettings, ServiceSettings):
-    """The settings every service has, on this service's ports, and the timer's."""
+class Settings(PolicySettings, ConsumingSettings):
+    """The settings every consuming service has, on this service's ports, and the timer's."""
 
     port: int = Field(8082, description="port of the API", ge=0, le=65535)
     admin_port: int = Field(9082, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)

@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from touchpoint.settings import ServiceSettings
+from touchpoint.settings import ConsumingSettings
 
 
-class Settings(ServiceSettings):
-    """The settings every service has, on this service's ports."""
+class Settings(ConsumingSettings):
+    """The settings every consuming service has, on this service's ports."""
 
     port: int = Field(8081, description="port of the API", ge=0, le=65535)
     admin_port: int = Field(9081, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)

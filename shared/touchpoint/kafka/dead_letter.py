@@ -124,7 +124,8 @@ async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLett
 class Limit:
     """When to stop instead of draining a topic into its dead letters: too many in a row, or too large a share.
 
-    `consecutive` dead letters without a success between them, or more than `share` of the last `window` events.
+    `consecutive` dead letters without a success between them (0: none at all may be skipped), or more than `share` of
+    the last `window` events.
     """
 
     consecutive: int = 100
@@ -137,7 +138,8 @@ class Limit:
         """Why these outcomes (True: a dead letter), on top of what was counted, are too many; None if they are not."""
         in_a_row, recent = self._after(outcomes)
         if in_a_row > self.consecutive:
-            return f"more than {self.consecutive} dead letters in a row"
+            most = f"more than {self.consecutive} dead letters in a row"
+            return most if self.consecutive else "an event cannot be handled, and none may be skipped"
         if len(recent) >= self.window and sum(recent) > self.share * len(recent):
             return f"{sum(recent)} of the last {len(recent)} events are dead letters"
         return None
