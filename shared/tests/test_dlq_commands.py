@@ -76,7 +76,7 @@ async def test_one_is_shown_with_its_error_its_data_and_its_customers_other_even
     assert "bad-3" in shown
     neighbours = [line.split()[-1] for line in shown.splitlines() if "feedback.submitted " in line]
     assert neighbours == ["fine-0", "bad-1", "bad-3", "fine-4"]
-    assert "touchpoint dlq redrive --fingerprint" in shown
+    assert "look for consumer.dead_letter with this fingerprint" in shown
     [found] = json.loads(await dlq("show", PLACE + "3", "--json"))["dead_letters"]
     assert found["attempt"] == 1
 

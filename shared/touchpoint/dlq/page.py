@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from textwrap import indent
 from typing import Any
 
@@ -24,12 +26,12 @@ TRY = {
     ),
     "validate": (
         "Its data breaks the contract of its type, docs/events/{type}.json, as this consumer knows it.",
-        "Is the writer newer than {consumer}? Upgrade that, then: touchpoint dlq redrive --fingerprint {fingerprint}",
+        "Is the writer newer than {consumer}? Upgrade that.",
         "Else it can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "handle": (
         "The handler failed. Its log says where: look for consumer.dead_letter with this fingerprint.",
-        "Mend and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
+        "Mend and deploy {consumer}.",
     ),
 }
 """What to try, by the stage at which it failed."""
@@ -45,7 +47,7 @@ def causes(found: Sequence[dict[str, Any]]) -> None:
         first, last = (f"{each[name]:%Y-%m-%d %H:%M:%S}" for name in ("first_failed_at", "last_failed_at"))
         typer.echo(f"{each['fingerprint']}  {each['consumer']}  {_shown(each['type'])}: {counts}")
         typer.echo(f"  {each['stage']}: {each['error']}: {_shown(each['reason'])}")
-        whom = f"{each['customers']:,} customers of {each['tenants']:,} tenants"
+        whom = f"{_many(each['customers'], 'customer')} of {_many(each['tenants'], 'tenant')}"
         typer.echo(f"  {first} to {last}, {whom}, for example {each['example']}\n")
 
 
@@ -64,41 +66,50 @@ def letters(found: Sequence[dict[str, Any]]) -> None:
             one["customer_id"],
             one["fingerprint"],
         )
-    console = Console(markup=False)
-    console.print(table, width=max(console.width, WIDTH), crop=False)
+    Console(markup=False, width=max(Console().width, WIDTH)).print(table)
 
 
 def one(found: Sequence[dict[str, Any]], records: Sequence[Record], offset: int) -> None:
     """All about the dead letters of one place: the errors, the event, its customer's others, and what to try."""
-    for each in found:
-        _print_error(each)
+    causes = [[*same] for _, same in groupby(sorted(found, key=_CAUSE), _CAUSE)]
+    for same in causes:
+        _print_error(same)
     _print_event(next(record for record in records if record.offset == offset))
     _print_neighbours(records, offset)
-    for each in found:
-        _print_advice(each)
+    for same in causes:
+        _print_advice(same)
 
 
-def _print_error(one: dict[str, Any]) -> None:
-    typer.echo(f"{one['consumer']} could not handle {_place(one)}; it is {one['state']}.")
+_CAUSE = itemgetter("fingerprint", "state", "consumer_version")
+
+
+def _print_error(same: Sequence[dict[str, Any]]) -> None:
+    each = same[0]
+    typer.echo(f"{_consumers(same)} could not handle {_place(each)}; it is {each['state']}.")
+    first, times = f"{each['failed_at']:%Y-%m-%d %H:%M:%S}", max(one["attempt"] for one in same)
     said = {
-        "what": f"{one['stage']}: {one['error']}: {one['reason']}",
-        "cause": one["fingerprint"],
-        "failed": f"{one['failed_at']:%Y-%m-%d %H:%M:%S} first, {one['attempt']} times in all",
-        "consumer": f"version {one['consumer_version']}",
-        "trace": one["traceparent"],
-        "closed": one["closed_at"] and f"{one['closed_at']:%Y-%m-%d %H:%M:%S}: {one['closed_reason']}",
+        "what": f"{each['stage']}: {each['error']}: {_shown(each['reason'])}",
+        "cause": each["fingerprint"],
+        "failed": first if times == 1 else f"{first} first, {times} times in all",
+        "consumer": f"version {each['consumer_version']}",
+        "trace": each["traceparent"] and _shown(each["traceparent"]),
+        "closed": each["closed_at"] and f"{each['closed_at']:%Y-%m-%d %H:%M:%S}: {each['closed_reason']}",
     }
     for name, value in said.items():
         if value:
-            typer.echo(f"  {name:<9} {value}")
+            typer.echo(f"  {name:<12}  {value}")
     typer.echo()
+
+
+def _consumers(same: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(one["consumer"] for one in same)
 
 
 def _print_event(record: Record) -> None:
     typer.echo("The event")
-    typer.echo(f"  key       {_shown(record.key)}")
+    typer.echo(f"  {'key':<12}  {_shown(record.key)}")
     for name, value in record.headers:
-        typer.echo(f"  {name.removeprefix('ce_'):<9} {_shown(value)}")
+        typer.echo(f"  {_shown(name).removeprefix('ce_'):<12}  {_shown(value)}")
     try:
         typer.echo(indent(json.dumps(json.loads(record.value), indent=2), "  "))
     except ValueError:
@@ -122,10 +133,15 @@ def _print_neighbours(records: Sequence[Record], offset: int) -> None:
     typer.echo()
 
 
-def _print_advice(one: dict[str, Any]) -> None:
-    typer.echo(f"What to try for {one['consumer']}")
-    for line in TRY[one["stage"]]:
-        typer.echo(f"  {line.format(**one)}")
+def _print_advice(same: Sequence[dict[str, Any]]) -> None:
+    typer.echo(f"What to try for {_consumers(same)}")
+    said = {"consumer": _consumers(same), "type": _shown(same[0]["type"]), "fingerprint": same[0]["fingerprint"]}
+    for line in TRY[same[0]["stage"]]:
+        typer.echo(f"  {line.format(**said)}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _place(one: dict[str, Any]) -> str:
