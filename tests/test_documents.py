@@ -17,7 +17,8 @@ def test_every_test_that_the_security_notes_name_exists():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/security.md", "docs/adr/README.md"]
+    "document",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/reliability.md", "docs/security.md", "docs/adr/README.md"],
 )
 def test_every_file_a_document_links_to_exists(document):
     path = ROOT / document

@@ -77,7 +77,8 @@ async def ledger(database: Any) -> AsyncIterator[Ledger]:
     engine = create_engine(dsn, CONSUMER, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     made = Ledger(sessions(engine), dsn)
     await made.query(
-        "CREATE TABLE ledger (seq bigserial, event_id text, type text, topic text, partition int, position bigint)"
+        "CREATE TABLE ledger (seq bigint GENERATED ALWAYS AS IDENTITY, event_id text, type text, topic text, "
+        "partition int, position bigint)"
     )
     yield made
     await engine.dispose()

@@ -11,6 +11,7 @@ from touchpoint import consumer_commands
 from touchpoint.dlq import commands as dlq_commands
 from touchpoint.errors import UsageError
 from touchpoint.importer.command import import_file
+from touchpoint.verify.command import verify_command
 
 COMMANDS_GROUP = "touchpoint.commands"
 
@@ -29,6 +30,7 @@ def commands() -> typer.Typer:
     app.command("import")(import_file)
     app.add_typer(consumer_commands.app, name="consumer")
     app.add_typer(dlq_commands.app, name="dlq")
+    app.command("verify")(verify_command)
     for command in entry_points(group=COMMANDS_GROUP):
         app.add_typer(command.load(), name=command.name)
     return app

@@ -1,0 +1,61 @@
+"""`touchpoint verify` on this service: cases and clocks are those the log asks for."""
+
+import pytest
+
+from escalation_svc.verify import subject
+from touchpoint.testing import factories as make
+from touchpoint.testing.consuming import append, consume, planted
+from touchpoint.verify.report import Fault
+from touchpoint.verify.run import verify
+
+EVENTS = [
+    make.customer_updated(customer_id="c1", tier="key"),
+    make.feedback(customer_id="c1", score=2),
+    make.ticket_opened(customer_id="c1", ticket_id="t1", priority="urgent"),
+    make.ticket_replied(customer_id="c1", ticket_id="t1"),
+]
+
+PLANTED = {
+    "DELETE FROM escalations WHERE feedback_id IS NOT NULL": {(Fault.MISSING, "cases"): 1},
+    "UPDATE escalations SET reason = 'whim' WHERE feedback_id IS NOT NULL": {(Fault.CHANGED, "cases"): 1},
+    "INSERT INTO escalations SELECT tenant_id, gen_random_uuid(), 1, customer_id, reason, policy, priority, state, "
+    "gen_random_uuid(), NULL, opened_at FROM escalations WHERE feedback_id IS NOT NULL": {
+        (Fault.UNEXPLAINED, "cases"): 1
+    },
+    "DELETE FROM clocks": {(Fault.MISSING, "clocks"): 1},
+    "UPDATE customers SET tier = 'standard'": {(Fault.CHANGED, "customers"): 1},
+}
+
+BY_TIME_AND_PEOPLE = (
+    "UPDATE escalations SET state = 'resolved', case_version = 2, resolved_by = 'ann', resolved_at = now()",
+    "UPDATE clocks SET state = 'breached', fulfilled_at = NULL, version = 9",
+    "WITH late AS (UPDATE clocks SET state = 'breached' RETURNING ticket_id) "
+    "INSERT INTO escalations SELECT tenant_id, gen_random_uuid(), 1, customer_id, 'sla_breached', 'late', priority, "
+    "state, NULL, late.ticket_id, opened_at FROM late JOIN escalations USING (ticket_id)",
+)
+
+
+@pytest.fixture
+async def database_after(kafka, dsn):
+    await append(kafka, *EVENTS)
+    await consume("escalation-svc", subject().handlers, kafka, dsn)
+    return dsn
+
+
+async def test_cases_and_clocks_are_those_the_log_asks_for_and_whatever_was_planted_is_found(kafka, database_after):
+    report = await verify(subject(), database_after, kafka)
+    assert _found(report) == {}
+    assert report.rows == {"customers": 1, "clocks": 1, "cases": 2}
+    for statement, expected in PLANTED.items():
+        async with planted(database_after, statement) as copy:
+            assert _found(await verify(subject(), copy, kafka)) == expected, statement
+
+
+async def test_what_time_and_people_have_done_is_no_fault(kafka, database_after):
+    for statement in BY_TIME_AND_PEOPLE:
+        async with planted(database_after, statement) as copy:
+            assert _found(await verify(subject(), copy, kafka)) == {}, statement
+
+
+def _found(report):
+    return {(finding.fault, finding.where): finding.count for finding in report.findings}

@@ -1,0 +1,63 @@
+"""`touchpoint verify` on this service: every sum equals a recount, or is told."""
+
+from collections import Counter
+from datetime import timedelta
+
+from metrics_svc.verify import subject
+from touchpoint.testing import factories as make
+from touchpoint.testing.consuming import append, consume, planted
+from touchpoint.testing.factories import NOON
+from touchpoint.verify.report import Fault
+from touchpoint.verify.run import verify
+
+EVENTS = [
+    make.customer_updated(customer_id="c1", segment="retail", tier="key"),
+    make.feedback(customer_id="c1", score=9),
+    make.feedback(customer_id="c1", score=9),
+    make.feedback(customer_id="c2", score=3),
+    make.ticket_opened(customer_id="c1", ticket_id="t1"),
+    make.ticket_replied(customer_id="c2", ticket_id="t1", time=NOON + timedelta(minutes=10)),
+    make.ticket_replied(customer_id="c1", ticket_id="t1", time=NOON + timedelta(minutes=5)),
+    make.ticket_status_changed(customer_id="c1", ticket_id="t1", time=NOON + timedelta(minutes=20)),
+    make.interaction(customer_id="c1"),
+    make.feedback(kind="csat", score=None),
+]
+"""A ticket of two customers, whose events lie in two partitions; and at the end one that cannot be counted."""
+
+PLANTED = {
+    "UPDATE rollups SET n = n + 1 WHERE metric = 'nps' AND bucket = 9": {(Fault.CHANGED, "rollups"): 1},
+    "UPDATE rollups SET total = total - 1 WHERE metric = 'resolution'": {(Fault.CHANGED, "rollups"): 1},
+    "DELETE FROM rollups WHERE metric = 'nps' AND bucket = 3": {(Fault.MISSING, "rollups"): 1},
+    "UPDATE rollups SET segment = 'industry' WHERE metric = 'nps' AND bucket = 9": {
+        (Fault.MISSING, "rollups"): 1,
+        (Fault.UNEXPLAINED, "rollups"): 1,
+    },
+    "UPDATE customers SET tier = 'standard'": {(Fault.CHANGED, "customers"): 1},
+    "DELETE FROM tickets": {(Fault.MISSING, "tickets"): 1},
+    "DELETE FROM dead_letters": {(Fault.MISSING, "touchpoints.v1"): 1},
+}
+
+
+async def test_every_sum_equals_a_recount_and_whatever_was_planted_is_found(kafka, dsn):
+    await append(kafka, *EVENTS)
+    await consume("metrics-svc", subject().handlers, kafka, dsn)
+    report = await verify(subject(), dsn, kafka)
+    assert _found(report) == {}
+    assert report.outcomes == Counter(applied=8, ignored=1, open=1)
+    assert report.rows == {"rollups": 4, "customers": 1, "tickets": 1}
+    for statement, expected in PLANTED.items():
+        async with planted(dsn, statement) as copy:
+            assert _found(await verify(subject(), copy, kafka)) == expected, statement
+
+
+async def test_a_changed_counter_is_told_with_what_it_should_be(kafka, dsn):
+    await append(kafka, make.feedback(score=9), make.feedback(score=9))
+    await consume("metrics-svc", subject().handlers, kafka, dsn)
+    async with planted(dsn, "UPDATE rollups SET n = 3") as copy:
+        [finding] = (await verify(subject(), copy, kafka)).findings
+    assert finding.examples[0]["metric"] == "nps"
+    assert (finding.examples[0]["expected"], finding.examples[0]["stored"]) == ("n=2 total=18", "n=3 total=18")
+
+
+def _found(report):
+    return {(finding.fault, finding.where): finding.count for finding in report.findings}

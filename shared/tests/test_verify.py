@@ -1,0 +1,169 @@
+"""What `touchpoint verify` says of the log, the inbox and the dead letters, whatever the service."""
+
+from collections import Counter
+
+import pytest
+
+from touchpoint.contracts.base import identity
+from touchpoint.errors import PermanentError, UsageError
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import TENANT, customer_updated, feedback
+from touchpoint.verify.report import Fault
+from touchpoint.verify.run import verify
+from touchpoint.verify.subject import Effect, Subject
+
+LEDGER = Effect(
+    "ledger", ("event_id",), "SELECT event_id, type || position AS row FROM {tables}.ledger", per_event=True
+)
+
+
+@pytest.fixture
+def report(ledger, kafka):
+    async def check(**options):
+        subject = Subject("ledger-svc", ledger.handlers, ("ledger",), (LEDGER,))
+        return await verify(subject, ledger.dsn, kafka, **options)
+
+    return check
+
+
+@pytest.fixture
+def applied(log, ledger, consuming):
+    """Events in the log, all of them read by the consumer."""
+
+    async def run(*events):
+        await log.append(*events)
+
+        async def all_read():
+            return (await ledger.next()).get(0) == len(events)
+
+        async with consuming(Limit(consecutive=1000)):
+            await eventually(all_read)
+
+    return run
+
+
+def _found(report):
+    return {(finding.fault, finding.where): finding.count for finding in report.findings}
+
+
+async def test_every_record_is_counted_by_what_became_of_it(log, ledger, applied, report):
+    def refuse(events):
+        if any(event.meta.id == "poison" for event in events):
+            raise PermanentError("poison")
+
+    ledger.before = refuse
+    once = feedback(id="once")
+    again_but_different = feedback(id="once", text="Something else.")
+    await applied(once, feedback(id="poison"), once, again_but_different, customer_updated(), feedback(id="last"))
+    await log.append(feedback(), feedback())
+    found = await report()
+    assert _found(found) == {}
+    assert found.outcomes == Counter(applied=2, open=1, duplicate=1, conflict=1, ignored=1)
+    assert (found.pending, found.rows) == (2, {"ledger": 2})
+
+
+async def test_a_record_that_left_no_trace_is_missing_with_its_place(ledger, applied, report):
+    await applied(feedback(id="seen"), feedback(id="lost"))
+    await ledger.query('DELETE FROM inbox WHERE "offset" = 1')
+    await ledger.query("DELETE FROM ledger WHERE event_id = 'lost'")
+    [finding] = (await report()).findings
+    lost = {"event_id": identity(TENANT, "/tests", "lost"), "type": "feedback.submitted"}
+    assert finding.fault is Fault.MISSING
+    assert finding.examples == [{"topic": "touchpoints.v1", "partition": 0, "offset": 1} | lost]
+
+
+async def test_who_is_to_be_forgotten_is_not_missed(ledger, applied, report):
+    await applied(feedback(id="lost", customer_id="c1"))
+    await ledger.query("DELETE FROM inbox")
+    await ledger.query("DELETE FROM ledger")
+    await ledger.query(
+        "INSERT INTO erasures (tenant_id, customer_id, by, reason) VALUES ('acme', 'c1', 'ann', 'asked')"
+    )
+    found = await report()
+    assert _found(found) == {}
+    assert found.outcomes == Counter(erased=1)
+
+
+async def test_a_claim_without_its_record_is_unexplained(ledger, applied, report):
+    await applied(feedback(id="one"))
+    again = 'SELECT consumer, gen_random_uuid(), type, payload_hash, topic, partition, "offset" FROM inbox'
+    await ledger.query(f"INSERT INTO inbox {again}")
+    assert _found(await report()) == {(Fault.UNEXPLAINED, "inbox"): 1}
+
+
+async def test_an_event_applied_after_a_later_one_of_its_customer_is_out_of_order(ledger, applied, report):
+    await applied(*(feedback(id=str(n), customer_id=f"c{n % 2}") for n in range(4)))
+    assert _found(await report()) == {}
+    await _apply_late(ledger, 1)
+    [finding] = (await report()).findings
+    assert finding.fault is Fault.OUT_OF_ORDER
+    assert finding.examples == [{"topic": "touchpoints.v1", "partition": 0, "offset": 1}]
+
+
+async def test_the_last_event_of_a_customer_may_be_applied_whenever_it_likes(ledger, applied, report):
+    await applied(*(feedback(id=str(n), customer_id=f"c{n % 2}") for n in range(4)))
+    await _apply_late(ledger, 2)
+    assert _found(await report()) == {}
+
+
+async def test_what_a_replay_applied_late_is_not_out_of_order(ledger, applied, report):
+    await applied(*(feedback(id=str(n)) for n in range(4)))
+    await _apply_late(ledger, 1)
+    await ledger.query(
+        "WITH replay AS ("
+        "INSERT INTO replays (id, consumer, kind, state, filter, summary, plan_hash, cluster_id, planned_by) "
+        "VALUES (gen_random_uuid(), 'ledger-svc', 'repair', 'done', '{}', '{}', '', '', 'ann') RETURNING id) "
+        'INSERT INTO replay_checkpoints (replay_id, topic, partition, start, "end", next) '
+        "SELECT id, 'touchpoints.v1', 0, 0, 2, 2 FROM replay"
+    )
+    assert _found(await report()) == {}
+
+
+async def test_an_event_applied_that_is_refused_today_is_told_and_the_others_are_compared(ledger, applied, report):
+    await applied(*(feedback(id=str(n)) for n in range(5)))
+
+    def refuse(events):
+        if any(event.meta.id == "3" for event in events):
+            raise PermanentError("no more")
+
+    ledger.before = refuse
+    found = await report()
+    assert _found(found) == {(Fault.REFUSED, "touchpoints.v1"): 1, (Fault.UNEXPLAINED, "ledger"): 1}
+    assert found.rows == {"ledger": 4}
+
+
+async def test_after_a_pruning_only_what_is_still_known_is_checked(ledger, applied, report):
+    await applied(*(feedback(id=str(n)) for n in range(4)))
+    await ledger.query('DELETE FROM inbox WHERE "offset" < 2')
+    await ledger.query("UPDATE offsets SET inbox_from = 2 WHERE partition = 0")
+    found = await report()
+    assert _found(found) == {}
+    assert found.outcomes == Counter(applied=2)
+    assert "has lost its beginning" in found.notes[0]
+
+
+async def test_nothing_but_temporary_tables_can_be_written(ledger, applied, kafka):
+    await applied(feedback(id="one"))
+    forgetful = Subject("ledger-svc", ledger.handlers)
+    with pytest.raises(Exception, match="read-only transaction"):
+        await verify(forgetful, ledger.dsn, kafka)
+    assert await ledger.ids() == ["one"]
+
+
+async def test_a_log_of_another_system_is_refused(ledger, applied, report, kafka):
+    await applied(feedback())
+    elsewhere = kafka.model_copy(update={"topic_prefix": "nowhere."})
+    with pytest.raises(UsageError, match="KAFKA_TOPIC_PREFIX"):
+        await verify(Subject("ledger-svc", ledger.handlers), ledger.dsn, elsewhere)
+    await ledger.query("UPDATE offsets SET cluster_id = 'another'")
+    with pytest.raises(UsageError, match="belong together"):
+        await report()
+
+
+async def _apply_late(ledger, offset):
+    """Claim a record anew, as if it had been applied just now."""
+    await ledger.query(
+        'WITH gone AS (DELETE FROM inbox WHERE "offset" = :offset RETURNING *) INSERT INTO inbox SELECT * FROM gone',
+        offset=offset,
+    )

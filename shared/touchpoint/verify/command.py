@@ -1,0 +1,186 @@
+"""`touchpoint verify`: whether every event of the log has its effects, once and in order."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from touchpoint.db import databases
+from touchpoint.db.engine import is_transient
+from touchpoint.errors import UsageError
+from touchpoint.reach import CONSUMING, Database, Json, kafka, local_database
+from touchpoint.verify.report import Fault, Finding, Report
+from touchpoint.verify.run import Show, verify
+from touchpoint.verify.subject import Subject
+
+SUBJECTS_GROUP = "touchpoint.verify"
+FOUND = 1
+"""Exit code: something is not as it should be. 2 is a check that could not be made."""
+
+OUTCOMES = {
+    "applied": "applied",
+    "ignored": "ignored (no type of this consumer's)",
+    "duplicate": "sent again, applied once",
+    "conflict": "sent again with other data, not applied",
+    "open": "dead letters, open",
+    "redriven": "dead letters, redriven",
+    "discarded": "dead letters, discarded",
+    "erased": "left out: customer to be forgotten",
+}
+
+WHAT_TO_DO = {
+    Fault.MISSING: "read it again: touchpoint replay plan --consumer {consumer} --from … --to … (it fills gaps only)",
+    Fault.TWICE: "rebuild {consumer}, and report it: this must never happen",
+    Fault.CHANGED: "rebuild {consumer}: its rows are made anew from the log",
+    Fault.UNEXPLAINED: "look who wrote it; a rebuild of {consumer} leaves it out",
+    Fault.OUT_OF_ORDER: "rebuild {consumer}: later events were judged without this one",
+    Fault.REFUSED: "an older version took it: see the changes of {consumer}'s handlers",
+    Fault.UNPUBLISHED: "rebuild {consumer}, or publish it again: who reads the topic has not got it",
+}
+
+
+def verify_command(
+    *,
+    since: Annotated[str, typer.Option(help="Read only what came in since: 2026-11-22T09:30:00Z.")] = "",
+    consumer: Annotated[str, typer.Option(help="Only this one, as `touchpoint consumer list` shows it.")] = "",
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Check that every event of the log has its effects once, in order, and that every sum equals a recount.
+
+    Reads the topics and the services' databases as they are at one moment, so it may run while events flow; changes
+    nothing. The service's own handlers make its tables anew in temporary ones; what differs is shown, with examples
+    and what to do. Exit code: 0 all is well, 1 something is not, 2 it could not be checked.
+
+    \b
+    Examples:
+      touchpoint verify
+      touchpoint verify --consumer metrics-svc --json
+      touchpoint verify --since 2026-11-22T09:30:00Z
+      kubectl exec deploy/feedback-svc-worker -- touchpoint verify
+    """
+    reports = asyncio.run(_verify_all(database, consumer, _moment(since)))
+    if as_json:
+        typer.echo(json.dumps([report.as_json() for report in reports], default=str))
+    else:
+        _print(reports)
+    if any(report.findings for report in reports):
+        raise typer.Exit(FOUND)
+
+
+async def _verify_all(database: str, consumer: str, since: datetime | None) -> list[Report]:
+    settings = kafka()
+    reports = []
+    with _bar() as show:
+        for dsn in [database] if database else map(local_database, CONSUMING):
+            for subject in await _subjects(dsn, consumer):
+                try:
+                    reports.append(await verify(subject, dsn, settings, since=since, show=show(subject.consumer)))
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    raise UsageError(f"{subject.consumer}: PostgreSQL went away meanwhile ({error})") from None
+    if not reports:
+        raise UsageError(f"no consumer {consumer or 'has read anything'} here: see `touchpoint consumer list`")
+    return reports
+
+
+async def _subjects(dsn: str, consumer: str) -> list[Subject]:
+    """What can be checked in a database: the consumers that have read something."""
+    async with databases.connected(dsn) as connection:
+        rows = await connection.fetch("SELECT DISTINCT consumer FROM offsets ORDER BY consumer")
+    return [_subject(row["consumer"]) for row in rows if consumer in ("", row["consumer"])]
+
+
+def _subject(consumer: str) -> Subject:
+    for found in entry_points(group=SUBJECTS_GROUP, name=consumer):
+        subject: Subject = found.load()()
+        return subject
+    raise UsageError(f"{consumer} is not installed here: run `touchpoint verify` where it is, in its own container")
+
+
+def _moment(since: str) -> datetime | None:
+    if not since:
+        return None
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise UsageError(f"--since {since}: write a time such as 2026-11-22T09:30:00Z") from None
+    if moment.tzinfo is None:
+        raise UsageError(f"--since {since}: say in which zone, such as {since}Z")
+    return moment
+
+
+class _Bars:
+    """One line for each consumer and step, on the terminal if there is one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __call__(self, consumer: str) -> Show:
+        task = self._progress.add_task(consumer, total=None)
+
+        def show(step: str, done: int, total: int) -> None:
+            self._progress.update(task, description=f"{consumer}: {step}", completed=done, total=total or None)
+
+        return show
+
+
+@contextmanager
+def _bar() -> Iterator[_Bars]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield _Bars(progress)
+
+
+def _print(reports: Sequence[Report]) -> None:
+    console = Console(highlight=False)
+    console.print(_table(reports))
+    for report in reports:
+        for note in report.notes:
+            console.print(f"{report.consumer}: {note}")
+        for finding in report.findings:
+            _print_finding(console, report.consumer, finding)
+    if not any(report.findings for report in reports):
+        console.print("Every event that was read has its effects, once and in order.")
+
+
+def _table(reports: Sequence[Report]) -> Table:
+    """A column for each consumer: what became of the records, what was compared, and what is wrong."""
+    table = Table("", *(report.consumer for report in reports), box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    counts: dict[str, Callable[[Report], int]] = {
+        "records read": lambda report: report.records,
+        **{name: partial(_outcome, outcome=outcome) for outcome, name in OUTCOMES.items()},
+        "not read yet": lambda report: report.pending,
+        "rows compared": lambda report: sum(report.rows.values()),
+        "events published": lambda report: report.published,
+    }
+    for name, count in counts.items():
+        table.add_row(name, *(f"{count(report):,}" for report in reports))
+    table.add_section()
+    for fault in Fault:
+        table.add_row(fault, *(f"{report.count(fault):,}" for report in reports))
+    return table
+
+
+def _outcome(report: Report, outcome: str) -> int:
+    return report.outcomes[outcome]
+
+
+def _print_finding(console: Console, consumer: str, finding: Finding) -> None:
+    console.print(f"\n{consumer}: {finding.count} {finding.fault} in {finding.where}")
+    for example in finding.examples:
+        console.print("  " + " ".join(f"{name}={value}" for name, value in example.items()), soft_wrap=True)
+    console.print(f"  → {WHAT_TO_DO[finding.fault].format(consumer=consumer)}", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""What the inbox and the dead letters say of the log's records."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from touchpoint.db.offsets import Place
+from touchpoint.kafka.batch import Entry
+from touchpoint.verify.log import Spans
+
+MISSING = "missing"
+APPLIED = "applied"
+
+# A record is `applied` where the inbox names its very place. Claimed from another place, it is a duplicate of what
+# stands there, or a conflict; but a dead letter says more of a record than that somebody sent it again.
+_OUTCOMES = """
+SELECT CASE
+         WHEN (i.topic, i.partition, i."offset") = (r.topic, r.partition, r."offset") THEN 'applied'
+         WHEN d.state IS NOT NULL THEN d.state
+         WHEN i.event_id IS NULL THEN 'missing'
+         WHEN i.payload_hash = r.payload_hash THEN 'duplicate'
+         ELSE 'conflict'
+       END AS outcome,
+       r.event_id, age(i.xmin) AS age
+  FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::int[], $6::bigint[])
+       WITH ORDINALITY AS r (event_id, payload_hash, topic, partition, "offset", n)
+  LEFT JOIN inbox i ON i.event_id = r.event_id AND i.consumer = $1
+  LEFT JOIN dead_letters d ON d.consumer = $1
+   AND d.topic = r.topic AND d.partition = r.partition AND d."offset" = r."offset"
+ ORDER BY r.n
+"""
+
+_POSITIONS = "SELECT topic, partition, next, cluster_id, inbox_from FROM offsets WHERE consumer = $1"
+
+# Rows of one partition's inbox were made by transactions that followed one another: `age` counts transactions back from
+# now. Who was applied later than an event that stands behind it in its customer's log was overtaken.
+_OVERTAKEN = """
+SELECT topic, partition, "offset"
+  FROM (
+    SELECT topic, partition, "offset", age,
+           max(age) OVER (
+             PARTITION BY topic, key ORDER BY "offset" DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+           ) AS oldest_behind
+      FROM verify_applied
+  ) AS applied
+ WHERE oldest_behind > age
+   AND NOT EXISTS (
+     SELECT FROM replays r JOIN replay_checkpoints c ON c.replay_id = r.id
+      WHERE r.consumer = $1 AND c.topic = applied.topic AND c.partition = applied.partition
+        AND "offset" >= c.start AND "offset" < c.next AND (c.places IS NULL OR "offset" = ANY (c.places))
+   )
+"""
+
+_UNEXPLAINED = """
+SELECT event_id, type, topic, partition, "offset"
+  FROM inbox
+  JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS span (topic, partition, start, "end")
+       USING (topic, partition)
+ WHERE consumer = $1 AND "offset" >= start AND "offset" < "end"
+   AND NOT EXISTS (SELECT FROM verify_applied WHERE verify_applied.event_id = inbox.event_id)
+"""
+
+_EARLIER = """
+SELECT EXISTS (
+  SELECT FROM inbox JOIN unnest($2::text[], $3::int[], $4::bigint[]) AS span (topic, partition, start)
+         USING (topic, partition)
+   WHERE consumer = $1 AND "offset" < start
+)
+"""
+
+
+class Position(NamedTuple):
+    """Where a consumer stands in one partition."""
+
+    next: int
+    cluster_id: str
+    inbox_from: int
+    """Of records before this offset nobody knows any more whether they were applied."""
+
+
+class Inbox:
+    """The inbox and the dead letters of one consumer, in one transaction."""
+
+    def __init__(self, raw: asyncpg.Connection, consumer: str) -> None:
+        self._raw = raw
+        self._consumer = consumer
+
+    async def positions(self) -> dict[Place, Position]:
+        """Where the consumer stands in each partition."""
+        rows = await self._raw.fetch(_POSITIONS, self._consumer)
+        return {(topic, partition): Position(*rest) for topic, partition, *rest in rows}
+
+    async def erased(self) -> set[tuple[str, str]]:
+        """The customers (tenant, id) of whom nothing is to be kept."""
+        return {tuple(row) for row in await self._raw.fetch("SELECT tenant_id, customer_id FROM erasures")}
+
+    async def outcomes(self, entries: Sequence[Entry]) -> list[str]:
+        """What became of each of these, which are events or cannot be read; applied ones are noted."""
+        if not entries:
+            return []
+        rows = [(*_identified(entry), *_place(entry)) for entry in entries]
+        found = await self._raw.fetch(_OUTCOMES, self._consumer, *map(list, zip(*rows, strict=True)))
+        applied = [
+            (row["event_id"], *_place(entry), entry.record.key, row["age"])
+            for entry, row in zip(entries, found, strict=True)
+            if row["outcome"] == APPLIED
+        ]
+        await self._raw.copy_records_to_table("verify_applied", records=applied)
+        return [row["outcome"] for row in found]
+
+    def overtaken(self) -> AsyncIterator[asyncpg.Record]:
+        """Where an event stands that was applied after a later one of its customer, and not by a replay."""
+        return self._rows(_OVERTAKEN)
+
+    def unexplained(self, spans: Spans) -> AsyncIterator[asyncpg.Record]:
+        """Rows of the inbox whose record is not where they say, of those records that were read."""
+        columns = zip(*((*where, start, end) for where, (start, end) in spans.items()), strict=True)
+        return self._rows(_UNEXPLAINED, *map(list, columns))
+
+    async def begins_before(self, spans: Spans) -> bool:
+        """Whether anything was applied from before these."""
+        columns = zip(*((*where, start) for where, (start, _) in spans.items()), strict=True)
+        found: bool = await self._raw.fetchval(_EARLIER, self._consumer, *map(list, columns))
+        return found
+
+    async def _rows(self, query: str, *values: Any) -> AsyncIterator[asyncpg.Record]:
+        async for row in self._raw.cursor(query, self._consumer, *values, prefetch=1000):
+            yield row
+
+
+def _identified(entry: Entry) -> tuple[UUID | None, bytes | None]:
+    return (entry.claim.event_id, entry.claim.payload_hash) if entry.claim else (None, None)
+
+
+def _place(entry: Entry) -> tuple[str, int, int]:
+    return entry.record.topic, entry.record.partition, entry.record.offset

@@ -1,0 +1,100 @@
+"""The log as somebody reads it who belongs to no group: from here to there, moving nobody's offsets."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from touchpoint.db.offsets import Place
+from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
+from touchpoint.kafka.codec import Record
+from touchpoint.settings import KafkaSettings
+
+BATCH_RECORDS = 10_000
+POLL_MS = 500
+SILENT_SECONDS = 60.0
+
+Spans = Mapping[Place, tuple[int, int]]
+"""For each partition the first offset to read, and the first not to read."""
+
+
+class Log:
+    """Topics by their logical names."""
+
+    def __init__(self, client: AIOKafkaConsumer, prefix: str, cluster_id: str, partitions: Mapping[str, int]) -> None:
+        self._client = client
+        self._prefix = prefix
+        self.cluster_id = cluster_id
+        self._partitions = partitions
+
+    async def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+        """For every partition of these topics the offset after its last record."""
+        return self._by_place(await self._client.end_offsets(self._all(topics)))
+
+    async def begins(self, topics: Iterable[str], since: datetime | None = None) -> dict[Place, int]:
+        """For every partition its first offset, or the first that was appended at `since` or later."""
+        partitions = self._all(topics)
+        if since is None:
+            return self._by_place(await self._client.beginning_offsets(partitions))
+        milliseconds = int(since.timestamp() * 1000)
+        ends = await self._client.end_offsets(partitions)
+        found = await self._client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+        return self._by_place({tp: found[tp].offset if found[tp] else ends[tp] for tp in partitions})
+
+    async def read(self, spans: Spans) -> AsyncIterator[list[Record]]:
+        """The records of these spans, in order within each partition. Raises UsageError when Kafka falls silent."""
+        waiting = {self._partition(place): end for place, (start, end) in spans.items() if start < end}
+        self._client.assign(list(waiting))
+        for tp in waiting:
+            self._client.seek(tp, spans[self._place(tp)][0])
+        heard = time.monotonic()
+        while waiting:
+            found = await self._client.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
+            records = [
+                Record(self._place(tp)[0], r.key or b"", r.value or b"", r.headers, tp.partition, r.offset)
+                for tp in sorted(found) for r in found[tp] if r.offset < waiting[tp]
+            ]  # fmt: skip
+            if records:
+                heard = time.monotonic()
+                yield records
+            elif time.monotonic() - heard > SILENT_SECONDS:
+                raise UsageError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
+            # The position, not the last record's offset: markers may lie at the end.
+            waiting = {tp: end for tp, end in waiting.items() if await self._client.position(tp) < end}
+
+    def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
+        return [self._partition((topic, n)) for topic in topics for n in range(self._partitions.get(topic, 0))]
+
+    def _partition(self, place: Place) -> TopicPartition:
+        return TopicPartition(self._prefix + place[0], place[1])
+
+    def _place(self, tp: TopicPartition) -> Place:
+        return tp.topic.removeprefix(self._prefix), tp.partition
+
+    def _by_place(self, offsets: Mapping[TopicPartition, int]) -> dict[Place, int]:
+        return {self._place(tp): offset for tp, offset in offsets.items()}
+
+
+@asynccontextmanager
+async def connected(settings: KafkaSettings, topics: Iterable[str]) -> AsyncIterator[Log]:
+    """The log of these topics. Raises UsageError when Kafka cannot be reached, or refuses."""
+    prefix = settings.topic_prefix
+    async with admin.connected(settings) as client:
+        cluster = await client.describe_cluster()
+        described = await client.describe_topics([prefix + topic for topic in topics])
+    partitions = {topic["topic"].removeprefix(prefix): len(topic["partitions"]) for topic in described}
+    reader = AIOKafkaConsumer(
+        **settings.client_options(), client_id="touchpoint-verify", enable_auto_commit=False,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )  # fmt: skip
+    try:
+        await reader.start()
+        yield Log(reader, prefix, str(cluster["cluster_id"]), partitions)
+    except KafkaError as error:
+        raise UsageError(f"Kafka at {settings.bootstrap_servers}: {error or type(error).__name__}") from None
+    finally:
+        await reader.stop()
