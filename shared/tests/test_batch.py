@@ -11,7 +11,7 @@ from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import COPY_FROM, raw_connection, transaction
 from touchpoint.errors import PermanentError
-from touchpoint.kafka.batch import Batches, decoded
+from touchpoint.kafka.batch import Batches, LiveFence, decoded
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
@@ -25,7 +25,7 @@ logs = st.lists(st.integers(0, 15), min_size=1, max_size=40)
 
 @pytest.fixture
 def batches(ledger):
-    return Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit(consecutive=1000))
+    return Batches("ledger-svc", ledger.handlers, ledger.sessions, Limit(consecutive=1000), LiveFence("ledger-svc"))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -124,7 +124,7 @@ class TestPreparing:
     async def _apply(self, ledger, handlers, numbers, first=0):
         if not first:
             await _reset(ledger)
-        batches = Batches("ledger-svc", handlers, ledger.sessions, Limit(consecutive=1000))
+        batches = Batches("ledger-svc", handlers, ledger.sessions, Limit(consecutive=1000), LiveFence("ledger-svc"))
         records = [_record(number, first + n) for n, number in enumerate(numbers)]
         await batches.apply([decoded(record, handlers) for record in records], {(TOPIC, 0): first})
 

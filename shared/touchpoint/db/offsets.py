@@ -97,15 +97,16 @@ async def mark_read_through(
 async def terminate_frozen(raw: asyncpg.Connection, idle_seconds: float) -> list[int]:
     """End the sessions that hold a fence's lock while waiting for a client that has been silent this long.
 
-    A frozen process keeps its row lock, and inside a half-sent message no timeout of PostgreSQL frees it. Answers the
-    process ids ended.
+    A frozen process keeps its row locks, and inside a half-sent message no timeout of PostgreSQL frees them. A replay
+    works on the same rows as the consumer, behind a fence of its own. Answers the process ids ended.
     """
     rows = await raw.fetch(
         """
         SELECT a.pid, pg_terminate_backend(a.pid)
           FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.database = a.datid
          WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.usename = current_user
-           AND l.relation = 'offsets'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+           AND l.relation IN ('offsets'::regclass, 'replay_checkpoints'::regclass)
+           AND l.mode = 'RowExclusiveLock' AND l.granted
            AND a.wait_event_type = 'Client' AND a.state_change < clock_timestamp() - make_interval(secs => $1)
         """,
         idle_seconds,

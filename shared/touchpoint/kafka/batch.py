@@ -2,22 +2,25 @@
 
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
+import asyncpg
 import msgspec
+from prometheus_client import Counter as Metric
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
 from touchpoint.contracts.base import Event
 from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
-from touchpoint.db.inbox import Claim
+from touchpoint.db.inbox import Claim, Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka import dead_letter
 from touchpoint.kafka.codec import DecodeError, Record, decode
-from touchpoint.kafka.dead_letter import DeadLetter, Limit
+from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
 
 
@@ -28,7 +31,7 @@ class HaltError(Exception):
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """A record of the batch and what became of it: an event with its claim, a dead letter, or nothing for us.
 
-    `prepared` is what the handlers get of the event; None when that failed.
+    `prepared` is what the handlers get of the event; None when that failed. `settled`: a replay knows without asking.
     """
 
     record: Record
@@ -36,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     claim: Claim | None = None
     prepared: list[Any] | None = None
     dead: DeadLetter | None = None
+    settled: Literal["erased", "duplicate"] | None = None
 
 
 def decoded(record: Record, handlers: Handlers) -> Entry:
@@ -53,14 +57,54 @@ def decoded(record: Record, handlers: Handlers) -> Entry:
         return Entry(record, event, claim)
 
 
+class Fence(Protocol):
+    """What lets each record through once: the live consumer's offsets, or a replay's checkpoint."""
+
+    async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
+        """First in the batch's transaction: move on, and answer the entries as they are to be applied.
+
+        Raises FenceLostError when someone else has moved on, or nobody may.
+        """
+
+    async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
+        """Last in the transaction: take down what became of the entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFence:
+    """The consumer's offsets. They say it all."""
+
+    consumer: str
+
+    async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
+        """Move the offsets."""
+        await offsets.advance(raw, self.consumer, moves)
+        return part
+
+    async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
+        """Nothing is left to do."""
+
+
+class Limit(Protocol):
+    """When to stop because of too many failures; True stands for one."""
+
+    def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
+        """Why these, on top of what was counted, are too many; None if they are not."""
+
+    def count(self, outcomes: Sequence[bool]) -> None:
+        """Take in the outcomes of a batch that was committed."""
+
+
 @dataclass(slots=True)
 class Batches:
-    """Applies a consumer's batches and keeps count of its dead letters."""
+    """Applies a consumer's batches, behind a fence, and keeps count of its dead letters in `limit` and `records`."""
 
     consumer: str
     handlers: Handlers
     sessions: Sessions
     limit: Limit
+    fence: Fence
+    records: Metric = telemetry.RECORDS
 
     async def apply(self, entries: Sequence[Entry], starts: dict[Place, int]) -> None:
         """Apply entries (in log order within each partition) and move `starts` on with every commit.
@@ -105,52 +149,61 @@ class Batches:
         return [[*part[:index], Entry(entry.record, dead=letter), *part[index + 1 :]]]
 
     async def _commit(self, part: Sequence[Entry], starts: dict[Place, int]) -> None:
-        letters = [entry.dead for entry in part if entry.dead is not None]
-        outcomes = [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
-        if letters and (why := self.limit.exceeded_by(outcomes)):
-            raise HaltError(f"{why}; the last one: {letters[-1].error}: {letters[-1].reason}")
         moves = _moves(part, starts)
-        claims = [entry.claim for entry in part if entry.claim is not None]
         async with transaction(self.sessions) as session:
             raw = await raw_connection(session)
-            await offsets.advance(raw, self.consumer, moves)
-            claimed = await inbox.claim(raw, self.consumer, claims)
-            entries = [entry for entry in part if entry.event is not None]
-            new = entries if len(claimed.new) == len(entries) else [entries[index] for index in sorted(claimed.new)]
-            prepared = [entry.prepared or self._prepare_again(entry) for entry in new]
-            await self.handlers.handle(prepared, Context(session))
+            part = await self.fence.open(raw, part, moves)
+            letters = [entry.dead for entry in part if entry.dead is not None]
+            failed = [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
+            if letters and (why := self.limit.exceeded_by(failed)):
+                raise HaltError(f"{why}; the last one: {letters[-1].error}: {letters[-1].reason}")
+            claimed = await self._handle(session, raw, part)
             await dead_letter.write(session, self.consumer, letters)
+            await self.fence.close(raw, part, claimed)
         for move in moves:
             starts[move.topic, move.partition] = move.end
-        self.limit.count(outcomes)
+        self.limit.count(failed)
         self._report(part, claimed)
+
+    async def _handle(self, session: AsyncSession, raw: asyncpg.Connection, part: Sequence[Entry]) -> Claimed:
+        """Give the handlers those events that the inbox lets through."""
+        claims = [entry.claim for entry in part if entry.claim is not None]
+        claimed = await inbox.claim(raw, self.consumer, claims)
+        entries = [entry for entry in part if entry.event is not None]
+        new = entries if len(claimed.new) == len(entries) else [entries[index] for index in sorted(claimed.new)]
+        prepared = [entry.prepared or self._prepare_again(entry) for entry in new]
+        await self.handlers.handle(prepared, Context(session))
+        return claimed
 
     def _prepare_again(self, entry: Entry) -> list[Any]:
         assert entry.event is not None
         return self.handlers.prepare(entry.event)
 
-    def _report(self, part: Sequence[Entry], claimed: inbox.Claimed) -> None:
+    def _report(self, part: Sequence[Entry], claimed: Claimed) -> None:
         counts: Counter[tuple[str, str]] = Counter()
-        index = 0
-        for entry in part:
+        for entry, outcome in outcomes(part, claimed):
             topic = entry.record.topic
-            if entry.event is None:
-                counts[topic, "ignored" if entry.dead is None else "dead_lettered"] += 1
-                continue
-            if index in claimed.conflicts:
+            if outcome == "conflict" and entry.event is not None:
                 telemetry.log().warning(
                     telemetry.CONSUMER_CONFLICT, consumer=self.consumer, event_id=entry.event.meta.id, topic=topic
                 )
-            counts[topic, _outcome(index, claimed)] += 1
-            index += 1
+            counts[topic, outcome] += 1
         for (topic, outcome), count in counts.items():
-            telemetry.RECORDS.labels(self.consumer, topic, outcome).inc(count)
+            self.records.labels(self.consumer, topic, outcome).inc(count)
 
 
-def _outcome(index: int, claimed: inbox.Claimed) -> str:
-    if index in claimed.new:
-        return "applied"
-    return "conflict" if index in claimed.conflicts else "duplicate"
+def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, str]]:
+    """What became of each entry: applied, duplicate, conflict, dead_lettered, erased, ignored."""
+    index = 0
+    for entry in part:
+        if entry.event is None:
+            yield entry, entry.settled or ("ignored" if entry.dead is None else "dead_lettered")
+            continue
+        if index in claimed.new:
+            yield entry, "applied"
+        else:
+            yield entry, "conflict" if index in claimed.conflicts else "duplicate"
+        index += 1
 
 
 def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:

@@ -19,7 +19,7 @@ from touchpoint.db.offsets import FenceLostError
 from touchpoint.errors import TransientError
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
-from touchpoint.kafka.batch import Batches, Entry, HaltError
+from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.reader import Reader
@@ -61,7 +61,7 @@ class Consumer:
 
     def __post_init__(self) -> None:
         self._assignment = Assignment(self.name, self.settings, self.sessions)
-        self._batches = Batches(self.name, self.handlers, self.sessions, replace(self.limit))
+        self._batches = Batches(self.name, self.handlers, self.sessions, replace(self.limit), LiveFence(self.name))
 
     async def check(self) -> str | None:
         """Why the consumer does not work; None while it does."""
