@@ -21,6 +21,7 @@ from touchpoint.kafka.codec import Record, encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings
 
 CONSUMER = "ledger-svc"
@@ -142,5 +143,23 @@ def touchpoint(ledger: Ledger, kafka: KafkaSettings, monkeypatch: pytest.MonkeyP
         if result.exception:
             raise result.exception
         return result.output
+
+    return run
+
+
+@pytest.fixture
+def replaying(ledger: Ledger, kafka: KafkaSettings) -> Any:
+    """A context manager in which one worker looks for replays."""
+
+    @asynccontextmanager
+    async def run() -> AsyncIterator[Replayer]:
+        replayer = Replayer(CONSUMER, ledger.handlers, kafka, ledger.sessions)
+        stop = asyncio.Event()
+        task = asyncio.create_task(replayer.run(stop))
+        try:
+            yield replayer
+        finally:
+            stop.set()
+            await task
 
     return run

@@ -32,6 +32,7 @@ from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings, ServiceSettings
 
 Part = Callable[[], Coroutine[Any, Any, None]]
@@ -197,6 +198,8 @@ def _parts(service: Service, runtime: Runtime, api_engine: AsyncEngine, role: st
     if role in ("worker", "all"):
         relay = Relay(service.name, settings.kafka, runtime.sessions)
         parts["relay"] = partial(relay.run, runtime.stop)
+        replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions)
+        parts["replays"] = partial(replayer.run, runtime.stop)
         for number, task in enumerate(service.worker):
             parts[f"worker-{number}"] = partial(task, runtime)
     return parts

@@ -36,6 +36,11 @@ HALTED = Gauge("touchpoint_consumer_halted", "1 while the consumer has stopped i
 OUTBOX_PENDING = Gauge("touchpoint_outbox_pending_rows", "Outbox rows the relay has not sent.", ["service"])
 OUTBOX_AGE = Gauge("touchpoint_outbox_oldest_age_seconds", "Age of the oldest unsent outbox row.", ["service"])
 RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka and acknowledged.", ["service"])
+REPLAYED = Counter(
+    "touchpoint_replay_records_total",
+    "Records read again by replays and redrives, by what became of them: as touchpoint_consumer_records_total, erased.",
+    ["consumer", "topic", "outcome"],
+)
 CONNECTIONS_ENDED = Counter(
     "touchpoint_http_connections_ended_total",
     "Clients' connections the server has ended: refused and idle (there were too many), headers_too_slow, "
@@ -58,6 +63,10 @@ PRODUCER_BROKEN = "producer.broken"
 PRODUCER_GAVE_UP = "producer.gave_up"
 PRODUCER_UNREACHABLE = "producer.kafka_unreachable"
 RELAY_FAILED = "relay.failed"
+REPLAY_BACKING_OFF = "replay.backing_off"
+REPLAY_ENDED = "replay.ended"
+REPLAY_FAILED = "replay.failed"
+REPLAY_TAKEN_UP = "replay.taken_up"
 SERVICE_FAILED = "service.failed"
 SERVICE_STARTED = "service.started"
 SERVICE_STOPPING = "service.stopping"

@@ -1,14 +1,14 @@
 """The inbox: each event is applied once per consumer, however often it was sent, produced, or replayed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from touchpoint.contracts.base import Event
+from touchpoint.contracts.base import Event, identity
 from touchpoint.db.engine import COPY_FROM
 from touchpoint.kafka.codec import Record
 
@@ -36,7 +36,7 @@ class Claim(NamedTuple):
     @classmethod
     def of(cls, event: Event, record: Record) -> "Claim":
         """The claim for a decoded record."""
-        digest = hashlib.blake2b(event.type.encode() + b"\0" + record.value, digest_size=16).digest()
+        digest = _payload_hash(event.type.encode(), record.value)
         return cls(event.meta.identity, event.type, digest, record.topic, record.partition, record.offset)
 
 
@@ -66,6 +66,40 @@ async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim])
             new.add(index)
     again = [index for index in range(len(claims)) if index not in new]
     return Claimed(frozenset(new), await _conflicting(raw, consumer, claims, again))
+
+
+def identity_of(record: Record) -> UUID | None:
+    """Who a record's headers say it is, without decoding it; None when they do not."""
+    found = dict(record.headers)
+    tenant, source, event_id = (found.get(name) for name in ("ce_tenant", "ce_source", "ce_id"))
+    if not (tenant and source and event_id):
+        return None
+    try:
+        return identity(tenant.decode(), source.decode(), event_id.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+async def known(raw: asyncpg.Connection, consumer: str, identities: Collection[UUID]) -> dict[UUID, bytes]:
+    """The payload hashes of those events that were applied."""
+    query = "SELECT event_id, payload_hash FROM inbox WHERE consumer = $1 AND event_id = ANY($2)"
+    return {row["event_id"]: row["payload_hash"] for row in await raw.fetch(query, consumer, list(identities))}
+
+
+async def applied(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
+    """The offsets of those records, of one partition, whose events were applied with this very payload."""
+    asked = [(record, found) for record in records if (found := identity_of(record)) is not None]
+    there = await known(raw, consumer, [event_id for _, event_id in asked])
+    return {
+        record.offset
+        for record, event_id in asked
+        if event_id in there
+        and there[event_id] == _payload_hash(dict(record.headers).get("ce_type") or b"", record.value)
+    }
+
+
+def _payload_hash(kind: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(kind + b"\0" + value, digest_size=16).digest()
 
 
 async def _all_new(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim]) -> bool:

@@ -60,6 +60,16 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
         await admin.close()
 
 
+async def cluster_id(settings: KafkaSettings) -> str:
+    """Which Kafka this is: offsets mean something in one cluster only. Raises Kafka's own errors."""
+    client = AIOKafkaAdminClient(**settings.client_options())
+    await client.start()
+    try:
+        return str((await client.describe_cluster())["cluster_id"])
+    finally:
+        await client.close()
+
+
 def topic_resource(name: str, configs: Mapping[str, str | None]) -> ConfigResource:
     """A topic's settings as the admin client wants them: values to set, or None to ask."""
     return ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(configs))

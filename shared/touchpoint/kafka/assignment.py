@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError
 
 from touchpoint import telemetry
 from touchpoint.db import offsets
 from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.offsets import Place, Position
+from touchpoint.kafka import admin
 from touchpoint.kafka.batch import HaltError
 from touchpoint.settings import KafkaSettings
 
@@ -79,7 +79,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         wanted = frozenset(self.stale)
         begins = await kafka.beginning_offsets(wanted)
         ends = await kafka.end_offsets(wanted)
-        cluster_id = await _cluster_id(self._settings)
+        cluster_id = await admin.cluster_id(self._settings)
         positions = await self._positions({self.place(tp): begins[tp] for tp in wanted}, cluster_id)
         for tp in wanted & self.stale:
             position = positions[self.place(tp)]
@@ -121,12 +121,3 @@ def _check(tp: TopicPartition, position: Position, cluster_id: str, begin: int, 
             f"{tp.topic}/{tp.partition}: the log ends at {end}, but records up to {position.next - 1} were applied: "
             "it was cut or made anew"
         )
-
-
-async def _cluster_id(settings: KafkaSettings) -> str:
-    admin = AIOKafkaAdminClient(**settings.client_options())
-    await admin.start()
-    try:
-        return str((await admin.describe_cluster())["cluster_id"])
-    finally:
-        await admin.close()

@@ -73,7 +73,7 @@ class Reader:
         generation = self._generation
         await self._check_gap(tp, start, found[0].offset)
         for begin in range(0, len(found), DECODE_CHUNK):
-            chunk = [decoded(_record(place[0], r), self._handlers) for r in found[begin : begin + DECODE_CHUNK]]
+            chunk = [decoded(read_record(place[0], r), self._handlers) for r in found[begin : begin + DECODE_CHUNK]]
             await asyncio.sleep(0)
             if generation != self._assignment.generation:
                 return
@@ -92,5 +92,6 @@ class Reader:
             raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
 
 
-def _record(topic: str, found: ConsumerRecord) -> Record:
+def read_record(topic: str, found: ConsumerRecord) -> Record:
+    """What was read, under its logical topic."""
     return Record(topic, found.key or b"", found.value or b"", found.headers, found.partition, found.offset)

@@ -1,0 +1,250 @@
+"""Replays as rows: the plan with its frozen ranges, where the work stands, and every step in the audit."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.db import audit
+from touchpoint.db.offsets import Place
+from touchpoint.errors import UsageError
+
+OUTCOMES = ("matched", "applied", "already_applied", "failed", "erased")
+"""What a replay counts: the first is the sum of the others, and the tables refuse anything else."""
+
+Kind = Literal["repair", "redrive"]
+Action = Literal["run", "pause", "resume", "abort"]
+
+_ACTIONS: dict[Action, tuple[tuple[str, ...], str]] = {
+    "run": (("planned",), "running"),
+    "pause": (("running",), "paused"),
+    "resume": (("paused", "failed"), "running"),
+    "abort": (("planned", "running", "paused", "failed"), "aborted"),
+}
+"""What may be done in which states, and the state it leads to."""
+
+_FOUND = text("""
+SELECT r.*, c.*
+  FROM replays r
+ CROSS JOIN LATERAL (
+    SELECT coalesce(sum(matched), 0)::bigint AS matched, coalesce(sum(applied), 0)::bigint AS applied,
+           coalesce(sum(already_applied), 0)::bigint AS already_applied, coalesce(sum(failed), 0)::bigint AS failed,
+           coalesce(sum(erased), 0)::bigint AS erased, coalesce(sum(next - start), 0)::bigint AS passed,
+           coalesce(sum("end" - start), 0)::bigint AS length
+      FROM replay_checkpoints WHERE replay_id = r.id
+ ) c
+ WHERE r.id::text LIKE :prefix || '%' AND (r.consumer = :consumer OR :consumer = '')
+   AND (r.state = :state OR :state = '')
+ ORDER BY r.planned_at DESC LIMIT :limit
+""").columns(filter=JSONB, summary=JSONB)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A partition's part of a plan: all from `start` up to `end`, which is outside; or only `places` among them."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    places: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be replayed. `filter` is a Selection and what was asked for; `summary` what was counted."""
+
+    consumer: str
+    kind: Kind
+    cluster_id: str
+    filter: Mapping[str, Any]
+    ranges: Sequence[Range]
+    summary: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """Equal for plans that mean the same records."""
+        ranges = sorted(map(asdict, self.ranges), key=lambda one: (one["topic"], one["partition"]))
+        meant = [self.consumer, self.kind, self.cluster_id, self.filter, ranges]
+        return hashlib.blake2b(json.dumps(meant, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay as it stands. `passed` of `length` offsets are behind it; the other counts are of events."""
+
+    id: UUID
+    consumer: str
+    kind: Kind
+    state: str
+    filter: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    plan_hash: str
+    cluster_id: str
+    rate: int | None
+    max_errors: int
+    reason: str | None
+    planned_by: str
+    requested_by: str | None
+    planned_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str | None
+    matched: int
+    applied: int
+    already_applied: int
+    failed: int
+    erased: int
+    passed: int
+    length: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the events so far."""
+        return {name: getattr(self, name) for name in OUTCOMES}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a replay stands in a partition: `next` is the first offset it has not yet passed."""
+
+    range: Range
+    next: int
+    failed: int
+
+    @property
+    def place(self) -> Place:
+        """The topic and partition."""
+        return self.range.topic, self.range.partition
+
+
+async def create(session: AsyncSession, plan: Plan, who: str) -> Replay:
+    """Keep a plan; nothing happens yet."""
+    replay_id = uuid.uuid4()
+    await session.execute(
+        text("""
+            INSERT INTO replays (id, consumer, kind, filter, summary, plan_hash, cluster_id, planned_by)
+            VALUES (:id, :consumer, :kind, CAST(:filter AS jsonb), CAST(:summary AS jsonb), :hash, :cluster, :who)
+        """),
+        {
+            "id": replay_id,
+            "consumer": plan.consumer,
+            "kind": plan.kind,
+            "filter": json.dumps(plan.filter, default=str),
+            "summary": json.dumps(plan.summary, default=str),
+            "hash": plan.hash,
+            "cluster": plan.cluster_id,
+            "who": who,
+        },
+    )
+    insert = text("""
+        INSERT INTO replay_checkpoints (replay_id, topic, partition, start, "end", places, next)
+        VALUES (:id, :topic, :partition, :start, :end, :places, :start)
+    """)
+    if plan.ranges:
+        await session.execute(insert, [asdict(one) | {"id": replay_id} for one in plan.ranges])
+    replay = await get(session, str(replay_id))
+    await _note(session, replay, "plan", who, None)
+    return replay
+
+
+async def find(
+    session: AsyncSession, prefix: str = "", *, consumer: str = "", state: str = "", limit: int = 50
+) -> list[Replay]:
+    """Replays whose id begins so, the newest first."""
+    values = {"prefix": prefix, "consumer": consumer, "state": state, "limit": limit}
+    return [Replay(**row) for row in (await session.execute(_FOUND, values)).mappings()]
+
+
+async def get(session: AsyncSession, prefix: str) -> Replay:
+    """The one replay whose id begins so; raises UsageError when there is none, or more than one."""
+    found = await find(session, prefix, limit=2)
+    if len(found) != 1:
+        raise UsageError(f"{'several replays begin' if found else 'no replay begins'} with {prefix}: "
+                         "see `touchpoint replay list`")  # fmt: skip
+    return found[0]
+
+
+async def change(
+    session: AsyncSession,
+    prefix: str,
+    action: Action,
+    who: str,
+    reason: str,
+    *,
+    rate: int | None = None,
+    max_errors: int | None = None,
+) -> Replay:
+    """Start a planned replay, pause, resume or abort it; the audit has it. None: rate and errors as they were.
+
+    Waits for a batch that is being committed: afterwards nothing is applied behind a pause. Raises UsageError.
+    """
+    before = await get(session, prefix)
+    allowed, state = _ACTIONS[action]
+    update = text("""
+        UPDATE replays SET state = :state, reason = :reason, requested_by = :who, error = NULL,
+               rate = coalesce(:rate, rate), max_errors = coalesce(:max_errors, max_errors),
+               started_at = coalesce(started_at, CASE WHEN :state = 'running' THEN now() END),
+               ended_at = CASE WHEN :state = 'aborted' THEN now() END
+         WHERE id = :id AND state = ANY(:allowed)
+        RETURNING id
+    """)
+    values = {"id": before.id, "state": state, "allowed": list(allowed), "reason": reason, "who": who}
+    try:
+        changed = (await session.execute(update, values | {"rate": rate, "max_errors": max_errors})).all()
+    except IntegrityError:
+        raise UsageError(
+            f"another replay of {before.consumer} is under way: wait for it, or abort it (`touchpoint replay list`)"
+        ) from None
+    after = await get(session, str(before.id))
+    if not changed:
+        raise UsageError(f"replay {after.id} is {after.state}: {action} is for one that is {' or '.join(allowed)}")
+    await _note(session, after, action, who, reason)
+    return after
+
+
+async def running(session: AsyncSession, consumer: str) -> Replay | None:
+    """The consumer's replay that is to be worked on."""
+    found = await find(session, consumer=consumer, state="running", limit=1)
+    return found[0] if found else None
+
+
+async def checkpoints(session: AsyncSession, replay_id: UUID) -> list[Checkpoint]:
+    """Where it stands in every partition."""
+    rows = await session.execute(
+        text("""
+            SELECT topic, partition, start, "end", places, next, failed FROM replay_checkpoints
+             WHERE replay_id = :id ORDER BY topic, partition
+        """),
+        {"id": replay_id},
+    )
+    return [Checkpoint(Range(*row[:5]), row.next, row.failed) for row in rows]
+
+
+async def end(session: AsyncSession, replay_id: UUID, who: str, error: str | None = None) -> None:
+    """A running replay is done, or has failed with this error; the audit has its counts. Else nothing happens."""
+    ended = text("""
+        UPDATE replays SET state = :state, error = :error, ended_at = now()
+         WHERE id = :id AND state = 'running'
+           AND (:state = 'failed' OR NOT EXISTS (
+                SELECT 1 FROM replay_checkpoints WHERE replay_id = :id AND next < "end"))
+        RETURNING id
+    """)
+    state = "done" if error is None else "failed"
+    if (await session.execute(ended, {"id": replay_id, "state": state, "error": error})).all():
+        await _note(session, await get(session, str(replay_id)), state, who, error)
+
+
+async def _note(session: AsyncSession, replay: Replay, action: str, who: str, reason: str | None) -> None:
+    details = {"kind": replay.kind, "filter": replay.filter}
+    said = {"reason": reason, "plan_id": replay.id, "plan_hash": replay.plan_hash, **replay.counts}
+    await audit.add(session, who, f"replay.{action}", replay.consumer, details, **said)
