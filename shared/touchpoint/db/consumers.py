@@ -1,12 +1,21 @@
 """Whether a consumer may work: running, paused by an operator, or halted by itself; kept in its database."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 State = Literal["running", "paused", "halted"]
+
+
+_STANDING = text("""
+SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
+       count(*) AS partitions, max(o.updated_at) AS last_applied_at,
+       (SELECT count(*) FROM dead_letters d WHERE d.consumer = o.consumer AND d.state = 'open') AS dead_letters
+  FROM offsets o LEFT JOIN consumers c USING (consumer)
+ GROUP BY o.consumer, c.state, c.reason, c.since ORDER BY o.consumer
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +40,8 @@ async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) ->
         ON CONFLICT (consumer) DO UPDATE SET state = excluded.state, reason = excluded.reason, since = now()
     """)
     await session.execute(change, {"consumer": consumer, "state": new.state, "reason": new.reason})
+
+
+async def standing(session: AsyncSession) -> list[dict[str, Any]]:
+    """Each consumer that has ever run here: state, reason, open dead letters, when it last applied something."""
+    return [dict(row) for row in (await session.execute(_STANDING)).mappings()]

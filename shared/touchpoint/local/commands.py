@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import logging
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -47,9 +45,9 @@ def up(
     """
     home = _home()
     if detach:
-        _run(control.detach(home, port, fresh=fresh, output=sys.stdout))
+        asyncio.run(control.detach(home, port, fresh=fresh, output=sys.stdout))
     else:
-        _run(foreground.up(home, port, Console(), fresh=fresh))
+        asyncio.run(foreground.up(home, port, Console(), fresh=fresh))
 
 
 @app.command()
@@ -64,7 +62,7 @@ def down() -> None:
     if not home.processes():
         typer.echo("Nothing is running.")
         return
-    _run(home.stop_processes())
+    asyncio.run(home.stop_processes())
     typer.echo("Stopped.")
 
 
@@ -78,7 +76,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
       touchpoint status --json | python -m json.tool
     """
     home = _home()
-    found = _run(control.status(home))
+    found = asyncio.run(control.status(home))
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -116,8 +114,3 @@ def running(name: str) -> str | None:
 def _home() -> Home:
     told = os.environ.get("TOUCHPOINT_DATA")
     return Home(Path(told).absolute() if told else default_folder())
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says in many lines what our errors say in one
-    return asyncio.run(work)
