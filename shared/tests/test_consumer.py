@@ -420,7 +420,7 @@ async def test_where_none_may_be_skipped_the_first_poison_halts_the_consumer_bef
     await log.append(*numbered(10))
     async with consuming(Limit(consecutive=0)):
         halted = await eventually(lambda: _in_state(ledger, "halted"))
-        assert "none may be skipped; the last one: PermanentError: a bug" in halted.reason
+        assert "none may be skipped; the last one: touchpoints.v1/0/7: PermanentError: a bug" in halted.reason
         assert await ledger.ids() == [f"e{n}" for n in range(7)]
         assert await ledger.query("SELECT 1 FROM dead_letters") == []
         ledger.before = lambda events: None

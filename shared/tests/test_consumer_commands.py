@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.errors import PermanentError, UsageError
+from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
@@ -37,9 +38,31 @@ async def test_pausing_holds_the_consumer_and_resuming_lets_it_go_on(log, ledger
         await eventually(lambda: _ids(ledger, ["before", "after"]))
 
 
+async def test_a_halted_consumer_may_be_let_past_what_it_halted_for_and_no_further(log, ledger, consuming, command):
+    def refuse(events):
+        if any(event.meta.id.startswith("bad") for event in events):
+            raise PermanentError("not today")
+
+    ledger.before = refuse
+    await log.append(*(feedback(id=f"bad-{n}") for n in range(8)), feedback(id="fine"))
+    async with consuming(Limit(consecutive=3)):
+        halted = await eventually(partial(_in_state, ledger, "halted"))
+        assert "more than 3 dead letters in a row; the last one: touchpoints.v1/0/" in halted.reason
+        await command("resume", "ledger-svc", "--reason", "give up on them", "--skip", "5")
+        await eventually(lambda: _ids(ledger, ["fine"]))
+        assert len(await ledger.query("SELECT 1 FROM dead_letters")) == 8
+        await log.append(*(feedback(id=f"bad-{n}") for n in range(20, 30)))
+        await eventually(partial(_in_state, ledger, "halted"))
+
+
 async def test_a_consumer_that_is_not_there_is_named(ledger, command):
     with pytest.raises(UsageError, match="no consumer nobody here"):
         await command("pause", "nobody", "--reason", "why not")
+
+
+async def _in_state(ledger, state):
+    found = await ledger.state()
+    return found if found.state == state else None
 
 
 async def _ids(ledger, expected):

@@ -43,6 +43,17 @@ def test_few_events_are_no_share_of_anything_yet():
     assert Limit(share=0.5, window=10).exceeded_by([DEAD] * 9) is None
 
 
+def test_those_that_may_be_skipped_do_not_count_until_they_are_used_up():
+    limit = Limit(consecutive=1, share=0.5, window=4, may_skip=5)
+    assert limit.exceeded_by([DEAD, DEAD, FINE, DEAD]) is None
+    limit.count([DEAD, DEAD, FINE, DEAD])
+    assert limit.may_skip == 2
+    assert limit.exceeded_by([DEAD, DEAD, DEAD]) is None
+    assert "more than 1 dead letters in a row" in limit.exceeded_by([DEAD] * 4)
+    limit.count([DEAD] * 2)
+    assert limit.exceeded_by([DEAD, DEAD])
+
+
 def test_equal_causes_have_one_fingerprint_and_others_another():
     assert letter().fingerprint == letter().fingerprint
     assert letter().fingerprint != letter(reason="another").fingerprint

@@ -96,9 +96,15 @@ async def test_a_place_that_is_none_is_refused_with_an_example(dlq, place):
         await dlq("show", place)
 
 
-async def test_a_place_without_a_dead_letter_is_named(failed, dlq):
-    with pytest.raises(UsageError, match=r"no dead letter at touchpoints\.v1/0/0"):
-        await dlq("show", PLACE + "0")
+async def test_an_event_without_a_dead_letter_is_shown_as_well(failed, dlq):
+    shown = await dlq("show", PLACE + "0")
+    assert shown.startswith("No consumer has a dead letter of this one.")
+    assert "fine-0" in shown
+
+
+async def test_a_place_beyond_the_log_is_named(failed, dlq):
+    with pytest.raises(UsageError, match=r"touchpoints\.v1/0 has no record 6"):
+        await dlq("show", PLACE + "6")
 
 
 async def test_discarding_shows_first_and_does_it_when_told_to_with_a_trail(failed, ledger, dlq):

@@ -46,9 +46,26 @@ def pause(name: Name, *, reason: Reason, database: Database = "") -> None:
 
 
 @app.command()
-def resume(name: Name, *, reason: Reason, database: Database = "") -> None:
-    """Let a paused or halted consumer go on from where it stopped; it halts again if the cause is still there."""
-    _change(database, name, ConsumerState("running", reason))
+def resume(
+    name: Name,
+    *,
+    reason: Reason,
+    skip: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Let each of its processes make so many dead letters first.")
+    ] = 0,
+    database: Database = "",
+) -> None:
+    """Let a paused or halted consumer go on from where it stopped.
+
+    It halts again if the cause is still there. When that cannot be mended now, --skip lets it pass so many events it
+    cannot handle; they are kept as dead letters.
+
+    \b
+    Examples:
+      touchpoint consumer resume metrics-svc --reason "0.4.1 is deployed"
+      touchpoint consumer resume metrics-svc --reason "broken events of the shop, asked them" --skip 200
+    """
+    _change(database, name, ConsumerState("running", reason, skip))
 
 
 def _change(database: str, name: str, new: ConsumerState) -> None:

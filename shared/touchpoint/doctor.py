@@ -91,7 +91,7 @@ async def _database(dsn: str) -> list[Finding]:
 async def _consumers_and_outbox(session: AsyncSession) -> list[Finding]:
     behind = {row.consumer: row.seconds for row in await session.execute(_BEHIND)}
     standing = await consumers.standing(session)
-    [service] = {one["consumer"] for one in standing} or {"a service that has never run"}
+    service = ", ".join(one["consumer"] for one in standing) or "a service that has never run"
     outbox = (await session.execute(_OUTBOX)).one()
     return [
         *(finding for one in standing for finding in (_consumer(one, behind[one["consumer"]]), _dead_letters(one))),

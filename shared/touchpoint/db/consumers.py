@@ -1,6 +1,6 @@
 """Whether a consumer may work: running, paused by an operator, or halted by itself; kept in its database."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sqlalchemy import text
@@ -20,26 +20,31 @@ SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
 
 @dataclass(frozen=True, slots=True)
 class ConsumerState:
-    """A consumer's state and why."""
+    """A consumer's state and why.
+
+    `may_skip`: so many dead letters each of its processes may make, whatever its limit, as it goes on after a halt.
+    """
 
     state: State
     reason: str | None
+    may_skip: int = 0
 
 
 async def state(session: AsyncSession, consumer: str) -> ConsumerState:
     """Running unless something says otherwise."""
-    found = text("SELECT state, reason FROM consumers WHERE consumer = :consumer")
+    found = text("SELECT state, reason, may_skip FROM consumers WHERE consumer = :consumer")
     row = (await session.execute(found, {"consumer": consumer})).one_or_none()
-    return ConsumerState(row.state, row.reason) if row else ConsumerState("running", None)
+    return ConsumerState(row.state, row.reason, row.may_skip) if row else ConsumerState("running", None)
 
 
 async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) -> None:
     """Change a consumer's state; every process of the consumer follows within a second."""
     change = text("""
-        INSERT INTO consumers (consumer, state, reason) VALUES (:consumer, :state, :reason)
-        ON CONFLICT (consumer) DO UPDATE SET state = excluded.state, reason = excluded.reason, since = now()
+        INSERT INTO consumers (consumer, state, reason, may_skip) VALUES (:consumer, :state, :reason, :may_skip)
+        ON CONFLICT (consumer) DO UPDATE
+           SET state = excluded.state, reason = excluded.reason, may_skip = excluded.may_skip, since = now()
     """)
-    await session.execute(change, {"consumer": consumer, "state": new.state, "reason": new.reason})
+    await session.execute(change, {"consumer": consumer, **asdict(new)})
 
 
 async def standing(session: AsyncSession) -> list[dict[str, Any]]:

@@ -112,14 +112,14 @@ def list_letters(
 def show(place: Place, database: Database = "", as_json: Json = False) -> None:
     """Show one dead letter in full: the error, the event, the customer's events around it, and what to try.
 
+    Any place in the log can be named, such as the one a halted consumer stands before.
+
     \b
     Example:
       touchpoint dlq show touchpoints.v1/3/1042
     """
     topic, partition, offset = _parsed(place)
     found = in_each(database, lambda session: dead_letters.at(session, topic, partition, offset))
-    if not found:
-        raise UsageError(f"no dead letter at {place}: see `touchpoint dlq list`")
     records = asyncio.run(lookup.around(kafka(), topic, partition, offset))
     if as_json:
         typer.echo(json.dumps({"dead_letters": found, "records": [page.as_json(r) for r in records]}, default=str))

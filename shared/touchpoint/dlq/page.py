@@ -74,6 +74,8 @@ def one(found: Sequence[dict[str, Any]], records: Sequence[Record], offset: int)
     causes = [[*same] for _, same in groupby(sorted(found, key=_CAUSE), _CAUSE)]
     for same in causes:
         _print_error(same)
+    if not causes:
+        typer.echo("No consumer has a dead letter of this one.\n")
     _print_event(next(record for record in records if record.offset == offset))
     _print_neighbours(records, offset)
     for same in causes:

@@ -156,7 +156,7 @@ class Batches:
             letters = [entry.dead for entry in part if entry.dead is not None]
             failed = [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
             if letters and (why := self.limit.exceeded_by(failed)):
-                raise HaltError(f"{why}; the last one: {letters[-1].error}: {letters[-1].reason}")
+                raise HaltError(f"{why}; the last one: {letters[-1]}")
             claimed = await self._handle(session, raw, part)
             await dead_letter.write(session, self.consumer, letters)
             await self.fence.close(raw, part, claimed)

@@ -35,6 +35,9 @@ TWO_LANES_FROM = 500
 """Records in a batch from which on it is applied in two transactions."""
 
 
+STARTING = ConsumerState("paused", "starting")
+
+
 class StalledError(Exception):
     """The consumer hangs, or records wait and none came for a minute: the process must be started anew."""
 
@@ -48,7 +51,7 @@ class Consumer:
     settings: KafkaSettings
     sessions: Sessions
     limit: Limit = field(default_factory=Limit)
-    _state: ConsumerState = field(default=ConsumerState("paused", "starting"), init=False)
+    _state: ConsumerState = field(default=STARTING, init=False)
     _assignment: Assignment = field(init=False)
     _batches: Batches = field(init=False)
     _backoff: Backoff = field(default_factory=Backoff, init=False)
@@ -254,7 +257,9 @@ class Consumer:
             return
         self._to_write = None
         if state.state == "running" and self._state.state != "running":
-            self._batches.limit = replace(self.limit)
+            # What a process may skip that halted is not for one that is only starting.
+            may_skip = 0 if self._state is STARTING else state.may_skip
+            self._batches.limit = replace(self.limit, may_skip=may_skip)
             self._progress = time.monotonic()
             telemetry.log().info(telemetry.CONSUMER_RESUMED, consumer=self.name)
         self._state = state

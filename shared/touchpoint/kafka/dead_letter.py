@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import accumulate
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,6 +36,10 @@ class DeadLetter:
     stage: str
     error: str
     reason: str
+
+    def __str__(self) -> str:
+        """Where it lies and what is wrong."""
+        return f"{'/'.join(map(str, self.place))}: {self.error}: {self.reason}"
 
     @property
     def fingerprint(self) -> str:
@@ -125,18 +130,19 @@ class Limit:
     """When to stop instead of draining a topic into its dead letters: too many in a row, or too large a share.
 
     `consecutive` dead letters without a success between them (0: none at all may be skipped), or more than `share` of
-    the last `window` events.
+    the last `window` events. The next `may_skip` dead letters do not count at all.
     """
 
     consecutive: int = 100
     share: float = 0.5
     window: int = 1000
+    may_skip: int = 0
     _in_a_row: int = field(default=0, init=False)
     _recent: deque[bool] = field(default_factory=deque, init=False)
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
         """Why these outcomes (True: a dead letter), on top of what was counted, are too many; None if they are not."""
-        in_a_row, recent = self._after(outcomes)
+        in_a_row, recent = self._after(self._counting(outcomes))
         if in_a_row > self.consecutive:
             most = f"more than {self.consecutive} dead letters in a row"
             return most if self.consecutive else "an event cannot be handled, and none may be skipped"
@@ -146,7 +152,18 @@ class Limit:
 
     def count(self, outcomes: Sequence[bool]) -> None:
         """Take in the outcomes of a batch that was committed."""
-        self._in_a_row, self._recent = self._after(outcomes)
+        counting = self._counting(outcomes)
+        self.may_skip -= len(outcomes) - len(counting)
+        self._in_a_row, self._recent = self._after(counting)
+
+    def _counting(self, outcomes: Sequence[bool]) -> Sequence[bool]:
+        """Without the dead letters that may be skipped."""
+        if not self.may_skip:
+            return outcomes
+        dead = accumulate(outcomes)
+        return [
+            outcome for outcome, number in zip(outcomes, dead, strict=True) if not outcome or number > self.may_skip
+        ]
 
     def _after(self, outcomes: Sequence[bool]) -> tuple[int, deque[bool]]:
         in_a_row = self._in_a_row

@@ -31,6 +31,10 @@ from touchpoint.settings import KafkaSettings
 READY_SECONDS = 120
 
 
+NOT_READY_YET = "paused: starting"
+"""What a consumer says of itself before it knows its state."""
+
+
 @dataclass
 class Stack:
     """Everything of one local stack. `kafka` and `database_url` name servers to use instead of embedded ones."""
@@ -160,7 +164,7 @@ class Stack:
                     except httpx.TransportError:
                         pass  # not listening yet
                     else:
-                        if answer.is_success:
+                        if answer.is_success or _waits_for_a_person(answer.json()["checks"]):
                             return
                         said = answer.text
                     await asyncio.sleep(0.1)
@@ -179,3 +183,10 @@ class Stack:
         if "token" not in self.home.secrets():
             self.home.keep_secret(token=secrets.token_urlsafe(32))
         return self.home.secrets()["token"]
+
+
+def _waits_for_a_person(checks: dict[str, str]) -> bool:
+    """Whether all is well but a consumer that has halted or was paused: to see to that, the rest must run."""
+    wrong = {name: said for name, said in checks.items() if said != "ok"}
+    said = wrong.pop("consumer", "")
+    return not wrong and said.startswith(("halted: ", "paused: ")) and said != NOT_READY_YET
