@@ -1,6 +1,6 @@
 """Plans: which records a repair or a redrive is about, frozen, and what would become of them, counted."""
 
-import time
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import erasures, inbox, replays
@@ -27,8 +28,11 @@ from touchpoint.settings import KafkaSettings
 Show = Callable[[int, int], None]
 """Told how many records of how many were looked at."""
 
-APPLIED_A_SECOND, PASSED_A_SECOND = 3_000, 30_000
-"""Events of a replay that are new, and that were applied before: for an estimate (docs/replay.md has the figures)."""
+APPLIED_A_SECOND, PASSED_A_SECOND = 2_000, 20_000
+"""Events that are new, and records that are only read: for an estimate (docs/replay.md has the figures)."""
+
+SILENT_SECONDS = 60.0
+"""Kafka may take so long for the next records."""
 
 _NO_TYPE = "(no type)"
 
@@ -46,14 +50,18 @@ async def plan_repair(
     """Freeze a window, count what is in it, and keep the plan. Raises UsageError where it cannot be replayed whole."""
     raw = await raw_connection(session)
     census = Census(raw, consumer, await _subscribed(raw, consumer, selection.types), selection)
-    async with group_less(settings) as kafka:
-        ranges, behind = await freeze(raw, kafka, settings, consumer, window)
-        await _read(kafka, settings, ranges, census, show)
+    try:
+        cluster_id = await admin.cluster_id(settings)
+        async with group_less(settings) as kafka:
+            ranges, behind = await freeze(raw, kafka, settings, consumer, window)
+            await _read(kafka, settings, ranges, census, show)
+    except (KafkaError, TimeoutError) as error:
+        raise UsageError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
     asked = {"from": window.since.words, "to": window.until.words, "partitions": sorted(window.partitions)}
     plan = Plan(
         consumer=consumer,
         kind="repair",
-        cluster_id=await admin.cluster_id(settings),
+        cluster_id=cluster_id,
         filter=msgspec.to_builtins(selection) | {name: value for name, value in asked.items() if value},
         ranges=ranges,
         summary=census.summary() | {"behind": behind},
@@ -111,8 +119,11 @@ async def _read(
         tp = partition(settings, (one.topic, one.partition))
         kafka.assign([tp])
         kafka.seek(tp, one.start)
-        while await kafka.position(tp) < one.end:
-            found = (await kafka.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS)).get(tp, [])
+        while (position := await kafka.position(tp)) < one.end:
+            async with asyncio.timeout(SILENT_SECONDS):
+                found: list[ConsumerRecord] = []
+                while not found and await kafka.position(tp) == position:
+                    found = (await kafka.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS)).get(tp, [])
             await census.take([read_record(one.topic, each) for each in found if each.offset < one.end])
             show(passed + min(await kafka.position(tp), one.end) - one.start, total)
         passed += one.end - one.start
@@ -127,13 +138,14 @@ class Census:
     handled: frozenset[str]
     selection: Selection
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    records: int = 0
     discarded: int = 0
-    _begun: float = field(default_factory=time.monotonic)
     _missing: set[UUID] = field(default_factory=set)
     """Of the events that are missing, so that one sent twice counts once."""
 
     async def take(self, records: Sequence[Record]) -> None:
         """Count records of one partition."""
+        self.records += len(records)
         matching = [
             (record, kind)
             for record in records
@@ -170,13 +182,13 @@ class Census:
             for kind, counts in sorted(self.counts.items())
         }
         fresh = total["missing"] + total["dead_letters"]
-        seconds = fresh / APPLIED_A_SECOND + (total.total() - fresh) / PASSED_A_SECOND
+        seconds = fresh / APPLIED_A_SECOND + self.records / PASSED_A_SECOND
         return {
             "types": types,
             "matching": total.total(),
             **{name: total[name] for name in names},
             "discarded": self.discarded,
-            "estimated_seconds": round(seconds + time.monotonic() - self._begun, 1),
+            "estimated_seconds": round(seconds, 1),
         }
 
     async def _letters(self, records: Sequence[Record]) -> dict[int, str]:

@@ -46,7 +46,7 @@ class Bound:
     @property
     def words(self) -> list[str]:
         """As the command line has it."""
-        places = [f"{topic}/{partition}={offset}" for (topic, partition), offset in sorted(self.places.items())]
+        places = [f"{topic}/{partition}/{offset}" for (topic, partition), offset in sorted(self.places.items())]
         return [self.moment.isoformat(), *places] if self.moment else places
 
 

@@ -46,7 +46,7 @@ def start_of(log: Standing, asked: int | None, first: First | None) -> int:
     if start < log.inbox_from:
         raise UsageError(
             f"{log}: what was applied before offset {log.inbox_from} is no longer known (the inbox was pruned), so "
-            f"{start} would be applied again: begin there (--from {log}={log.inbox_from})"
+            f"{start} would be applied again: begin there (--from {log}/{log.inbox_from})"
         )
     return start
 
@@ -68,7 +68,7 @@ def _by_time(log: Standing, first: First | None) -> int:
     if first.offset == log.begin > 0:
         raise UsageError(
             f"{log}: records before {log.begin} are gone, and so may be some since then; the first left is of "
-            f"{first.moment:%Y-%m-%dT%H:%M:%SZ}: begin with it (--from {log}={log.begin}), or leave the partition out "
+            f"{first.moment:%Y-%m-%dT%H:%M:%SZ}: begin with it (--from {log}/{log.begin}), or leave the partition out "
             "(--partition)"
         )
     return first.offset

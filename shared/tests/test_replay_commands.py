@@ -1,0 +1,159 @@
+"""`touchpoint replay` and `touchpoint audit`, as an operator uses them."""
+
+import asyncio
+import json
+
+import pytest
+import typer
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+
+from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
+from touchpoint.replay import commands
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback
+
+TOPIC = "touchpoints.v1"
+ALL = [word for partition in range(3) for word in ("--from", f"{TOPIC}/{partition}/0")]
+
+
+@pytest.fixture
+async def applied(log, ledger, consuming, replaying):
+    """Thirty events that the live consumer has applied."""
+    await log.append(*[feedback(id=f"e{n}", customer_id=f"c{n % 3}") for n in range(30)])
+    async with consuming(), replaying():
+        await eventually(lambda: _count(ledger, 30))
+        await eventually(lambda: ledger.query("SELECT 1 FROM subscriptions"))
+
+
+async def _count(ledger, count):
+    return len(await ledger.ids()) == count
+
+
+@pytest.fixture
+async def lost(applied, ledger):
+    """The events of one customer are gone."""
+    await ledger.query('DELETE FROM inbox WHERE "offset" % 3 = 1')
+    await ledger.query("DELETE FROM ledger WHERE position % 3 = 1")
+
+
+async def _plan(touchpoint, *words):
+    return json.loads(await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--json", *words))
+
+
+async def test_an_afternoon_is_found_replayed_and_in_the_trail(lost, ledger, touchpoint, replaying):
+    said = await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h", "--customer", "c1")
+    assert "10 missing events would be applied" in said
+    plan = said.split()[1]
+    async with replaying():
+        said = await touchpoint("replay", "run", plan, "--reason", "lost afternoon")
+    assert f"repair {plan} of ledger-svc: done, 100 %" in said
+    assert "10 matched = 10 applied + 0 already applied + 0 failed + 0 erased" in said
+    assert len(await ledger.ids()) == 30
+    assert plan in await touchpoint("replay", "list")
+    lines = json.loads(await touchpoint("audit", "--json"))
+    assert [(line["action"], line["applied"]) for line in lines] == [
+        ("replay.done", 10), ("replay.run", 0), ("replay.plan", 0)
+    ]  # fmt: skip
+    assert "lost afternoon" in await touchpoint("audit")
+
+
+async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoint):
+    plan = await _plan(touchpoint, "--from", "2020-01-01", "--to", "2020-01-02")
+    assert (plan["length"], plan["summary"]["matching"]) == (0, 0)
+
+
+async def test_equal_plans_have_one_hash_and_others_another(applied, touchpoint):
+    first, again, other = [await _plan(touchpoint, *words) for words in (ALL, ALL, [*ALL, "--to", f"{TOPIC}/0/29"])]
+    assert first["plan_hash"] == again["plan_hash"] != other["plan_hash"]
+    assert first["id"] != again["id"]
+
+
+async def test_pause_resume_and_abort_say_how_it_stands(lost, touchpoint):
+    plan = (await _plan(touchpoint, *ALL))["id"]
+    assert "running" in await touchpoint("replay", "run", plan, "--reason", "a test", "--detach")
+    assert "paused" in await touchpoint("replay", "pause", plan, "--reason", "a test")
+    assert "paused" in await touchpoint("replay", "status")
+    resumed = json.loads(await touchpoint("replay", "resume", plan, "--reason", "a test", "--rate", "7", "--json"))
+    assert (resumed["state"], resumed["rate"], resumed["max_errors"]) == ("running", 7, 100)
+    assert "aborted" in await touchpoint("replay", "abort", plan, "--reason", "a test")
+    with pytest.raises(UsageError, match="is aborted: pause is for one that is running"):
+        await touchpoint("replay", "pause", plan, "--reason", "a test")
+
+
+async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, replaying, capsys):
+    def refuse(events):
+        if any(event.meta.id == "e1" for event in events):
+            raise ValueError
+
+    ledger.before = refuse
+    plan = (await _plan(touchpoint, *ALL))["id"]
+    async with replaying():
+        with pytest.raises(typer.Exit) as ended:
+            await asyncio.to_thread(commands.run, plan, reason="a test", database=ledger.dsn)
+    assert ended.value.exit_code == 1
+    said = capsys.readouterr().out
+    assert "30 matched = 9 applied + 20 already applied + 1 failed + 0 erased" in said
+    assert "touchpoint dlq stats --consumer ledger-svc" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--consumer", "nobody", "--from", "2h"], "no consumer nobody here"),
+        (["--consumer", "ledger-svc", "--from", "2h", "--type", "no.such"], "does not handle no.such: it handles"),
+        (["--consumer", "ledger-svc", "--from", "other.v1/0/0"], "does not read other.v1/0: it reads touchpoints.v1"),
+        (["--consumer", "ledger-svc", "--from", f"{TOPIC}/0/31"], "the log ends at 30, before 31"),
+    ],
+)
+async def test_a_plan_that_cannot_be_is_refused(applied, touchpoint, words, why):
+    with pytest.raises(UsageError, match=why):
+        await touchpoint("replay", "plan", *words)
+
+
+async def test_a_start_that_retention_has_taken_is_refused_and_the_rest_can_be_planned(applied, kafka, touchpoint):
+    async with admin.connected(kafka) as client:
+        await client.delete_records({TopicPartition(kafka.topic_prefix + TOPIC, 0): RecordsToDelete(before_offset=12)})
+    with pytest.raises(UsageError, match=r"records 0 to 11 are gone"):
+        await _plan(touchpoint, *ALL)
+    with pytest.raises(UsageError, match=r"records before 12 are gone.*--from touchpoints.v1/0/12"):
+        await _plan(touchpoint, "--from", "2h")
+    assert (await _plan(touchpoint, "--from", "2h", "--from", f"{TOPIC}/0/12"))["length"] == 18
+
+
+async def test_what_retention_takes_after_the_plan_stops_the_replay(lost, kafka, touchpoint, replaying):
+    plan = (await _plan(touchpoint, *ALL))["id"]
+    async with admin.connected(kafka) as client:
+        await client.delete_records({TopicPartition(kafka.topic_prefix + TOPIC, 0): RecordsToDelete(before_offset=12)})
+    async with replaying():
+        said = await touchpoint("replay", "run", plan, "--reason", "a test")
+    assert "failed" in said
+    assert "records 0 to 11 are gone" in said
+
+
+async def test_a_start_before_the_inbox_knows_is_refused(applied, ledger, touchpoint):
+    await ledger.query("UPDATE offsets SET inbox_from = 5 WHERE partition = 0")
+    with pytest.raises(UsageError, match="before offset 5 is no longer known"):
+        await _plan(touchpoint, *ALL)
+
+
+async def test_a_consumer_whose_worker_never_ran_cannot_be_planned(applied, ledger, touchpoint):
+    await ledger.query("DELETE FROM subscriptions")
+    with pytest.raises(UsageError, match="start its worker once"):
+        await _plan(touchpoint, *ALL)
+
+
+async def test_a_plan_that_is_not_there_is_named(applied, touchpoint):
+    with pytest.raises(UsageError, match="no replay begins with 1234"):
+        await touchpoint("replay", "run", "1234", "--reason", "a test")
+
+
+async def test_who_waits_for_a_worker_is_told_when_none_comes(lost, touchpoint, ledger, monkeypatch):
+    monkeypatch.setattr("touchpoint.replay.commands.PATIENCE_SECONDS", 0)
+    plan = (await _plan(touchpoint, *ALL))["id"]
+    running = asyncio.create_task(touchpoint("replay", "run", plan, "--reason", "a test"))
+    await eventually(lambda: ledger.query("SELECT 1 FROM replays WHERE state = 'running'"))
+    await ledger.query("SELECT pg_sleep(1.2)")
+    await touchpoint("replay", "abort", plan, "--reason", "a test")
+    assert "does ledger-svc's worker run" in await running

@@ -1,0 +1,139 @@
+"""What a window becomes, what is refused, and how fast a replay may go: decisions, without Kafka or a database."""
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+
+from touchpoint.errors import UsageError
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.replay.pace import FREE_LAG, LONGEST_PAUSE, Pace
+from touchpoint.kafka.replay.selection import Selection
+from touchpoint.kafka.replay.window import First, Standing, end_of, start_of
+from touchpoint.replay.commands import bound
+from touchpoint.testing.factories import feedback, ticket_opened
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def log(begin=0, end=1000, following=900, inbox_from=0):
+    return Standing(("touchpoints.v1", 3), begin, end, following, inbox_from)
+
+
+class TestStart:
+    def test_is_the_offset_asked_for(self):
+        assert start_of(log(), 120, First(7, NOON)) == 120
+
+    def test_is_the_first_record_since_a_time(self):
+        assert start_of(log(), None, First(7, NOON)) == 7
+
+    def test_is_the_end_where_nothing_came_since(self):
+        assert start_of(log(), None, None) == 1000
+
+    def test_at_a_log_that_is_whole_may_be_its_begin(self):
+        assert start_of(log(begin=0), None, First(0, NOON)) == 0
+
+    def test_behind_a_log_that_begins_before_it_is_certain(self):
+        assert start_of(log(begin=50), None, First(51, NOON)) == 51
+
+    def test_that_retention_may_have_taken_is_refused(self):
+        with pytest.raises(UsageError, match=r"before 50 are gone.*2026-11-22T12:00:00Z.*--from touchpoints.v1/3/50"):
+            start_of(log(begin=50), None, First(50, NOON))
+
+    def test_in_a_log_of_which_nothing_is_left_is_refused(self):
+        with pytest.raises(UsageError, match="all its records are gone"):
+            start_of(log(begin=1000), None, None)
+
+    def test_before_the_log_begins_is_refused(self):
+        with pytest.raises(UsageError, match="records 49 to 49 are gone"):
+            start_of(log(begin=50), 49, None)
+        assert start_of(log(begin=50), 50, None) == 50
+
+    def test_behind_its_end_is_refused(self):
+        with pytest.raises(UsageError, match="ends at 1000, before 1001"):
+            start_of(log(), 1001, None)
+
+    @pytest.mark.parametrize("first", [None, First(299, NOON)])
+    def test_before_the_inbox_knows_is_refused(self, first):
+        with pytest.raises(UsageError, match=r"before offset 300 is no longer known.*--from touchpoints.v1/3/300"):
+            start_of(log(inbox_from=300), None if first else 299, first)
+        assert start_of(log(inbox_from=300), 300, None) == 300
+
+
+class TestEnd:
+    def test_is_never_past_what_the_live_consumer_has_read(self):
+        assert end_of(log(), None, None) == (900, 100)
+        assert end_of(log(), 950, None) == (900, 50)
+        assert end_of(log(), None, First(940, NOON)) == (900, 40)
+
+    def test_is_where_it_was_asked_for(self):
+        assert end_of(log(), 800, First(2, NOON)) == (800, 0)
+        assert end_of(log(), None, First(700, NOON)) == (700, 0)
+
+    def test_behind_the_log_is_refused(self):
+        with pytest.raises(UsageError, match="ends at 1000, before 1001"):
+            end_of(log(), 1001, None)
+
+
+class TestBounds:
+    def test_are_a_time_and_places(self):
+        found = bound(["touchpoints.v1/3/1200", "2026-11-22T12:00:00Z", "escalations.v1/0/7"])
+        assert found.moment == NOON
+        assert found.places == {("touchpoints.v1", 3): 1200, ("escalations.v1", 0): 7}
+        assert found == bound(found.words)
+
+    def test_have_one_time(self):
+        with pytest.raises(UsageError, match="two times"):
+            bound(["2026-11-22", "2026-11-23"])
+
+
+class TestSelection:
+    def test_asks_what_is_named_and_nothing_else(self):
+        record = encode(feedback(tenant="acme", customer_id="c:1"))
+        assert Selection().matches(record)
+        assert Selection(("feedback.submitted", "ticket.opened"), "acme", "c:1").matches(record)
+        assert not Selection(("ticket.opened",)).matches(record)
+        assert not Selection(tenant="globex").matches(record)
+        assert not Selection(customer="1").matches(record)
+        assert Selection(("ticket.opened",)).matches(encode(ticket_opened()))
+
+    def test_does_not_stumble_over_a_strangers_record(self):
+        stranger = replace(encode(feedback()), headers=[("ce_type", b"\xff"), ("ce_tenant", b"\xff")], key=b"\xff")
+        assert Selection().matches(stranger)
+        assert not Selection(types=("feedback.submitted",)).matches(stranger)
+        assert not Selection(customer="c").matches(stranger)
+
+
+class TestPace:
+    def test_without_a_rate_rests_never(self):
+        assert Pace(None).seconds(4000, 0.1) == 0
+
+    def test_with_a_rate_rests_until_the_batch_is_due(self):
+        assert Pace(100).seconds(50, 0.1) == pytest.approx(0.4)
+        assert Pace(100).seconds(5, 0.1) == 0
+        assert Pace(100).records(4000) == 100
+
+    def test_leaves_more_and_more_to_a_live_consumer_that_falls_behind(self):
+        pace, rests = Pace(None), []
+        for lag in range(FREE_LAG + 1, FREE_LAG + 20):
+            pace.take_in(lag)
+            rests.append(pace.seconds(4000, 0.1))
+        assert rests[0] > 0
+        assert rests == sorted(rests)
+        assert rests[-1] == LONGEST_PAUSE
+
+    def test_takes_back_what_it_left_as_soon_as_the_lag_shrinks(self):
+        pace = Pace(None, pause=LONGEST_PAUSE)
+        pace.take_in(50_000)
+        before = pace.pause
+        pace.take_in(40_000)
+        assert pace.pause < before
+        for _ in range(20):
+            pace.take_in(0)
+        assert pace.pause == 0
+
+    def test_does_not_mind_a_lag_of_less_than_a_batch(self):
+        pace = Pace(None)
+        for lag in range(0, FREE_LAG, 10):
+            pace.take_in(lag)
+        assert pace.pause == 0

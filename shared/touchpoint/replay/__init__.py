@@ -1,0 +1,1 @@
+"""`touchpoint replay`: what an operator does with replays; the work is the worker's, in `touchpoint.kafka.replay`."""

@@ -1,0 +1,272 @@
+"""`touchpoint replay`: plan a repair, let it run, watch it, and a hand on it; `touchpoint audit`."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint import reach
+from touchpoint.db import audit as trail
+from touchpoint.db import offsets, replays
+from touchpoint.db.engine import raw_connection
+from touchpoint.db.replays import Action, Replay
+from touchpoint.errors import UsageError
+from touchpoint.kafka.replay.plan import plan_repair
+from touchpoint.kafka.replay.selection import Bound, Selection, Window
+from touchpoint.reach import Database, Json, Since, in_each, operator
+from touchpoint.replay import page
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Replays: a consumer's handlers are given a window of the log again, and what is missing is applied.\n\n"
+    "What was applied before changes nothing, so a repair can only fill gaps. The live consumer is left alone.",
+)
+
+MAX_ERRORS = 100
+UNFINISHED = 1
+"""Exit code of `run` and `status --follow` when it was not done, or events failed in it."""
+LOOK_SECONDS = 0.5
+PATIENCE_SECONDS = 10
+"""How long a worker may take to begin before it is said that none has."""
+
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Its id, or as much of its beginning as tells it apart.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the replay and in the trail (`touchpoint audit`).")]
+Rate = Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")]
+
+
+@app.command()
+def plan(
+    *,
+    consumer: Annotated[str, typer.Option(help="Whose events: feedback-svc, as `touchpoint consumer list` shows it.")],
+    since: Annotated[
+        list[str],
+        typer.Option(
+            "--from", metavar="TIME|PLACE", help="When Kafka took it in, or touchpoints.v1/3/1200; several times."
+        ),
+    ],
+    until: Annotated[
+        list[str] | None, typer.Option("--to", metavar="TIME|PLACE", help="Up to here. Unset: all that was read.")
+    ] = None,
+    type: Annotated[list[str] | None, typer.Option(help="Of this type; several times.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Of the customer with this id.")] = None,
+    partition: Annotated[list[int] | None, typer.Option(min=0, help="In this partition; several times.")] = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Freeze a window and say what a replay would do. Nothing is changed; the plan is kept, and `run` starts it.
+
+    A window whose beginning retention or a pruned inbox has taken is refused, never cut.
+
+    \b
+    Examples:
+      touchpoint replay plan --consumer feedback-svc --from 2026-11-22T12:00:00Z --to 2026-11-22T18:00:00Z
+      touchpoint replay plan --consumer metrics-svc --from 2h --tenant acme --customer C-1042
+      touchpoint replay plan --consumer feedback-svc --from touchpoints.v1/3/1200 --to touchpoints.v1/3/1300
+    """
+    window = Window(bound(since), bound(until or []), tuple(partition or ()))
+    selection = Selection(tuple(type or ()), tenant, customer)
+
+    async def work(session: AsyncSession) -> list[Replay]:
+        if not await offsets.load(await raw_connection(session), consumer):
+            return []
+        with page.bar("records looked at") as show:
+            return [await plan_repair(session, reach.kafka(), consumer, window, selection, who=operator(), show=show)]
+
+    planned = in_each(database, work)
+    if not planned:
+        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
+    _print(planned[0], as_json, page.plan)
+
+
+@app.command()
+def run(
+    plan: PlanId,
+    *,
+    reason: Reason,
+    rate: Rate = None,
+    max_errors: Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")] = MAX_ERRORS,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Let the service's worker carry out a plan, and show how it gets on; Ctrl-C leaves it running.
+
+    The exit code is 0 if all of it was done and no event failed, else 1.
+
+    \b
+    Examples:
+      touchpoint replay run 3f9a1c2e --reason "lost afternoon of C-1042, ticket OPS-77"
+      touchpoint replay run 3f9a1c2e --reason "after the fix of 17:40" --rate 500 --max-errors 0 --detach
+    """
+    started = _change(database, plan, "run", reason, rate=rate, max_errors=max_errors)
+    if detach:
+        _print(started, as_json, page.status)
+    else:
+        _follow(database, started, as_json)
+
+
+@app.command()
+def status(
+    plan: Annotated[str, typer.Argument(metavar="[PLAN]", help="Its id. Unset: the newest one.")] = "",
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends.")] = False,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Show how far a replay is, what became of its events, its speed and how long it will take.
+
+    \b
+    Examples:
+      touchpoint replay status
+      touchpoint replay status 3f9a1c2e --json
+    """
+    found = _one(database, plan) if plan else _newest(database)
+    if follow:
+        _follow(database, found, as_json)
+    else:
+        _print(found, as_json, page.status)
+
+
+@app.command()
+def pause(plan: PlanId, *, reason: Reason, database: Database = "", as_json: Json = False) -> None:
+    """Stop a running replay for a while: once this returns, it applies nothing."""
+    _print(_change(database, plan, "pause", reason), as_json, page.status)
+
+
+@app.command()
+def resume(
+    plan: PlanId,
+    *,
+    reason: Reason,
+    rate: Rate = None,
+    max_errors: Annotated[int | None, typer.Option(min=0, help="As with `run`. Unset: as it was.")] = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Let a paused or failed replay go on from where it stopped, also at another rate or with more errors allowed."""
+    _print(_change(database, plan, "resume", reason, rate=rate, max_errors=max_errors), as_json, page.status)
+
+
+@app.command()
+def abort(plan: PlanId, *, reason: Reason, database: Database = "", as_json: Json = False) -> None:
+    """End a replay for good. What it has applied stays applied; another plan finds the rest."""
+    _print(_change(database, plan, "abort", reason), as_json, page.status)
+
+
+@app.command("list")
+def list_replays(
+    *,
+    consumer: Annotated[str, typer.Option(help="Of this consumer.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many of each service at most.")] = 20,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Show plans, replays and redrives, the newest first."""
+    found = in_each(database, lambda session: replays.find(session, consumer=consumer, limit=limit))
+    found.sort(key=lambda one: one.planned_at, reverse=True)
+    if as_json:
+        typer.echo(json.dumps([page.as_json(one) for one in found], default=str))
+    else:
+        page.table(found)
+
+
+def audit(
+    *,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of each service at most.")] = 50,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Show what operators did to events: who, when, why, and what came of it; the newest first.
+
+    \b
+    Examples:
+      touchpoint audit
+      touchpoint audit --since 2026-11-22 --json
+    """
+
+    async def work(session: AsyncSession) -> list[dict[str, Any]]:
+        return list(await trail.lines(session, since, limit))
+
+    found = sorted(in_each(database, work), key=lambda line: line["at"], reverse=True)
+    if as_json:
+        typer.echo(json.dumps(found, default=str))
+    else:
+        page.trail(found)
+
+
+def bound(words: Sequence[str]) -> Bound:
+    """One end of a window: a time, and places in the log (topic/partition/offset), each for its partition.
+
+    Raises UsageError on two times, and typer's own error on what is neither.
+    """
+    places, times = {}, []
+    for word in words:
+        topic, *numbers = word.rsplit("/", 2)
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+            places[topic, int(numbers[0])] = int(numbers[1])
+        else:
+            times.append(word)
+    if len(times) > 1:
+        raise UsageError(f"two times for one end of the window: {' and '.join(times)}")
+    return Bound(reach.moment(times[0]) if times else None, places)
+
+
+def _change(database: str, prefix: str, action: Action, reason: str, **settings: int | None) -> Replay:
+    chosen = _one(database, prefix)
+
+    async def work(session: AsyncSession) -> list[Replay]:
+        if not await replays.find(session, str(chosen.id)):
+            return []
+        return [await replays.change(session, str(chosen.id), action, operator(), reason, **settings)]
+
+    return in_each(database, work)[0]
+
+
+def _one(database: str, prefix: str) -> Replay:
+    """The one replay whose id begins so, wherever it is."""
+    found = in_each(database, lambda session: replays.find(session, prefix, limit=2))
+    if len(found) != 1:
+        what = "several replays begin" if found else "no replay begins"
+        raise UsageError(f"{what} with {prefix}: see `touchpoint replay list`")
+    return found[0]
+
+
+def _newest(database: str) -> Replay:
+    found = in_each(database, lambda session: replays.find(session, limit=1))
+    if not found:
+        raise UsageError("there is no replay here: begin with `touchpoint replay plan`")
+    return max(found, key=lambda one: one.planned_at)
+
+
+def _follow(database: str, replay: Replay, as_json: bool) -> None:
+    """Show how it gets on until it ends. Exit code 1 if it was not done whole."""
+    begun, hinted = time.monotonic(), False
+    try:
+        with page.bar(f"{replay.consumer} {replay.kind}") as show:
+            while replay.state in ("running", "paused"):
+                show(replay.passed, replay.length)
+                time.sleep(LOOK_SECONDS)
+                replay = _one(database, str(replay.id))
+                if not (replay.passed or hinted) and time.monotonic() - begun > PATIENCE_SECONDS:
+                    hinted = True
+                    typer.echo(f"nothing yet: does {replay.consumer}'s worker run, or its consumer keep up?", err=True)
+            show(replay.passed, replay.length)
+    except KeyboardInterrupt:
+        typer.echo(f"It goes on in the worker: touchpoint replay status {page.short(replay)} --follow", err=True)
+        raise typer.Exit(130) from None
+    _print(replay, as_json, page.status)
+    if replay.state != "done" or replay.failed:
+        raise typer.Exit(UNFINISHED)
+
+
+def _print(replay: Replay, as_json: bool, show: Any) -> None:
+    if as_json:
+        typer.echo(json.dumps(page.as_json(replay), default=str))
+    else:
+        show(replay)

@@ -1,0 +1,134 @@
+"""What the commands on replays print."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from touchpoint.db.replays import OUTCOMES, Replay
+
+
+def short(replay: Replay) -> str:
+    """As much of the id as people need."""
+    return str(replay.id)[:8]
+
+
+def as_json(replay: Replay) -> dict[str, Any]:
+    """All there is to know of a replay, for programs."""
+    return asdict(replay) | {"records_per_second": round(_speed(replay), 1)}
+
+
+def plan(replay: Replay) -> None:
+    """What a plan would do."""
+    found = replay.summary
+    typer.echo(f"Plan {short(replay)} of {replay.consumer}: {_window(replay)}, {replay.length} records to read")
+    names = ("matching", "applied", "missing", "dead_letters", "erased")
+    table = Table("type", *(name.replace("_", " ") for name in names), box=None)
+    for kind, counts in found["types"].items():
+        table.add_row(kind, *(str(counts[name]) for name in names))
+    if found["types"]:
+        Console().print(table)
+    typer.echo(
+        f"{found['missing']} missing events would be applied and {found['dead_letters']} open dead letters tried "
+        "again, with all that follows from them."
+    )
+    typer.echo(
+        f"{found['applied']} were applied before: whatever they cause is suppressed. "
+        f"{found['erased']} are of erased customers: left out."
+    )
+    if found["discarded"]:
+        typer.echo(f"{found['discarded']} discarded dead letters stay out.")
+    if found["behind"]:
+        typer.echo(f"{found['behind']} records of the window lie before the live consumer: they are its to apply.")
+    typer.echo(
+        f'About {found["estimated_seconds"]:.0f} s. touchpoint replay run {short(replay)} --reason "…" starts it.'
+    )
+
+
+def status(replay: Replay) -> None:
+    """How a replay stands."""
+    share = f"{100 * replay.passed / replay.length:.0f} %" if replay.length else "nothing to read"
+    typer.echo(f"{replay.kind} {short(replay)} of {replay.consumer}: {replay.state}, {share}")
+    typer.echo(f"  {_counted(replay.counts)}")
+    if replay.started_at:
+        speed = _speed(replay)
+        left = f", {_left(replay):.0f} s left" if replay.state == "running" and replay.passed else ""
+        typer.echo(f"  since {_time(replay.started_at)}, {speed:,.0f} records/s{left}")
+    if replay.error:
+        typer.echo(f"  {replay.error}")
+    if replay.state == "failed":
+        typer.echo(f'  touchpoint replay resume {short(replay)} --reason "…" goes on, --max-errors N allows more')
+    if replay.failed:
+        typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
+
+
+def table(found: Sequence[Replay]) -> None:
+    """A line for each, and one for what came of it."""
+    for one in found:
+        typer.echo(
+            f"{short(one)}  {_time(one.planned_at)}  {one.consumer}  {one.kind}: {one.state}, by {one.planned_by}"
+        )
+        if one.started_at:
+            typer.echo(f"  {_counted(one.counts)}: {one.reason}")
+
+
+def trail(found: Sequence[dict[str, Any]]) -> None:
+    """A line for each thing done, and one for what came of it."""
+    for one in found:
+        plan_id = f" {str(one['plan_id'])[:8]}" if one["plan_id"] else ""
+        typer.echo(f"{_time(one['at'])}  {one['subject']}  {one['action']}{plan_id}, by {one['who']}")
+        told = [_counted(one) if one["matched"] else "", one["reason"] or ""]
+        if any(told):
+            typer.echo("  " + ": ".join(filter(None, told)))
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left, on a terminal only; gives what moves it: done, total."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, rate=0.0)
+
+        def show(done: int, total: int) -> None:
+            elapsed = progress.tasks[0].elapsed or 0
+            progress.update(task, completed=done, total=total, rate=done / elapsed if elapsed else 0)
+
+        yield show
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    first, *others = (f"{counts[name]} {name.replace('_', ' ')}" for name in OUTCOMES)
+    return f"{first} = {' + '.join(others)}"
+
+
+def _window(replay: Replay) -> str:
+    since, until = replay.filter.get("from", []), replay.filter.get("to", [])
+    return f"from {', '.join(since)} to {', '.join(until) or 'where its consumer stands'}"
+
+
+def _speed(replay: Replay) -> float:
+    seconds = _seconds(replay)
+    return replay.passed / seconds if seconds else 0.0
+
+
+def _left(replay: Replay) -> float:
+    return _seconds(replay) * (replay.length - replay.passed) / replay.passed
+
+
+def _seconds(replay: Replay) -> float:
+    """Since its start, pauses included."""
+    if replay.started_at is None:
+        return 0.0
+    return ((replay.ended_at or datetime.now(UTC)) - replay.started_at).total_seconds()
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
