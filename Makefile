@@ -23,7 +23,7 @@ test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 faults: $(INSTALLED) ## kill consumers and the gateway under 100,000 events, and Kafka for three minutes; count everything again
-	@FAULT_EVENTS=100000 FAULT_KILLS=3 FAULT_OUTAGE=180 $(BIN)/pytest tests/faults -s --show-capture=no
+	@FAULT_EVENTS=100000 FAULT_KILLS=3 FAULT_OUTAGE=180 FAULT_REPLAY_KILLS=20 $(BIN)/pytest tests/faults -s --show-capture=no
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
 	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no
