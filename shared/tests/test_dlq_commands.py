@@ -129,3 +129,39 @@ async def test_discarding_again_finds_nothing(failed, dlq):
     everything = ("discard", "--execute", "--reason", "test data")
     assert await dlq(*everything) == "3 discarded.\n"
     assert await dlq(*everything) == "0 discarded.\n"
+
+
+def outcome(said):
+    """What stands below the progress."""
+    return json.loads(said.splitlines()[-1])
+
+
+async def test_redriving_shows_first_and_applies_those_alone_once_the_cause_is_gone(failed, ledger, replaying, dlq):
+    chosen = ("redrive", "--customer", "C-1")
+    assert "2 would be redriven. Nothing was changed" in await dlq(*chosen)
+    with pytest.raises(UsageError, match="--reason"):
+        await dlq(*chosen, "--execute")
+    ledger.before = lambda events: None
+
+    async with replaying():
+        done = outcome(await dlq(*chosen, "--execute", "--reason", "mended", "--json"))
+
+    assert (done["state"], done["matched"], done["applied"], done["failed"]) == ("done", 2, 2, 0)
+    assert (await ledger.ids())[-2:] == ["bad-1", "bad-3"]
+    assert [each["offset"] for each in json.loads(await dlq("list", "--json"))] == [2]
+    assert [each["offset"] for each in json.loads(await dlq("list", "--state", "redriven", "--json"))] == [1, 3]
+    actions = [row.action for row in await ledger.query("SELECT action FROM audit ORDER BY id")]
+    assert actions == ["replay.plan", "replay.run", "replay.done"]
+
+
+async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, replaying, dlq):
+    async with replaying():
+        done = outcome(await dlq("redrive", "--execute", "--reason", "perhaps", "--json"))
+
+    assert (done["state"], done["matched"], done["applied"], done["failed"]) == ("done", 3, 0, 3)
+    found = json.loads(await dlq("list", "--json"))
+    assert [(each["offset"], each["attempt"]) for each in found] == [(1, 2), (2, 2), (3, 2)]
+
+
+async def test_redriving_nothing_does_nothing(log, ledger, dlq):
+    assert await dlq("redrive", "--execute", "--reason", "why not") == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -13,10 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import dead_letters
 from touchpoint.db.dead_letters import Selection
+from touchpoint.db.replays import Replay
 from touchpoint.dlq import page
 from touchpoint.errors import UsageError
 from touchpoint.kafka import lookup
+from touchpoint.kafka.replay import plan
 from touchpoint.reach import Database, Json, Since, Until, in_each, kafka, operator
+from touchpoint.replay.commands import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +61,8 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
 
 Limit = Annotated[int, typer.Option(min=1, max=dead_letters.MOST, help="So many at most, those that failed first.")]
 Place = Annotated[str, typer.Argument(help="Where it lies, as `touchpoint dlq list` shows it: touchpoints.v1/3/1042.")]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it; without this it is only shown.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with each dead letter and in the trail.")]
 State = Literal["open", "redriven", "discarded", "any"]
 
 
@@ -133,8 +139,8 @@ def discard(
     *,
     selection: Selection,
     limit: Limit = dead_letters.MOST,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; without this it is only shown.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; kept with each dead letter and in the trail.")] = "",
+    execute: Execute = False,
+    reason: Reason = "",
     database: Database = "",
     as_json: Json = False,
 ) -> None:
@@ -149,14 +155,57 @@ def discard(
     if not execute:
         _print_plan(database, chosen, as_json, "discarded")
         return
-    if not reason:
-        raise UsageError("say why: --reason")
 
     async def work(session: AsyncSession) -> list[int]:
-        return [await dead_letters.discard(session, chosen, operator(), reason)]
+        return [await dead_letters.discard(session, chosen, operator(), _given(reason))]
 
     count = sum(in_each(database, work))
     typer.echo(json.dumps({"discarded": count}) if as_json else f"{count} discarded.")
+
+
+@app.command()
+@_selecting
+def redrive(
+    *,
+    selection: Selection,
+    limit: Limit = dead_letters.MOST,
+    execute: Execute = False,
+    reason: Reason = "",
+    rate: Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")] = None,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Let consumers try open dead letters again, those alone and each once; dry without --execute.
+
+    Their workers do it beside the live stream, as a replay, and it goes on should you leave with Ctrl-C: `touchpoint
+    replay status | pause | abort`. What fails again stays open, with one attempt more.
+
+    \b
+    Examples:
+      touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11
+      touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11 --execute --reason "mended in 0.4.1"
+    """
+    chosen = replace(selection, limit=limit)
+    if not execute:
+        _print_plan(database, chosen, as_json, "redriven")
+        return
+
+    async def work(session: AsyncSession) -> list[Replay]:
+        places = defaultdict(list)
+        for one in await dead_letters.find(session, chosen):
+            places[one["consumer"]].append((one["topic"], one["partition"], one["offset"]))
+        return [
+            await plan.redrive(session, consumer, its, operator(), _given(reason), rate=rate, max_errors=len(its))
+            for consumer, its in places.items()
+        ]
+
+    watch(database, in_each(database, work), as_json)
+
+
+def _given(reason: str) -> str:
+    if not reason:
+        raise UsageError("say why: --reason")
+    return reason
 
 
 def _print_plan(database: str, selection: Selection, as_json: bool, done: str) -> None:

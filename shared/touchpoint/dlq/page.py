@@ -26,12 +26,12 @@ TRY = {
     ),
     "validate": (
         "Its data breaks the contract of its type, docs/events/{type}.json, as this consumer knows it.",
-        "Is the writer newer than {consumer}? Upgrade that.",
+        "Is the writer newer than {consumer}? Upgrade that, then: touchpoint dlq redrive --fingerprint {fingerprint}",
         "Else it can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "handle": (
         "The handler failed. Its log says where: look for consumer.dead_letter with this fingerprint.",
-        "Mend and deploy {consumer}.",
+        "Mend and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
     ),
 }
 """What to try, by the stage at which it failed."""

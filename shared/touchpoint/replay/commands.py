@@ -107,7 +107,7 @@ def run(
     if detach:
         _print(started, as_json, page.status)
     else:
-        _follow(database, started, as_json)
+        watch(database, [started], as_json)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def status(
     """
     found = _one(database, plan) if plan else _newest(database)
     if follow:
-        _follow(database, found, as_json)
+        watch(database, [found], as_json)
     else:
         _print(found, as_json, page.status)
 
@@ -244,8 +244,16 @@ def _newest(database: str) -> Replay:
     return max(found, key=lambda one: one.planned_at)
 
 
-def _follow(database: str, replay: Replay, as_json: bool) -> None:
-    """Show how it gets on until it ends. Exit code 1 if it was not done whole."""
+def watch(database: str, started: Sequence[Replay], as_json: bool) -> None:
+    """Show how they get on, one after the other, until all have ended. Exit code 1 if one was not done whole."""
+    ended = [_ended(database, replay) for replay in started]
+    for replay in ended:
+        _print(replay, as_json, page.status)
+    if any(replay.state != "done" or replay.failed for replay in ended):
+        raise typer.Exit(UNFINISHED)
+
+
+def _ended(database: str, replay: Replay) -> Replay:
     begun, hinted = time.monotonic(), False
     try:
         with page.bar(f"{replay.consumer} {replay.kind}") as show:
@@ -260,9 +268,7 @@ def _follow(database: str, replay: Replay, as_json: bool) -> None:
     except KeyboardInterrupt:
         typer.echo(f"It goes on in the worker: touchpoint replay status {page.short(replay)} --follow", err=True)
         raise typer.Exit(130) from None
-    _print(replay, as_json, page.status)
-    if replay.state != "done" or replay.failed:
-        raise typer.Exit(UNFINISHED)
+    return replay
 
 
 def _print(replay: Replay, as_json: bool, show: Any) -> None:
