@@ -8,6 +8,8 @@ PYTHON ?= python3
 WORKERS ?= 2
 BODIES ?= 1000000
 SEED ?= 4
+SHARE ?= 1
+EVENTS ?= 200000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := shared $(wildcard services/*)
@@ -22,8 +24,9 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-faults: $(INSTALLED) ## kill consumers and the gateway under 100,000 events, and Kafka for three minutes; count everything again
-	@FAULT_EVENTS=100000 FAULT_KILLS=3 FAULT_OUTAGE=180 FAULT_REPLAY_KILLS=20 $(BIN)/pytest tests/faults -s --show-capture=no
+faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth)
+	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_OUTAGE=180 FAULT_REPLAY_KILLS=20 \
+	    $(BIN)/pytest tests/faults -s --show-capture=no
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
 	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no

@@ -73,6 +73,19 @@ async def test_a_record_that_left_no_trace_is_missing_with_its_place(ledger, app
     assert finding.examples == [{"topic": "touchpoints.v1", "partition": 0, "offset": 1} | lost]
 
 
+async def test_a_dead_letter_that_is_neither_in_its_topic_nor_on_its_way_is_unpublished(ledger, applied, report):
+    def refuse(events):
+        raise PermanentError("poison")
+
+    ledger.before = refuse
+    await applied(feedback(), feedback())
+    assert _found(await report()) == {}
+    await ledger.query("DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)")
+    [finding] = (await report()).findings
+    assert finding.fault is Fault.UNPUBLISHED
+    assert finding.examples == [{"topic": "touchpoints.v1.ledger-svc.dlq", "what": "touchpoints.v1/0/0"}]
+
+
 async def test_who_is_to_be_forgotten_is_not_missed(ledger, applied, report):
     await applied(feedback(id="lost", customer_id="c1"))
     await ledger.query("DELETE FROM inbox")

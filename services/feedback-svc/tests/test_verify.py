@@ -136,15 +136,10 @@ async def test_the_command_ends_with_0_where_all_is_well_and_1_where_it_says_wha
     assert "touchpoint replay plan --consumer feedback-svc" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (("--consumer", "nobody"), "no consumer nobody here"),
-        (("--since", "yesterday"), "write a time such as"),
-        (("--since", "2026-11-22T09:30:00"), "in which zone"),
-    ],
-)
-async def test_the_command_says_in_one_line_why_it_cannot_check(command, dsn, arguments, why):
-    result = await command(dsn, *arguments)
+async def test_the_command_says_in_one_line_why_it_cannot_check(command, dsn):
+    result = await command(dsn, "--consumer", "nobody")
     assert isinstance(result.exception, UsageError)
-    assert why in str(result.exception)
+    assert "no consumer nobody here" in str(result.exception)
+    result = await command(dsn, "--since", "yesterday")
+    assert result.exit_code == 2
+    assert "'yesterday' is no time" in result.stderr

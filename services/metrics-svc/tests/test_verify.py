@@ -44,6 +44,7 @@ async def test_every_sum_equals_a_recount_and_whatever_was_planted_is_found(kafk
     report = await verify(subject(), dsn, kafka)
     assert _found(report) == {}
     assert report.outcomes == Counter(applied=8, ignored=1, open=1)
+    assert report.published == 1
     assert report.rows == {"rollups": 4, "customers": 1, "tickets": 1}
     for statement, expected in PLANTED.items():
         async with planted(dsn, statement) as copy:

@@ -76,6 +76,41 @@ class Broker:
         await self.server.ready(self.process)
 
 
+@dataclass
+class Database:
+    """A PostgreSQL one may kill, and start again at the same address with the same data."""
+
+    server: Postgres
+    process: Process
+
+    async def kill(self) -> None:
+        """End it with -9; its other processes see that and end, too, before another may use the data."""
+        others = self.process.handle.children(recursive=True)
+        self.process.handle.send_signal(signal.SIGKILL)
+        await self.process.ended()
+        await asyncio.to_thread(psutil.wait_procs, others)
+
+    async def start(self) -> None:
+        """Start it again, and wait until it answers."""
+        self.process = self.server.prepare().start()
+        await self.server.ready(self.process)
+
+
+@asynccontextmanager
+async def own_postgres() -> AsyncIterator[Database]:
+    """A PostgreSQL for one test alone, which may kill it."""
+    folder = new_folder()
+    folder.mkdir(mode=0o711, parents=True)
+    server = await _postgres(folder, QUICK)
+    database = Database(server, server.prepare().start())
+    try:
+        await server.ready(database.process)
+        yield database
+    finally:
+        await database.process.stop()
+        shutil.rmtree(folder)
+
+
 @asynccontextmanager
 async def own_kafka() -> AsyncIterator[Broker]:
     """A broker for one test alone, which may kill it."""

@@ -39,7 +39,7 @@ READS = {
 """The topics each consumer reads; who reads what another writes comes after it."""
 
 Part = tuple[str, str]
-"""A service and a role."""
+"""A service and a role; `consumer-2` is one more process of the role consumer."""
 
 
 @dataclass
@@ -90,7 +90,8 @@ class System:
     def start_part(self, part: Part) -> None:
         """Start one role of one service."""
         service, role = part
-        command = [sys.executable, "-m", service.replace("-", "_"), role]
+        self._ports.setdefault(part, free_ports())
+        command = [sys.executable, "-m", service.replace("-", "_"), role.partition("-")[0]]
         log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
 
@@ -103,6 +104,24 @@ class System:
         process = self._running.pop(part)
         process.handle.send_signal(signal.SIGKILL)
         await process.ended()
+
+    async def stop_part(self, part: Part) -> int | None:
+        """Tell a part to stop; answers its exit code."""
+        process = self._running.pop(part)
+        process.handle.send_signal(signal.SIGTERM)
+        return await process.ended()
+
+    def start_ended(self) -> list[Part]:
+        """Start again what has ended by itself, as whoever runs Touchpoint does; answers what that was."""
+        ended = [part for part, process in self._running.items() if not process.alive()]
+        for part in ended:
+            self.start_part(part)
+        return ended
+
+    @property
+    def parts(self) -> list[Part]:
+        """What runs."""
+        return list(self._running)
 
     async def ready(self, parts: Iterable[Part]) -> None:
         """Wait until these parts say that they are ready."""
@@ -127,10 +146,8 @@ class System:
 
     async def terminate(self) -> dict[Part, int | None]:
         """Tell every part to stop; answers their exit codes."""
-        parts = list(self._running)
-        for part in parts:
-            self._running[part].handle.send_signal(signal.SIGTERM)
-        codes = await asyncio.gather(*(self._running.pop(part).ended() for part in parts))
+        parts = self.parts
+        codes = await asyncio.gather(*map(self.stop_part, parts))
         return dict(zip(parts, codes, strict=True))
 
     async def stop(self) -> None:

@@ -6,12 +6,14 @@ from uuid import UUID
 
 import asyncpg
 
+from touchpoint.db import erasures
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.batch import Entry
 from touchpoint.verify.log import Spans
 
 MISSING = "missing"
 APPLIED = "applied"
+ERASED = "erased"
 
 # A record is `applied` where the inbox names its very place. Claimed from another place, it is a duplicate of what
 # stands there, or a conflict; but a dead letter says more of a record than that somebody sent it again.
@@ -92,10 +94,6 @@ class Inbox:
         rows = await self._raw.fetch(_POSITIONS, self._consumer)
         return {(topic, partition): Position(*rest) for topic, partition, *rest in rows}
 
-    async def erased(self) -> set[tuple[str, str]]:
-        """The customers (tenant, id) of whom nothing is to be kept."""
-        return {tuple(row) for row in await self._raw.fetch("SELECT tenant_id, customer_id FROM erasures")}
-
     async def outcomes(self, entries: Sequence[Entry]) -> list[str]:
         """What became of each of these, which are events or cannot be read; applied ones are noted."""
         if not entries:
@@ -108,7 +106,13 @@ class Inbox:
             if row["outcome"] == APPLIED
         ]
         await self._raw.copy_records_to_table("verify_applied", records=applied)
-        return [row["outcome"] for row in found]
+        return await self._with_erased(entries, [row["outcome"] for row in found])
+
+    async def _with_erased(self, entries: Sequence[Entry], outcomes: list[str]) -> list[str]:
+        """A replay leaves out whose customer is to be forgotten: that is not missed."""
+        missed = {index: _customer(entries[index]) for index, outcome in enumerate(outcomes) if outcome == MISSING}
+        gone = await erasures.among(self._raw, {customer for customer in missed.values() if customer})
+        return [ERASED if missed.get(index) in gone else outcome for index, outcome in enumerate(outcomes)]
 
     def overtaken(self) -> AsyncIterator[asyncpg.Record]:
         """Where an event stands that was applied after a later one of its customer, and not by a replay."""
@@ -132,6 +136,11 @@ class Inbox:
 
 def _identified(entry: Entry) -> tuple[UUID | None, bytes | None]:
     return (entry.claim.event_id, entry.claim.payload_hash) if entry.claim else (None, None)
+
+
+def _customer(entry: Entry) -> erasures.Customer | None:
+    customer_id = getattr(entry.event, "customer_id", None)
+    return (entry.event.meta.tenant, customer_id) if entry.event is not None and customer_id else None
 
 
 def _place(entry: Entry) -> tuple[str, int, int]:

@@ -1,17 +1,19 @@
 """The log as somebody reads it who belongs to no group: from here to there, moving nobody's offsets."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
+from touchpoint.kafka.reader import read_record
+from touchpoint.kafka.replay.log import group_less
 from touchpoint.settings import KafkaSettings
 
 BATCH_RECORDS = 10_000
@@ -53,18 +55,22 @@ class Log:
             self._client.seek(tp, spans[self._place(tp)][0])
         heard = time.monotonic()
         while waiting:
-            found = await self._client.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
+            async with asyncio.timeout(SILENT_SECONDS):  # aiokafka's own waiting may have no end
+                found = await self._client.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
+                # The position, not the last record's offset: markers may lie at the end.
+                positions = {tp: await self._client.position(tp) for tp in waiting}
             records = [
-                Record(self._place(tp)[0], r.key or b"", r.value or b"", r.headers, tp.partition, r.offset)
-                for tp in sorted(found) for r in found[tp] if r.offset < waiting[tp]
-            ]  # fmt: skip
+                read_record(self._place(tp)[0], each)
+                for tp in sorted(found)
+                for each in found[tp]
+                if each.offset < waiting[tp]
+            ]
             if records:
                 heard = time.monotonic()
                 yield records
             elif time.monotonic() - heard > SILENT_SECONDS:
                 raise UsageError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
-            # The position, not the last record's offset: markers may lie at the end.
-            waiting = {tp: end for tp, end in waiting.items() if await self._client.position(tp) < end}
+            waiting = {tp: end for tp, end in waiting.items() if positions[tp] < end}
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [self._partition((topic, n)) for topic in topics for n in range(self._partitions.get(topic, 0))]
@@ -86,15 +92,6 @@ async def connected(settings: KafkaSettings, topics: Iterable[str]) -> AsyncIter
     async with admin.connected(settings) as client:
         cluster = await client.describe_cluster()
         described = await client.describe_topics([prefix + topic for topic in topics])
-    partitions = {topic["topic"].removeprefix(prefix): len(topic["partitions"]) for topic in described}
-    reader = AIOKafkaConsumer(
-        **settings.client_options(), client_id="touchpoint-verify", enable_auto_commit=False,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )  # fmt: skip
-    try:
-        await reader.start()
-        yield Log(reader, prefix, str(cluster["cluster_id"]), partitions)
-    except KafkaError as error:
-        raise UsageError(f"Kafka at {settings.bootstrap_servers}: {error or type(error).__name__}") from None
-    finally:
-        await reader.stop()
+        partitions = {topic["topic"].removeprefix(prefix): len(topic["partitions"]) for topic in described}
+        async with group_less(settings) as reader:
+            yield Log(reader, prefix, str(cluster["cluster_id"]), partitions)

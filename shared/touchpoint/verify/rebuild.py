@@ -1,24 +1,17 @@
 """The service's own handlers once more, on empty copies of its tables, and what differs afterwards."""
 
 from collections.abc import AsyncIterator, Sequence
-from uuid import UUID
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from touchpoint.contracts.base import identity
 from touchpoint.db.engine import is_transient, sqlstate
-from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.batch import Entry
-from touchpoint.kafka.codec import Headers
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.verify.subject import Effect
 
-OUTBOX_ROWS = 10_000
 READ_ONLY = "25006"
 """SQLSTATE of a write to a table that is not temporary: the subject does not name all its tables."""
-
-_OUTBOX = "SELECT id, topic, headers FROM {schema}.outbox WHERE id > $1 ORDER BY id LIMIT $2"
 
 _DIFFERENT = """
 SELECT {key}, count(*) FILTER (WHERE NOT found) AS expected, count(*) FILTER (WHERE found) AS stored,
@@ -40,7 +33,6 @@ class Rebuild:
         self._connection = connection
         self._raw = raw
         self._handlers = handlers
-        self._outbox = 0
 
     async def apply(self, entries: Sequence[Entry]) -> list[tuple[Entry, Exception]]:
         """Give events to the handlers, in log order; answers those that the handlers refuse, and why."""
@@ -67,41 +59,6 @@ class Rebuild:
         ):
             await self._handlers.handle(prepared, Context(session))
 
-    async def promise(self) -> None:
-        """Note what the handlers have written to the outbox since the last time."""
-        async for rows in self._outbox_rows("pg_temp", self._outbox):
-            self._outbox = rows[-1]["id"]
-            promised = [(row["topic"], event_identity(load_headers(row["headers"]))) for row in rows]
-            await self._raw.copy_records_to_table("verify_promised", records=promised)
-
-    async def topics(self) -> list[str]:
-        """Where the service should have published."""
-        return [row["topic"] for row in await self._raw.fetch("SELECT DISTINCT topic FROM verify_promised")]
-
-    async def publish_waiting(self) -> None:
-        """Count what waits in the service's outbox as published: it will be."""
-        async for rows in self._outbox_rows("public", 0):
-            await self.publish([load_headers(row["headers"]) for row in rows])
-
-    async def publish(self, found: Sequence[Headers]) -> None:
-        """Note what was published, by the headers of its records."""
-        records = [(event_identity(headers),) for headers in found]
-        await self._raw.copy_records_to_table("verify_published", records=records)
-
-    async def unpublished(self) -> AsyncIterator[asyncpg.Record]:
-        """What should have been published and is nowhere."""
-        query = """
-            SELECT topic, event_id FROM verify_promised AS promised
-             WHERE NOT EXISTS (SELECT FROM verify_published p WHERE p.event_id = promised.event_id)
-        """
-        async for row in self._raw.cursor(query, prefetch=1000):
-            yield row
-
-    async def promised(self) -> int:
-        """How many events should have been published."""
-        found: int = await self._raw.fetchval("SELECT count(*) FROM verify_promised")
-        return found
-
     async def rows(self, effect: Effect) -> int:
         """How many rows of an effect there should be."""
         query = effect.query.format(tables="pg_temp")
@@ -125,18 +82,3 @@ class Rebuild:
         )
         async for row in self._raw.cursor(query, prefetch=1000):
             yield row
-
-    async def _outbox_rows(self, schema: str, after: int) -> AsyncIterator[list[asyncpg.Record]]:
-        query = _OUTBOX.format(schema=schema)
-        while rows := await self._raw.fetch(query, after, OUTBOX_ROWS):
-            yield rows
-            after = rows[-1]["id"]
-
-
-def event_identity(headers: Headers) -> UUID | None:
-    """The identity of the event that has these headers; None of what is no event."""
-    found = dict(headers)
-    try:
-        return identity(*(found[name].decode() for name in ("ce_tenant", "ce_source", "ce_id")))
-    except (KeyError, UnicodeDecodeError):
-        return None

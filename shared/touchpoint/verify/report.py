@@ -25,7 +25,7 @@ class Fault(StrEnum):
     REFUSED = "refused"
     """An event was applied that today's handlers refuse."""
     UNPUBLISHED = "unpublished"
-    """What an event has made the service say is neither in its topic nor in its outbox."""
+    """What an event has made the service say, or its dead letter, is neither in its topic nor in the outbox."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Report:
     rows: dict[str, int] = field(default_factory=dict)
     """Rows compared, by effect."""
     published: int = 0
-    """Events the consumer has made its service say, all looked for."""
+    """Events the consumer has made its service say, and dead letters, all looked for."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
     _findings: dict[tuple[Fault, str], Finding] = field(default_factory=dict)

@@ -1,0 +1,93 @@
+"""What a consumer should have made its service say, and what of it is in Kafka or on its way there."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+
+from touchpoint.contracts.topics import dead_letters
+from touchpoint.db.inbox import identity_of
+from touchpoint.db.outbox import load_headers
+from touchpoint.kafka.codec import Record
+from touchpoint.verify.log import Spans
+
+BATCH_ROWS = 10_000
+
+_ROWS = "SELECT id, topic, headers FROM {schema}.outbox WHERE id > $1 ORDER BY id LIMIT $2"
+
+_DEAD_LETTERS = """
+SELECT topic, partition, "offset"
+  FROM dead_letters
+  JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS span (topic, partition, start, "end")
+       USING (topic, partition)
+ WHERE consumer = $1 AND "offset" >= start AND "offset" < "end"
+"""
+
+_UNPUBLISHED = """
+SELECT topic, what FROM verify_promised AS promised
+ WHERE NOT EXISTS (SELECT FROM verify_published p WHERE p.topic = promised.topic AND p.what = promised.what)
+"""
+
+
+class Outbox:
+    """The outbox of a snapshot: what the handlers have written to its copy is a promise, what waits in it is kept."""
+
+    def __init__(self, raw: asyncpg.Connection, consumer: str) -> None:
+        self._raw = raw
+        self._consumer = consumer
+        self._read = 0
+
+    async def promise(self) -> None:
+        """Note what the handlers have written since the last time."""
+        async for records, last in self._waiting("pg_temp", self._read):
+            self._read = last
+            await self._note("verify_promised", records)
+
+    async def promise_dead_letters(self, spans: Spans) -> None:
+        """Note that each dead letter of these records is to be in its topic."""
+        columns = zip(*((*place, start, end) for place, (start, end) in spans.items()), strict=True)
+        rows = self._raw.cursor(_DEAD_LETTERS, self._consumer, *map(list, columns), prefetch=1000)
+        promised = [(dead_letters(topic, self._consumer), _place(topic, *at)) async for topic, *at in rows]
+        await self._raw.copy_records_to_table("verify_promised", records=promised)
+
+    async def topics(self) -> list[str]:
+        """Where all that was promised should be."""
+        return [row["topic"] for row in await self._raw.fetch("SELECT DISTINCT topic FROM verify_promised")]
+
+    async def keep_waiting(self) -> None:
+        """Count what waits in the service's outbox as published: it will be."""
+        async for records, _ in self._waiting("public", 0):
+            await self.keep(records)
+
+    async def keep(self, records: Sequence[Record]) -> None:
+        """Note what was published."""
+        await self._note("verify_published", records)
+
+    async def promised(self) -> int:
+        """How much should have been published."""
+        found: int = await self._raw.fetchval("SELECT count(*) FROM verify_promised")
+        return found
+
+    async def unpublished(self) -> AsyncIterator[asyncpg.Record]:
+        """What should have been published and is nowhere: an event by its identity, a dead letter by its place."""
+        async for row in self._raw.cursor(_UNPUBLISHED, prefetch=1000):
+            yield row
+
+    async def _waiting(self, schema: str, after: int) -> AsyncIterator[tuple[list[Record], int]]:
+        while rows := await self._raw.fetch(_ROWS.format(schema=schema), after, BATCH_ROWS):
+            after = rows[-1]["id"]
+            yield [Record(row["topic"], b"", b"", load_headers(row["headers"])) for row in rows], after
+
+    async def _note(self, table: str, records: Sequence[Record]) -> None:
+        await self._raw.copy_records_to_table(table, records=[(record.topic, _what(record)) for record in records])
+
+
+def _what(record: Record) -> str | None:
+    found = dict(record.headers)
+    if "dlq_offset" in found:
+        return _place(*(found[name].decode() for name in ("dlq_topic", "dlq_partition", "dlq_offset")))
+    event_id = identity_of(record)
+    return None if event_id is None else str(event_id)
+
+
+def _place(topic: str, partition: int | str, offset: int | str) -> str:
+    return f"{topic}/{partition}/{offset}"

@@ -1,0 +1,215 @@
+"""Accepted means exactly once, everywhere, whatever happens meanwhile.
+
+`FAULT_SHARE` is the share of a whole run's faults (`make faults`: 1); without it this is the smoke of every test run.
+`FAULT_EVENTS`: how many events are sent at least. `FAULT_SEED`: another order of faults and victims.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from statistics import median
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+import escalation_svc.verify
+import feedback_svc.verify
+import metrics_svc.verify
+from touchpoint.contracts.base import identity
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.errors import UsageError
+from touchpoint.testing import eventually
+from touchpoint.testing.servers import Servers, own_kafka, own_postgres
+from touchpoint.testing.system import READS, System
+from touchpoint.verify import log as logs
+from touchpoint.verify.report import Fault as Finding
+from touchpoint.verify.report import Report
+from touchpoint.verify.run import verify
+
+from .faults import FAULTS, USER, Fault, Stage, a_score
+from .load import SOURCE, Load
+
+SHARE = float(os.environ.get("FAULT_SHARE", "0"))
+EVENTS = int(os.environ.get("FAULT_EVENTS", "3000"))
+SEED = int(os.environ.get("FAULT_SEED", "5"))
+RATE = float(os.environ.get("FAULT_RATE", "200"))
+"""Events per second, as far as the gateway takes them."""
+PROBES = f"{SOURCE}/probes"
+RECOVERY_SECONDS = 180
+TENANT = "acme"
+SUBJECTS = [package.verify.subject() for package in (escalation_svc, feedback_svc, metrics_svc)]
+
+pytestmark = pytest.mark.faults
+
+
+@dataclass
+class Outcome:
+    """What a fault has done, all its times together."""
+
+    name: str
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds each, from the damage until an event sent after it was applied by every consumer."""
+    accepted: set[str] = field(default_factory=set)
+    reports: list[Report] = field(default_factory=list)
+    lost: int = 0
+    """Accepted and not in the log."""
+
+    def count(self, *kinds: Finding) -> int:
+        return sum(report.count(kind) for report in self.reports for kind in kinds)
+
+    def row(self) -> list[str]:
+        lost = self.lost + self.count(Finding.MISSING, Finding.UNPUBLISHED)
+        doubled = self.count(Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED)
+        found = (len(self.recoveries), len(self.accepted), lost, doubled, self.count(Finding.OUT_OF_ORDER))
+        times = [f"{median(self.recoveries):.1f}", f"{max(self.recoveries):.1f}"] if self.recoveries else ["", ""]
+        return [self.name, *(f"{each:,}" for each in found), *times]
+
+
+@pytest.fixture
+async def stage(tmp_path) -> AsyncIterator[Stage]:
+    """A whole system on servers of its own."""
+    async with own_kafka() as broker, own_postgres() as postgres:
+        dsn = postgres.server.address
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")
+        await connection.close()
+        system = System(Servers(broker.settings, dsn.replace("postgres@", f"{USER}@")), tmp_path)
+        try:
+            await system.start()
+            yield Stage(system, broker, postgres, await system.create_key(TENANT), random.Random(SEED))
+        finally:
+            await system.terminate()  # what it leaves in the servers goes with them
+
+
+async def test_every_accepted_event_has_its_effects_once_and_in_order_whatever_happens_meanwhile(stage):
+    load = Load(stage.system.url, stage.key, EVENTS, RATE, SEED)
+    faults = [(fault, round(fault.times * SHARE) or fault.smoke) for fault in FAULTS]
+    if SHARE:
+        stage.chance.shuffle(faults)
+    async with _loading(load), _supervised(stage.system) as restarts:
+        outcomes = [await _suffer(stage, load, fault, times) for fault, times in faults if times]
+        live = Outcome("while more comes in", reports=await _verified(stage))
+        load.enough.set()
+    await eventually(stage.system.is_quiet, 600)
+    whole = Outcome("all, in the end", accepted=set(load.accepted), reports=await _verified(stage))
+    await _look_for_lost(stage, [*outcomes, whole])
+    _print([*outcomes, live, whole], load, restarts)
+    for outcome in [*outcomes, live, whole]:
+        assert outcome.lost == 0, outcome.name
+        assert [finding for report in outcome.reports for finding in report.findings] == [], outcome.name
+    assert [report.pending for report in whole.reports] == [0, 0, 0]
+
+
+async def _suffer(stage: Stage, load: Load, fault: Fault, times: int) -> Outcome:
+    """Have a fault happen so many times under load, then check what came in since, while more comes in."""
+    outcome, began, before = Outcome(fault.name), datetime.now(UTC), set(load.accepted)
+    for _ in range(times):
+        await eventually(lambda: load.in_flight, 60)
+        async with fault.happen(stage):
+            outcome.recoveries.append(await _recovered(stage))
+    outcome.accepted = load.accepted - before
+    if SHARE:
+        outcome.reports = await _verified(stage, since=began)
+    print(fault.name, *(f"{each:.1f} s" for each in outcome.recoveries), flush=True)
+    return outcome
+
+
+_probes = count()
+
+
+async def _recovered(stage: Stage) -> float:
+    """Seconds from the damage until an event sent after it has been applied by every consumer."""
+    event = a_score(f"{SEED}-{next(_probes)}", datetime.now(UTC), source=PROBES)
+    async with httpx.AsyncClient(base_url=stage.system.url, timeout=10) as client:
+
+        async def taken() -> bool:
+            try:
+                answer = await client.post("/v1/events", json=event, headers=stage.headers)
+            except httpx.TransportError:
+                return False
+            if answer.status_code not in (429, 503):
+                answer.raise_for_status()
+            return answer.status_code == 202
+
+        await eventually(taken, RECOVERY_SECONDS)
+    probe = identity(TENANT, PROBES, event["id"])
+    await eventually(lambda: _is_applied(stage, probe), RECOVERY_SECONDS)
+    return time.monotonic() - stage.struck
+
+
+async def _is_applied(stage: Stage, probe: Any) -> bool:
+    for service in READS:
+        try:
+            async with stage.connected(stage.system.databases[service]) as connection:
+                if not await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = $1", probe):
+                    return False
+        except UsageError:  # not up yet
+            return False
+    return True
+
+
+async def _verified(stage: Stage, since: datetime | None = None) -> list[Report]:
+    return [
+        await verify(subject, stage.system.dsn(subject.consumer), stage.system.kafka, since=since)
+        for subject in SUBJECTS
+    ]
+
+
+async def _look_for_lost(stage: Stage, outcomes: list[Outcome]) -> None:
+    """Count what was accepted and is not in the log."""
+    missing, topics = set(outcomes[-1].accepted), [TOUCHPOINTS]
+    async with logs.connected(stage.system.kafka, topics) as log:
+        begins, ends = await log.begins(topics), await log.ends(topics)
+        async for records in log.read({place: (begin, ends[place]) for place, begin in begins.items()}):
+            found = [dict(record.headers) for record in records]
+            missing -= {each["ce_id"].decode() for each in found if each["ce_source"] == SOURCE.encode()}
+    for outcome in outcomes:
+        outcome.lost = len(outcome.accepted & missing)
+
+
+@asynccontextmanager
+async def _loading(load: Load) -> AsyncIterator[None]:
+    """Events come in until the end of the block, and until all that were sent are accepted."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load.run())
+        yield
+
+
+@asynccontextmanager
+async def _supervised(system: System) -> AsyncIterator[list[Any]]:
+    """Start again what ends by itself; answers what that was."""
+    restarts: list[Any] = []
+
+    async def keep() -> None:
+        while True:
+            restarts.extend(system.start_ended())
+            await asyncio.sleep(0.2)
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield restarts
+    finally:
+        keeping.cancel()
+
+
+def _print(outcomes: list[Outcome], load: Load, restarts: list[Any]) -> None:
+    table = Table("fault", "times", "accepted", "lost", "doubled or changed", "out of order", "recovery s", "worst s")
+    for outcome in outcomes:
+        table.add_row(*outcome.row())
+    console = Console(width=130)
+    console.print(table)
+    again = {report.consumer: report.outcomes["duplicate"] for report in outcomes[-1].reports}
+    console.print(
+        f"{load.retries} batches sent again, {again['metrics-svc']:,} events more than once in the log, "
+        f"{len(restarts)} processes that ended by themselves; seed {SEED}"
+    )
