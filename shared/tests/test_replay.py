@@ -198,11 +198,13 @@ async def _passed(ops, replay, offsets):
 async def test_the_live_consumer_is_left_alone(applied, log, ledger, ops, replaying, consuming):
     await applied(*numbered(300))
     await ops.lose(f"e{n}" for n in range(300))
-    replay = await ops.run(rate=200)
+    replay = await ops.run(rate=1)
     async with replaying(), consuming():
         await log.append(*numbered(50, first=300), partition=1)
         await eventually(lambda: _has(ledger, {f"e{n}" for n in range(300, 350)}))
         assert (await ops.now(replay)).state == "running"
+        await ops.change(replay, "pause")
+        await ops.change(replay, "resume", rate=10_000)
         done = await ops.ended(replay)
     assert (done.applied, done.length) == (300, 300)
     assert await ledger.next() == {0: 100, 1: 150, 2: 100}
