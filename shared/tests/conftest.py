@@ -1,7 +1,7 @@
 """A consumer, its database and its topic, for tests of the engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,6 +112,17 @@ async def log(kafka: KafkaSettings) -> AsyncIterator[Log]:
     await producer.stop()
 
 
+@asynccontextmanager
+async def _at_work(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
 @pytest.fixture
 def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
     """A context manager in which one member of the group runs."""
@@ -119,13 +130,8 @@ def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
     @asynccontextmanager
     async def run(limit: Limit | None = None) -> AsyncIterator[Consumer]:
         consumer = Consumer(CONSUMER, ledger.handlers, kafka, ledger.sessions, limit or Limit())
-        stop = asyncio.Event()
-        task = asyncio.create_task(consumer.run(stop))
-        try:
+        async with _at_work(consumer.run):
             yield consumer
-        finally:
-            stop.set()
-            await task
 
     return run
 
@@ -154,12 +160,7 @@ def replaying(ledger: Ledger, kafka: KafkaSettings) -> Any:
     @asynccontextmanager
     async def run() -> AsyncIterator[Replayer]:
         replayer = Replayer(CONSUMER, ledger.handlers, kafka, ledger.sessions)
-        stop = asyncio.Event()
-        task = asyncio.create_task(replayer.run(stop))
-        try:
+        async with _at_work(replayer.run):
             yield replayer
-        finally:
-            stop.set()
-            await task
 
     return run

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint.db import consumers
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
-from touchpoint.reach import CONSUMING, Database, Json, in_one, kafka, local_database
+from touchpoint.reach import Database, Json, dsns, in_one, kafka
 
 LATE_SECONDS = 60
 """So long a consumer may be behind the end of its topics, and an event wait in an outbox."""
@@ -59,8 +59,7 @@ def doctor(database: Database = "", as_json: Json = False) -> None:
 
 async def examine(database: str) -> list[Finding]:
     """All checks, on the database named or on those of the stack that runs here."""
-    dsns = [database] if database else [local_database(name) for name in CONSUMING]
-    databases = [await _database(dsn) for dsn in dsns]
+    databases = [await _database(dsn) for dsn in dsns(database)]
     return [await _kafka(), *(finding for each in databases for finding in each)]
 
 

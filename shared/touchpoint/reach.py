@@ -53,6 +53,14 @@ Since = Annotated[
 Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Before this time.")]
 
 
+def place(written: str) -> tuple[str, int, int] | None:
+    """A place in the log, topic/partition/offset; None when it is none."""
+    topic, *numbers = written.rsplit("/", 2)
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        return None
+    return topic, int(numbers[0]), int(numbers[1])
+
+
 def operator() -> str:
     """Who works here, for the trail: the system's user and host."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
@@ -66,8 +74,7 @@ def in_each(database: str, work: Callable[[AsyncSession], Awaitable[list[T]]]) -
     """Do something in the database named, else in that of each local service, and answer all results."""
 
     async def run() -> list[T]:
-        dsns = [database] if database else [local_database(name) for name in CONSUMING]
-        return [found for dsn in dsns for found in await in_one(dsn, work)]
+        return [found for dsn in dsns(database) for found in await in_one(dsn, work)]
 
     return asyncio.run(run())
 
@@ -78,6 +85,11 @@ async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         pass
     async with transaction_on(dsn, "touchpoint") as session:
         return await work(session)
+
+
+def dsns(database: str) -> list[str]:
+    """The database named, else that of each local service that consumes. Raises UsageError."""
+    return [database] if database else [local_database(name) for name in CONSUMING]
 
 
 def local_database(name: str) -> str:

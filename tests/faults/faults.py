@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from touchpoint.db import databases
-from touchpoint.testing.servers import Broker, Database
+from touchpoint.testing.servers import Mortal
 from touchpoint.testing.system import READS, Part, System
 
 from .load import SOURCE
@@ -34,8 +34,8 @@ class Stage:
     """The system and the servers under it; `struck` is when the fault under way did its damage."""
 
     system: System
-    broker: Broker
-    postgres: Database
+    broker: Mortal
+    postgres: Mortal
     key: str
     chance: random.Random
     struck: float = field(default_factory=time.monotonic)

@@ -28,10 +28,11 @@ import metrics_svc.verify
 from touchpoint.contracts.base import identity
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.errors import UsageError
+from touchpoint.kafka import log as logs
+from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
 from touchpoint.testing.servers import Servers, own_kafka, own_postgres
 from touchpoint.testing.system import READS, System
-from touchpoint.verify import log as logs
 from touchpoint.verify.report import Fault as Finding
 from touchpoint.verify.report import Report
 from touchpoint.verify.run import verify
@@ -83,7 +84,10 @@ async def stage(tmp_path) -> AsyncIterator[Stage]:
         connection = await asyncpg.connect(dsn)
         await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")
         await connection.close()
-        system = System(Servers(broker.settings, dsn.replace("postgres@", f"{USER}@")), tmp_path)
+        system = System(
+            Servers(KafkaSettings(bootstrap_servers=broker.server.address), dsn.replace("postgres@", f"{USER}@")),
+            tmp_path,
+        )
         try:
             await system.start()
             yield Stage(system, broker, postgres, await system.create_key(TENANT), random.Random(SEED))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint import reach
 from touchpoint.db import dead_letters
 from touchpoint.db.dead_letters import Selection
 from touchpoint.db.replays import Replay
@@ -219,10 +220,9 @@ def _print_plan(database: str, selection: Selection, as_json: bool, done: str) -
     typer.echo(f'{total} would be {done}. Nothing was changed: add --execute --reason "…" to do it.')
 
 
-def _parsed(place: str) -> tuple[str, int, int]:
-    topic, *numbers = place.rsplit("/", 2)
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+def _parsed(written: str) -> tuple[str, int, int]:
+    if (found := reach.place(written)) is None:
         raise UsageError(
-            f"{place!r} is no place in the log: write topic/partition/offset, such as touchpoints.v1/3/1042"
+            f"{written!r} is no place in the log: write topic/partition/offset, such as touchpoints.v1/3/1042"
         )
-    return topic, int(numbers[0]), int(numbers[1])
+    return found

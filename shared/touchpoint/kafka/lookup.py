@@ -2,10 +2,10 @@
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from touchpoint.errors import UsageError
+from touchpoint.kafka import log
 from touchpoint.kafka.codec import Record
 from touchpoint.settings import KafkaSettings
 
@@ -28,19 +28,9 @@ async def around(settings: KafkaSettings, topic: str, partition: int, offset: in
 
 
 async def _window(settings: KafkaSettings, topic: str, partition: int, offset: int) -> list[Record]:
-    tp = TopicPartition(settings.topic_prefix + topic, partition)
-    consumer = AIOKafkaConsumer(**settings.client_options(), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        begin = max((await consumer.beginning_offsets([tp]))[tp], offset - WINDOW)
-        end = min((await consumer.end_offsets([tp]))[tp], offset + WINDOW)
-        found = list[Record]()
-        if begin <= offset < end:
-            consumer.seek(tp, begin)
-            while await consumer.position(tp) < end:
-                read = (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
-                found += [Record(topic, r.key or b"", r.value or b"", r.headers, partition, r.offset) for r in read]
-        return found
-    finally:
-        await consumer.stop()
+    place = topic, partition
+    async with log.connected(settings, [topic]) as reader:
+        begin = max((await reader.begins([topic])).get(place, 0), offset - WINDOW)
+        end = min((await reader.ends([topic])).get(place, 0), offset + WINDOW)
+        spans = {place: (begin, end)} if begin <= offset < end else {}
+        return [record async for records in reader.read(spans) for record in records]

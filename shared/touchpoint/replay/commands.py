@@ -207,11 +207,11 @@ def bound(words: Sequence[str]) -> Bound:
     """
     places, times = {}, []
     for word in words:
-        topic, *numbers = word.rsplit("/", 2)
-        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
-            places[topic, int(numbers[0])] = int(numbers[1])
-        else:
+        if (found := reach.place(word)) is None:
             times.append(word)
+        else:
+            topic, partition, offset = found
+            places[topic, partition] = offset
     if len(times) > 1:
         raise UsageError(f"two times for one end of the window: {' and '.join(times)}")
     return Bound(reach.moment(times[0]) if times else None, places)

@@ -1,18 +1,17 @@
 """A service's consumer and relay at work in the test's own process, on a real log, until nothing is left to do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 
 from touchpoint.contracts.base import Event
 from touchpoint.db import databases
 from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
 from touchpoint.db.relay import Relay
-from touchpoint.kafka import admin
+from touchpoint.kafka import admin, log
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
@@ -41,7 +40,8 @@ async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str,
     if relay:
         running.append(asyncio.create_task(Relay(name, kafka, factory).run(stop)))
     try:
-        ends = await _ends(kafka, handlers.topics)
+        async with log.connected(kafka, handlers.topics) as reader:
+            ends = await reader.ends(handlers.topics)
         await eventually(lambda: _is_done(factory, name, ends, relay), 30)
     finally:
         stop.set()
@@ -55,17 +55,6 @@ async def _is_done(factory: Sessions, name: str, ends: dict[tuple[str, int], int
         standing = {(topic, partition): n for topic, partition, n in await session.execute(found, {"name": name})}
         waiting = (await session.execute(text("SELECT count(*) FROM outbox"))).scalar_one() if relay else 0
     return standing == ends and not waiting
-
-
-async def _ends(kafka: KafkaSettings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    client = AIOKafkaConsumer(**kafka.client_options())
-    await client.start()
-    try:
-        partitions = [TopicPartition(kafka.topic_prefix + t, n) for t in topics for n in range(kafka.partitions)]
-        ends = await client.end_offsets(partitions)
-        return {(tp.topic.removeprefix(kafka.topic_prefix), tp.partition): end for tp, end in ends.items()}
-    finally:
-        await client.stop()
 
 
 @asynccontextmanager

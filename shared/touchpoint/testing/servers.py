@@ -10,7 +10,7 @@ import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,37 +54,14 @@ async def ensure(folder: Path, postgres: PostgresSettings = QUICK) -> Servers:
 
 
 @dataclass
-class Broker:
-    """A broker one may kill, and start again at the same address with the same data."""
+class Mortal:
+    """A server one may kill, and start again at the same address with the same data."""
 
-    server: Kafka
-    process: Process
-
-    @property
-    def settings(self) -> KafkaSettings:
-        """How to reach it."""
-        return KafkaSettings(bootstrap_servers=self.server.address)
-
-    async def kill(self) -> None:
-        """End it with -9."""
-        self.process.handle.send_signal(signal.SIGKILL)
-        await self.process.ended()
-
-    async def start(self) -> None:
-        """Start it again, and wait until it answers."""
-        self.process = self.server.prepare().start()
-        await self.server.ready(self.process)
-
-
-@dataclass
-class Database:
-    """A PostgreSQL one may kill, and start again at the same address with the same data."""
-
-    server: Postgres
+    server: Kafka | Postgres
     process: Process
 
     async def kill(self) -> None:
-        """End it with -9; its other processes see that and end, too, before another may use the data."""
+        """End it with -9; PostgreSQL's other processes see that and end, too, before another may use the data."""
         others = self.process.handle.children(recursive=True)
         self.process.handle.send_signal(signal.SIGKILL)
         await self.process.ended()
@@ -96,33 +73,27 @@ class Database:
         await self.server.ready(self.process)
 
 
-@asynccontextmanager
-async def own_postgres() -> AsyncIterator[Database]:
+def own_postgres() -> AbstractAsyncContextManager[Mortal]:
     """A PostgreSQL for one test alone, which may kill it."""
+    return _own(partial(_postgres, settings=QUICK))
+
+
+def own_kafka() -> AbstractAsyncContextManager[Mortal]:
+    """A broker for one test alone, which may kill it."""
+    return _own(_kafka)
+
+
+@asynccontextmanager
+async def _own(make: Callable[[Path], Awaitable[Kafka | Postgres]]) -> AsyncIterator[Mortal]:
     folder = new_folder()
     folder.mkdir(mode=0o711, parents=True)
-    server = await _postgres(folder, QUICK)
-    database = Database(server, server.prepare().start())
+    server = await make(folder)
+    mortal = Mortal(server, server.prepare().start())
     try:
-        await server.ready(database.process)
-        yield database
+        await server.ready(mortal.process)
+        yield mortal
     finally:
-        await database.process.stop()
-        shutil.rmtree(folder)
-
-
-@asynccontextmanager
-async def own_kafka() -> AsyncIterator[Broker]:
-    """A broker for one test alone, which may kill it."""
-    folder = new_folder()
-    folder.mkdir(parents=True)
-    server = await _kafka(folder)
-    broker = Broker(server, server.prepare().start())
-    try:
-        await server.ready(broker.process)
-        yield broker
-    finally:
-        await broker.process.stop()
+        await mortal.process.stop()
         shutil.rmtree(folder)
 
 

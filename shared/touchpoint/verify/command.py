@@ -17,7 +17,7 @@ from rich.table import Table
 from touchpoint.db import databases
 from touchpoint.db.engine import is_transient
 from touchpoint.errors import UsageError
-from touchpoint.reach import CONSUMING, Database, Json, Since, kafka, local_database
+from touchpoint.reach import Database, Json, Since, dsns, kafka
 from touchpoint.verify.report import Fault, Finding, Report
 from touchpoint.verify.run import Show, verify
 from touchpoint.verify.subject import Subject
@@ -81,7 +81,7 @@ async def _verify_all(database: str, consumer: str, since: datetime | None) -> l
     settings = kafka()
     reports = []
     with _bar() as show:
-        for dsn in [database] if database else map(local_database, CONSUMING):
+        for dsn in dsns(database):
             for subject in await _subjects(dsn, consumer):
                 try:
                     reports.append(await verify(subject, dsn, settings, since=since, show=show(subject.consumer)))

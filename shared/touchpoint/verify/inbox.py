@@ -9,7 +9,7 @@ import asyncpg
 from touchpoint.db import erasures
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.batch import Entry
-from touchpoint.verify.log import Spans
+from touchpoint.kafka.log import Spans
 
 MISSING = "missing"
 APPLIED = "applied"

@@ -8,7 +8,7 @@ from touchpoint.contracts.topics import dead_letters
 from touchpoint.db.inbox import identity_of
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.codec import Record
-from touchpoint.verify.log import Spans
+from touchpoint.kafka.log import Spans
 
 BATCH_ROWS = 10_000
 

@@ -8,12 +8,12 @@ from typing import Any
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UsageError
+from touchpoint.kafka import log as logs
 from touchpoint.kafka.batch import Entry, decoded
 from touchpoint.kafka.codec import Record
+from touchpoint.kafka.log import Log, Spans
 from touchpoint.settings import KafkaSettings
-from touchpoint.verify import log as logs
 from touchpoint.verify.inbox import APPLIED, MISSING, Inbox, Position
-from touchpoint.verify.log import Log, Spans
 from touchpoint.verify.outbox import Outbox
 from touchpoint.verify.rebuild import Rebuild
 from touchpoint.verify.report import Fault, Report

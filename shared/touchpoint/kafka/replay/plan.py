@@ -19,8 +19,8 @@ from touchpoint.db.replays import Plan, Range, Replay
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
+from touchpoint.kafka.log import group_less, partition
 from touchpoint.kafka.reader import BATCH_RECORDS, POLL_MS, read_record
-from touchpoint.kafka.replay.log import group_less, partition
 from touchpoint.kafka.replay.selection import Selection, Window, owner_of
 from touchpoint.kafka.replay.window import freeze
 from touchpoint.settings import KafkaSettings

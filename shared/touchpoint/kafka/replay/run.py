@@ -18,9 +18,9 @@ from touchpoint.kafka import admin
 from touchpoint.kafka.batch import Batches, Entry, HaltError, decoded
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.log import partition
 from touchpoint.kafka.reader import BATCH_RECORDS, DECODE_CHUNK, POLL_MS, read_record
 from touchpoint.kafka.replay.fence import ReplayFence
-from touchpoint.kafka.replay.log import partition
 from touchpoint.kafka.replay.pace import Pace
 from touchpoint.kafka.replay.selection import Selection
 from touchpoint.settings import KafkaSettings

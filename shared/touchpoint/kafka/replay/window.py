@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from touchpoint.db.offsets import Place
 from touchpoint.db.replays import Range
 from touchpoint.errors import UsageError
-from touchpoint.kafka.replay.log import partition
+from touchpoint.kafka.log import partition
 from touchpoint.kafka.replay.selection import Window
 from touchpoint.settings import KafkaSettings
 

@@ -25,7 +25,7 @@ from touchpoint.errors import TransientError
 from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import HaltError
 from touchpoint.kafka.handlers import Handlers
-from touchpoint.kafka.replay.log import group_less
+from touchpoint.kafka.log import group_less
 from touchpoint.kafka.replay.run import Run
 from touchpoint.settings import KafkaSettings
 

@@ -1,6 +1,7 @@
-"""The log as somebody reads it who belongs to no group: from here to there, moving nobody's offsets."""
+"""The log as somebody reads it who belongs to no group: from here to there, and the live consumer's offsets stay."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -13,15 +14,33 @@ from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.reader import read_record
-from touchpoint.kafka.replay.log import group_less
 from touchpoint.settings import KafkaSettings
 
 BATCH_RECORDS = 10_000
 POLL_MS = 500
 SILENT_SECONDS = 60.0
+STOP_SECONDS = 5.0
+"""How long leaving may take; with Kafka gone aiokafka may wait for ever."""
 
 Spans = Mapping[Place, tuple[int, int]]
 """For each partition the first offset to read, and the first not to read."""
+
+
+@asynccontextmanager
+async def group_less(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A client to assign partitions to. Raises Kafka's own errors."""
+    kafka = AIOKafkaConsumer(**settings.client_options(), enable_auto_commit=False, auto_offset_reset="none")
+    try:
+        await kafka.start()
+        yield kafka
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(kafka.stop(), STOP_SECONDS)
+
+
+def partition(settings: KafkaSettings, place: Place) -> TopicPartition:
+    """A partition as Kafka names it."""
+    return TopicPartition(settings.topic_prefix + place[0], place[1])
 
 
 class Log:
