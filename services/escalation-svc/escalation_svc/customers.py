@@ -1,8 +1,9 @@
 """What the service knows of a customer: enough for policies to ask about, kept from `customer.updated`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
+from touchpoint.contracts.order import Told, last_words
 from touchpoint.contracts.touchpoints import CustomerUpdated
 
 
@@ -20,11 +21,12 @@ class Customer:
     lifecycle_stage: str | None = None
     annual_recurring_revenue: Decimal | None = None
     currency: str | None = None
+    told: Told = field(default_factory=dict)
 
     def update(self, event: CustomerUpdated) -> None:
-        """Take over the fields the event gives, and only those; null clears."""
-        for name in event.model_fields_set & KNOWN:
+        """Take over the fields the event gives, and only those, unless a later one gave them; null clears."""
+        for name in last_words(self.told, event, KNOWN):
             setattr(self, name, getattr(event, name))
 
 
-KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id"}
+KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id", "told"}

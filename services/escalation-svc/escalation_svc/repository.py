@@ -1,5 +1,6 @@
 """Rows of escalation-svc in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -23,26 +24,26 @@ from touchpoint.db.tenants import Tenants
 from touchpoint.errors import TransientError
 from touchpoint.http.pagination import Listing
 
-CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer))
+CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "told")
 
 LOAD_CUSTOMERS = """
 SELECT tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-       annual_recurring_revenue, currency
+       annual_recurring_revenue, currency, told
   FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
 """
 SAVE_CUSTOMERS = """
 INSERT INTO customers (
     tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-    annual_recurring_revenue, currency
+    annual_recurring_revenue, currency, told
 )
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::numeric[], $10::text[]
+    $9::numeric[], $10::text[], $11::jsonb[]
 )
 ON CONFLICT (tenant_id, customer_id) DO UPDATE SET
     account_id = excluded.account_id, tier = excluded.tier, segment = excluded.segment, owner = excluded.owner,
     region = excluded.region, lifecycle_stage = excluded.lifecycle_stage,
-    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency
+    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency, told = excluded.told
 """
 
 _CLOCK = """
@@ -145,7 +146,9 @@ async def load_customers(session: AsyncSession, keys: Iterable[CustomerKey]) -> 
 
 async def save_customers(session: AsyncSession, customers: Iterable[Customer]) -> None:
     """Store customers as they are now. All changes of one customer come by one partition: no other writer exists."""
-    rows = [tuple(getattr(customer, name) for name in CUSTOMER_COLUMNS) for customer in customers]
+    rows = [
+        (*(getattr(customer, name) for name in CUSTOMER_COLUMNS), json.dumps(customer.told)) for customer in customers
+    ]
     if rows:
         raw = await raw_connection(session)
         await raw.execute(SAVE_CUSTOMERS, *map(list, zip(*sorted(rows, key=lambda row: row[:2]), strict=True)))

@@ -35,16 +35,40 @@ def counted(name: str, **labels: str) -> float:
 async def test_what_is_known_of_a_customer_is_kept_across_batches(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
-    first = make.customer_updated(tier="key", annual_recurring_revenue="48000.50", currency="EUR", region="EMEA")
+    first, second, third = (
+        make.customer_updated(**told, partition=1, offset=number)
+        for number, told in enumerate(
+            (
+                {"tier": "key", "annual_recurring_revenue": "48000.50", "currency": "EUR", "region": "EMEA"},
+                {"region": None},
+                {"segment": "enterprise"},
+            )
+        )
+    )
     await apply(handlers, sessions, [first])
-    await apply(handlers, sessions, [make.customer_updated(region=None), make.customer_updated(segment="enterprise")])
+    await apply(handlers, sessions, [second, third])
     assert await rows("customers") == [
         {
             "tenant_id": "acme", "customer_id": "customer-1", "account_id": None, "tier": "key",
             "segment": "enterprise", "owner": None, "region": None, "lifecycle_stage": None,
             "annual_recurring_revenue": Decimal("48000.50"), "currency": "EUR",
+            "told": {
+                "tier": [1, 0], "annual_recurring_revenue": [1, 0], "currency": [1, 0], "region": [1, 1],
+                "segment": [1, 2],
+            },
         }
     ]  # fmt: skip
+
+
+async def test_a_change_that_comes_late_changes_nothing_a_newer_one_told(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
+    newer = make.customer_updated(tier="standard", partition=1, offset=8)
+    redriven = make.customer_updated(tier="key", region="EMEA", partition=1, offset=5)
+    await apply(handlers, sessions, [newer])
+    await apply(handlers, sessions, [redriven])
+    (row,) = await rows("customers")
+    assert (row["tier"], row["region"]) == ("standard", "EMEA")
 
 
 async def test_a_key_accounts_detractor_becomes_a_case_and_an_event(

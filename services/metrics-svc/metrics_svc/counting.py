@@ -3,8 +3,10 @@
 The times of a ticket are the earliest ones seen, whatever the order they are read in; when an earlier one turns up,
 what was counted is taken back and counted anew. So the same events give the same sums in any order, provided that each
 customer's `customer.updated` keep their place among that customer's answers and tickets: they do, in one partition.
+An update that comes late all the same (redriven, replayed) tells what no later one told, of what is counted from then.
 """
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -13,6 +15,7 @@ from typing import NamedTuple
 from metrics_svc import sketch
 from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
 from metrics_svc.periods import hour
+from touchpoint.contracts.order import last_words
 from touchpoint.contracts.touchpoints import (
     Author,
     CustomerUpdated,
@@ -45,10 +48,19 @@ Key = tuple[str, str]
 
 
 class Customer(NamedTuple):
-    """What a customer's answers and tickets are told apart by."""
+    """What a customer's answers and tickets are told apart by, and `Told` in JSON: who said so."""
 
     segment: str = UNKNOWN
     tier: str = UNKNOWN
+    told: str = "{}"
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Segment and tier, as a cell has them."""
+        return self.segment, self.tier
+
+
+GROUPED_BY = frozenset({"segment", "tier"})
 
 
 class Opening(NamedTuple):
@@ -107,7 +119,7 @@ def counts(event: Counted) -> bool:
         case TicketStatusChanged():
             return event.status in SOLVED
         case CustomerUpdated():
-            return bool(event.model_fields_set & set(Customer._fields))
+            return not event.model_fields_set.isdisjoint(GROUPED_BY)
         case _:
             return True
 
@@ -156,7 +168,7 @@ class Ledger:
                 self._know(event)
             case TicketOpened():
                 ticket = self._ticket(event)
-                opening = Opening(event.meta.time, str(event.channel), *self._customer(event))
+                opening = Opening(event.meta.time, str(event.channel), *self._customer(event).group)
                 self._settle(event, ticket._replace(opening=min(ticket.opening or opening, opening)))
             case TicketReplied():
                 ticket = self._ticket(event)
@@ -166,13 +178,16 @@ class Ledger:
                 self._settle(event, ticket._replace(resolved_at=_earliest(ticket.resolved_at, event.meta.time)))
 
     def _know(self, event: CustomerUpdated) -> None:
-        given = event.model_fields_set & set(Customer._fields)
-        told = {name: getattr(event, name) or UNKNOWN for name in given}
-        self._customers[event.meta.tenant, event.customer_id] = self._customer(event)._replace(**told)
+        customer = self._customer(event)
+        told = json.loads(customer.told)
+        news = {name: getattr(event, name) or UNKNOWN for name in last_words(told, event, GROUPED_BY)}
+        self._customers[event.meta.tenant, event.customer_id] = customer._replace(
+            **news, told=json.dumps(told, sort_keys=True)
+        )
 
     def _score(self, event: FeedbackSubmitted) -> None:
         meta, (scale, value) = event.meta, _whole(event.kind, event.score)
-        told = (SCORES[event.kind], hour(meta.time), scale, str(event.channel), *self._customer(event))
+        told = (SCORES[event.kind], hour(meta.time), scale, str(event.channel), *self._customer(event).group)
         self._add(Cell(meta.tenant, *told, value, meta.partition), 1, value)
 
     def _settle(self, event: TicketOpened | TicketReplied | TicketStatusChanged, now: Ticket) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import BigInteger, DateTime, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -44,6 +45,8 @@ class Customer(Base):
     customer_id: Mapped[str] = mapped_column(primary_key=True)
     segment: Mapped[str]
     tier: Mapped[str]
+    told: Mapped[dict[str, list[int]]] = mapped_column(JSONB, server_default="{}")
+    """Of each field, where in the log the event stands that had the last word on it (`touchpoint.contracts.order`)."""
 
 
 class Ticket(Base):

@@ -12,14 +12,15 @@ from touchpoint.db.engine import raw_connection
 from touchpoint.db.tenants import Tenants
 
 READ_CUSTOMERS = """
-SELECT tenant_id, customer_id, segment, tier
+SELECT tenant_id, customer_id, segment, tier, told::text
 FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
 """
 
 WRITE_CUSTOMERS = """
-INSERT INTO customers (tenant_id, customer_id, segment, tier)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
-ON CONFLICT (tenant_id, customer_id) DO UPDATE SET segment = excluded.segment, tier = excluded.tier
+INSERT INTO customers (tenant_id, customer_id, segment, tier, told)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
+ON CONFLICT (tenant_id, customer_id)
+DO UPDATE SET segment = excluded.segment, tier = excluded.tier, told = excluded.told
 """
 
 # A ticket's events may come in two partitions when they name two customers: the row is there before it is locked, so

@@ -135,6 +135,17 @@ def test_an_answer_carries_what_the_log_said_of_its_customer_by_then() -> None:
     }
 
 
+@given(st.permutations(range(4)))
+def test_changes_of_a_customer_end_in_the_same_state_in_any_order(order: list[int]) -> None:
+    changes = [{"segment": "smb", "tier": "key"}, {"tier": None}, {"segment": "enterprise"}, {"name": "Another name"}]
+    events = [make.customer_updated(**change, partition=1, offset=n) for n, change in enumerate(changes)]
+    memory = Memory()
+    for place in order:
+        memory.batch([events[place]])
+    assert memory.customers == counted(*events).customers
+    assert memory.customers["acme", "customer-1"].group == ("enterprise", "unknown")
+
+
 def test_customers_of_two_tenants_are_two() -> None:
     memory = counted(make.customer_updated(tier="key", tenant="acme"), make.feedback(tenant="globex"))
     assert cell(memory)[0].tier == "unknown"

@@ -50,9 +50,9 @@ async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left
 async def test_customers_are_read_as_last_written_and_the_unknown_are_missing(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await repository.write_customers(session, {("acme", "c"): Customer("smb", "key"), ("globex", "c"): Customer()})
-        await repository.write_customers(session, {("acme", "c"): Customer("smb", "basic")})
+        await repository.write_customers(session, {("acme", "c"): Customer("smb", "basic", '{"tier": [1, 7]}')})
         found = await repository.read_customers(session, {("acme", "c"), ("acme", "unheard-of")})
-    assert found == {("acme", "c"): Customer("smb", "basic")}
+    assert found == {("acme", "c"): Customer("smb", "basic", '{"tier": [1, 7]}')}
 
 
 async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:

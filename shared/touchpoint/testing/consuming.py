@@ -42,7 +42,7 @@ async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str,
     try:
         async with log.connected(kafka, handlers.topics) as reader:
             ends = await reader.ends(handlers.topics)
-        await eventually(lambda: _is_done(factory, name, ends, relay), 30)
+        await eventually(lambda: _is_done(factory, name, ends, relay), 120)
     finally:
         stop.set()
         await asyncio.gather(*running)
