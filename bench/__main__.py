@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from bench import aggregate, fairness, ingest_batch, ingest_single, latency, plot, read, relay, results, store
+from bench import aggregate, fairness, ingest_batch, ingest_single, latency, plot, read, relay, replay, results, store
 from bench.command import console, on_servers, run
 from bench.scenario import Bench
 from touchpoint.local.progress import Progress
 
-MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency, read, fairness)
+MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency, read, fairness, replay)
 SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in MODULES}
 
 

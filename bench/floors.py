@@ -68,6 +68,22 @@ async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sen
     return found
 
 
+async def consume(kafka: dict[str, Any], topic: str) -> dict[str, Any]:
+    """Read a topic from its beginning to its end with a bare consumer, as many records at once as a batch has."""
+    settings = KafkaSettings(**kafka)
+    consumer = await _consumer(settings, settings.topic_prefix + topic)
+    await consumer.seek_to_beginning()
+    end, read = sum((await consumer.end_offsets(consumer.assignment())).values()), 0
+    settle()
+    begun = time.perf_counter()
+    while read < end:
+        found = await consumer.getmany(timeout_ms=200, max_records=BATCH_RECORDS)
+        read += sum(map(len, found.values()))
+    seconds = time.perf_counter() - begun
+    await consumer.stop()
+    return {"value": read / seconds, "details": {"seconds": seconds, "records": read}}
+
+
 async def _consumer(kafka: KafkaSettings, topic: str) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(**kafka.client_options())
     await consumer.start()
@@ -205,7 +221,7 @@ _COLUMNS = """tenant_id, id, source, event_id, occurred_at, recorded_at, backfil
 _PAGE = f"SELECT {_COLUMNS} FROM feedback WHERE tenant_id = $1{{where}} ORDER BY occurred_at DESC, id DESC LIMIT $2"
 
 
-async def page(connection: asyncpg.Connection, wanted: dict[str, Any], limit: int) -> list[asyncpg.Record]:
+async def page(connection: asyncpg.Connection, wanted: dict[str, Any], limit: int) -> Any:
     """The SQL of one page, and one row more, as feedback-svc asks it; asyncpg keeps the statement prepared."""
     tenant, more = wanted["tenant"], limit + 1
     if "customer" in wanted:

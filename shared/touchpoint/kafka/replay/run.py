@@ -19,7 +19,7 @@ from touchpoint.kafka.batch import Batches, Entry, HaltError, decoded
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.log import partition
-from touchpoint.kafka.reader import BATCH_RECORDS, DECODE_CHUNK, POLL_MS, read_record
+from touchpoint.kafka.reader import BATCH_RECORDS, DECODE_CHUNK, POLL_MS, POLL_MS_AHEAD, read_record
 from touchpoint.kafka.replay.fence import ReplayFence
 from touchpoint.kafka.replay.pace import Pace
 from touchpoint.kafka.replay.selection import Selection
@@ -73,6 +73,8 @@ class Run:
         """The checkpoints of these partitions."""
         self._read: dict[Place, int] = {}
         """The next offset to be read in each."""
+        self._ahead: list[Entry] = []
+        """What was read while the batch before was applied."""
         self._lag_seen = 0.0
 
     @property
@@ -98,13 +100,21 @@ class Run:
         await self._pass_over()
 
     async def step(self) -> float:
-        """Read and apply one batch; answers for how many seconds to rest. Raises what `Batches.apply` raises."""
+        """Apply the batch that was read, and read the next one meanwhile; answers for how many seconds to rest.
+
+        Raises what `Batches.apply` raises: what was read ahead is then as good as never read.
+        """
         begun = time.monotonic()
         await self._look_at_lag()
-        found = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._pace.records(BATCH_RECORDS))
-        entries = [entry for tp in sorted(found) for entry in await self._entries(tp, found[tp])]
-        if entries:
-            await self._batches.apply(entries, self._starts)
+        entries = self._ahead or await self._read_batch(POLL_MS)
+        reading = asyncio.create_task(self._read_batch(POLL_MS_AHEAD))
+        try:
+            if entries:
+                await self._batches.apply(entries, self._starts)
+            self._ahead = await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         await self._pass_over()
         events = sum(bool(entry.event or entry.dead or entry.settled) for entry in entries)
         return self._pace.seconds(events, time.monotonic() - begun)
@@ -120,6 +130,10 @@ class Run:
                 raise HaltError(f"{place[0]}/{place[1]}: records {following} to {begins[tp] - 1} are gone")
             if ends[tp] < one.end:
                 raise HaltError(f"{place[0]}/{place[1]}: the log ends at {ends[tp]}, the plan at {one.end}: it was cut")
+
+    async def _read_batch(self, poll_ms: int) -> list[Entry]:
+        found = await self._kafka.getmany(timeout_ms=poll_ms, max_records=self._pace.records(BATCH_RECORDS))
+        return [entry for tp in sorted(found) for entry in await self._entries(tp, found[tp])]
 
     async def _entries(self, tp: TopicPartition, found: list[ConsumerRecord]) -> list[Entry]:
         """What was read of a partition, up to its end, as entries of a batch: what is not meant is passed over."""
@@ -162,8 +176,10 @@ class Run:
 
     async def _pass_over(self) -> None:
         """End partitions behind whose last record nothing is left, markers aside; go to the next place chosen."""
-        ended = []
+        ended, waiting = [], {(entry.record.topic, entry.record.partition) for entry in self._ahead}
         for place, planned in self._ranges.items():
+            if place in waiting:
+                continue
             position = max(self._read[place], await self._kafka.position(self._partition(place)))
             following = _following(planned, position)
             if following >= planned.end:
