@@ -10,6 +10,7 @@ BODIES ?= 1000000
 SEED ?= 4
 SHARE ?= 1
 EVENTS ?= 200000
+BROKERS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := shared $(wildcard services/*)
@@ -24,9 +25,9 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth)
-	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_OUTAGE=180 FAULT_REPLAY_KILLS=20 \
-	    $(BIN)/pytest tests/faults -s --show-capture=no
+faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
+	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
+	    FAULT_REPLAY_KILLS=20 $(BIN)/pytest tests/faults -s --show-capture=no
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
 	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no
@@ -39,7 +40,8 @@ lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports
 
-typecheck: $(INSTALLED) ## mypy --strict, once per member
+typecheck: $(INSTALLED) ## mypy --strict, once per member and of the bench
+	@$(BIN)/mypy -p bench
 	@for member in $(MEMBERS); do \
 	    package=$$(basename $$(dirname $$(ls $$member/*/__init__.py))); \
 	    (cd $$member && "$(CURDIR)/$(BIN)/mypy" -p $$package); done

@@ -1,6 +1,6 @@
 """Whose CPU time it takes: unlike seconds on the clock it hardly changes when others use the machine, too."""
 
-from collections import Counter
+from collections import defaultdict
 
 import psutil
 
@@ -13,13 +13,12 @@ class Cpu:
 
     def each(self, count: float) -> dict[str, float]:
         """Microseconds for each of so many, by process (`gateway`, `feedback_svc`, `postgres`, `kafka`)."""
-        spent = _spent()
-        spent.subtract(self._before)
-        return {name: round(1e6 * seconds / count, 1) for name, seconds in spent.items() if seconds > 0}
+        since = {name: seconds - self._before[name] for name, seconds in _spent().items()}
+        return {name: round(1e6 * seconds / count, 1) for name, seconds in since.items() if seconds > 0}
 
 
-def _spent() -> Counter[str]:
-    spent = Counter[str]()
+def _spent() -> defaultdict[str, float]:
+    spent = defaultdict[str, float](float)
     for process in psutil.Process().children(recursive=True):
         try:
             times, name = process.cpu_times(), _name(process)

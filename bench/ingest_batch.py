@@ -36,7 +36,7 @@ async def _floor(system: System) -> Sample:
     return Sample(EVENTS / seen["seconds"], seen)
 
 
-async def send(url: str, keys: dict[str, str], count: int, **which: float) -> dict[str, float]:
+async def send(url: str, keys: dict[str, str], count: int, **which: Any) -> dict[str, float]:
     """Send a day's events in batches; `which` day as `door.past` takes it."""
     requests = [door.batch(group, keys) for group in door.groups(door.past(count, **which))]
     connections = await load.connect(url, door.LANES)

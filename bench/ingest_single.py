@@ -10,7 +10,7 @@ from bench.apart import apart, settle
 from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.local.process import HOST
-from touchpoint.testing.system import free_ports
+from touchpoint.testing import ports
 
 EVENTS = 40_000
 CONNECTIONS = 64
@@ -21,7 +21,7 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
     """A gateway, and a server of the same kind with the empty route; each is idle while the other is measured."""
     async with bench.system() as system:
         keys = await door.opened(system)
-        port, _ = free_ports()
+        [port] = ports.reserve(1)
         empty = asyncio.create_task(apart(floors.serve_empty_route, path=door.PATH, port=port))
         try:
             yield Pair(partial(_send, f"http://{HOST}:{port}", keys), partial(_send, system.url, keys))

@@ -27,7 +27,7 @@ from bench.impatient import Second
 from bench.scenario import Bench
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.settings import KafkaSettings
-from touchpoint.testing.servers import Broker, Servers, own_kafka
+from touchpoint.testing.servers import Mortal, Servers, own_kafka, reached
 from touchpoint.testing.system import System
 
 RESULT = results.FOLDER / "kafka_gone.json"
@@ -98,7 +98,7 @@ async def outage(
 ) -> AsyncIterator[tuple[System, Course]]:
     """The whole course on a broker of its own, and the system afterwards."""
     async with own_kafka() as broker:
-        system = System(Servers(broker.settings, servers.dsn), logs, ENVIRONMENT)
+        system = System(Servers(reached([broker]), servers.dsn), logs, ENVIRONMENT)
         await system.prepare()
         try:
             keys = await door.opened(system)
@@ -107,7 +107,7 @@ async def outage(
             await system.stop()
 
 
-async def _course(system: System, broker: Broker, key: str, seconds: float, say: Callable[[str], object]) -> Course:
+async def _course(system: System, broker: Mortal, key: str, seconds: float, say: Callable[[str], object]) -> Course:
     begun, stop = time.time(), system.logs / "stop"
     async with asyncio.TaskGroup() as tasks:
         loading = tasks.create_task(apart(impatient.send, url=system.url, key=key, begun=begun, stop=str(stop)))

@@ -60,8 +60,11 @@ class Connection(asyncio.Protocol):
 async def connect(url: str, connections: int) -> list[Connection]:
     """So many connections to the server of a URL."""
     place = urlsplit(url)
+    assert place.hostname
+    assert place.port
+    host, port = place.hostname, place.port
     loop = asyncio.get_running_loop()
-    return [(await loop.create_connection(Connection, place.hostname, place.port))[1] for _ in range(connections)]
+    return [(await loop.create_connection(Connection, host, port))[1] for _ in range(connections)]
 
 
 async def closed_loop(

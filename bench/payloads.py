@@ -67,7 +67,7 @@ def event(chance: random.Random, tenant: str, kind: str, at: datetime, data: dic
 def feedback(chance: random.Random, customer: str, survey: str | None = None) -> dict[str, Any]:
     """The data of one `feedback.submitted`."""
     kind = chance.choices((*_SCALES, "text"), (40, 30, 15, 10, 5))[0]
-    data = {
+    data: dict[str, Any] = {
         "kind": kind,
         "channel": chance.choice(_CHANNELS),
         "customer_id": customer,

@@ -81,7 +81,7 @@ def free_first_port() -> int:
     for candidate in range(21000, 32000, 20):
         with ExitStack() as probes:
             try:
-                for port in ports(candidate, kafka=True):
+                for port in ports(candidate, brokers=1):
                     probes.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError:
                 continue

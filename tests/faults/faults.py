@@ -6,7 +6,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,8 @@ import asyncpg
 import httpx
 
 from touchpoint.db import databases
+from touchpoint.kafka import admin
+from touchpoint.testing import eventually
 from touchpoint.testing.servers import Mortal
 from touchpoint.testing.system import READS, Part, System
 
@@ -34,7 +36,7 @@ class Stage:
     """The system and the servers under it; `struck` is when the fault under way did its damage."""
 
     system: System
-    broker: Mortal
+    brokers: Sequence[Mortal]
     postgres: Mortal
     key: str
     chance: random.Random
@@ -43,6 +45,16 @@ class Stage:
     def strike(self) -> None:
         """From now on the system is recovering."""
         self.struck = time.monotonic()
+
+    async def replicated(self) -> None:
+        """Return once every partition is on every broker again."""
+
+        async def all_in_sync() -> bool:
+            async with admin.connected(self.system.kafka) as client:
+                found = await client.describe_topics()
+            return all(len(each["isr"]) == len(self.brokers) for topic in found for each in topic["partitions"])
+
+        await eventually(all_in_sync, 120)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -101,19 +113,44 @@ async def postgres_killed(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def kafka_killed(stage: Stage) -> AsyncIterator[None]:
+    [broker] = stage.brokers
     stage.strike()
-    await stage.broker.kill()
-    await stage.broker.start()
+    await broker.kill()
+    await broker.start()
     yield
 
 
 @asynccontextmanager
 async def kafka_gone(stage: Stage) -> AsyncIterator[None]:
-    await stage.broker.kill()
+    [broker] = stage.brokers
+    await broker.kill()
     await asyncio.sleep(GONE_SECONDS)
     stage.strike()
-    await stage.broker.start()
+    await broker.start()
     yield
+
+
+@asynccontextmanager
+async def one_broker_killed(stage: Stage) -> AsyncIterator[None]:
+    """The others go on without it; it comes back, and catches up before the next one may go."""
+    broker = stage.chance.choice(stage.brokers)
+    stage.strike()
+    await broker.kill()
+    yield
+    await broker.start()
+    await stage.replicated()
+
+
+@asynccontextmanager
+async def a_leader_gone(stage: Stage) -> AsyncIterator[None]:
+    """Of a third of the partitions, longer than a request to it may take."""
+    broker = stage.chance.choice(stage.brokers)
+    stage.strike()
+    await broker.kill()
+    yield
+    await asyncio.sleep(stage.struck + GONE_SECONDS - time.monotonic())
+    await broker.start()
+    await stage.replicated()
 
 
 @asynccontextmanager
@@ -213,12 +250,17 @@ async def everything_stopped(stage: Stage) -> AsyncIterator[None]:
     await stage.system.ready(parts)
 
 
+OF_KAFKA = {
+    1: (Fault("Kafka killed", 10, kafka_killed, smoke=1), Fault("Kafka gone for 60 s", 1, kafka_gone)),
+    3: (
+        Fault("one of three brokers killed", 10, one_broker_killed, smoke=1),
+        Fault("a leader gone for 60 s", 2, a_leader_gone),
+    ),
+}
 FAULTS = (
     Fault("consumer killed", 30, consumer_killed, smoke=1),
     Fault("gateway killed", 10, gateway_killed, smoke=1),
     Fault("PostgreSQL killed", 10, postgres_killed, smoke=1),
-    Fault("Kafka killed", 10, kafka_killed, smoke=1),
-    Fault("Kafka gone for 60 s", 1, kafka_gone),
     Fault("consumer frozen, then woken", 10, consumer_frozen),
     Fault("member joins and leaves", 20, member_joins_and_leaves, smoke=1),
     Fault("20 connections cut", 10, connections_cut, smoke=1),

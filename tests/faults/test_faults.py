@@ -1,7 +1,8 @@
 """Accepted means exactly once, everywhere, whatever happens meanwhile.
 
 `FAULT_SHARE` is the share of a whole run's faults (`make faults`: 1); without it this is the smoke of every test run.
-`FAULT_EVENTS`: how many events are sent at least. `FAULT_SEED`: another order of faults and victims.
+`FAULT_EVENTS`: how many events are sent at least. `FAULT_BROKERS`: 3, of which one at a time is killed. `FAULT_SEED`:
+another order of faults and victims.
 """
 
 import asyncio
@@ -29,15 +30,14 @@ from touchpoint.contracts.base import identity
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.errors import UsageError
 from touchpoint.kafka import log as logs
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
-from touchpoint.testing.servers import Servers, own_kafka, own_postgres
+from touchpoint.testing.servers import Servers, own_brokers, own_postgres, reached
 from touchpoint.testing.system import READS, System
 from touchpoint.verify.report import Fault as Finding
 from touchpoint.verify.report import Report
 from touchpoint.verify.run import verify
 
-from .faults import FAULTS, USER, Fault, Stage, a_score
+from .faults import FAULTS, OF_KAFKA, USER, Fault, Stage, a_score
 from .load import SOURCE, Load
 
 SHARE = float(os.environ.get("FAULT_SHARE", "0"))
@@ -45,6 +45,7 @@ EVENTS = int(os.environ.get("FAULT_EVENTS", "3000"))
 SEED = int(os.environ.get("FAULT_SEED", "5"))
 RATE = float(os.environ.get("FAULT_RATE", "200"))
 """Events per second, as far as the gateway takes them."""
+BROKERS = int(os.environ.get("FAULT_BROKERS", "1"))
 PROBES = f"{SOURCE}/probes"
 RECOVERY_SECONDS = 180
 TENANT = "acme"
@@ -79,25 +80,22 @@ class Outcome:
 @pytest.fixture
 async def stage(tmp_path) -> AsyncIterator[Stage]:
     """A whole system on servers of its own."""
-    async with own_kafka() as broker, own_postgres() as postgres:
+    async with own_brokers(BROKERS) as brokers, own_postgres() as postgres:
         dsn = postgres.server.address
         connection = await asyncpg.connect(dsn)
         await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")
         await connection.close()
-        system = System(
-            Servers(KafkaSettings(bootstrap_servers=broker.server.address), dsn.replace("postgres@", f"{USER}@")),
-            tmp_path,
-        )
+        system = System(Servers(reached(brokers), dsn.replace("postgres@", f"{USER}@")), tmp_path)
         try:
             await system.start()
-            yield Stage(system, broker, postgres, await system.create_key(TENANT), random.Random(SEED))
+            yield Stage(system, brokers, postgres, await system.create_key(TENANT), random.Random(SEED))
         finally:
             await system.terminate()  # what it leaves in the servers goes with them
 
 
 async def test_every_accepted_event_has_its_effects_once_and_in_order_whatever_happens_meanwhile(stage):
     load = Load(stage.system.url, stage.key, EVENTS, RATE, SEED)
-    faults = [(fault, round(fault.times * SHARE) or fault.smoke) for fault in FAULTS]
+    faults = [(fault, round(fault.times * SHARE) or fault.smoke) for fault in (*FAULTS, *OF_KAFKA[BROKERS])]
     if SHARE:
         stage.chance.shuffle(faults)
     async with _loading(load), _supervised(stage.system) as restarts:

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from touchpoint.settings import KafkaSettings
-from touchpoint.testing.servers import Mortal, Servers, own_kafka
+from touchpoint.testing.servers import Mortal, Servers, own_kafka, reached
 from touchpoint.testing.system import System
 
 KUBERNETES_KILLS_AFTER = 30
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.faults
 async def mortal_kafka(servers: Servers) -> AsyncIterator[tuple[Servers, Mortal]]:
     """The run's PostgreSQL with a Kafka of this test's own, which it may kill."""
     async with own_kafka() as broker:
-        yield Servers(KafkaSettings(bootstrap_servers=broker.server.address), servers.dsn), broker
+        yield Servers(reached([broker]), servers.dsn), broker
 
 
 async def test_every_role_stops_by_itself_within_its_time_with_kafka_gone(mortal_kafka, tmp_path):

@@ -1,5 +1,7 @@
 """Which partitions a consumer may read: those assigned to it whose offset it has read from PostgreSQL and sought."""
 
+import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +16,8 @@ from touchpoint.db.offsets import Place, Position
 from touchpoint.kafka import admin
 from touchpoint.kafka.batch import HaltError
 from touchpoint.settings import KafkaSettings
+
+LEADER_SECONDS, LOOK_SECONDS = 5, 0.2
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -78,9 +82,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         """
         wanted = frozenset(self.stale)
         begins = await kafka.beginning_offsets(wanted)
-        ends = await kafka.end_offsets(wanted)
         cluster_id = await admin.cluster_id(self._settings)
         positions = await self._positions({self.place(tp): begins[tp] for tp in wanted}, cluster_id)
+        ends = await _ends(kafka, {tp: positions[self.place(tp)].next for tp in wanted})
         for tp in wanted & self.stale:
             position = positions[self.place(tp)]
             _check(tp, position, cluster_id, begins[tp], ends[tp])
@@ -106,6 +110,19 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         """Note for (topic, partition, next, moment) that all appended before `moment` has been applied."""
         async with transaction(self._sessions) as session:
             await offsets.mark_read_through(await raw_connection(session), self._consumer, reached)
+
+
+async def _ends(kafka: AIOKafkaConsumer, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Where partitions end. A new leader takes a moment to learn how far its log is committed: until then it says less.
+
+    What was reached is waited for, LEADER_SECONDS at most.
+    """
+    deadline = time.monotonic() + LEADER_SECONDS
+    while True:
+        ends: dict[TopicPartition, int] = await kafka.end_offsets(reached)
+        if all(ends[tp] >= next_ for tp, next_ in reached.items()) or time.monotonic() > deadline:
+            return ends
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _check(tp: TopicPartition, position: Position, cluster_id: str, begin: int, end: int) -> None:

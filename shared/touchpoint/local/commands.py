@@ -22,6 +22,7 @@ def up(
     port: Annotated[
         int, typer.Option(min=1024, max=60000, help="Port of the gateway; all others keep their distance to it.")
     ] = 8080,
+    brokers: Annotated[int, typer.Option(help="Embedded Kafka brokers, 1 or 3: of three, one may be gone.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of the embedded servers first.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background; return once all is ready.")] = False,
 ) -> None:
@@ -41,13 +42,16 @@ def up(
       touchpoint up
       touchpoint up --fresh --port 18080
       touchpoint up --detach && touchpoint status
+      touchpoint up --fresh --brokers 3
       KAFKA_BOOTSTRAP_SERVERS=kafka.example:9092 touchpoint up
     """
+    if brokers not in (1, 3):
+        raise typer.BadParameter("1, or 3: of two none may be gone", param_hint="--brokers")
     home = _home()
     if detach:
-        asyncio.run(control.detach(home, port, fresh=fresh, output=sys.stdout))
+        asyncio.run(control.detach(home, port, brokers=brokers, fresh=fresh, output=sys.stdout))
     else:
-        asyncio.run(foreground.up(home, port, Console(), fresh=fresh))
+        asyncio.run(foreground.up(home, port, Console(), brokers=brokers, fresh=fresh))
 
 
 @app.command()

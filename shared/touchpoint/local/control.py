@@ -20,13 +20,14 @@ LAST_LINES = 100
 LOOK_SECONDS = 0.2
 
 
-async def detach(home: Home, port: int, *, fresh: bool, output: TextIO) -> None:
+async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: TextIO) -> None:
     """Run `touchpoint up` in the background and return once it is ready; until then its output is shown.
 
     Raises UsageError when it does not get that far; it has then stopped again, as it does when we are interrupted.
     """
     log = home.logs / f"{SUPERVISOR}.log"
-    command = [sys.executable, "-P", "-m", "touchpoint.cli", "up", "--port", str(port), *(["--fresh"] if fresh else [])]
+    options = ["--port", str(port), "--brokers", str(brokers), *(["--fresh"] if fresh else [])]
+    command = [sys.executable, "-P", "-m", "touchpoint.cli", "up", *options]
     seen = log.stat().st_size if log.exists() else 0
     process = Program(SUPERVISOR, command, {**os.environ, "TOUCHPOINT_DATA": str(home.folder)}, log).start()
     try:

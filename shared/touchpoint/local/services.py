@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from touchpoint.db import databases
+from touchpoint.local.kafka import in_sync
 from touchpoint.local.process import HOST, Program
 
-KAFKA_OFFSET, CONTROLLER_OFFSET, ADMIN_OFFSET = 1012, 1013, 1000
-"""All ports follow the gateway's: 8080 makes Kafka's 9092 and the gateway's admin port 9080."""
+KAFKA_OFFSET, CONTROLLER_OFFSET, BROKER_STEP, ADMIN_OFFSET = 1012, 1013, 10, 1000
+"""All ports follow the gateway's: 8080 makes Kafka's 9092 (9102 and 9112) and the gateway's admin port 9080."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Environment:
     """What all services of a stack share: where Kafka and PostgreSQL are, the first port, and the tokens' secret."""
 
     kafka: str
+    brokers: int
+    """Of ours: topics have as many replicas. 0 where Kafka is somebody else's."""
     database_url: str
     port: int
     token_secret: str
@@ -52,6 +55,7 @@ class Environment:
         """The environment of one service. What the caller's own says beyond this (TLS, SASL, log level) holds."""
         return {
             **os.environ,
+            **self._replication(),
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "DATABASE_URL": databases.named(self.database_url, service.database),
             "HOST": HOST,
@@ -64,16 +68,30 @@ class Environment:
             "METRICS_URL": METRICS.url(self.port),
         }
 
+    def _replication(self) -> dict[str, str]:
+        if not self.brokers:
+            return {}
+        return {
+            "KAFKA_REPLICATION_FACTOR": str(self.brokers),
+            "KAFKA_MIN_INSYNC_REPLICAS": str(in_sync(self.brokers)),
+        }
+
     def program(self, service: LocalService, role: str, logs: Path) -> Program:
         """How one role of a service is run."""
         command = [sys.executable, "-P", "-m", service.package, role]
         return Program(service.name, command, self.of(service), logs / f"{service.name}.log")
 
 
-def ports(base_port: int, *, kafka: bool) -> Mapping[int, str]:
-    """Every port of a stack and what it is for; Kafka's only when it is ours."""
+def broker_ports(base_port: int, brokers: int) -> list[tuple[int, int]]:
+    """For each broker of ours the port of its clients and the one of the controllers."""
+    steps = range(base_port, base_port + brokers * BROKER_STEP, BROKER_STEP)
+    return [(step + KAFKA_OFFSET, step + CONTROLLER_OFFSET) for step in steps]
+
+
+def ports(base_port: int, brokers: int) -> Mapping[int, str]:
+    """Every port of a stack with so many brokers of ours, and what it is for."""
     found = {base_port + service.offset: service.name for service in SERVICES}
     found |= {port + ADMIN_OFFSET: f"{name}'s health and metrics" for port, name in found.items()}
-    if kafka:
-        found |= {base_port + KAFKA_OFFSET: "Kafka", base_port + CONTROLLER_OFFSET: "Kafka's controller"}
+    for port, controller_port in broker_ports(base_port, brokers):
+        found |= {port: "Kafka", controller_port: "Kafka's controller"}
     return found

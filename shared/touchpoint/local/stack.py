@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -12,19 +13,11 @@ from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.local import jars, keys, sample
 from touchpoint.local.home import SERVERS, SUPERVISOR, Home
-from touchpoint.local.kafka import Kafka
+from touchpoint.local.kafka import Kafka, cluster
 from touchpoint.local.postgres import Postgres
 from touchpoint.local.process import Process, require_free
 from touchpoint.local.progress import Progress
-from touchpoint.local.services import (
-    CONTROLLER_OFFSET,
-    GATEWAY,
-    KAFKA_OFFSET,
-    SERVICES,
-    Environment,
-    LocalService,
-    ports,
-)
+from touchpoint.local.services import GATEWAY, SERVICES, Environment, LocalService, broker_ports, ports
 from touchpoint.local.supervisor import Supervisor
 from touchpoint.settings import KafkaSettings
 
@@ -42,6 +35,8 @@ class Stack:
     home: Home
     port: int
     progress: Progress
+    brokers: int
+    """How many embedded ones, unless `kafka` names others."""
     kafka: str | None
     database_url: str | None
     state: str = "starting"
@@ -59,10 +54,13 @@ class Stack:
         Answers the services' environment and an API key. Raises UsageError with what to do; what has been started by
         then still has to be stopped.
         """
-        for port, purpose in sorted(ports(self.port, kafka=self.kafka is None).items()):
+        brokers = 0 if self.kafka else self.brokers
+        for port, purpose in sorted(ports(self.port, brokers).items()):
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
         await self._check_given_servers()
-        environment = Environment(*await self._servers(), self.port, self._token_secret())
+        kafka = self.kafka or await self._embedded_kafka()
+        database_url = self.database_url or await self._embedded_postgres()
+        environment = Environment(kafka, brokers, database_url, self.port, self._token_secret())
         self.working_kafka, self.working_database = environment.kafka, environment.database_url
         with self.progress.step("Preparing databases and topics"):
             await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
@@ -116,23 +114,25 @@ class Stack:
                 async with databases.connected(self.database_url):
                     pass
 
-    async def _servers(self) -> tuple[str, str]:
-        """Where Kafka and PostgreSQL are, those of ours started."""
-        kafka = self.kafka or await self._serve("Apache Kafka", await self._embedded_kafka())
-        postgres = Postgres(self.home.folder / "postgres", self.home.logs / "postgres.log")
-        return kafka, self.database_url or await self._serve("PostgreSQL", postgres)
-
-    async def _embedded_kafka(self) -> Kafka:
+    async def _embedded_kafka(self) -> str:
         with self.progress.step("Fetching Apache Kafka") as say:
             found = await jars.class_path(lambda there, all_: say(f"{there} of {all_} files"))
-        log = self.home.logs / "kafka.log"
-        return Kafka(self.home.folder / "kafka", log, self.port + KAFKA_OFFSET, self.port + CONTROLLER_OFFSET, found)
+        name = "Apache Kafka" if self.brokers == 1 else f"Apache Kafka, {self.brokers} brokers"
+        home = self.home
+        return await self._serve(name, cluster(home.folder, home.logs, broker_ports(self.port, self.brokers), found))
 
-    async def _serve(self, name: str, server: Kafka | Postgres) -> str:
+    async def _embedded_postgres(self) -> str:
+        return await self._serve(
+            "PostgreSQL", [Postgres(self.home.folder / "postgres", self.home.logs / "postgres.log")]
+        )
+
+    async def _serve(self, name: str, servers: Sequence[Kafka | Postgres]) -> str:
+        """Start servers that need one another, and answer where they are."""
         with self.progress.step(f"Starting {name}"):
-            program = await asyncio.to_thread(server.prepare)
-            await server.ready(self.supervisor.start(program))
-        return server.address
+            programs = await asyncio.gather(*(asyncio.to_thread(server.prepare) for server in servers))
+            processes = [self.supervisor.start(program) for program in programs]
+            await asyncio.gather(*(server.ready(it) for server, it in zip(servers, processes, strict=True)))
+        return ",".join(server.address for server in servers)
 
     async def _prepare(self, environment: Environment, service: LocalService) -> None:
         """Create the service's database, its tables and topics."""

@@ -35,17 +35,19 @@ A first call:
 """
 
 
-async def up(home: Home, port: int, console: Console, *, fresh: bool) -> None:
+async def up(home: Home, port: int, console: Console, *, brokers: int, fresh: bool) -> None:
     """Run the stack until Ctrl-C, SIGTERM or the terminal's end. Raises UsageError when it cannot be started."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kafka, database_url = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
+    if kafka and brokers > 1:
+        raise UsageError("--brokers is for embedded ones: unset KAFKA_BOOTSTRAP_SERVERS")
     with home.owned():
         await home.stop_processes()  # of an owner that was killed
         if fresh:
             _start_clean(home, kafka, database_url)
-        stack = Stack(home, port, Progress(console), kafka, database_url)
+        stack = Stack(home, port, Progress(console), brokers, kafka, database_url)
         running = asyncio.create_task(_run(stack, console))
         stopping = asyncio.create_task(stop.wait())
         try:

@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from touchpoint.local import jars
-from touchpoint.local.kafka import Kafka
+from touchpoint.local.kafka import Kafka, cluster, in_sync
 from touchpoint.local.postgres import ROOTS_FOLDER, Postgres
-from touchpoint.local.process import HOST, Process
+from touchpoint.local.process import Process
 from touchpoint.settings import KafkaSettings
+from touchpoint.testing import ports
 
 _NAME = "touchpoint-test"
 
@@ -73,27 +73,48 @@ class Mortal:
         await self.server.ready(self.process)
 
 
-def own_postgres() -> AbstractAsyncContextManager[Mortal]:
+@asynccontextmanager
+async def own_postgres() -> AsyncIterator[Mortal]:
     """A PostgreSQL for one test alone, which may kill it."""
-    return _own(partial(_postgres, settings=QUICK))
 
+    async def make(folder: Path) -> list[Postgres]:
+        return [await _postgres(folder, QUICK)]
 
-def own_kafka() -> AbstractAsyncContextManager[Mortal]:
-    """A broker for one test alone, which may kill it."""
-    return _own(_kafka)
+    async with _own(make) as [server]:
+        yield server
 
 
 @asynccontextmanager
-async def _own(make: Callable[[Path], Awaitable[Kafka | Postgres]]) -> AsyncIterator[Mortal]:
+async def own_kafka() -> AsyncIterator[Mortal]:
+    """A broker for one test alone, which may kill it."""
+    async with own_brokers(1) as [broker]:
+        yield broker
+
+
+def reached(brokers: Sequence[Mortal]) -> KafkaSettings:
+    """How to reach the Kafka of these brokers, and how safely it is to keep records."""
+    return KafkaSettings(
+        bootstrap_servers=",".join(broker.server.address for broker in brokers),
+        replication_factor=len(brokers),
+        min_insync_replicas=in_sync(len(brokers)),
+    )
+
+
+def own_brokers(count: int) -> AbstractAsyncContextManager[list[Mortal]]:
+    """A Kafka of several brokers for one test alone, which may kill them."""
+    return _own(partial(_brokers, count=count))
+
+
+@asynccontextmanager
+async def _own(make: Callable[[Path], Awaitable[Sequence[Kafka | Postgres]]]) -> AsyncIterator[list[Mortal]]:
     folder = new_folder()
     folder.mkdir(mode=0o711, parents=True)
-    server = await make(folder)
-    mortal = Mortal(server, server.prepare().start())
+    mortals = [Mortal(server, server.prepare().start()) for server in await make(folder)]
     try:
-        await server.ready(mortal.process)
-        yield mortal
+        await asyncio.gather(*(mortal.server.ready(mortal.process) for mortal in mortals))
+        yield mortals
     finally:
-        await mortal.process.stop()
+        await asyncio.gather(*(mortal.process.stop() for mortal in mortals))
         shutil.rmtree(folder)
 
 
@@ -144,18 +165,15 @@ def _write(record: Path, address: str, process: Process) -> None:
 
 
 async def _kafka(folder: Path) -> Kafka:
-    port, controller_port = _free_ports(2)
+    [broker] = await _brokers(folder, 1)
+    return broker
+
+
+async def _brokers(folder: Path, count: int) -> list[Kafka]:
     found = await jars.class_path(lambda *_: None)
-    return Kafka(folder / "kafka", folder / "kafka.log", port, controller_port, found)
+    free = ports.reserve(2 * count)
+    return cluster(folder, folder, list(zip(free[:count], free[count:], strict=True)), found)
 
 
 async def _postgres(folder: Path, settings: PostgresSettings) -> Postgres:
     return Postgres(folder / "postgres", folder / "postgres.log", settings)
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
 from touchpoint.local.process import HOST, Process, Program
 from touchpoint.settings import KafkaSettings
-from touchpoint.testing import eventually
+from touchpoint.testing import eventually, ports
 from touchpoint.testing.servers import Servers
 
 SERVICES = {
@@ -53,7 +52,7 @@ class System:
     """Further settings of all services, as environment variables."""
     partitions: int = 6
     _running: dict[Part, Process] = field(default_factory=dict)
-    _ports: dict[Part, tuple[int, int]] = field(default_factory=dict)
+    _ports: dict[Part, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = uuid.uuid4().hex[:12]
@@ -62,7 +61,7 @@ class System:
         )
         self.databases = {service: f"system_{name}_{service.split('-')[0]}" for service in SERVICES}
         self._secret = secrets.token_urlsafe(32)
-        self._ports = {(service, role): free_ports() for service, roles in SERVICES.items() for role in roles}
+        self._ports = {(service, role): ports.reserve(2) for service, roles in SERVICES.items() for role in roles}
 
     @property
     def url(self) -> str:
@@ -90,7 +89,7 @@ class System:
     def start_part(self, part: Part) -> None:
         """Start one role of one service."""
         service, role = part
-        self._ports.setdefault(part, free_ports())
+        self._ports.setdefault(part, ports.reserve(2))
         command = [sys.executable, "-m", service.replace("-", "_"), role.partition("-")[0]]
         log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
@@ -211,9 +210,3 @@ class System:
             "ADMIN_PORT": str(admin_port),
             **self.extra,
         }
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports nobody listens on at the moment."""
-    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
