@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from touchpoint.errors import UsageError
-from touchpoint.local import jars
+from touchpoint.local import jars, kafka
 from touchpoint.local.postgres import Postgres
 from touchpoint.testing import servers
 
@@ -82,3 +82,15 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="is not the file that was locked"):
         fetch(monkeypatch, FakeArtifact(tmp_path / "jar", b"other"))
     assert not list(tmp_path.iterdir()), "it is not left for others to use"
+
+
+def test_brokers_do_not_start_on_the_data_of_another_number_of_them(tmp_path: Path) -> None:
+    three = [(1, 2), (3, 4), (5, 6)]
+    made = kafka.cluster(tmp_path, tmp_path, three, [])
+    for broker in made:
+        stamp = broker.folder / "data" / "meta.properties"
+        stamp.parent.mkdir(parents=True)
+        stamp.write_text(f"#\nversion=1\ncluster.id={made[0].cluster_id}\n")
+    assert kafka.cluster(tmp_path, tmp_path, three, []) == made
+    with pytest.raises(UsageError, match="was made with 3 brokers: start it with --brokers 3, or --fresh"):
+        kafka.cluster(tmp_path, tmp_path, three[:1], [])

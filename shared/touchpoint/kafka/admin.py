@@ -124,18 +124,27 @@ def _check_partitions(name: str, partitions: list[dict[str, Any]], expected: int
 
 
 async def _check_settings(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    for name, actual in (await _settings(admin, names)).items():
+        for key, value in REQUIRED.items():
+            if actual[key] != value:
+                raise UsageError(f"topic {name} has {key}={actual[key]}: set it to {value} with kafka-configs")
+        if int(actual["max.message.bytes"]) < MAX_MESSAGE_BYTES:
+            raise UsageError(
+                f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs"
+            )
+
+
+async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The settings of topics. One broker may already have told of a topic that the one asked has not yet heard of."""
     wanted = dict.fromkeys([*REQUIRED, "max.message.bytes"])
-    for answer in await admin.describe_configs([topic_resource(name, wanted) for name in names]):
-        for code, message, _, name, entries in answer.resources:
-            if code:
-                raise UsageError(
-                    f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}"
-                )
-            actual = {entry[0]: entry[1] for entry in entries}
-            for key, value in REQUIRED.items():
-                if actual[key] != value:
-                    raise UsageError(f"topic {name} has {key}={actual[key]}: set it to {value} with kafka-configs")
-            if int(actual["max.message.bytes"]) < MAX_MESSAGE_BYTES:
-                raise UsageError(
-                    f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs"
-                )
+    async with asyncio.timeout(_SETTLE_SECONDS):
+        while True:
+            answers = await admin.describe_configs([topic_resource(name, wanted) for name in names])
+            found = [each for answer in answers for each in answer.resources]
+            if all(code != _UNKNOWN_TOPIC for code, *_ in found):
+                break
+            await asyncio.sleep(0.05)
+    for code, message, _, name, _ in found:
+        if code:
+            raise UsageError(f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}")
+    return {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in found}
