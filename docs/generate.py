@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gateway.openapi import merge
+from gateway import openapi
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
@@ -21,7 +21,8 @@ from touchpoint.db.engine import create_engine
 ROOT = Path(__file__).parents[1]
 EVENTS = ROOT / "docs" / "events"
 OPENAPI = ROOT / "services" / "gateway" / "gateway" / "openapi.json"
-"""Part of the gateway's package: it serves the document."""
+OPERATIONS = OPENAPI.with_name("openapi_operations.json")
+"""Parts of the gateway's package: it serves the documents."""
 
 SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", "metrics-svc": "metrics_svc"}
 
@@ -29,12 +30,12 @@ SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", 
 def documents() -> dict[Path, str]:
     """Every generated file and its text, the same on every machine."""
     schemas = {EVENTS / file_name(event): _json(json_schema(event)) for event in REGISTRY.values()}
-    return schemas | {EVENTS / "asyncapi.yaml": _yaml(asyncapi()), OPENAPI: _json(openapi())}
-
-
-def openapi() -> dict[str, Any]:
-    """The OpenAPI document of the gateway: its own routes, and those of the services that it lets through."""
-    return merge({name: _api(package) for name, package in SERVICES.items()})
+    services = {name: _api(package) for name, package in SERVICES.items()}
+    return schemas | {
+        EVENTS / "asyncapi.yaml": _yaml(asyncapi()),
+        OPENAPI: _json(openapi.merge(services)),
+        OPERATIONS: _json(openapi.operations(services["feedback-svc"])),
+    }
 
 
 def _api(package: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import jwt
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from touchpoint.db.engine import create_engine
+from touchpoint.db.engine import create_engine, sessions
 from touchpoint.http.identity import LIFETIME_SECONDS, REUSE_SECONDS, Caller, sign
-from touchpoint.http.scopes import Scope
+from touchpoint.http.scopes import OPERATORS, Scope
 from touchpoint.testing.api import SECRET
 
 SERVICES = ["escalation_svc", "feedback_svc", "metrics_svc"]
@@ -26,7 +26,17 @@ FILLED = {
     "{event_id}": ID,
     "{customer_id:path}": "C-1",
     "{metric}": "nps?from=2026-11-01T00:00:00Z&to=2026-11-02T00:00:00Z",
+    "{consumer}": "some-svc",
+    "{topic}/{partition}/{offset}": "touchpoints.v1/0/0",
+    "{replay_id}": ID,
 }
+BODIES = {
+    "/v1/ops/consumers": {"reason": "a test"},
+    "/v1/ops/dead-letters": {"consumer": "some-svc"},
+    "/v1/ops/replays/": {"reason": "a test"},
+    "/v1/ops/replays": {"consumer": "some-svc", "from": ["2h"]},
+}
+"""What commands are asked with, by the first of these their path begins with."""
 
 
 def claims(audience: str, **over: Any) -> dict[str, Any]:
@@ -78,7 +88,9 @@ def app(request: pytest.FixtureRequest) -> Any:
         database_url="postgresql:///unused", internal_token_secrets=[SECRET]
     )
     nowhere = create_engine("postgresql://nobody@127.0.0.1:1/none", "tests")
-    return import_module(f"{request.param}.app").create_app(settings, nowhere)
+    app = import_module(f"{request.param}.app").create_app(settings, nowhere)
+    app.state.above_tenants = sessions(nowhere)
+    return app
 
 
 def routes(app: Any) -> Iterator[tuple[str, str]]:
@@ -89,6 +101,10 @@ def routes(app: Any) -> Iterator[tuple[str, str]]:
             path = path.replace(parameter, value)
         assert "{" not in path, f"say in FILLED what {path} is to be asked with"
         yield from ((method, path) for method in route.methods)
+
+
+def _body(path: str) -> Any:
+    return next((body for begin, body in BODIES.items() if path.startswith(begin)), None)
 
 
 async def test_whatever_is_no_token_of_the_gateways_is_refused_alike_on_every_route(app):
@@ -107,8 +123,19 @@ async def test_the_gateways_token_gets_as_far_as_the_database_and_one_without_sc
         for method, path in routes(app):
             for scopes, status in ((frozenset(Scope), 503), (frozenset[str](), 403)):
                 token = sign(Caller("acme", scopes, "key-1"), app.state.name, SECRET)
-                answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"})
+                headers, body = {"Authorization": f"Bearer {token}"}, _body(path)
+                answer = await client.request(method, path, headers=headers, json=body)
                 assert answer.status_code == (503 if path.startswith("/internal") else status), f"{method} {path}"
+
+
+async def test_a_tenants_token_reaches_no_operators_route(app):
+    token = sign(Caller("acme", frozenset(Scope) - OPERATORS, "key-1"), app.state.name, SECRET)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        found = [(method, path) for method, path in routes(app) if path.startswith("/v1/ops")]
+        assert len(found) == 16
+        for method, path in found:
+            answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=_body(path))
+            assert answer.status_code == 403, f"{method} {path}"
 
 
 async def test_a_token_lives_a_minute_at_most(app):

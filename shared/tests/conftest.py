@@ -138,16 +138,20 @@ def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
 
 @pytest.fixture
 def touchpoint(ledger: Ledger, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a command of operators on the ledger's database and topics, in a thread: it has an event loop of its own."""
+    """Runs a command of operators on the ledger's database and topics, in a thread: it has an event loop of its own.
+
+    `code` is the exit code it must end with; what is refused (2) is a UsageError here.
+    """
     for name in ("bootstrap_servers", "topic_prefix", "partitions"):
         monkeypatch.setenv(f"KAFKA_{name.upper()}", str(getattr(kafka, name)))
 
-    async def run(*arguments: str) -> str:
+    async def run(*arguments: str, code: int = 0) -> str:
         result = await asyncio.to_thread(
             CliRunner().invoke, cli.commands(), [*arguments, "--database-url", ledger.dsn], standalone_mode=False
         )
         if result.exception:
             raise result.exception
+        assert (result.return_value or 0) == code, result.output
         return result.output
 
     return run

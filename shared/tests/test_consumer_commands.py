@@ -55,6 +55,20 @@ async def test_a_halted_consumer_may_be_let_past_what_it_halted_for_and_no_furth
         await eventually(partial(_in_state, ledger, "halted"))
 
 
+async def test_who_paused_and_resumed_a_consumer_is_in_the_trail(log, ledger, consuming, command, touchpoint):
+    async with consuming():
+        await log.append(feedback())
+        await eventually(ledger.ids)
+    await command("pause", "ledger-svc", "--reason", "looking into it")
+    await command("resume", "ledger-svc", "--reason", "found it", "--skip", "3")
+    lines = json.loads(await touchpoint("audit", "--json"))
+    assert [(line["action"], line["subject"], line["reason"], line["details"]) for line in lines] == [
+        ("consumer.resume", "ledger-svc", "found it", {"before": "paused", "may_skip": 3}),
+        ("consumer.pause", "ledger-svc", "looking into it", {"before": "running", "may_skip": 0}),
+    ]
+    assert all("@" in line["who"] for line in lines)
+
+
 async def test_a_consumer_that_is_not_there_is_named(ledger, command):
     with pytest.raises(UsageError, match="no consumer nobody here"):
         await command("pause", "nobody", "--reason", "why not")

@@ -156,7 +156,7 @@ async def test_redriving_shows_first_and_applies_those_alone_once_the_cause_is_g
 
 async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, replaying, dlq):
     async with replaying():
-        done = outcome(await dlq("redrive", "--execute", "--reason", "perhaps", "--json"))
+        done = outcome(await dlq("redrive", "--execute", "--reason", "perhaps", "--json", code=1))
 
     assert (done["state"], done["matched"], done["applied"], done["failed"]) == ("done", 3, 0, 3)
     found = json.loads(await dlq("list", "--json"))

@@ -8,9 +8,8 @@ from msgspec.structs import replace
 from touchpoint.errors import UsageError
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.replay.pace import FREE_LAG, LONGEST_PAUSE, Pace
-from touchpoint.kafka.replay.selection import Selection
+from touchpoint.kafka.replay.selection import Bound, Selection
 from touchpoint.kafka.replay.window import First, Standing, end_of, start_of
-from touchpoint.replay.commands import bound
 from touchpoint.testing.factories import feedback, ticket_opened
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -77,14 +76,14 @@ class TestEnd:
 
 class TestBounds:
     def test_are_a_time_and_places(self):
-        found = bound(["touchpoints.v1/3/1200", "2026-11-22T12:00:00Z", "escalations.v1/0/7"])
+        found = Bound.of(["touchpoints.v1/3/1200", "2026-11-22T12:00:00Z", "escalations.v1/0/7"])
         assert found.moment == NOON
         assert found.places == {("touchpoints.v1", 3): 1200, ("escalations.v1", 0): 7}
-        assert found == bound(found.words)
+        assert found == Bound.of(found.words)
 
     def test_have_one_time(self):
         with pytest.raises(UsageError, match="two times"):
-            bound(["2026-11-22", "2026-11-23"])
+            Bound.of(["2026-11-22", "2026-11-23"])
 
 
 class TestSelection:

@@ -1,7 +1,7 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
-from touchpoint.errors import UsageError
-from touchpoint.reach import Database, Json, in_each
+from touchpoint.errors import NotFoundError, UsageError
+from touchpoint.reach import Database, Json, in_each, operator
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,13 +69,13 @@ def resume(
 
 
 def _change(database: str, name: str, new: ConsumerState) -> None:
-    async def change(session: AsyncSession) -> list[dict[str, Any]]:
-        known = [one for one in await consumers.standing(session) if one["consumer"] == name]
-        if known:
-            await consumers.set_state(session, name, new)
-        return known
+    async def change(session: AsyncSession) -> list[str]:
+        try:
+            return [await consumers.change(session, name, new, operator())]
+        except NotFoundError:
+            return []  # another service's
 
-    changed = in_each(database, change)
-    if not changed:
+    before = in_each(database, change)
+    if not before:
         raise UsageError(f"no consumer {name} here: see `touchpoint consumer list`")
-    typer.echo(f"{name}: {changed[0]['state']} → {new.state} ({new.reason})")
+    typer.echo(f"{name}: {before[0]} → {new.state} ({new.reason})")

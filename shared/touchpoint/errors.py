@@ -11,3 +11,15 @@ class PermanentError(Exception):
 
 class UsageError(Exception):
     """What an operator asked for cannot work as the machine stands. The message is one line: what, and what to do."""
+
+
+class NotFoundError(UsageError):
+    """What was named is not there."""
+
+
+class ConflictError(UsageError):
+    """It does not go with how things stand at the moment: another one is under way, or this one has ended."""
+
+
+class UnreachableError(UsageError):
+    """Kafka or a database does not answer."""

@@ -2,15 +2,15 @@
 
 import asyncio
 import getpass
-import re
 import socket
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint import words
 from touchpoint.db import databases
 from touchpoint.db.engine import transaction_on
 from touchpoint.errors import UsageError
@@ -29,36 +29,20 @@ Database = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def moment(written: str) -> datetime:
-    """A time as people write it: RFC 3339, a day (its beginning, UTC), or so long ago: 90s, 30m, 2h, 3d."""
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", written):
-        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+def _moment(written: str) -> datetime:
     try:
-        found = datetime.fromisoformat(written)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{written!r} is no time: write 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return words.moment(written)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
 
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=moment, metavar="TIME", help="From this time on: 2026-11-22T09:30:00Z, or 2h for two hours ago."
+        parser=_moment, metavar="TIME", help="From this time on: 2026-11-22T09:30:00Z, or 2h for two hours ago."
     ),
 ]
-Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Before this time.")]
-
-
-def place(written: str) -> tuple[str, int, int] | None:
-    """A place in the log, topic/partition/offset; None when it is none."""
-    topic, *numbers = written.rsplit("/", 2)
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        return None
-    return topic, int(numbers[0]), int(numbers[1])
+Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Before this time.")]
 
 
 def operator() -> str:

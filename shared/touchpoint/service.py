@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import uvloop
 from fastapi import FastAPI
@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp
 
 from touchpoint import telemetry
 from touchpoint.db import databases
@@ -40,6 +41,8 @@ Part = Callable[[], Coroutine[Any, Any, None]]
 
 STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
+OPERATORS_CONNECTIONS = 3
+"""Of an API to the database, for operators: one may be making a plan."""
 POOL_SECONDS = 2
 """How long a request waits for one of the API's database connections before it is told to come again."""
 
@@ -53,6 +56,8 @@ class Runtime:
     sessions: Sessions
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     checks: dict[str, Check] = field(default_factory=dict)
+    beside: ASGIApp | None = None
+    """What the admin address answers beside health and metrics."""
 
     async def every(self, seconds: float) -> AsyncIterator[None]:
         """Yield now and then every so many seconds until the process stops."""
@@ -128,14 +133,14 @@ async def _migrate(service: Service, settings: ServiceSettings) -> None:
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
-    engine, api_engine = _engines(service, settings)
-    runtime = Runtime(settings, engine, sessions(engine))
+    engines = _engines(service, settings)
+    runtime = Runtime(settings, engines.own, sessions(engines.own))
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unhandled)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
-    parts = _parts(service, runtime, api_engine, role)
-    admin = admin_app(runtime.checks)
+    parts = _parts(service, runtime, engines, role)
+    admin = admin_app(runtime.checks, runtime.beside)
     parts["admin"] = partial(
         serve, admin, listen(settings.admin_host, settings.admin_port), settings.connections, runtime.stop
     )
@@ -143,7 +148,7 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     try:
         failed = await _supervise(parts, runtime.stop)
     finally:
-        await asyncio.gather(engine.dispose(), api_engine.dispose())
+        await asyncio.gather(*(engine.dispose() for engine in engines))
     telemetry.log().info(telemetry.SERVICE_STOPPED, role=role)
     if failed:
         sys.exit(1)
@@ -154,40 +159,57 @@ def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     telemetry.log().error(telemetry.SERVICE_UNHANDLED, what=context["message"], exc_info=context.get("exception"))
 
 
-def _engines(service: Service, settings: ServiceSettings) -> tuple[AsyncEngine, AsyncEngine]:
-    """The engine of consumer and worker, and the API's own: as its role, and where nobody waits long for anything.
+class _Engines(NamedTuple):
+    own: AsyncEngine
+    """Of consumer and worker, as the tables' owner."""
+    api: AsyncEngine
+    """As the API's role."""
+    operators: AsyncEngine
+    """Of the API's routes for operators, as the owner."""
 
-    The database itself ends an API's statement that takes too long, or whose client's process is gone.
+
+def _engines(service: Service, settings: ServiceSettings) -> _Engines:
+    """The connections of a process, made when they are needed.
+
+    In an API nobody waits long for anything: the database itself ends a statement that takes too long, or whose
+    client's process is gone.
     """
     connect = partial(
         create_engine,
         settings.database_url.get_secret_value(),
         service.name,
-        pool_size=settings.database_pool_size,
         lock_timeout="5s",
         idle_in_transaction_session_timeout="30s",
     )
-    return connect(command_timeout=30), connect(
-        role=api_role(service.package),
+    answer = partial(
+        connect,
         pool_timeout=POOL_SECONDS,
         command_timeout=settings.statement_seconds + 5,
         statement_timeout=f"{settings.statement_seconds * 1000:.0f}ms",
         client_connection_check_interval="1s",
     )
+    size = settings.database_pool_size
+    return _Engines(
+        own=connect(pool_size=size, command_timeout=30),
+        api=answer(pool_size=size, role=api_role(service.package)),
+        operators=answer(pool_size=OPERATORS_CONNECTIONS),
+    )
 
 
-def _parts(service: Service, runtime: Runtime, api_engine: AsyncEngine, role: str) -> dict[str, Part]:
+def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> dict[str, Part]:
     """The long-running tasks of a role."""
     parts: dict[str, Part] = {}
     settings = runtime.settings
     if role in ("api", "all"):
-        app = service.create_app(settings, api_engine)
+        app = service.create_app(settings, engines.api)
+        app.state.above_tenants = sessions(engines.operators)
         runtime.checks.update(app.state.checks)
+        runtime.beside = app.state.beside
         parts["api"] = partial(serve, app, listen(settings.host, settings.port), settings.connections, runtime.stop)
     if service.handlers is None:
         return parts
     if role in ("api", "all"):
-        runtime.checks["api_database"] = database_check(api_engine)
+        runtime.checks["api_database"] = database_check(engines.api)
     if role != "api":
         runtime.checks["database"] = database_check(runtime.engine)
     if role in ("consumer", "all"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from fastapi import FastAPI
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway import documents, services
+from gateway import documents, ops, services
 from gateway.auth import Keyring
 from gateway.config import Settings
 from gateway.door import Door
@@ -19,8 +19,10 @@ from gateway.idempotency import Idempotency
 from gateway.ingest import Ingest
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
+from gateway.ops import OperationDoor
 from gateway.queries import QUERIES, Proxy
 from gateway.requests import Bodies
+from gateway.services import Services
 from gateway.sharing import Sharing
 from gateway.status import StatusDoor
 from gateway.telemetry import BODY_BYTES, IN_FLIGHT
@@ -42,23 +44,14 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     limits = Limits(settings)
     sharing = Sharing(limits, sessions(engine))
     remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
-    behind = services.of(settings)
+    behind, behind_operators = services.of(settings), services.of(settings)
     ends = LogEnds(settings.kafka)
     bodies = Bodies(settings.body_bytes)
     IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
     BODY_BYTES.set_function(lambda: bodies.held_bytes)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await producer.start()
-        works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting())
-        keeping = [asyncio.create_task(work) for work in works]
-        yield
-        for task in keeping:
-            task.cancel()
-        await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), behind.close(), ends.close())
-
-    app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lifespan)
+    running = partial(_running, producer, keyring, sharing, remembered, (behind, behind_operators, ends))
+    app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lambda _: running())
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
@@ -70,9 +63,31 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
         *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
     ]
     app.router.routes += [*routes, *documents.routes()]
+    once = Idempotency(engine, ops.LONGEST_SECONDS)
+    door = partial(OperationDoor, keyring=keyring, limits=limits, remembered=once, services=behind_operators)
+    app.state.beside = ops.application(route, door)
     for method, path in STRAIGHT:
         app.answer(method, path, next(r.app for r in routes if r.path == path and method in (r.methods or ())))
     return app
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    producer: Producer,
+    keyring: Keyring,
+    sharing: Sharing,
+    remembered: Idempotency,
+    others: Sequence[Services | LogEnds],
+) -> AsyncIterator[None]:
+    """What lives as long as the application does."""
+    await producer.start()
+    works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting())
+    keeping = [asyncio.create_task(work) for work in works]
+    yield
+    for task in keeping:
+        task.cancel()
+    closing = [other.close() for other in others]
+    await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), *closing)
 
 
 def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp) -> Route:

@@ -56,7 +56,11 @@ def create(
     *,
     tenant: Annotated[str, typer.Option(help="Whose data it reads and writes; made by its first use.")],
     scope: Annotated[
-        list[Scope], typer.Option(help="What it may do; give it several times. Unset: send events and feedback.")
+        list[Scope],
+        typer.Option(
+            help="What it may do; give it several times. Unset: send events and feedback. ops:read and ops:replay are "
+            "for operators: they reach all tenants' data, whatever the key's own tenant is."
+        ),
     ] = [Scope.EVENTS_WRITE],  # noqa: B006 (typer copies it)
     days: Days = keys.LIFETIME.days,
     event_rate: EventRate = None,
@@ -70,6 +74,7 @@ def create(
     Examples:
       touchpoint keys create shop --tenant acme
       touchpoint keys create dashboard --tenant acme --scope metrics:read --scope feedback:read --days 90
+      touchpoint keys create "night shift" --tenant operations --scope ops:read --scope ops:replay
     """
 
     async def work(session: AsyncSession) -> keys.Issued:

@@ -9,7 +9,7 @@ class Settings(ServiceSettings):
     """The settings every service has, and where the services behind the gateway are."""
 
     port: int = Field(8080, description="port of the API", ge=0, le=65535)
-    admin_port: int = Field(9080, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
+    admin_port: int = Field(9080, description="port of /healthz, /readyz, /metrics and /v1/ops", ge=0, le=65535)
     feedback_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8081"), description="where feedback-svc answers")
     escalation_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8082"), description="where escalation-svc answers")
     metrics_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8083"), description="where metrics-svc answers")

@@ -17,15 +17,24 @@ PAGE = NOSNIFF | {
 
 def routes() -> list[BaseRoute]:
     """What needs no key, because it says nothing about anybody."""
-    package = files("gateway")
-    document = package.joinpath("openapi.json").read_bytes()
-    page = package.joinpath("docs", "index.html").read_bytes()
-
-    async def openapi(_: object) -> Response:
-        return Response(document, media_type="application/json", headers=NOSNIFF)
+    page = files("gateway").joinpath("docs", "index.html").read_bytes()
 
     async def docs(_: object) -> Response:
         return Response(page, media_type="text/html", headers=PAGE)
 
     assets = StaticFiles(packages=[("gateway", "docs"), ("fastapi_offline", "static")])
-    return [Route("/openapi.json", openapi), Route("/docs", docs), Mount("/docs", assets)]
+    return [_document("/openapi.json", "openapi.json"), Route("/docs", docs), Mount("/docs", assets)]
+
+
+def operations() -> Route:
+    """The document of the operators' routes, at their address."""
+    return _document("/v1/ops/openapi.json", "openapi_operations.json")
+
+
+def _document(path: str, name: str) -> Route:
+    document = files("gateway").joinpath(name).read_bytes()
+
+    async def openapi(_: object) -> Response:
+        return Response(document, media_type="application/json", headers=NOSNIFF)
+
+    return Route(path, openapi)

@@ -25,6 +25,9 @@ LIFETIME = timedelta(days=365)
 OVERLAP = timedelta(hours=24)
 """How long the old secret works beside the new one after a rotation."""
 
+MAX_NAME = 100
+"""As much of a key's name as goes along with what it asks for."""
+
 _TOKEN = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
 
 
@@ -75,6 +78,7 @@ class Key:
                 row.tenant_id,
                 frozenset(row.scopes),
                 row.prefix,
+                row.name[:MAX_NAME],
                 event_rate=row.event_rate,
                 request_rate=row.request_rate,
                 events_per_day=events_per_day,

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from gateway import schemas
 from gateway.cloudevents import MAX_MEMBERS
 from gateway.events import RESERVED, TYPES
+from gateway.ops import OPERATIONS, Operation
 from gateway.queries import QUERIES, Query
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import Problem
@@ -89,14 +90,30 @@ def merge(services: Mapping[str, Json]) -> Json:
     for query in QUERIES:
         found = services[query.service]["paths"][query.path][query.method.lower()]
         paths.setdefault(query.path, {})[query.method.lower()] = _operation(query, found, adopted[query.service])
-    components = {
+    return {"openapi": "3.1.0", **own, "paths": paths, "components": _components(known)}
+
+
+def _components(known: Json) -> Json:
+    return {
         "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `tp_…`."}},
         "headers": _HEADERS,
         "parameters": {"IdempotencyKey": _IDEMPOTENCY_KEY},
         "responses": {name: _problem(name, what) for name, what in _PROBLEMS.items()},
         "schemas": dict(sorted(known.items())),
     }
-    return {"openapi": "3.1.0", **own, "paths": paths, "components": components}
+
+
+def operations(service: Json) -> Json:
+    """The document of the operators' routes: those of any service behind the door, as all have them."""
+    known: Json = {}
+    adopted = _Adopted(known, "", service)
+    own: Json = yaml.safe_load(files("gateway").joinpath("openapi_operations.yaml").read_text())
+    paths: Json = {}
+    for each in OPERATIONS:
+        operation = _operation(each, service["paths"][each.path][each.method.lower()], adopted)
+        _add(operation, {"404": "NotFound"})
+        paths.setdefault(each.path, {})[each.method.lower()] = operation
+    return {"openapi": "3.1.0", **own, "paths": paths, "components": _components(known)}
 
 
 class _Adopted:
@@ -129,7 +146,7 @@ class _Adopted:
         return self._names[name]
 
 
-def _operation(query: Query, found: Json, adopted: _Adopted) -> Json:
+def _operation(query: Query | Operation, found: Json, adopted: _Adopted) -> Json:
     theirs = {status: _as_sent(status, answer) for status, answer in found["responses"].items() if status != "422"}
     operation: Json = adopted.part(found | {"responses": theirs})
     operation["tags"] = [query.path.split("/")[2]]
@@ -140,7 +157,7 @@ def _operation(query: Query, found: Json, adopted: _Adopted) -> Json:
     _tell_limits(operation)
     if query.method == "POST":
         _add(operation, _WITH_A_BODY | {"409": "Conflict"})
-        operation["parameters"] = [*operation["parameters"], {"$ref": "#/components/parameters/IdempotencyKey"}]
+        operation["parameters"] = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
     if "{" in query.path:
         _add(operation, {"404": "NotFound"})
     return operation

@@ -67,7 +67,7 @@ class Proxy:
         if self._query.method != "POST":
             answer = await self._ask(scope, caller)
         else:
-            body = await read_body(scope, receive, MAX_BODY_BYTES, _too_large)
+            body = await read_body(scope, receive, MAX_BODY_BYTES, too_large)
             key = idempotency.key_of(scope, caller.tenant, body)
             answer = await self._remembered.once(key, partial(self._ask, scope, caller, body))
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
@@ -86,5 +86,6 @@ class Proxy:
         return answer._replace(headers=passed)
 
 
-def _too_large() -> ProblemError:
+def too_large() -> ProblemError:
+    """Of a command's body."""
     return ProblemError(413, "body-too-large", f"The body may have {MAX_BODY_BYTES} bytes (256 KiB).")

@@ -21,6 +21,7 @@ from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.db.roles import api_role
+from touchpoint.http.health import admin_app
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.codec import Record
 from touchpoint.settings import KafkaSettings
@@ -76,7 +77,10 @@ def issue(sessions: Sessions) -> Issue:
 async def open_door(
     kafka: KafkaSettings, api_engine: AsyncEngine, issue: Issue, secret: SecretStr
 ) -> AsyncIterator[Open]:
-    """Starts gateways; give it the key's tenant and scopes and any setting, and get a client."""
+    """Starts gateways; give it the key's tenant and scopes and any setting, and get a client.
+
+    `http://admin` is the gateway's admin address.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(tenant: str = "acme", scopes: set[Scope] | None = None, **over: Any) -> httpx.AsyncClient:
@@ -86,7 +90,13 @@ async def open_door(
             app = create_app(settings, api_engine)
             await stack.enter_async_context(app.router.lifespan_context(app))
             headers = {"Authorization": f"Bearer {await issue(tenant, scopes)}"}
-            client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway", headers=headers)
+            admin = httpx.ASGITransport(admin_app(app.state.checks, app.state.beside))
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                mounts={"http://admin": admin},
+                base_url="http://gateway",
+                headers=headers,
+            )
             return await stack.enter_async_context(client)
 
         yield start

@@ -11,11 +11,12 @@ from gateway import documents, keys
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.openapi import OWN_SCOPES
+from gateway.ops import OPERATIONS
 from gateway.queries import QUERIES
 from touchpoint.db.engine import create_engine, transaction
-from touchpoint.http.scopes import Scope
+from touchpoint.http.scopes import OPERATORS, Scope
 
-PUBLIC = {route.path for route in documents.routes()}
+PUBLIC = {route.path for route in (*documents.routes(), documents.operations())}
 
 FILLED = {
     "{feedback_id}": "0190a5f2-0000-7000-8000-000000000000",
@@ -23,16 +24,20 @@ FILLED = {
     "{customer_id:path}": "C-1",
     "{metric}": "nps",
     "{event:path}": "%2Fcrm/4711",
+    "{consumer}": "feedback-svc",
+    "{topic}/{partition}/{offset}": "touchpoints.v1/3/1042",
+    "{replay_id}": "0190a5f2-0000-7000-8000-000000000000",
 }
 
 _SETTINGS = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6])
-ROUTES = [
-    (method, route.path)
-    for route in create_app(_SETTINGS, create_engine("postgresql:///unused", "tests")).routes
-    if route.path not in PUBLIC
-    for method in sorted(route.methods)
-]
+_APP = create_app(_SETTINGS, create_engine("postgresql:///unused", "tests"))
+PUBLIC_ROUTES, OPERATORS_ROUTES = (
+    [(method, route.path) for route in app.routes if route.path not in PUBLIC for method in sorted(route.methods)]
+    for app in (_APP, _APP.state.beside)
+)
+ROUTES = [*PUBLIC_ROUTES, *OPERATORS_ROUTES]
 SCOPES = {(query.method, query.route): query.scope for query in QUERIES} | {
+    **{(operation.method, operation.path): operation.scope for operation in OPERATIONS},
     ("POST", "/v1/events"): OWN_SCOPES["send_events"],
     ("POST", "/v1/feedback"): OWN_SCOPES["send_feedback"],
     ("GET", "/v1/events/{event:path}"): OWN_SCOPES["get_event_status"],
@@ -44,22 +49,25 @@ def needed(method, path):
 
 
 def place(path):
+    """Where a route is asked: the operators' at the admin address."""
+    host = "http://admin" if path.startswith("/v1/ops") else ""
     for parameter, value in FILLED.items():
         path = path.replace(parameter, value)
     assert "{" not in path, f"say in FILLED what {path} is to be asked with"
-    return path
+    return host + path
 
 
 @pytest.fixture
 async def ask(open_door, behind):
     """Asks a route of a gateway whose services would all answer."""
     away = {f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
-    behind.answer = lambda _: JSONResponse({"secret": "of a tenant"})
+    behind.answer = lambda _: JSONResponse({"secret": "of a tenant", "items": []})
     door = await open_door(**away)
 
     async def send(method, path, **headers):
-        answer = await door.request(method, place(path), headers={"Authorization": "", **headers})
-        if answer.status_code != 405:
+        url = path if path.startswith("http") else place(path)
+        answer = await door.request(method, url, headers={"Authorization": "", **headers})
+        if answer.status_code not in (404, 405):
             assert answer.headers["cache-control"] == "no-store", f"{method} {path}"
             assert answer.headers["x-content-type-options"] == "nosniff", f"{method} {path}"
         return answer
@@ -162,3 +170,21 @@ async def test_a_method_a_path_does_not_have_does_nothing_even_with_a_key(ask, i
             assert (await ask(method, path, **headers)).status_code == 405, f"{method} {path}"
     assert behind.asked == []
     assert await log() == []
+
+
+async def test_the_operators_routes_are_not_at_the_public_address_whatever_the_key(ask, issue, behind):
+    """Nor what is public at the operators': each address has its own."""
+    key = {"Authorization": f"Bearer {await issue()}"}
+    for method, path in OPERATORS_ROUTES:
+        answer = await ask(method, place(path).replace("http://admin", "http://gateway"), **key)
+        assert answer.status_code == 404, f"{method} {path}"
+    for method, path in PUBLIC_ROUTES:
+        answer = await ask(method, f"http://admin{place(path)}", **key)
+        assert answer.status_code == 404, f"{method} {path}"
+    assert behind.asked == []
+
+
+async def test_every_tenants_scope_together_opens_no_route_of_operators(refused, issue):
+    token = await issue(scopes=set(Scope) - OPERATORS)
+    for method, path in OPERATORS_ROUTES:
+        await refused(method, path, 403, Authorization=f"Bearer {token}")

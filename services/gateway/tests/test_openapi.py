@@ -1,4 +1,4 @@
-"""The committed OpenAPI document against the gateway that serves it: routes, scopes, problems, real answers."""
+"""The committed OpenAPI documents against the gateway that serves them: routes, scopes, problems, real answers."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.responses import JSONResponse
 
-from gateway import openapi
+from gateway import openapi, ops
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.openapi import OWN_SCOPES
@@ -17,17 +17,30 @@ from touchpoint.db.engine import create_engine
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
 
-DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
-OPERATIONS = {
-    (method.upper(), path): operation
-    for path, operations in DOCUMENT["paths"].items()
-    for method, operation in operations.items()
-}
-SCOPES = {query[:2]: query.scope for query in QUERIES} | {
-    place: OWN_SCOPES[operation["operationId"]]
-    for place, operation in OPERATIONS.items()
-    if operation["operationId"] in OWN_SCOPES
-}
+DOCUMENT, OPERATIONS_DOCUMENT = DOCUMENTS = [
+    json.loads(files("gateway").joinpath(name).read_text()) for name in ("openapi.json", "openapi_operations.json")
+]
+
+
+def operations(document):
+    return {
+        (method.upper(), path): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+OPERATIONS = operations(DOCUMENT)
+ALL = [(document, place) for document in DOCUMENTS for place in operations(document)]
+SCOPES = (
+    {query[:2]: query.scope for query in QUERIES}
+    | {operation[:2]: operation.scope for operation in ops.OPERATIONS}
+    | {
+        place: OWN_SCOPES[operation["operationId"]]
+        for place, operation in OPERATIONS.items()
+        if operation["operationId"] in OWN_SCOPES
+    }
+)
 EXAMPLES = DOCUMENT["components"]["schemas"]["CloudEvent"]["examples"]
 
 
@@ -35,10 +48,10 @@ def validator(schema):
     return Draft202012Validator(schema | {"components": DOCUMENT["components"]})
 
 
-def resolved(part):
+def resolved(part, document=DOCUMENT):
     if "$ref" not in part:
         return part
-    found = DOCUMENT
+    found = document
     for step in part["$ref"].removeprefix("#/").split("/"):
         found = found[step]
     return found
@@ -64,42 +77,45 @@ def references(part):
     return [found for value in part for found in references(value)] if isinstance(part, list) else []
 
 
-def test_the_document_describes_exactly_the_routes_there_are():
+def test_the_documents_describe_exactly_the_routes_there_are():
     settings = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6])
     app = create_app(settings, create_engine("postgresql:///unused", "tests"))
-    routes = {
-        (method, route.path.replace(":path}", "}").replace("{event}", "{source}/{id}"))
-        for route in app.routes
-        if route.path.startswith("/v1")
-        for method in route.methods - {"HEAD"}
-    }
-    assert routes == OPERATIONS.keys()
+    for served, document in ((app, DOCUMENT), (app.state.beside, OPERATIONS_DOCUMENT)):
+        routes = {
+            (method, route.path.replace(":path}", "}").replace("{event}", "{source}/{id}"))
+            for route in served.routes
+            if route.path.startswith("/v1") and not route.path.endswith("openapi.json")
+            for method in route.methods - {"HEAD"}
+        }
+        assert routes == operations(document).keys()
 
 
-def test_every_reference_leads_somewhere_and_every_schema_is_one():
-    assert len(references(DOCUMENT)) > 50
-    for part in references(DOCUMENT):
-        assert resolved(part)
-    for schema in DOCUMENT["components"]["schemas"].values():
+@pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
+def test_every_reference_leads_somewhere_and_every_schema_is_one(document):
+    assert len(references(document)) > 50
+    for part in references(document):
+        assert resolved(part, document)
+    for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
 
-@pytest.mark.parametrize("place", OPERATIONS, ids=" ".join)
-def test_every_operation_names_its_scope_its_problems_and_itself(place):
-    operation = OPERATIONS[place]
+@pytest.mark.parametrize(("document", "place"), ALL, ids=[" ".join(place) for _, place in ALL])
+def test_every_operation_names_its_scope_its_problems_and_itself(document, place):
+    operation = operations(document)[place]
     assert operation["security"] == [{"apiKey": [SCOPES[place]]}]
     assert operation["description"].endswith(f"Needs the scope `{SCOPES[place]}`.")
     assert operation["summary"]
-    assert operation["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
+    assert operation["tags"][0] in {tag["name"] for tag in document["tags"]}
     assert {"401", "403", "503"} <= operation["responses"].keys()
     for status, answer in operation["responses"].items():
-        assert list(resolved(answer)["content"]) == [
+        assert list(resolved(answer, document)["content"]) == [
             "application/json" if status.startswith("2") else "application/problem+json"
         ]
 
 
-def test_operations_have_names_of_their_own():
-    names = [operation["operationId"] for operation in OPERATIONS.values()]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
+def test_operations_have_names_of_their_own(document):
+    names = [operation["operationId"] for operation in operations(document).values()]
     assert len(set(names)) == len(names)
 
 

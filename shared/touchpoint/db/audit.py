@@ -14,9 +14,13 @@ INSERT INTO audit (who, action, subject, reason, plan_id, plan_hash, matched, ap
 VALUES (:who, :action, :subject, :reason, :plan_id, :plan_hash, :matched, :applied, :already_applied, :failed, :erased,
         CAST(:details AS jsonb))
 """)
-_NEWEST = text(
-    "SELECT * FROM audit WHERE CAST(:since AS timestamptz) IS NULL OR at >= :since ORDER BY id DESC LIMIT :limit"
-)
+_NEWEST = text("""
+SELECT * FROM (SELECT *, subject || '/' || lpad(id::text, 19, '0') COLLATE "C" AS place FROM audit) AS audit
+ WHERE (CAST(:consumer AS text) IS NULL OR subject = :consumer)
+   AND (CAST(:since AS timestamptz) IS NULL OR at >= :since)
+   AND (CAST(:before AS timestamptz) IS NULL OR (at, place) < (:before, :before_place))
+ ORDER BY at DESC, place DESC LIMIT :limit
+""")
 _UNSAID = dict.fromkeys(
     ("reason", "plan_id", "plan_hash", "matched", "applied", "already_applied", "failed", "erased"), None
 )
@@ -34,7 +38,15 @@ async def add(
     await session.execute(_ADD, _UNSAID | said | values)
 
 
-async def lines(session: AsyncSession, since: datetime | None, limit: int) -> Sequence[dict[str, Any]]:
-    """The newest lines first."""
-    values = {"since": since, "limit": limit}
+async def lines(
+    session: AsyncSession,
+    since: datetime | None,
+    limit: int,
+    *,
+    consumer: str | None = None,
+    before: tuple[datetime, str] | None = None,
+) -> Sequence[dict[str, Any]]:
+    """The newest lines first; the list goes on behind `before`, the time and `place` of one."""
+    moment, place = before or (None, None)
+    values = {"since": since, "limit": limit, "consumer": consumer, "before": moment, "before_place": place}
     return [dict(row) for row in (await session.execute(_NEWEST, values)).mappings()]

@@ -6,6 +6,9 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.db import audit
+from touchpoint.errors import NotFoundError
+
 State = Literal["running", "paused", "halted"]
 
 
@@ -45,6 +48,22 @@ async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) ->
            SET state = excluded.state, reason = excluded.reason, may_skip = excluded.may_skip, since = now()
     """)
     await session.execute(change, {"consumer": consumer, **asdict(new)})
+
+
+async def change(session: AsyncSession, consumer: str, new: ConsumerState, who: str) -> State:
+    """An operator changes a consumer's state, with a line in the trail; answers the state it had.
+
+    Raises NotFoundError when it has never run here.
+    """
+    known = [one["state"] for one in await standing(session) if one["consumer"] == consumer]
+    if not known:
+        raise NotFoundError(f"no consumer {consumer} here: see `touchpoint consumer list`")
+    await set_state(session, consumer, new)
+    details = {"before": known[0], "may_skip": new.may_skip}
+    action = "pause" if new.state == "paused" else "resume"
+    await audit.add(session, who, f"consumer.{action}", consumer, details, reason=new.reason)
+    before: State = known[0]
+    return before
 
 
 async def standing(session: AsyncSession) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from touchpoint.errors import UsageError
+from touchpoint.errors import UnreachableError, UsageError
 
 FORM = (
     "postgresql://user:password@host:port/database, with / ? # @ [ ] and % in the password percent-encoded (a slash "
@@ -76,7 +76,7 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
-        raise UsageError(
+        raise UnreachableError(
             f"PostgreSQL cannot be used at {without_password(dsn)}: {error or type(error).__name__} "
             "(is DATABASE_URL right?)"
         ) from None

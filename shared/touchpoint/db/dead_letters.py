@@ -60,7 +60,10 @@ async def note(raw: asyncpg.Connection, consumer: str, rows: Sequence[IndexRow])
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters; what is None does not matter. `since` and `until` are when they first failed."""
+    """Which dead letters; what is None does not matter. `since` and `until` are when they first failed.
+
+    Of more than `limit` the oldest are meant.
+    """
 
     consumer: str | None = None
     fingerprint: str | None = None
@@ -71,7 +74,6 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     limit: int = MOST
-    """The oldest go first."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -79,9 +81,8 @@ class Selection:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-_SELECTED = """
-SELECT * FROM dead_letters
- WHERE (CAST(:consumer AS text) IS NULL OR consumer = :consumer)
+_CHOSEN = """
+       (CAST(:consumer AS text) IS NULL OR consumer = :consumer)
    AND (CAST(:fingerprint AS text) IS NULL OR fingerprint = :fingerprint)
    AND (CAST(:type AS text) IS NULL OR type = :type)
    AND (CAST(:tenant AS text) IS NULL OR tenant_id = :tenant)
@@ -89,9 +90,19 @@ SELECT * FROM dead_letters
    AND (CAST(:state AS text) IS NULL OR state = :state)
    AND (CAST(:since AS timestamptz) IS NULL OR failed_at >= :since)
    AND (CAST(:until AS timestamptz) IS NULL OR failed_at < :until)
- ORDER BY failed_at, topic, partition, "offset"
- LIMIT :limit
 """
+
+_SELECTED = f"""
+SELECT * FROM dead_letters WHERE {_CHOSEN} ORDER BY failed_at, topic, partition, "offset" LIMIT :limit
+"""  # noqa: S608 (our own words)
+
+_NEWEST = text(f"""
+SELECT * FROM (SELECT *, concat_ws('/', consumer, topic, partition, "offset") COLLATE "C" AS place FROM dead_letters)
+              AS dead_letters
+ WHERE {_CHOSEN}
+   AND (CAST(:before AS timestamptz) IS NULL OR (failed_at, place) < (:before, :before_place))
+ ORDER BY failed_at DESC, place DESC LIMIT :limit
+""")  # noqa: S608 (our own words)
 
 _CAUSES = text(f"""
 SELECT consumer, fingerprint, min(type) AS type, min(stage) AS stage, min(error) AS error, min(reason) AS reason,
@@ -120,6 +131,15 @@ async def causes(session: AsyncSession, selection: Selection) -> list[dict[str, 
 async def find(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:
     """The selected, the oldest first."""
     return [dict(row) for row in (await session.execute(text(_SELECTED), selection.values)).mappings()]
+
+
+async def newest(
+    session: AsyncSession, selection: Selection, before: tuple[datetime, str] | None
+) -> list[dict[str, Any]]:
+    """The selected, the newest first; the list goes on behind `before`, the `failed_at` and `place` of one."""
+    moment, place = before or (None, None)
+    values = selection.values | {"before": moment, "before_place": place}
+    return [dict(row) for row in (await session.execute(_NEWEST, values)).mappings()]
 
 
 async def at(session: AsyncSession, topic: str, partition: int, offset: int) -> list[dict[str, Any]]:

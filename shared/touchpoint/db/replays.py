@@ -16,7 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import audit
 from touchpoint.db.offsets import Place
-from touchpoint.errors import UsageError
+from touchpoint.errors import ConflictError, NotFoundError
+
+MAX_ERRORS = 100
+"""So many events may fail in a replay before it stops, unless it is told otherwise."""
 
 OUTCOMES = ("matched", "applied", "already_applied", "failed", "erased")
 """What a replay counts: the first is the sum of the others, and the tables refuse anything else."""
@@ -33,7 +36,9 @@ _ACTIONS: dict[Action, tuple[tuple[str, ...], str]] = {
 """What may be done in which states, and the state it leads to."""
 
 _FOUND = text("""
-SELECT r.*, c.*
+SELECT r.*, c.*,
+       coalesce(round(c.passed / nullif(extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at), 0), 1), 0)
+           ::float8 AS records_per_second
   FROM replays r
  CROSS JOIN LATERAL (
     SELECT coalesce(sum(matched), 0)::bigint AS matched, coalesce(sum(applied), 0)::bigint AS applied,
@@ -44,7 +49,8 @@ SELECT r.*, c.*
  ) c
  WHERE r.id::text LIKE :prefix || '%' AND (r.consumer = :consumer OR :consumer = '')
    AND (r.state = :state OR :state = '')
- ORDER BY r.planned_at DESC LIMIT :limit
+   AND (CAST(:before AS timestamptz) IS NULL OR (r.planned_at, r.id) < (:before, CAST(:before_id AS uuid)))
+ ORDER BY r.planned_at DESC, r.id DESC LIMIT :limit
 """).columns(filter=JSONB, summary=JSONB)
 
 
@@ -80,7 +86,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay as it stands. `passed` of `length` offsets are behind it; the other counts are of events."""
+    """A replay as it stands. `passed` of `length` offsets are behind it; the other counts are of events.
+
+    `records_per_second` are those passed since its start, pauses included.
+    """
 
     id: UUID
     consumer: str
@@ -106,6 +115,7 @@ class Replay:
     erased: int
     passed: int
     length: int
+    records_per_second: float
 
     @property
     def counts(self) -> dict[str, int]:
@@ -158,19 +168,27 @@ async def create(session: AsyncSession, plan: Plan, who: str) -> Replay:
 
 
 async def find(
-    session: AsyncSession, prefix: str = "", *, consumer: str = "", state: str = "", limit: int = 50
+    session: AsyncSession,
+    prefix: str = "",
+    *,
+    consumer: str = "",
+    state: str = "",
+    limit: int = 50,
+    before: tuple[datetime, UUID] | None = None,
 ) -> list[Replay]:
-    """Replays whose id begins so, the newest first."""
+    """Replays whose id begins so, the newest first; the list goes on behind `before`, the time and id of one."""
+    moment, replay_id = before or (None, None)
     values = {"prefix": prefix, "consumer": consumer, "state": state, "limit": limit}
-    return [Replay(**row) for row in (await session.execute(_FOUND, values)).mappings()]
+    rows = await session.execute(_FOUND, values | {"before": moment, "before_id": replay_id})
+    return [Replay(**row) for row in rows.mappings()]
 
 
 async def get(session: AsyncSession, prefix: str) -> Replay:
-    """The one replay whose id begins so; raises UsageError when there is none, or more than one."""
+    """The one replay whose id begins so; raises NotFoundError when there is none, or more than one."""
     found = await find(session, prefix, limit=2)
     if len(found) != 1:
-        raise UsageError(f"{'several replays begin' if found else 'no replay begins'} with {prefix}: "
-                         "see `touchpoint replay list`")  # fmt: skip
+        what = "several replays begin" if found else "no replay begins"
+        raise NotFoundError(f"{what} with {prefix}: see `touchpoint replay list`")
     return found[0]
 
 
@@ -186,7 +204,8 @@ async def change(
 ) -> Replay:
     """Start a planned replay, pause, resume or abort it; the audit has it. None: rate and errors as they were.
 
-    Waits for a batch that is being committed: afterwards nothing is applied behind a pause. Raises UsageError.
+    Waits for a batch that is being committed: afterwards nothing is applied behind a pause. Raises
+    NotFoundError, and ConflictError where it is in another state, or another one is under way.
     """
     before = await get(session, prefix)
     allowed, state = _ACTIONS[action]
@@ -202,12 +221,12 @@ async def change(
     try:
         changed = (await session.execute(update, values | {"rate": rate, "max_errors": max_errors})).all()
     except IntegrityError:
-        raise UsageError(
+        raise ConflictError(
             f"another replay of {before.consumer} is under way: wait for it, or abort it (`touchpoint replay list`)"
         ) from None
     after = await get(session, str(before.id))
     if not changed:
-        raise UsageError(f"replay {after.id} is {after.state}: {action} is for one that is {' or '.join(allowed)}")
+        raise ConflictError(f"replay {after.id} is {after.state}: {action} is for one that is {' or '.join(allowed)}")
     await _note(session, after, action, who, reason)
     return after
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -12,10 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint import reach
+from touchpoint import words
 from touchpoint.db import dead_letters
 from touchpoint.db.dead_letters import Selection
-from touchpoint.db.replays import Replay
 from touchpoint.dlq import page
 from touchpoint.errors import UsageError
 from touchpoint.kafka import lookup
@@ -129,7 +127,7 @@ def show(place: Place, database: Database = "", as_json: Json = False) -> None:
     found = in_each(database, lambda session: dead_letters.at(session, topic, partition, offset))
     records = asyncio.run(lookup.around(kafka(), topic, partition, offset))
     if as_json:
-        typer.echo(json.dumps({"dead_letters": found, "records": [page.as_json(r) for r in records]}, default=str))
+        typer.echo(json.dumps({"dead_letters": found, "records": [lookup.shown(r) for r in records]}, default=str))
         return
     page.one(found, records, offset)
 
@@ -191,16 +189,9 @@ def redrive(
         _print_plan(database, chosen, as_json, "redriven")
         return
 
-    async def work(session: AsyncSession) -> list[Replay]:
-        places = defaultdict(list)
-        for one in await dead_letters.find(session, chosen):
-            places[one["consumer"]].append((one["topic"], one["partition"], one["offset"]))
-        return [
-            await plan.redrive(session, consumer, its, operator(), _given(reason), rate=rate, max_errors=len(its))
-            for consumer, its in places.items()
-        ]
-
-    watch(database, in_each(database, work), as_json)
+    why = _given(reason)
+    started = in_each(database, lambda session: plan.redrive_all(session, chosen, operator(), why, rate=rate))
+    watch(database, started, as_json)
 
 
 def _given(reason: str) -> str:
@@ -221,7 +212,7 @@ def _print_plan(database: str, selection: Selection, as_json: bool, done: str) -
 
 
 def _parsed(written: str) -> tuple[str, int, int]:
-    if (found := reach.place(written)) is None:
+    if (found := words.place(written)) is None:
         raise UsageError(
             f"{written!r} is no place in the log: write topic/partition/offset, such as touchpoints.v1/3/1042"
         )

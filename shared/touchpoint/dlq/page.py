@@ -13,9 +13,6 @@ from rich.table import Table
 
 from touchpoint.kafka.codec import Record
 
-NEIGHBOURS = 5
-"""Of the customer's events, shown on each side."""
-
 WIDTH = 160
 """Of a table, at least: the terminal wraps its lines, but no cell."""
 
@@ -126,9 +123,8 @@ def _shown(strange: bytes | str | None) -> str:
 
 
 def _print_neighbours(records: Sequence[Record], offset: int) -> None:
-    index = next(index for index, record in enumerate(records) if record.offset == offset)
     typer.echo("The customer's events around it, as they lie in the log")
-    for record in records[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]:
+    for record in records:
         said = dict(record.headers)
         what = "  ".join(_shown(said.get(f"ce_{name}")) for name in ("time", "type", "id"))
         typer.echo(f"  {'→' if record.offset == offset else ' '} {record.offset:>10}  {what}")
@@ -148,15 +144,3 @@ def _many(count: int, what: str) -> str:
 
 def _place(one: dict[str, Any]) -> str:
     return f"{one['topic']}/{one['partition']}/{one['offset']}"
-
-
-def as_json(record: Record) -> dict[str, Any]:
-    """A record for programs; bytes that are no UTF-8 are shown as what they may mean."""
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "key": record.key.decode(errors="replace"),
-        "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
-        "value": record.value.decode(errors="replace"),
-    }

@@ -1,5 +1,7 @@
 """The FastAPI application every service builds on: problems as errors, the gateway's token, what became of an event."""
 
+import asyncio
+
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -7,6 +9,7 @@ from touchpoint.db.tenants import Tenants
 from touchpoint.http import errors, status
 from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
+from touchpoint.http.ops import api as ops
 from touchpoint.http.straight import Straight
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
@@ -17,7 +20,8 @@ def create(
 ) -> Straight:
     """A service's API. `name` is the audience its callers' tokens must have, `engine` acts as the API's role.
 
-    `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready.
+    `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready,
+    `app.state.above_tenants` sessions of the tables' owner: the operators' routes have no others.
     """
     app = Straight(title=name)
     app.state.name = name
@@ -25,10 +29,15 @@ def create(
     app.state.token_secrets = settings.internal_token_secrets
     app.state.handlers = handlers
     app.state.checks = dict[str, Check]()
+    app.state.beside = None
     errors.install(app)
     app.add_middleware(UntilClientLeaves)
     for router in routers:
         app.include_router(router)
     if handlers is not None:
+        app.state.above_tenants = None
+        app.state.kafka = settings.kafka
+        app.state.planning = asyncio.Lock()
         app.include_router(status.router)
+        app.include_router(ops.router)
     return app

@@ -15,12 +15,22 @@ from starlette.routing import Match
 
 from touchpoint import telemetry
 from touchpoint.db.engine import QUERY_CANCELED, is_transient, sqlstate
+from touchpoint.errors import ConflictError, NotFoundError, UnreachableError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """Named in one problem; who sends more wrong things learns the rest later."""
 
 _FROM_THE_DATABASE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+_USAGE = {
+    UnreachableError: (503, "unreachable"),
+    NotFoundError: (404, "not-found"),
+    ConflictError: (409, "conflict"),
+    UsageError: (422, "not-possible"),
+}
+"""Status and code of each kind."""
 
 
 class FieldError(BaseModel):
@@ -124,6 +134,7 @@ def install(app: FastAPI) -> None:
     for kind in _FROM_THE_DATABASE:
         app.add_exception_handler(kind, on_database)
 
+    app.add_exception_handler(UsageError, _on_usage)
     app.add_exception_handler(Exception, on_bug)
 
 
@@ -131,6 +142,13 @@ def _methods(request: Request) -> set[str]:
     """All methods of a path, where routes are the application's own: Starlette tells those of its first route alone."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
     return {method for route in routes for method in getattr(route, "methods", None) or ()}
+
+
+async def _on_usage(_: Request, error: Exception) -> JSONResponse:
+    """The answer where what an operator asked for cannot be done."""
+    status, code = next(found for kind, found in _USAGE.items() if isinstance(error, kind))
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return response(ProblemError(status, code, str(error), headers=headers))
 
 
 async def on_bug(_: Request, __: Exception) -> JSONResponse:

@@ -7,14 +7,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 Check = Callable[[], Awaitable[str | None]]
 """None when all is well, else one line: what is wrong."""
 
 
-def admin_app(checks: dict[str, Check]) -> Starlette:
-    """The application behind the admin port. Not ready (503) while any check has something to say."""
+def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starlette:
+    """The application behind the admin port. Not ready (503) while any check has something to say.
+
+    `beside` answers all other paths.
+    """
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -30,4 +34,9 @@ def admin_app(checks: dict[str, Check]) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+    routes: list[BaseRoute] = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+    ]
+    return Starlette(routes=[*routes, Mount("/", beside)] if beside else routes)

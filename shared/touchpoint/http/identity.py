@@ -19,11 +19,17 @@ _ISSUER = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever holds the API key: its tenant, its scopes and the key's public name."""
+    """Whoever holds the API key: its tenant, its scopes, its public prefix and the name it was given."""
 
     tenant: str
     scopes: frozenset[str]
     key: str
+    name: str = ""
+
+    @property
+    def who(self) -> str:
+        """For the trail: the key without its secret."""
+        return f"key:{self.key} ({self.name})"
 
     def require(self, scope: str) -> None:
         """Raise 403 unless the key has this scope."""
@@ -45,6 +51,7 @@ def _signed(caller: Caller, audience: str, secret: SecretStr, period: int) -> st
         "tenant": caller.tenant,
         "scopes": sorted(caller.scopes),
         "key": caller.key,
+        "name": caller.name,
     }
     return jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
 
@@ -74,7 +81,8 @@ def _read(token: str, audience: str, secrets: tuple[SecretStr, ...]) -> tuple[Ca
             continue
         except jwt.InvalidTokenError:
             break
-        return Caller(claims["tenant"], frozenset(claims["scopes"]), claims["key"]), int(claims["exp"])
+        name = claims.get("name", "")  # a gateway of before does not say it
+        return Caller(claims["tenant"], frozenset(claims["scopes"]), claims["key"], name), int(claims["exp"])
     raise _not_the_gateway()
 
 

@@ -45,24 +45,42 @@ class Page(BaseModel, Generic[T]):
     next_cursor: str | None = Field(None, examples=["WyIyMDI2LTExLTIyVDA5OjMwOjAwKzAwOjAwIiwgIuKApiJd"])
 
 
-def encode(moment: datetime, row_id: UUID) -> str:
-    """The cursor that stands after this row in an order by (time, id)."""
-    return base64.urlsafe_b64encode(f'["{moment.isoformat()}", "{row_id}"]'.encode()).decode().rstrip("=")
+def encode(moment: datetime, place: UUID | str) -> str:
+    """The cursor that stands after this row in an order by time and, of one time, by `place` (printable ASCII)."""
+    return base64.urlsafe_b64encode(f'["{moment.isoformat()}", "{place}"]'.encode()).decode().rstrip("=")
 
 
 def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
-    """Where a page starts; None for the first. Raises ProblemError 422 on a cursor that is not ours."""
+    """Where a page starts, in an order by (time, id); None for the first.
+
+    Raises ProblemError 422 on a cursor that is not ours.
+    """
     if cursor is None:
         return None
+    moment, place = read(cursor)
     try:
-        moment, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        found = datetime.fromisoformat(moment), UUID(row_id)
-        if not EARLIEST <= found[0] < LATEST:
+        return moment, UUID(place)
+    except ValueError:
+        raise _unreadable() from None
+
+
+def read(cursor: str) -> tuple[datetime, str]:
+    """What `encode` was given, as text. Raises ProblemError 422 on a cursor that is not ours."""
+    try:
+        moment, place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        found = datetime.fromisoformat(moment)
+        if not EARLIEST <= found < LATEST:
             raise ValueError("no event is of that time, and PostgreSQL may not be able to hold it")
+        if not (place.isascii() and place.isprintable()):
+            raise ValueError("no place in any list")
     except (ValueError, TypeError, AttributeError, binascii.Error):
-        wrong = FieldError(field="cursor", reason="not a cursor of this API: use next_cursor as it was answered")
-        raise ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong]) from None
-    return found
+        raise _unreadable() from None
+    return found, place
+
+
+def _unreadable() -> ProblemError:
+    wrong = FieldError(field="cursor", reason="not a cursor of this API: use next_cursor as it was answered")
+    return ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong])
 
 
 class Listing:

@@ -17,3 +17,11 @@ class Scope(StrEnum):
     ESCALATIONS_WRITE = "escalations:write"
     """Acknowledge and resolve cases."""
     METRICS_READ = "metrics:read"
+    OPS_READ = "ops:read"
+    """See consumers, dead letters, replays and the audit, of all tenants: for operators, at the admin address."""
+    OPS_REPLAY = "ops:replay"
+    """Pause and resume consumers, redrive and discard dead letters, replay; likewise of all tenants."""
+
+
+OPERATORS = frozenset({Scope.OPS_READ, Scope.OPS_REPLAY})
+"""Scopes that stand above tenants."""

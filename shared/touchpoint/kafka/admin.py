@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from touchpoint.contracts.topics import WRITERS, dead_letters
-from touchpoint.errors import UsageError
+from touchpoint.errors import UnreachableError, UsageError
 from touchpoint.settings import KafkaSettings
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -50,7 +50,7 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
         await admin.start()
         yield admin
     except KafkaConnectionError:
-        raise UsageError(
+        raise UnreachableError(
             f"Kafka cannot be reached at {settings.bootstrap_servers}: is it running, and are KAFKA_BOOTSTRAP_SERVERS "
             "and KAFKA_SECURITY_PROTOCOL right?"
         ) from None

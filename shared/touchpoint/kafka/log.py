@@ -10,7 +10,7 @@ from datetime import datetime
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from touchpoint.db.offsets import Place
-from touchpoint.errors import UsageError
+from touchpoint.errors import UnreachableError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.reader import read_record
@@ -88,7 +88,7 @@ class Log:
                 heard = time.monotonic()
                 yield records
             elif time.monotonic() - heard > SILENT_SECONDS:
-                raise UsageError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
+                raise UnreachableError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
             waiting = {tp: end for tp, end in waiting.items() if positions[tp] < end}
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:

@@ -1,30 +1,50 @@
 """Looks into the log without a consumer group: a record, and what was written for the same customer around it."""
 
 import asyncio
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from touchpoint.errors import UsageError
+from touchpoint.errors import NotFoundError, UnreachableError
 from touchpoint.kafka import log
 from touchpoint.kafka.codec import Record
 from touchpoint.settings import KafkaSettings
 
+NEIGHBOURS = 5
+"""Of a record, on each side."""
 WINDOW = 5000
 """Records on each side in which neighbours are looked for."""
 TIMEOUT_SECONDS = 20
 
 
 async def around(settings: KafkaSettings, topic: str, partition: int, offset: int) -> list[Record]:
-    """The record at a place and those with its key around it, in log order. Raises UsageError when it is gone."""
+    """The record at a place and its neighbours among those with its key, in log order.
+
+    Raises NotFoundError when it is gone, UnreachableError when Kafka does not answer.
+    """
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             found = await _window(settings, topic, partition, offset)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise UsageError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
     wanted = next((record for record in found if record.offset == offset), None)
     if wanted is None:
-        raise UsageError(f"{topic}/{partition} has no record {offset} (any more)")
-    return [record for record in found if record.key == wanted.key]
+        raise NotFoundError(f"{topic}/{partition} has no record {offset} (any more)")
+    alike = [record for record in found if record.key == wanted.key]
+    index = alike.index(wanted)
+    return alike[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """A record for programs; bytes that are no UTF-8 are shown as what they may mean."""
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key.decode(errors="replace"),
+        "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
+        "value": record.value.decode(errors="replace"),
+    }
 
 
 async def _window(settings: KafkaSettings, topic: str, partition: int, offset: int) -> list[Record]:

@@ -7,7 +7,7 @@ import sys
 import httpx
 
 from touchpoint.errors import UsageError
-from touchpoint.http.scopes import Scope
+from touchpoint.http.scopes import OPERATORS, Scope
 from touchpoint.local.home import Home
 from touchpoint.local.services import GATEWAY, Environment
 
@@ -15,7 +15,7 @@ TENANT = "acme"
 
 
 async def working_key(home: Home, environment: Environment) -> str:
-    """A key with every scope. Raises UsageError when none can be made."""
+    """A key with every scope of a tenant. Raises UsageError when none can be made."""
     key = home.secrets().get("api_key", "")
     if not await _works(GATEWAY.url(environment.port), key):
         key = await _create(environment)
@@ -33,7 +33,7 @@ async def _works(gateway: str, key: str) -> bool:
 
 async def _create(environment: Environment) -> str:
     """As an operator does: with the command that the gateway brings."""
-    scopes = [word for scope in Scope for word in ("--scope", scope)]
+    scopes = [word for scope in Scope if scope not in OPERATORS for word in ("--scope", scope)]
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,

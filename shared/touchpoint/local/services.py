@@ -29,7 +29,7 @@ class LocalService:
         return f"http://{HOST}:{base_port + self.offset}"
 
     def admin_url(self, base_port: int) -> str:
-        """Its health and metrics."""
+        """Its health and metrics; the gateway's has the operators' routes, too."""
         return f"http://{HOST}:{base_port + self.offset + ADMIN_OFFSET}"
 
 

@@ -21,6 +21,7 @@ Touchpoint is ready.
 
   gateway     {gateway}
   API docs    {gateway}/docs
+  operations  {operations}/v1/ops
   metrics     {metrics}
   Kafka       {kafka}
   PostgreSQL  {postgres}
@@ -76,6 +77,7 @@ async def _run(stack: Stack, console: Console) -> None:
     metrics = [f"{service.admin_url(stack.port)}/metrics  {service.name}" for service in by_port]
     welcome = WELCOME.format(
         gateway=GATEWAY.url(stack.port),
+        operations=GATEWAY.admin_url(stack.port),
         metrics="\n              ".join(metrics),
         kafka=environment.kafka,
         postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),

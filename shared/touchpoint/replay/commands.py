@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from touchpoint import reach
 from touchpoint.db import audit as trail
 from touchpoint.db import offsets, replays
 from touchpoint.db.engine import raw_connection
-from touchpoint.db.replays import Action, Replay
+from touchpoint.db.replays import MAX_ERRORS, Action, Replay
 from touchpoint.errors import UsageError
 from touchpoint.kafka.replay.plan import plan_repair
 from touchpoint.kafka.replay.selection import Bound, Selection, Window
@@ -26,7 +27,6 @@ app = typer.Typer(
     "What was applied before changes nothing, so a repair can only fill gaps. The live consumer is left alone.",
 )
 
-MAX_ERRORS = 100
 UNFINISHED = 1
 """Exit code of `run` and `status --follow` when it was not done, or events failed in it."""
 LOOK_SECONDS = 0.5
@@ -68,7 +68,7 @@ def plan(
       touchpoint replay plan --consumer metrics-svc --from 2h --tenant acme --customer C-1042
       touchpoint replay plan --consumer feedback-svc --from touchpoints.v1/3/1200 --to touchpoints.v1/3/1300
     """
-    window = Window(bound(since), bound(until or []), tuple(partition or ()))
+    window = Window(Bound.of(since), Bound.of(until or []), tuple(partition or ()))
     selection = Selection(tuple(type or ()), tenant, customer)
 
     async def work(session: AsyncSession) -> list[Replay]:
@@ -170,7 +170,7 @@ def list_replays(
     found = in_each(database, lambda session: replays.find(session, consumer=consumer, limit=limit))
     found.sort(key=lambda one: one.planned_at, reverse=True)
     if as_json:
-        typer.echo(json.dumps([page.as_json(one) for one in found], default=str))
+        typer.echo(json.dumps([asdict(one) for one in found], default=str))
     else:
         page.table(found)
 
@@ -198,23 +198,6 @@ def audit(
         typer.echo(json.dumps(found, default=str))
     else:
         page.trail(found)
-
-
-def bound(words: Sequence[str]) -> Bound:
-    """One end of a window: a time, and places in the log (topic/partition/offset), each for its partition.
-
-    Raises UsageError on two times, and typer's own error on what is neither.
-    """
-    places, times = {}, []
-    for word in words:
-        if (found := reach.place(word)) is None:
-            times.append(word)
-        else:
-            topic, partition, offset = found
-            places[topic, partition] = offset
-    if len(times) > 1:
-        raise UsageError(f"two times for one end of the window: {' and '.join(times)}")
-    return Bound(reach.moment(times[0]) if times else None, places)
 
 
 def _change(database: str, prefix: str, action: Action, reason: str, **settings: int | None) -> Replay:
@@ -273,6 +256,6 @@ def _ended(database: str, replay: Replay) -> Replay:
 
 def _print(replay: Replay, as_json: bool, show: Any) -> None:
     if as_json:
-        typer.echo(json.dumps(page.as_json(replay), default=str))
+        typer.echo(json.dumps(asdict(replay), default=str))
     else:
         show(replay)

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -17,11 +16,6 @@ from touchpoint.db.replays import OUTCOMES, Replay
 def short(replay: Replay) -> str:
     """As much of the id as people need."""
     return str(replay.id)[:8]
-
-
-def as_json(replay: Replay) -> dict[str, Any]:
-    """All there is to know of a replay, for programs."""
-    return asdict(replay) | {"records_per_second": round(_speed(replay), 1)}
 
 
 def plan(replay: Replay) -> None:
@@ -57,8 +51,8 @@ def status(replay: Replay) -> None:
     typer.echo(f"{replay.kind} {short(replay)} of {replay.consumer}: {replay.state}, {share}")
     typer.echo(f"  {_counted(replay.counts)}")
     if replay.started_at:
-        speed = _speed(replay)
-        left = f", {_left(replay):.0f} s left" if replay.state == "running" and replay.passed else ""
+        speed = replay.records_per_second
+        left = f", {(replay.length - replay.passed) / speed:.0f} s left" if replay.state == "running" and speed else ""
         typer.echo(f"  since {_time(replay.started_at)}, {speed:,.0f} records/s{left}")
     if replay.error:
         typer.echo(f"  {replay.error}")
@@ -112,22 +106,6 @@ def _counted(counts: Mapping[str, int]) -> str:
 def _window(replay: Replay) -> str:
     since, until = replay.filter.get("from", []), replay.filter.get("to", [])
     return f"from {', '.join(since)} to {', '.join(until) or 'where its consumer stands'}"
-
-
-def _speed(replay: Replay) -> float:
-    seconds = _seconds(replay)
-    return replay.passed / seconds if seconds else 0.0
-
-
-def _left(replay: Replay) -> float:
-    return _seconds(replay) * (replay.length - replay.passed) / replay.passed
-
-
-def _seconds(replay: Replay) -> float:
-    """Since its start, pauses included."""
-    if replay.started_at is None:
-        return 0.0
-    return ((replay.ended_at or datetime.now(UTC)) - replay.started_at).total_seconds()
 
 
 def _time(moment: datetime) -> str:

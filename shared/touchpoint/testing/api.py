@@ -1,5 +1,6 @@
 """Clients of a service's API, in this process, that call as the gateway does."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from touchpoint.db.engine import create_engine
+from touchpoint.db.engine import create_engine, sessions
 from touchpoint.db.roles import api_role
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
@@ -29,15 +30,17 @@ async def clients(
 ) -> AsyncIterator[Client]:
     """Make clients of the service's API on this database, which it uses as it does in production: as its role."""
     engine = create_engine(dsn, "tests", role=api_role(create_app.__module__.partition(".")[0]))
+    owner = create_engine(dsn, "tests")
     app = create_app(settings(database_url=SecretStr(dsn), internal_token_secrets=[SECRET]), engine)
+    app.state.above_tenants = sessions(owner)
     transport = httpx.ASGITransport(app)
 
     def make(tenant: str = "acme", scopes: set[str] | None = None) -> httpx.AsyncClient:
         granted = frozenset(Scope) if scopes is None else frozenset(scopes)
-        token = sign(Caller(tenant, granted, "key-1"), app.state.name, SECRET)
+        token = sign(Caller(tenant, granted, "key-1", "tests"), app.state.name, SECRET)
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers)
 
     yield make
     await transport.aclose()
-    await engine.dispose()
+    await asyncio.gather(engine.dispose(), owner.dispose())

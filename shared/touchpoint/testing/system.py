@@ -68,6 +68,11 @@ class System:
         """The gateway."""
         return f"http://{HOST}:{self._ports['gateway', 'api'][0]}"
 
+    @property
+    def admin_url(self) -> str:
+        """The gateway's admin address."""
+        return f"http://{HOST}:{self._ports['gateway', 'api'][1]}"
+
     def dsn(self, service: str) -> str:
         """A service's database."""
         return databases.named(self.servers.dsn, self.databases[service])

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db import erasures, inbox, replays
+from touchpoint.db import dead_letters, erasures, inbox, replays
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.replays import Plan, Range, Replay
-from touchpoint.errors import UsageError
+from touchpoint.errors import ConflictError, UnreachableError, UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.log import group_less, partition
@@ -45,18 +45,26 @@ async def plan_repair(
     selection: Selection,
     *,
     who: str,
+    most: int | None = None,
     show: Show = lambda *_: None,
 ) -> Replay:
-    """Freeze a window, count what is in it, and keep the plan. Raises UsageError where it cannot be replayed whole."""
+    """Freeze a window, count what is in it, and keep the plan.
+
+    Raises UsageError where it cannot be replayed whole, or has more than `most` records.
+    """
     raw = await raw_connection(session)
     census = Census(raw, consumer, await _subscribed(raw, consumer, selection.types), selection)
     try:
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:
             ranges, behind = await freeze(raw, kafka, settings, consumer, window)
+            length = sum(one.end - one.start for one in ranges)
+            if most is not None and length > most:
+                raise UsageError(f"the window has {length:,} records, more than {most:,}: plan it in parts, by from, "
+                                 "to and partition, or with the command `touchpoint replay plan`")  # fmt: skip
             await _read(kafka, settings, ranges, census, show)
     except (KafkaError, TimeoutError) as error:
-        raise UsageError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
     asked = {"from": window.since.words, "to": window.until.words, "partitions": sorted(window.partitions)}
     plan = Plan(
         consumer=consumer,
@@ -100,12 +108,25 @@ async def redrive(
     return await replays.change(session, str(replay.id), "run", who, reason, rate=rate, max_errors=max_errors)
 
 
+async def redrive_all(
+    session: AsyncSession, chosen: dead_letters.Selection, who: str, reason: str, *, rate: int | None = None
+) -> list[Replay]:
+    """Have the dead letters chosen tried again, a replay for each consumer; however many of them fail. As `redrive`."""
+    places = defaultdict(list)
+    for one in await dead_letters.find(session, chosen):
+        places[one["consumer"]].append((one["topic"], one["partition"], one["offset"]))
+    return [
+        await redrive(session, consumer, its, who, reason, rate=rate, max_errors=len(its))
+        for consumer, its in places.items()
+    ]
+
+
 async def _subscribed(raw: asyncpg.Connection, consumer: str, asked: Sequence[str]) -> frozenset[str]:
     """The types that count: those the consumer handles. Raises UsageError when it does not handle one asked for."""
     rows = await raw.fetch("SELECT type FROM subscriptions WHERE consumer = $1", consumer)
     handled = frozenset(row["type"] for row in rows)
     if not handled:
-        raise UsageError(f"it is not known which events {consumer} handles: start its worker once, it says so")
+        raise ConflictError(f"it is not known which events {consumer} handles: start its worker once, it says so")
     if unknown := sorted(set(asked) - handled):
         raise UsageError(f"{consumer} does not handle {', '.join(unknown)}: it handles {', '.join(sorted(handled))}")
     return handled

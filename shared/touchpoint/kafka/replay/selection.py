@@ -1,12 +1,14 @@
 """Which records a replay is about: a filter on what a record says of itself, before anything is decoded."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 
+from touchpoint import words
 from touchpoint.db.offsets import Place
+from touchpoint.errors import UsageError
 from touchpoint.kafka.codec import Record
 
 
@@ -43,9 +45,22 @@ class Bound:
     moment: datetime | None = None
     places: Mapping[Place, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, written: Sequence[str]) -> "Bound":
+        """One end of a window from words: a time, and places in the log (topic/partition/offset) for their partitions.
+
+        Raises UsageError on two times, and on what is neither.
+        """
+        found = {word: words.place(word) for word in written}
+        times = [word for word, place in found.items() if place is None]
+        if len(times) > 1:
+            raise UsageError(f"two times for one end of the window: {' and '.join(times)}")
+        places = {place[:2]: place[2] for place in found.values() if place is not None}
+        return cls(words.moment(times[0]) if times else None, places)
+
     @property
     def words(self) -> list[str]:
-        """As the command line has it."""
+        """What `of` reads."""
         places = [f"{topic}/{partition}/{offset}" for (topic, partition), offset in sorted(self.places.items())]
         return [self.moment.isoformat(), *places] if self.moment else places
 

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from touchpoint.db.offsets import Place
 from touchpoint.db.replays import Range
-from touchpoint.errors import UsageError
+from touchpoint.errors import NotFoundError, UsageError
 from touchpoint.kafka.log import partition
 from touchpoint.kafka.replay.selection import Window
 from touchpoint.settings import KafkaSettings
@@ -122,7 +122,7 @@ async def _standing(
 ) -> dict[Place, Standing]:
     rows = await raw.fetch("SELECT topic, partition, next, inbox_from FROM offsets WHERE consumer = $1", consumer)
     if not rows:
-        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
+        raise NotFoundError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
     partitions = [partition(settings, (row["topic"], row["partition"])) for row in rows]
     begins, ends = await kafka.beginning_offsets(partitions), await kafka.end_offsets(partitions)
     return {
@@ -140,7 +140,7 @@ async def _first(
     if moment is None or not logs:
         return {}
     places: dict[TopicPartition, Place] = {partition(settings, log.place): log.place for log in logs}
-    found = await kafka.offsets_for_times(dict.fromkeys(places, int(moment.timestamp() * 1000)))
+    found = await kafka.offsets_for_times(dict.fromkeys(places, max(0, int(moment.timestamp() * 1000))))
     return {
         places[tp]: First(one.offset, datetime.fromtimestamp(one.timestamp / 1000, UTC))
         for tp, one in found.items()
