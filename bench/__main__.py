@@ -5,12 +5,25 @@ from typing import Annotated
 
 import typer
 
-from bench import aggregate, fairness, ingest_batch, ingest_single, latency, plot, read, relay, replay, results, store
+from bench import (
+    aggregate,
+    fairness,
+    ingest_batch,
+    ingest_single,
+    latency,
+    plot,
+    read,
+    relay,
+    replay,
+    replay_live,
+    results,
+    store,
+)
 from bench.command import console, on_servers, run
 from bench.scenario import Bench
 from touchpoint.local.progress import Progress
 
-MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency, read, fairness, replay)
+MODULES = (ingest_single, ingest_batch, store, aggregate, relay, latency, read, fairness, replay, replay_live)
 SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in MODULES}
 
 

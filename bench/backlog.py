@@ -20,21 +20,21 @@ APPLIED = "SELECT coalesce(sum(next), 0)::int FROM offsets"
 
 
 @asynccontextmanager
-async def full_topic(bench: Bench) -> AsyncIterator[System]:
+async def full_topic(bench: Bench, events: int = EVENTS) -> AsyncIterator[System]:
     """A system whose touchpoints.v1 holds a day's events and whose gateway has stopped."""
     async with bench.system() as system:
         keys = await door.opened(system)
-        await apart(ingest_batch.send, url=system.url, keys=keys, count=EVENTS)
+        await apart(ingest_batch.send, url=system.url, keys=keys, count=events)
         await system.terminate()
         yield system
 
 
-async def consume_afresh(system: System, service: str) -> Sample:
+async def consume_afresh(system: System, service: str, events: int = EVENTS) -> Sample:
     """Events per second of a consumer with an empty database."""
     await databases.drop(system.servers.dsn, system.databases[service])
     await databases.create(system.servers.dsn, system.databases[service])
     await migrate.upgrade(service.replace("-", "_"), system.dsn(service))
-    return await consume(system, service, EVENTS)
+    return await consume(system, service, events)
 
 
 async def consume(system: System, service: str, end: int) -> Sample:

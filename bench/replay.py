@@ -15,6 +15,7 @@ from bench.scenario import Bench, Pair, Sample, Scenario
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db import replays
 from touchpoint.db.engine import transaction_on
+from touchpoint.db.replays import Replay
 from touchpoint.kafka.replay.plan import plan_repair
 from touchpoint.kafka.replay.selection import Bound, Selection, Window
 from touchpoint.testing import eventually
@@ -53,23 +54,32 @@ async def _ours(system: System) -> Sample:
     return Sample(missing.value, {**missing.details, "all_applied": applied.value})
 
 
+async def plan(system: System, until: Bound) -> Replay:
+    """A repair of all from the log's beginning on."""
+    begin = Bound(None, {(TOUCHPOINTS, number): 0 for number in range(system.kafka.partitions)})
+    window = Window(begin, until)
+    async with transaction_on(system.dsn(SERVICE), "bench") as session:
+        return await plan_repair(session, system.kafka, SERVICE, window, Selection(), who="bench")
+
+
+async def start(system: System, planned: Replay) -> None:
+    """Let the worker carry it out."""
+    async with transaction_on(system.dsn(SERVICE), "bench") as session:
+        await replays.change(session, str(planned.id), "run", "bench", "measured")
+
+
 async def _replay(system: System, connection: asyncpg.Connection) -> Sample:
     """Records per second, from the first commit of the replay to its end."""
-    bound = Bound(None, {(TOUCHPOINTS, number): 0 for number in range(system.kafka.partitions)})
-    async with transaction_on(system.dsn(SERVICE), "bench") as session:
-        plan = await plan_repair(
-            session, system.kafka, SERVICE, Window(bound, Bound(None, {}), ()), Selection(), who="bench"
-        )
+    planned = await plan(system, Bound())
     await connection.execute("CHECKPOINT")
-    async with transaction_on(system.dsn(SERVICE), "bench") as session:
-        await replays.change(session, str(plan.id), "run", "bench", "measured")
-    first = await eventually(partial(connection.fetchval, PASSED, plan.id), 60)
+    await start(system, planned)
+    first = await eventually(partial(connection.fetchval, PASSED, planned.id), 60)
     begun, cpu, passed = time.perf_counter(), Cpu(), first
-    while passed < plan.length:
+    while passed < planned.length:
         await asyncio.sleep(LOOK_SECONDS)
-        passed = await connection.fetchval(PASSED, plan.id)
+        passed = await connection.fetchval(PASSED, planned.id)
     seconds, count = time.perf_counter() - begun, passed - first
-    await eventually(partial(_ended, connection, plan.id))
+    await eventually(partial(_ended, connection, planned.id))
     return Sample(count / seconds, {"seconds": seconds, "events": count, "cpu_us": cpu.each(count)})
 
 
