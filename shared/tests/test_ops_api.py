@@ -146,6 +146,9 @@ async def test_discarding_shows_first_and_is_done_when_told_to_with_a_reason(fai
     refused = await ops.post("/dead-letters/discard", json=asked | {"execute": True})
     assert problem(refused) == (422, "validation-failed")
     assert [one["field"] for one in refused.json()["errors"]] == ["reason"]
+    for unclear in (1, "true", "yes"):
+        odd = await ops.post("/dead-letters/discard", json=asked | {"execute": unclear, "reason": "x"})
+        assert (odd.status_code, odd.json()["errors"][0]["field"]) == (422, "execute")
     assert len(items(await ops.get("/dead-letters"))) == 3
 
     done = (await ops.post("/dead-letters/discard", json=asked | {"execute": True, "reason": "a test's"})).json()
@@ -246,6 +249,7 @@ async def test_a_replay_is_paused_resumed_at_another_rate_and_aborted(lost, ops)
         ({"to": ["0001-01-01"]}, 422, "to"),
         ({"from": ["999999d"]}, 422, "from"),
         ({"partition": [-1]}, 422, "partition.0"),
+        ({"partition": [True]}, 422, "partition.0"),
         ({"customer": "\0"}, 422, "customer"),
         ({"colour": "red"}, 422, "colour"),
         ({"consumer": None}, 422, "consumer"),

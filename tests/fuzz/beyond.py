@@ -14,12 +14,15 @@ _REASONS = re.compile(
             "decimal places|digits in total|the year must lie|equal to (1900|2200)|5 minutes ahead|number out of range",
             "seconds value is outside|unexpected extra characters|year 0 is|must be RFC 3339",
             # Whole numbers not written so, such as 1.0. What no parser can read, in a member that is given again.
-            "a boolean or a whole number|half of a surrogate pair|invalid unicode code point|recursion limit",
+            "a boolean or a whole number|valid integer|half of a surrogate pair|invalid unicode code point",
+            "recursion limit",
             # The form of some attributes.
             "control character|without blanks|traceparent|must be application/json|is required:",
             "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",
             # Time zones, and ranges with too many periods for an answer.
             "time zone of the IANA|whole number of hours|full hour|periods",
+            # What the log holds and the consumer reads; a time or a place in one text.
+            "no time: write|two times for one end|the log ends at|does not read|does not handle|say why, where",
         )
     )
 )

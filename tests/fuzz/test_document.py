@@ -1,4 +1,4 @@
-"""The running gateway against the document it serves: Schemathesis with all its checks.
+"""The running gateway against the documents it serves: Schemathesis with all its checks.
 
 `FUZZ_EXAMPLES` makes it longer, so many requests an operation and phase, and `FUZZ_SEED` another run.
 """
@@ -14,7 +14,7 @@ from touchpoint.testing import eventually
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(Path(__file__).with_name("schemathesis.toml"))
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "10")
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))
 SEED = os.environ.get("FUZZ_SEED", "4")
 
 
@@ -22,17 +22,27 @@ async def test_the_gateway_is_as_its_document_says(running, tmp_path):
     async with running() as system:
         key = await system.create_key("acme")
         await _open_cases(system.url, key, 20)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{system.url}/openapi.json"),
-            *("--header", f"Authorization: Bearer {key}", "--max-examples", EXAMPLES, "--seed", SEED, "--no-color"),
-            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),  # hooks.py has it
-            *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "60"),
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)},
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        printed = (await process.communicate())[0].decode()
+        await _hold_to(f"{system.url}/openapi.json", key, tmp_path, EXAMPLES)
+
+
+async def test_the_operators_routes_are_as_their_document_says(running, tmp_path):
+    async with running() as system:
+        key = await system.create_key("operations")
+        await _hold_to(f"{system.admin_url}/v1/ops/openapi.json", key, tmp_path, max(1, EXAMPLES // 2))
+
+
+async def _hold_to(document: str, key: str, folder: Path, examples: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", document),
+        *("--header", f"Authorization: Bearer {key}", "--max-examples", str(examples), "--seed", SEED, "--no-color"),
+        *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),  # hooks.py has it
+        *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "60"),
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed = (await process.communicate())[0].decode()
     print(printed)
     assert process.returncode == 0, printed
 

@@ -236,6 +236,13 @@ def _page(log, cursor, limit):
     return Answer(200, {}, Entries(items=behind[:limit], next_cursor=after).model_dump_json().encode())
 
 
+async def test_what_is_none_of_its_routes_is_a_problem(admin, asked):
+    for path in ("/", "/v1/ops", "/v1/ops/nothing", "/v1/ops/dead-letters/feedback-svc/a%0Ab/3/4", "/v1/feedback"):
+        answer = await admin.get(path)
+        assert answer.headers["content-type"] in ("application/problem+json", "application/json"), path
+    assert asked() == {"feedback-svc"}
+
+
 async def test_the_document_is_at_the_admin_address_and_needs_no_key(admin):
     served = await admin.get("/v1/ops/openapi.json", headers={"Authorization": ""})
     assert (served.status_code, served.json()["info"]["title"]) == (200, "Touchpoint for operators")

@@ -27,7 +27,8 @@ Reason = Annotated[
     StringConstraints(min_length=1, max_length=500, pattern=NO_NUL),
     Field(description="why; kept in the trail", examples=["mended in 0.4.1, OPS-77"]),
 ]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Rate = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Errors = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Offset = Annotated[int, Field(ge=0, lt=2**63)]
 PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
 State = Literal["open", "redriven", "discarded"]
@@ -89,7 +90,9 @@ class Resume(_Strict):
     """Why a consumer is to go on."""
 
     reason: Reason
-    skip: int = Field(0, ge=0, le=1_000_000, description="let each of its processes make so many dead letters first")
+    skip: int = Field(
+        0, ge=0, le=1_000_000, strict=True, description="let each of its processes make so many dead letters first"
+    )
 
 
 class ConsumerChanged(BaseModel):
@@ -138,8 +141,8 @@ class Discard(Filter):
     """Which dead letters to give up on."""
 
     consumer: Consumer
-    limit: int = Field(MOST, ge=1, le=MOST, description="so many at most, those that failed first")
-    execute: bool = Field(False, description="do it; otherwise it is only told what would be done")
+    limit: int = Field(MOST, ge=1, le=MOST, strict=True, description="so many at most, those that failed first")
+    execute: bool = Field(False, strict=True, description="do it; otherwise it is only told what would be done")
     reason: Reason | None = Field(None, validate_default=True)
 
     @field_validator("reason")
@@ -158,7 +161,7 @@ class Discard(Filter):
 class Redrive(Discard):
     """Which dead letters to try again."""
 
-    rate: Count | None = Field(None, description="events a second at most; left out: as many as go")
+    rate: Rate | None = Field(None, description="events a second at most; left out: as many as go")
 
 
 class Cause(BaseModel):
@@ -270,7 +273,9 @@ class Plan(_Strict):
     type: list[Identifier] = Field([], max_length=100, description="of these types")
     tenant: Identifier | None = None
     customer: Identifier | None = None
-    partition: list[PartitionNumber] = Field([], max_length=1000, description="in these partitions")
+    partition: list[Annotated[PartitionNumber, Field(strict=True)]] = Field(
+        [], max_length=1000, description="in these partitions"
+    )
 
     @property
     def window(self) -> records.Window:
@@ -293,16 +298,16 @@ class Run(_Strict):
     """How a plan is to be carried out."""
 
     reason: Reason
-    rate: Count | None = Field(None, description="events a second at most; left out: as many as go")
-    max_errors: int = Field(MAX_ERRORS, ge=0, lt=2**31, description="stop at the next failure after so many")
+    rate: Rate | None = Field(None, description="events a second at most; left out: as many as go")
+    max_errors: Errors = Field(MAX_ERRORS, description="stop at the next failure after so many")
 
 
 class Continue(_Strict):
     """How a replay is to go on."""
 
     reason: Reason
-    rate: Count | None = Field(None, description="left out: as it was")
-    max_errors: int | None = Field(None, ge=0, lt=2**31, description="left out: as it was")
+    rate: Rate | None = Field(None, description="left out: as it was")
+    max_errors: Errors | None = Field(None, description="left out: as it was")
 
 
 class Stop(_Strict):
