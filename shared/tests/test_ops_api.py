@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from touchpoint.errors import PermanentError
 from touchpoint.http import app as apps
 from touchpoint.http.identity import Caller, sign
-from touchpoint.http.ops import api
+from touchpoint.http.ops.api import replays
 from touchpoint.http.scopes import OPERATORS, Scope
 from touchpoint.kafka.codec import encode
 from touchpoint.testing import eventually
@@ -268,7 +268,7 @@ async def test_a_plan_that_cannot_be_is_refused_and_says_why(lost, ops, over, st
 
 
 async def test_a_window_too_large_to_be_counted_here_is_refused_at_once(lost, ops, monkeypatch):
-    monkeypatch.setattr(api, "PLAN_RECORDS", 9)
+    monkeypatch.setattr(replays, "PLAN_RECORDS", 9)
     answer = await ops.post("/replays", json={"consumer": NAME, "from": FROM_THE_BEGINNING})
     assert problem(answer) == (422, "not-possible")
     assert "the window has 10 records, more than 9" in answer.json()["detail"]

@@ -15,7 +15,7 @@ from gateway import ops
 from gateway.requests import Answer
 from touchpoint.http import pagination
 from touchpoint.http.errors import ProblemError, response
-from touchpoint.http.ops.schemas import Entries
+from touchpoint.http.ops.schemas.common import Entries
 from touchpoint.http.scopes import OPERATORS
 from touchpoint.testing import eventually
 

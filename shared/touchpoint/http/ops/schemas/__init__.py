@@ -1,0 +1,1 @@
+"""What the operators' routes take and answer. Words and defaults are those of the commands."""

@@ -1,0 +1,42 @@
+"""What the routes on consumers take and answer."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from touchpoint.http.ops.schemas.common import Reason, Strict
+
+
+class ConsumerRead(BaseModel):
+    """A consumer, and whether it works."""
+
+    consumer: str = Field(examples=["feedback-svc"])
+    state: str = Field(description="running; paused by a person; halted by itself", examples=["running"])
+    reason: str | None
+    since: datetime | None
+    partitions: int
+    last_applied_at: datetime | None
+    dead_letters: int = Field(description="open ones")
+
+
+class Pause(Strict):
+    """Why a consumer is to stop."""
+
+    reason: Reason
+
+
+class Resume(Strict):
+    """Why a consumer is to go on."""
+
+    reason: Reason
+    skip: int = Field(
+        0, ge=0, le=1_000_000, strict=True, description="let each of its processes make so many dead letters first"
+    )
+
+
+class ConsumerChanged(BaseModel):
+    """A consumer's state, before and now."""
+
+    consumer: str
+    before: str = Field(examples=["halted"])
+    state: str = Field(examples=["running"])
