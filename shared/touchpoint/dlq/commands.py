@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from inspect import Signature, signature
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -151,12 +151,10 @@ def discard(
       touchpoint dlq discard --fingerprint 3f1c6a0d9be24c11 --execute --reason "test data of the shop"
     """
     chosen = replace(selection, limit=limit)
-    if not execute:
-        _print_plan(database, chosen, as_json, "discarded")
-        return
+    why = _told(reason) if execute else _show_only(database, chosen, as_json, "discarded")
 
     async def work(session: AsyncSession) -> list[int]:
-        return [await dead_letters.discard(session, chosen, operator(), _given(reason))]
+        return [await dead_letters.discard(session, chosen, operator(), why)]
 
     count = sum(in_each(database, work))
     typer.echo(json.dumps({"discarded": count}) if as_json else f"{count} discarded.")
@@ -185,30 +183,27 @@ def redrive(
       touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11 --execute --reason "mended in 0.4.1"
     """
     chosen = replace(selection, limit=limit)
-    if not execute:
-        _print_plan(database, chosen, as_json, "redriven")
-        return
-
-    why = _given(reason)
+    why = _told(reason) if execute else _show_only(database, chosen, as_json, "redriven")
     started = in_each(database, lambda session: plan.redrive_all(session, chosen, operator(), why, rate=rate))
     watch(database, started, as_json)
 
 
-def _given(reason: str) -> str:
+def _told(reason: str) -> str:
     if not reason:
         raise UsageError("say why: --reason")
     return reason
 
 
-def _print_plan(database: str, selection: Selection, as_json: bool, done: str) -> None:
-    """What would be done."""
+def _show_only(database: str, selection: Selection, as_json: bool, done: str) -> NoReturn:
+    """Show what would be done, and end the command."""
     found = in_each(database, lambda session: dead_letters.causes(session, selection))
     if as_json:
         typer.echo(json.dumps(found, default=str))
-        return
-    page.causes(found)
-    total = sum(one["open"] for one in found)
-    typer.echo(f'{total} would be {done}. Nothing was changed: add --execute --reason "…" to do it.')
+    else:
+        page.causes(found)
+        total = sum(one["open"] for one in found)
+        typer.echo(f'{total} would be {done}. Nothing was changed: add --execute --reason "…" to do it.')
+    raise typer.Exit
 
 
 def _parsed(written: str) -> tuple[str, int, int]:
