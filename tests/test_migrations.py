@@ -27,7 +27,7 @@ SELECT c.relname AS table, a.attname AS first
 """
 PLUMBING = {
     "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "offsets", "outbox",
-    "replay_checkpoints", "replays", "subscriptions",
+    "projections", "replay_checkpoints", "replays", "subscriptions",
 }  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""
@@ -115,18 +115,19 @@ async def test_what_the_audit_holds_stays(package, change, database):
 
 @pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
 async def test_a_consumer_has_one_replay_under_way(package, database):
+    """A rebuild that has failed may go on: until it is aborted nothing may be applied behind its back."""
     dsn = await database(package)
     start = """
         INSERT INTO replays (id, consumer, kind, state, filter, summary, plan_hash, cluster_id, planned_by)
-        VALUES (gen_random_uuid(), $1, 'repair', $2, '{}', '{}', '', '', 'ada')
+        VALUES (gen_random_uuid(), $1, $2, $3, '{}', '{}', '', '', 'ada')
     """
-    await _fetch(dsn, start, "some-svc", "running")
-    await _fetch(dsn, start, "other-svc", "running")
+    await _fetch(dsn, start, "some-svc", "repair", "running")
+    await _fetch(dsn, start, "other-svc", "repair", "running")
     for ended in ("planned", "done", "failed", "aborted"):
-        await _fetch(dsn, start, "some-svc", ended)
-    for under_way in ("running", "paused"):
+        await _fetch(dsn, start, "some-svc", "repair", ended)
+    for under_way in (("repair", "running"), ("repair", "paused"), ("rebuild", "built"), ("rebuild", "failed")):
         with pytest.raises(asyncpg.UniqueViolationError):
-            await _fetch(dsn, start, "some-svc", under_way)
+            await _fetch(dsn, start, "some-svc", *under_way)
 
 
 async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:

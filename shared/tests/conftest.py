@@ -23,8 +23,13 @@ from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings
+from touchpoint.verify.subject import Effect, Subject
 
 CONSUMER = "ledger-svc"
+
+LEDGER = Effect(
+    "ledger", ("event_id",), "SELECT event_id, type || position AS row FROM {tables}.ledger", per_event=True
+)
 
 
 @dataclass
@@ -47,6 +52,11 @@ class Ledger:
                 for e in events
             ]
             await ctx.session.execute(insert, rows)
+
+    @property
+    def subject(self) -> Subject:
+        """What it makes of the log, as the check and a rebuild must know it."""
+        return Subject(CONSUMER, self.handlers, ("ledger",), (LEDGER,))
 
     async def query(self, sql: str, **values: Any) -> Sequence[Any]:
         async with transaction(self.sessions) as session:
@@ -163,7 +173,7 @@ def replaying(ledger: Ledger, kafka: KafkaSettings) -> Any:
 
     @asynccontextmanager
     async def run() -> AsyncIterator[Replayer]:
-        replayer = Replayer(CONSUMER, ledger.handlers, kafka, ledger.sessions)
+        replayer = Replayer(CONSUMER, ledger.handlers, kafka, ledger.sessions, ledger.subject)
         async with _at_work(replayer.run):
             yield replayer
 

@@ -11,18 +11,13 @@ from touchpoint.testing import eventually
 from touchpoint.testing.factories import TENANT, customer_updated, feedback
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify
-from touchpoint.verify.subject import Effect, Subject
-
-LEDGER = Effect(
-    "ledger", ("event_id",), "SELECT event_id, type || position AS row FROM {tables}.ledger", per_event=True
-)
+from touchpoint.verify.subject import Subject
 
 
 @pytest.fixture
 def report(ledger, kafka):
     async def check(**options):
-        subject = Subject("ledger-svc", ledger.handlers, ("ledger",), (LEDGER,))
-        return await verify(subject, ledger.dsn, kafka, **options)
+        return await verify(ledger.subject, ledger.dsn, kafka, **options)
 
     return check
 

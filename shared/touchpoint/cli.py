@@ -14,6 +14,7 @@ from touchpoint.doctor import doctor
 from touchpoint.errors import UsageError
 from touchpoint.importer.command import import_file
 from touchpoint.replay import commands as replay_commands
+from touchpoint.replay.audit import audit
 from touchpoint.verify.command import verify_command
 
 COMMANDS_GROUP = "touchpoint.commands"
@@ -35,7 +36,7 @@ def commands() -> typer.Typer:
     app.add_typer(consumer_commands.app, name="consumer")
     app.add_typer(dlq_commands.app, name="dlq")
     app.add_typer(replay_commands.app, name="replay")
-    app.command("audit")(replay_commands.audit)
+    app.command("audit")(audit)
     app.command("verify")(verify_command)
     for command in entry_points(group=COMMANDS_GROUP):
         app.add_typer(command.load(), name=command.name)

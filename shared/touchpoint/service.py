@@ -35,6 +35,7 @@ from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings, ServiceSettings
+from touchpoint.verify.subject import Subject
 
 Part = Callable[[], Coroutine[Any, Any, None]]
 """A long-running task of a process, not yet started."""
@@ -77,6 +78,8 @@ class Service:
     create_app: Callable[[Any, AsyncEngine], FastAPI]
     """Its API, from the settings and an engine that acts as the API's role."""
     handlers: Handlers | None = None
+    projections: Subject | None = None
+    """What the handlers write, where it follows from the log alone: it can be made anew."""
     worker: Sequence[Callable[[Runtime], Coroutine[Any, Any, None]]] = ()
 
 
@@ -220,7 +223,7 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
     if role in ("worker", "all"):
         relay = Relay(service.name, settings.kafka, runtime.sessions)
         parts["relay"] = partial(relay.run, runtime.stop)
-        replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions)
+        replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions, service.projections)
         parts["replays"] = partial(replayer.run, runtime.stop)
         for number, task in enumerate(service.worker):
             parts[f"worker-{number}"] = partial(task, runtime)

@@ -3,6 +3,7 @@
 from feedback_svc.app import NAME, create_app
 from feedback_svc.config import Settings
 from feedback_svc.handlers import handlers
+from feedback_svc.verify import subject
 from touchpoint.service import Service, main
 
-main(Service(name=NAME, package="feedback_svc", settings=Settings, create_app=create_app, handlers=handlers))
+main(Service(NAME, "feedback_svc", Settings, create_app, handlers, projections=subject()))

@@ -3,6 +3,7 @@
 from metrics_svc.app import NAME, create_app
 from metrics_svc.config import Settings
 from metrics_svc.handlers import handlers
+from metrics_svc.verify import subject
 from touchpoint.service import Service, main
 
-main(Service(NAME, "metrics_svc", Settings, create_app, handlers))
+main(Service(NAME, "metrics_svc", Settings, create_app, handlers, projections=subject()))

@@ -14,17 +14,23 @@ from touchpoint.db import audit
 MOST = 100_000
 """Of one command."""
 
-_NOTE = """
-INSERT INTO dead_letters AS old (consumer, topic, partition, "offset", event_id, tenant_id, customer_id, type,
-                                 traceparent, consumer_version, stage, error, reason, fingerprint)
-SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+_COLUMNS = """consumer, topic, partition, "offset", event_id, tenant_id, customer_id, type, traceparent,
+consumer_version, stage, error, reason, fingerprint"""
+
+_AGAIN = """
 ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
    SET attempt = old.attempt + 1, state = 'open', closed_at = NULL, closed_reason = NULL,
        consumer_version = excluded.consumer_version, stage = excluded.stage, error = excluded.error,
        reason = excluded.reason, fingerprint = excluded.fingerprint
-RETURNING topic, partition, "offset", attempt, failed_at
 """
+
+_NOTE = f"""
+INSERT INTO dead_letters AS old ({_COLUMNS})
+SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+                         $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+{_AGAIN}
+RETURNING topic, partition, "offset", attempt, failed_at
+"""  # noqa: S608 (our own words)
 
 
 class IndexRow(NamedTuple):
@@ -56,6 +62,13 @@ async def note(raw: asyncpg.Connection, consumer: str, rows: Sequence[IndexRow])
     """Index dead letters, each once in `rows`; one that failed before is open again. Answers attempts by place."""
     found = await raw.fetch(_NOTE, consumer, *map(list, zip(*rows, strict=True)))
     return {(r["topic"], r["partition"], r["offset"]): Attempt(r["attempt"], r["failed_at"]) for r in found}
+
+
+async def take_over(raw: asyncpg.Connection, schema: str) -> None:
+    """Index the dead letters that stand in a schema of their own."""
+    await raw.execute(
+        f"INSERT INTO public.dead_letters AS old ({_COLUMNS}) SELECT {_COLUMNS} FROM {schema}.dead_letters {_AGAIN}"  # noqa: S608 (our own)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,12 @@ async def among(raw: asyncpg.Connection, customers: Collection[Customer]) -> set
     return {(row["tenant_id"], row["customer_id"]) for row in rows}
 
 
+async def count(raw: asyncpg.Connection) -> int:
+    """How many were ever erased."""
+    found: int = await raw.fetchval("SELECT count(*) FROM erasures")
+    return found
+
+
 async def note(raw: asyncpg.Connection, customer: Customer, by: str, reason: str) -> None:
     """Take a customer down as erased, before deleting what there is of them; doing it again changes nothing."""
     await raw.execute(

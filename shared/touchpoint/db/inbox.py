@@ -22,6 +22,13 @@ ON CONFLICT DO NOTHING
 RETURNING event_id
 """
 
+_ELSEWHERE = """
+SELECT r."offset"
+  FROM unnest($2::uuid[], $3::text[], $4::int[], $5::bigint[]) AS r (event_id, topic, partition, "offset")
+  JOIN inbox i ON i.event_id = r.event_id AND i.consumer = $1
+ WHERE (i.topic, i.partition, i."offset") <> (r.topic, r.partition, r."offset")
+"""
+
 
 class Claim(NamedTuple):
     """One event asking to be applied."""
@@ -96,6 +103,15 @@ async def applied(raw: asyncpg.Connection, consumer: str, records: Sequence[Reco
         if event_id in there
         and there[event_id] == _payload_hash(dict(record.headers).get("ce_type") or b"", record.value)
     }
+
+
+async def applied_elsewhere(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
+    """The offsets of those records, of one partition, whose events were applied from another place of the log."""
+    asked = [(found, r.topic, r.partition, r.offset) for r in records if (found := identity_of(r)) is not None]
+    if not asked:
+        return set()
+    rows = await raw.fetch(_ELSEWHERE, consumer, *map(list, zip(*asked, strict=True)))
+    return {row["offset"] for row in rows}
 
 
 def _payload_hash(kind: bytes, value: bytes) -> bytes:

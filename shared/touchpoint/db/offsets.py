@@ -75,6 +75,19 @@ async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move])
         raise FenceLostError(f"{lost[0].topic}/{lost[0].partition} is no longer at {lost[0].start}")
 
 
+async def hold(raw: asyncpg.Connection) -> None:
+    """Until this transaction ends no consumer moves on, nor applies anything: it waits before its first lock.
+
+    Waits itself for the batches under way. Who only reads offsets does not notice.
+    """
+    await raw.execute("LOCK TABLE offsets IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def mark_inbox_whole(raw: asyncpg.Connection, consumer: str) -> None:
+    """The inbox knows of everything that was ever applied: it was made anew."""
+    await raw.execute("UPDATE offsets SET inbox_from = 0 WHERE consumer = $1 AND inbox_from > 0", consumer)
+
+
 async def mark_read_through(
     raw: asyncpg.Connection, consumer: str, reached: Sequence[tuple[str, int, int, datetime]]
 ) -> None:

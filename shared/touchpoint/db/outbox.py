@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,6 +32,14 @@ def row(record: Record) -> Row:
 async def write(session: AsyncSession, rows: Sequence[Row]) -> None:
     """Write rows to the outbox, in this order."""
     await insert(session, "outbox", COLUMNS, rows)
+
+
+async def take_over(raw: asyncpg.Connection, schema: str) -> None:
+    """Send what was written to the outbox of a schema of its own."""
+    columns = ", ".join(COLUMNS)
+    await raw.execute(
+        f"INSERT INTO public.outbox ({columns}) SELECT {columns} FROM {schema}.outbox ORDER BY id"  # noqa: S608 (ours)
+    )
 
 
 def dump_headers(headers: Headers) -> bytes:

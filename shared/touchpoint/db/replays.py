@@ -24,14 +24,15 @@ MAX_ERRORS = 100
 OUTCOMES = ("matched", "applied", "already_applied", "failed", "erased")
 """What a replay counts: the first is the sum of the others, and the tables refuse anything else."""
 
-Kind = Literal["repair", "redrive"]
-Action = Literal["run", "pause", "resume", "abort"]
+Kind = Literal["repair", "redrive", "rebuild"]
+Action = Literal["run", "pause", "resume", "swap", "abort"]
 
 _ACTIONS: dict[Action, tuple[tuple[str, ...], str]] = {
     "run": (("planned",), "running"),
     "pause": (("running",), "paused"),
     "resume": (("paused", "failed"), "running"),
-    "abort": (("planned", "running", "paused", "failed"), "aborted"),
+    "swap": (("built",), "running"),
+    "abort": (("planned", "running", "paused", "built", "failed"), "aborted"),
 }
 """What may be done in which states, and the state it leads to."""
 
@@ -101,6 +102,8 @@ class Replay:
     cluster_id: str
     rate: int | None
     max_errors: int
+    swap: bool
+    """Of a rebuild: whether it is to be put in the place of what is live, once it was compared."""
     reason: str | None
     planned_by: str
     requested_by: str | None
@@ -201,8 +204,9 @@ async def change(
     *,
     rate: int | None = None,
     max_errors: int | None = None,
+    swap: bool = False,
 ) -> Replay:
-    """Start a planned replay, pause, resume or abort it; the audit has it. None: rate and errors as they were.
+    """Start a planned replay, pause, resume, swap or abort it; the audit has it. None: rate and errors as they were.
 
     Waits for a batch that is being committed: afterwards nothing is applied behind a pause. Raises
     NotFoundError, and ConflictError where it is in another state, or another one is under way.
@@ -211,15 +215,16 @@ async def change(
     allowed, state = _ACTIONS[action]
     update = text("""
         UPDATE replays SET state = :state, reason = :reason, requested_by = :who, error = NULL,
-               rate = coalesce(:rate, rate), max_errors = coalesce(:max_errors, max_errors),
+               rate = coalesce(:rate, rate), max_errors = coalesce(:max_errors, max_errors), swap = swap OR :swap,
                started_at = coalesce(started_at, CASE WHEN :state = 'running' THEN now() END),
                ended_at = CASE WHEN :state = 'aborted' THEN now() END
          WHERE id = :id AND state = ANY(:allowed)
         RETURNING id
     """)
     values = {"id": before.id, "state": state, "allowed": list(allowed), "reason": reason, "who": who}
+    values |= {"rate": rate, "max_errors": max_errors, "swap": swap or action == "swap"}
     try:
-        changed = (await session.execute(update, values | {"rate": rate, "max_errors": max_errors})).all()
+        changed = (await session.execute(update, values)).all()
     except IntegrityError:
         raise ConflictError(
             f"another replay of {before.consumer} is under way: wait for it, or abort it (`touchpoint replay list`)"
@@ -249,8 +254,47 @@ async def checkpoints(session: AsyncSession, replay_id: UUID) -> list[Checkpoint
     return [Checkpoint(Range(*row[:5]), row.next, row.failed) for row in rows]
 
 
-async def end(session: AsyncSession, replay_id: UUID, who: str, error: str | None = None) -> None:
-    """A running replay is done, or has failed with this error; the audit has its counts. Else nothing happens."""
+async def follow(session: AsyncSession, replay_id: UUID) -> None:
+    """Let a rebuild go as far as its live consumer stands now, in every partition that one has come to know."""
+    further = text("""
+        INSERT INTO replay_checkpoints AS c (replay_id, topic, partition, start, "end", next)
+        SELECT r.id, o.topic, o.partition, 0, o.next, 0
+          FROM replays r JOIN offsets o USING (consumer) WHERE r.id = :id
+        ON CONFLICT (replay_id, topic, partition) DO UPDATE SET "end" = excluded."end" WHERE c."end" < excluded."end"
+    """)
+    await session.execute(further, {"id": replay_id})
+
+
+async def behind(session: AsyncSession, replay: Replay) -> int:
+    """How many records the live consumer is ahead of a rebuild."""
+    ahead = text("""
+        SELECT coalesce(sum(o.next - coalesce(c.next, 0)), 0)::bigint
+          FROM offsets o
+          LEFT JOIN replay_checkpoints c ON (c.replay_id, c.topic, c.partition) = (:id, o.topic, o.partition)
+         WHERE o.consumer = :consumer
+    """)
+    found: int = (await session.execute(ahead, {"id": replay.id, "consumer": replay.consumer})).scalar_one()
+    return found
+
+
+async def tell(session: AsyncSession, replay_id: UUID, found: Mapping[str, Any]) -> None:
+    """Add to what a replay says of itself."""
+    add = text("UPDATE replays SET summary = summary || CAST(:found AS jsonb) WHERE id = :id")
+    await session.execute(add, {"id": replay_id, "found": json.dumps(found, default=str)})
+
+
+async def end(
+    session: AsyncSession,
+    replay_id: UUID,
+    who: str,
+    error: str | None = None,
+    *,
+    state: Literal["done", "built"] = "done",
+) -> bool:
+    """A running replay is done or built, or has failed with this error; the audit has its counts.
+
+    False, and nothing happens, when it does not run.
+    """
     ended = text("""
         UPDATE replays SET state = :state, error = :error, ended_at = now()
          WHERE id = :id AND state = 'running'
@@ -258,9 +302,11 @@ async def end(session: AsyncSession, replay_id: UUID, who: str, error: str | Non
                 SELECT 1 FROM replay_checkpoints WHERE replay_id = :id AND next < "end"))
         RETURNING id
     """)
-    state = "done" if error is None else "failed"
-    if (await session.execute(ended, {"id": replay_id, "state": state, "error": error})).all():
-        await _note(session, await get(session, str(replay_id)), state, who, error)
+    now = state if error is None else "failed"
+    if not (await session.execute(ended, {"id": replay_id, "state": now, "error": error})).all():
+        return False
+    await _note(session, await get(session, str(replay_id)), now, who, error)
+    return True
 
 
 async def _note(session: AsyncSession, replay: Replay, action: str, who: str, reason: str | None) -> None:

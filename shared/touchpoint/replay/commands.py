@@ -1,4 +1,4 @@
-"""`touchpoint replay`: plan a repair, let it run, watch it, and a hand on it; `touchpoint audit`."""
+"""`touchpoint replay`: plan a repair or a rebuild, let it run, watch it, and a hand on it."""
 
 import json
 import time
@@ -10,21 +10,21 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import reach
-from touchpoint.db import audit as trail
 from touchpoint.db import offsets, replays
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.replays import MAX_ERRORS, Action, Replay
 from touchpoint.errors import UsageError
-from touchpoint.kafka.replay.plan import plan_repair
+from touchpoint.kafka.replay.plan import plan_rebuild, plan_repair
 from touchpoint.kafka.replay.selection import Bound, Selection, Window
-from touchpoint.reach import Database, Json, Since, in_each, operator
+from touchpoint.reach import Database, Json, in_each, operator
 from touchpoint.replay import page
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Replays: a consumer's handlers are given a window of the log again, and what is missing is applied.\n\n"
-    "What was applied before changes nothing, so a repair can only fill gaps. The live consumer is left alone.",
+    "What was applied before changes nothing, so a repair can only fill gaps. The live consumer is left alone.\n\n"
+    "What is wrong and not missing, a rebuild makes anew.",
 )
 
 UNFINISHED = 1
@@ -104,10 +104,64 @@ def run(
       touchpoint replay run 3f9a1c2e --reason "after the fix of 17:40" --rate 500 --max-errors 0 --detach
     """
     started = _change(database, plan, "run", reason, rate=rate, max_errors=max_errors)
-    if detach:
-        _print(started, as_json, page.status)
-    else:
-        watch(database, [started], as_json)
+    _follow(database, started, detach=detach, as_json=as_json)
+
+
+@app.command()
+def rebuild(
+    *,
+    consumer: Annotated[
+        str, typer.Option(help="Whose tables: metrics-svc. It is one that makes them from the log alone.")
+    ],
+    reason: Reason,
+    swap: Annotated[bool, typer.Option("--swap", help="Put them in place at once, whatever differs.")] = False,
+    rate: Rate = None,
+    max_errors: Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")] = MAX_ERRORS,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Make a consumer's tables anew from the whole log, beside the live ones, and say what differs.
+
+    Nothing live is changed and nothing is sent: `swap` puts the new tables in the place of the live ones, `abort`
+    throws them away. Refused where the log has lost its beginning.
+
+    \b
+    Examples:
+      touchpoint replay rebuild --consumer metrics-svc --reason "a counter is wrong, OPS-91"
+      touchpoint replay rebuild --consumer feedback-svc --reason "0.5 cuts titles" --swap --rate 2000
+    """
+
+    async def work(session: AsyncSession) -> list[Replay]:
+        if not await offsets.load(await raw_connection(session), consumer):
+            return []
+        planned = str((await plan_rebuild(session, reach.kafka(), consumer, operator())).id)
+        return [
+            await replays.change(
+                session, planned, "run", operator(), reason, rate=rate, max_errors=max_errors, swap=swap
+            )
+        ]
+
+    started = in_each(database, work)
+    if not started:
+        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
+    _follow(database, started[0], detach=detach, as_json=as_json)
+
+
+@app.command()
+def swap(
+    plan: PlanId,
+    *,
+    reason: Reason,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Put the tables of a rebuild in the place of the live ones, which are dropped.
+
+    Its consumer is held for a moment, at most two seconds at a time; who reads sees the old tables or the new.
+    """
+    _follow(database, _change(database, plan, "swap", reason), detach=detach, as_json=as_json)
 
 
 @app.command()
@@ -154,7 +208,7 @@ def resume(
 
 @app.command()
 def abort(plan: PlanId, *, reason: Reason, database: Database = "", as_json: Json = False) -> None:
-    """End a replay for good. What it has applied stays applied; another plan finds the rest."""
+    """End a replay for good. What it has applied stays applied; of a rebuild nothing stays."""
     _print(_change(database, plan, "abort", reason), as_json, page.status)
 
 
@@ -175,38 +229,17 @@ def list_replays(
         page.table(found)
 
 
-def audit(
-    *,
-    since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of each service at most.")] = 50,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
-    """Show what operators did to events: who, when, why, and what came of it; the newest first.
-
-    \b
-    Examples:
-      touchpoint audit
-      touchpoint audit --since 2026-11-22 --json
-    """
-
-    async def work(session: AsyncSession) -> list[dict[str, Any]]:
-        return list(await trail.lines(session, since, limit))
-
-    found = sorted(in_each(database, work), key=lambda line: line["at"], reverse=True)
-    if as_json:
-        typer.echo(json.dumps(found, default=str))
-    else:
-        page.trail(found)
-
-
-def _change(database: str, prefix: str, action: Action, reason: str, **settings: int | None) -> Replay:
+def _change(
+    database: str, prefix: str, action: Action, reason: str, *, rate: int | None = None, max_errors: int | None = None
+) -> Replay:
     chosen = _one(database, prefix)
 
     async def work(session: AsyncSession) -> list[Replay]:
         if not await replays.find(session, str(chosen.id)):
             return []
-        return [await replays.change(session, str(chosen.id), action, operator(), reason, **settings)]
+        return [
+            await replays.change(session, str(chosen.id), action, operator(), reason, rate=rate, max_errors=max_errors)
+        ]
 
     return in_each(database, work)[0]
 
@@ -227,12 +260,19 @@ def _newest(database: str) -> Replay:
     return max(found, key=lambda one: one.planned_at)
 
 
+def _follow(database: str, started: Replay, *, detach: bool, as_json: bool) -> None:
+    if detach:
+        _print(started, as_json, page.status)
+    else:
+        watch(database, [started], as_json)
+
+
 def watch(database: str, started: Sequence[Replay], as_json: bool) -> None:
     """Show how they get on, one after the other, until all have ended. Exit code 1 if one was not done whole."""
     ended = [_ended(database, replay) for replay in started]
     for replay in ended:
         _print(replay, as_json, page.status)
-    if any(replay.state != "done" or replay.failed for replay in ended):
+    if any(replay.state not in ("done", "built") or replay.failed for replay in ended):
         raise typer.Exit(UNFINISHED)
 
 

@@ -58,8 +58,37 @@ def status(replay: Replay) -> None:
         typer.echo(f"  {replay.error}")
     if replay.state == "failed":
         typer.echo(f'  touchpoint replay resume {short(replay)} --reason "…" goes on, --max-errors N allows more')
-    if replay.failed:
+    if replay.kind == "rebuild":
+        _rebuild(replay)
+    elif replay.failed:
         typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
+
+
+def _rebuild(replay: Replay) -> None:
+    """What a rebuild has found, and what can be done now."""
+    if compared := replay.summary.get("compared"):
+        _compared(compared)
+    if replay.state == "built":
+        typer.echo(f'  nothing live was changed: touchpoint replay swap {short(replay)} --reason "…" puts it in place,')
+    if replay.state in ("built", "failed"):
+        typer.echo(f'  touchpoint replay abort {short(replay)} --reason "…" throws it away')
+    if held := replay.summary.get("held_seconds"):
+        typer.echo(f"  swapped: writers were held for {held['writers']:.2f} s, readers for {held['readers']:.2f} s")
+    if replay.state == "done" and replay.failed:
+        typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
+
+
+def _compared(compared: Mapping[str, Any]) -> None:
+    rows = ", ".join(f"{count:,} of {name}" for name, count in compared["rows"].items())
+    differing = sum(finding["count"] for finding in compared["findings"])
+    typer.echo(f"  compared at one moment: {rows}; {f'{differing:,} differ' if differing else 'nothing differs'}")
+    for finding in compared["findings"]:
+        typer.echo(f"  {finding['count']:,} {finding['fault']} in {finding['where']}")
+        for example in finding["examples"]:
+            said = sorted(example.items(), key=lambda each: each[0] in ("expected", "stored"))
+            typer.echo("    " + " ".join(f"{name}={value}" for name, value in said))
+    if compared["dead_letters_left_out"]:
+        typer.echo(f"  {compared['dead_letters_left_out']} dead letters were left out, and stay what they are")
 
 
 def table(found: Sequence[Replay]) -> None:

@@ -5,19 +5,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
-from touchpoint.db import databases
+from touchpoint.db import databases, replays
 from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
 from touchpoint.db.relay import Relay
+from touchpoint.db.replays import Replay
 from touchpoint.kafka import admin, log
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.producer import Producer
+from touchpoint.kafka.replay.plan import plan_rebuild
+from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
+from touchpoint.verify.subject import Subject
 
 
 async def append(kafka: KafkaSettings, *events: Event) -> None:
@@ -31,22 +36,67 @@ async def append(kafka: KafkaSettings, *events: Event) -> None:
         await producer.stop()
 
 
-async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str, *, relay: bool = True) -> None:
-    """Apply all that is in the topics of these handlers, and send all that they publish."""
+@asynccontextmanager
+async def working(
+    name: str,
+    handlers: Handlers,
+    kafka: KafkaSettings,
+    dsn: str,
+    *,
+    relay: bool = True,
+    projections: Subject | None = None,
+) -> AsyncIterator[Sessions]:
+    """A service's consumer, relay, and replays of its `projections`, at work on its database."""
     await admin.provision(kafka, {name: handlers.topics})
     engine = create_engine(dsn, name, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     factory, stop = sessions(engine), asyncio.Event()
     running = [asyncio.create_task(Consumer(name, handlers, kafka, factory).run(stop))]
     if relay:
         running.append(asyncio.create_task(Relay(name, kafka, factory).run(stop)))
+    if projections:
+        running.append(asyncio.create_task(Replayer(name, handlers, kafka, factory, projections).run(stop)))
     try:
-        async with log.connected(kafka, handlers.topics) as reader:
-            ends = await reader.ends(handlers.topics)
-        await eventually(lambda: _is_done(factory, name, ends, relay), 120)
+        yield factory
     finally:
         stop.set()
         await asyncio.gather(*running)
         await engine.dispose()
+
+
+async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str, *, relay: bool = True) -> None:
+    """Apply all that is in the topics of these handlers, and send all that they publish."""
+    async with working(name, handlers, kafka, dsn, relay=relay) as factory:
+        await drained(name, handlers, kafka, factory, relay=relay)
+
+
+async def drained(
+    name: str, handlers: Handlers, kafka: KafkaSettings, factory: Sessions, *, relay: bool = True
+) -> None:
+    """Return once all that is in the topics now is applied, and sent what follows from it."""
+    async with log.connected(kafka, handlers.topics) as reader:
+        ends = await reader.ends(handlers.topics)
+    await eventually(lambda: _is_done(factory, name, ends, relay), 120)
+
+
+async def rebuilt(name: str, kafka: KafkaSettings, factory: Sessions) -> Replay:
+    """Have a consumer's projections rebuilt and swapped by a worker that runs; answers how it ended."""
+    found = text("SELECT 1 FROM projections WHERE consumer = :name")
+    async with transaction(factory) as session:
+        await eventually(lambda: _exists(session, found, name))
+        planned = str((await plan_rebuild(session, kafka, name, "tests")).id)
+        await replays.change(session, planned, "run", "tests", "a test", swap=True)
+
+    async def ended() -> Replay | None:
+        async with transaction(factory) as session:
+            now = await replays.get(session, planned)
+        return now if now.state in ("done", "failed") else None
+
+    replay: Replay = await eventually(ended, 60)
+    return replay
+
+
+async def _exists(session: AsyncSession, found: TextClause, name: str) -> bool:
+    return (await session.execute(found, {"name": name})).first() is not None
 
 
 async def _is_done(factory: Sessions, name: str, ends: dict[tuple[str, int], int], relay: bool) -> bool:

@@ -37,15 +37,18 @@ OUTCOMES = {
     "erased": "left out: customer to be forgotten",
 }
 
+_REBUILD = 'touchpoint replay rebuild --consumer {consumer} --reason "…"'
 WHAT_TO_DO = {
-    Fault.MISSING: "read it again: touchpoint replay plan --consumer {consumer} --from … --to … (it fills gaps only)",
-    Fault.TWICE: "rebuild {consumer}, and report it: this must never happen",
-    Fault.CHANGED: "rebuild {consumer}: its rows are made anew from the log",
-    Fault.UNEXPLAINED: "look who wrote it; a rebuild of {consumer} leaves it out",
-    Fault.OUT_OF_ORDER: "rebuild {consumer}: later events were judged without this one",
+    Fault.MISSING: "read it again: touchpoint replay plan --consumer {consumer} --from … --to … (it fills gaps only); "
+    f"or a row alone is gone: {_REBUILD}",
+    Fault.TWICE: f"report it, this must never happen; then {_REBUILD}",
+    Fault.CHANGED: f"where rows follow from the log alone, make them anew: {_REBUILD}",
+    Fault.UNEXPLAINED: f"look who wrote it; a rebuild leaves it out: {_REBUILD}",
+    Fault.OUT_OF_ORDER: f"later events were judged without this one: {_REBUILD}",
     Fault.REFUSED: "an older version took it: see the changes of {consumer}'s handlers",
-    Fault.UNPUBLISHED: "rebuild {consumer}, or publish it again: who reads the topic has not got it",
+    Fault.UNPUBLISHED: "report it, this must never happen: nothing sends it again",
 }
+"""A rebuild is for consumers whose rows follow from the log alone; of the others the command says so."""
 
 
 def verify_command(

@@ -50,7 +50,7 @@ SELECT topic, partition, "offset"
  WHERE oldest_behind > age
    AND NOT EXISTS (
      SELECT FROM replays r JOIN replay_checkpoints c ON c.replay_id = r.id
-      WHERE r.consumer = $1 AND c.topic = applied.topic AND c.partition = applied.partition
+      WHERE r.consumer = $1 AND r.kind <> 'rebuild' AND c.topic = applied.topic AND c.partition = applied.partition
         AND "offset" >= c.start AND "offset" < c.next AND (c.places IS NULL OR "offset" = ANY (c.places))
    )
 """

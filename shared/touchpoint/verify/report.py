@@ -53,6 +53,8 @@ class Report:
     """Events the consumer has made its service say, and dead letters, all looked for."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
+    most_examples: int = MOST_EXAMPLES
+    """Of each finding."""
     _findings: dict[tuple[Fault, str], Finding] = field(default_factory=dict)
 
     @property
@@ -69,7 +71,7 @@ class Report:
         """Note one fault."""
         finding = self._findings.setdefault((fault, where), Finding(fault, where))
         finding.count += 1
-        if len(finding.examples) < MOST_EXAMPLES:
+        if len(finding.examples) < self.most_examples:
             finding.examples.append(example)
 
     def count(self, fault: Fault) -> int:

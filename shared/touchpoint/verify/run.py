@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
+
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UsageError
@@ -13,12 +15,13 @@ from touchpoint.kafka.batch import Entry, decoded
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.log import Log, Spans
 from touchpoint.settings import KafkaSettings
+from touchpoint.verify.compare import compare
 from touchpoint.verify.inbox import APPLIED, MISSING, Inbox, Position
 from touchpoint.verify.outbox import Outbox
 from touchpoint.verify.rebuild import Rebuild
 from touchpoint.verify.report import Fault, Report
 from touchpoint.verify.snapshot import snapshot
-from touchpoint.verify.subject import Effect, Subject
+from touchpoint.verify.subject import Subject
 
 IGNORED = "ignored"
 """The outcome of a record whose type the consumer does not handle."""
@@ -40,7 +43,7 @@ async def verify(
         snapshot(dsn, [*subject.tables, "outbox"]) as (connection, raw),
     ):
         check = _Check(
-            subject, log, Inbox(raw, consumer), Rebuild(connection, raw, subject.handlers), Outbox(raw, consumer), show,
+            subject, log, raw, Inbox(raw, consumer), Rebuild(connection, subject.handlers), Outbox(raw, consumer), show,
             Report(consumer),
         )  # fmt: skip
         return await check.run(since)
@@ -50,6 +53,7 @@ async def verify(
 class _Check:
     subject: Subject
     log: Log
+    raw: asyncpg.Connection
     inbox: Inbox
     rebuild: Rebuild
     outbox: Outbox
@@ -69,7 +73,8 @@ class _Check:
         await self._look_at_inbox(spans)
         for effect in self.subject.effects:
             if whole or effect.per_event:
-                await self._compare(effect, whole=whole)
+                self.show(effect.name, 0, 0)
+                await compare(self.raw, effect, self.report, made="pg_temp", whole=whole)
         await self._look_for_published(spans, since)
         if not whole:
             self._say_what_was_left_out(since)
@@ -116,12 +121,6 @@ class _Check:
         async for row in self.inbox.unexplained(spans):
             self.report.find(Fault.UNEXPLAINED, "inbox", dict(row))
 
-    async def _compare(self, effect: Effect, *, whole: bool) -> None:
-        self.show(effect.name, 0, 0)
-        self.report.rows[effect.name] = await self.rebuild.rows(effect)
-        async for row in self.rebuild.differences(effect, whole=whole):
-            self.report.find(_fault(row), effect.name, _difference(row, effect))
-
     async def _look_for_published(self, spans: Spans, since: datetime | None) -> None:
         """What is no longer in the snapshot's outbox is in Kafka by now, so its topics are read to their ends."""
         await self.outbox.promise_dead_letters(spans)
@@ -153,16 +152,3 @@ def _told(entry: Entry) -> dict[str, Any]:
     record, claim = entry.record, entry.claim
     told = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return told | ({"event_id": claim.event_id, "type": claim.type} if claim else {})
-
-
-def _fault(row: Mapping[str, Any]) -> Fault:
-    if row["expected"] == 0:
-        return Fault.UNEXPLAINED
-    if row["stored"] == 0:
-        return Fault.MISSING
-    return Fault.TWICE if row["stored"] > row["expected"] else Fault.CHANGED
-
-
-def _difference(row: Mapping[str, Any], effect: Effect) -> dict[str, Any]:
-    told = {name: row[name] for name in effect.key}
-    return told | ({"expected": row["expected_row"], "stored": row["stored_row"]} if effect.shown else {})

@@ -1,6 +1,6 @@
 """One moment of a service's database, to be read as long as it takes, and empty copies of its tables beside it."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -21,7 +21,7 @@ MEMORY = "64MB"
 
 
 @asynccontextmanager
-async def snapshot(dsn: str, tables: Iterable[str]) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
+async def snapshot(dsn: str, tables: Sequence[str]) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
     """A transaction that sees one moment throughout and can write to temporary tables only; as asyncpg has it, too.
 
     `tables` exist in it twice: `pg_temp.feedback` is empty and found first, `public.feedback` holds what is stored.
@@ -41,6 +41,9 @@ async def snapshot(dsn: str, tables: Iterable[str]) -> AsyncIterator[tuple[Async
             await connection.commit()
             # PostgreSQL itself now refuses every write that is not to a temporary table.
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            # Before the moment is chosen: a rebuild would else put tables in their place whose rows this cannot see.
+            stored = ", ".join(f"public.{table}" for table in (*tables, "inbox"))
+            await connection.execute(text(f"LOCK TABLE {stored} IN ACCESS SHARE MODE"))
             await connection.execute(text("SELECT 1"))
             raw = (await connection.get_raw_connection()).driver_connection
             assert raw is not None

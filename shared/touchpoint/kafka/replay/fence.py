@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 import asyncpg
 
-from touchpoint.db import erasures
+from touchpoint.db import erasures, inbox
 from touchpoint.db.erasures import Customer
 from touchpoint.db.inbox import Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
+from touchpoint.db.shadow import Shadow
 from touchpoint.kafka.batch import Entry, outcomes
+from touchpoint.kafka.codec import Record
 from touchpoint.kafka.replay.selection import owner_of
 
 _COUNTED = {
@@ -42,12 +45,12 @@ UPDATE replay_checkpoints c
  WHERE c.replay_id = $1 AND c.topic = n.topic AND c.partition = n.partition
 """
 
-_DISCARDED = """
+_LEFT_OUT = """
 SELECT d.topic, d.partition, d."offset"
   FROM dead_letters d
   JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS part (topic, partition, first, last)
     ON d.topic = part.topic AND d.partition = part.partition AND d."offset" BETWEEN part.first AND part.last
- WHERE d.consumer = $1 AND d.state = 'discarded'
+ WHERE d.consumer = $1 AND d.state = ANY($6)
 """
 
 # The inbox says whether a dead letter's event is applied by now; under the id of a conflict it is another one.
@@ -63,20 +66,30 @@ UPDATE dead_letters d SET state = 'redriven', closed_at = now(), closed_reason =
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReplayFence:
-    """The fence of one replay. What was erased or discarded is not let through."""
+    """The fence of a repair or a redrive. What was erased or discarded is not let through."""
 
     replay_id: UUID
     consumer: str
+    left_out: ClassVar[list[str]] = ["discarded"]
+    """Dead letters in these states are none of ours."""
+
+    async def settled(self, raw: asyncpg.Connection, records: Sequence[Record]) -> set[int]:
+        """The offsets of those records, of one partition, that need no decoding: they were applied before."""
+        return await inbox.applied(raw, self.consumer, records)
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
         """Move the checkpoint on while the replay is running; raises FenceLostError else."""
         await self.advance(raw, moves)
-        discarded = {tuple(row) for row in await raw.fetch(_DISCARDED, self.consumer, *_spans(part))}
         await erasures.hold(raw)
+        return await self.admit(raw, part)
+
+    async def admit(self, raw: asyncpg.Connection, part: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries, or what is left of them."""
+        left_out = {tuple(row) for row in await raw.fetch(_LEFT_OUT, self.consumer, *_spans(part), self.left_out)}
         erased = await erasures.among(raw, {customer for entry in part if (customer := _customer(entry)) is not None})
-        return [_admitted(entry, discarded, erased) for entry in part]
+        return [_admitted(entry, left_out, erased) for entry in part]
 
     async def advance(self, raw: asyncpg.Connection, moves: Sequence[Move]) -> None:
         """Move on in these partitions; raises FenceLostError where the replay stands elsewhere, or does not run."""
@@ -87,24 +100,74 @@ class ReplayFence:
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
         """Count what became of the entries, and close the dead letters of those applied."""
+        if await self.count(raw, part, claimed):
+            await raw.execute(_CLOSE_LETTERS, self.consumer, *_spans(part), str(self.replay_id))
+
+    async def count(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> bool:
+        """Count what became of the entries; False when nothing did."""
         counts: dict[Place, Counter[str]] = {}
         for entry, outcome in outcomes(part, claimed):
             if outcome in _COUNTED:
                 counts.setdefault(_place(entry), Counter())[_COUNTED[outcome]] += 1
         if not counts:
-            return
+            return False
         rows = [
             (*place, n.total(), n["applied"], n["already_applied"], n["failed"], n["erased"])
             for place, n in sorted(counts.items())
         ]
         await raw.execute(_COUNT, self.replay_id, *map(list, zip(*rows, strict=True)))
-        await raw.execute(_CLOSE_LETTERS, self.consumer, *_spans(part), str(self.replay_id))
+        return True
 
 
-def _admitted(entry: Entry, discarded: set[tuple[object, ...]], erased: set[Customer]) -> Entry:
-    """The entry, or what is left of it: a discarded one is none of ours, an erased customer's is only counted."""
+@dataclass(frozen=True)
+class ShadowFence(ReplayFence):
+    """The fence of a rebuild: what follows it in the transaction works on the shadow's tables.
+
+    Dead letters stay what they are. Of an id that came with two payloads, the one applied is applied again: it is what
+    was published.
+    """
+
+    shadow: Shadow
+    left_out: ClassVar[list[str]] = ["open", "discarded"]
+
+    async def settled(self, raw: asyncpg.Connection, records: Sequence[Record]) -> set[int]:
+        """Those whose event was applied from another place: it is there that it will be applied again."""
+        return await inbox.applied_elsewhere(raw, self.consumer, records)
+
+    async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
+        """Move the checkpoint on and turn to the shadow."""
+        admitted = await super().open(raw, part, moves)
+        await self.shadow.enter(raw)
+        return admitted
+
+    async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
+        """Turn back and count."""
+        await self.shadow.leave(raw)
+        await self.count(raw, part, claimed)
+
+
+@dataclass(frozen=True)
+class TrialFence(ShadowFence):
+    """The fence of what is applied to be compared and rolled back: it holds up nobody who pauses or erases."""
+
+    async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
+        """Turn to the shadow."""
+        admitted = await self.admit(raw, part)
+        await self.shadow.enter(raw)
+        return admitted
+
+    async def advance(self, raw: asyncpg.Connection, moves: Sequence[Move]) -> None:
+        """Stay where the checkpoint is."""
+
+    async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
+        """Turn back."""
+        await self.shadow.leave(raw)
+
+
+def _admitted(entry: Entry, left_out: set[tuple[object, ...]], erased: set[Customer]) -> Entry:
+    """The entry, or what is left of it: one left out is none of ours, an erased customer's is only counted."""
     record = entry.record
-    if discarded and (record.topic, record.partition, record.offset) in discarded:
+    if left_out and (record.topic, record.partition, record.offset) in left_out:
         return Entry(record)
     if erased and _customer(entry) in erased:
         return Entry(record, settled="erased")

@@ -22,7 +22,7 @@ from touchpoint.kafka.codec import Record
 from touchpoint.kafka.log import group_less, partition
 from touchpoint.kafka.reader import BATCH_RECORDS, POLL_MS, read_record
 from touchpoint.kafka.replay.selection import Selection, Window, owner_of
-from touchpoint.kafka.replay.window import freeze
+from touchpoint.kafka.replay.window import freeze, standing
 from touchpoint.settings import KafkaSettings
 
 Show = Callable[[int, int], None]
@@ -77,6 +77,30 @@ async def plan_repair(
     return await replays.create(session, plan, who)
 
 
+async def plan_rebuild(session: AsyncSession, settings: KafkaSettings, consumer: str, who: str) -> Replay:
+    """Plan to make a consumer's projections anew from the whole log. Raises UsageError where that cannot be done."""
+    raw = await raw_connection(session)
+    await _subscribed(raw, consumer, ())
+    if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
+        raise UsageError(f"{consumer} cannot be made anew from the log: commands and time have a part in what it keeps")
+    if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
+        raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
+    try:
+        cluster_id = await admin.cluster_id(settings)
+        async with group_less(settings) as kafka:
+            logs = await standing(raw, kafka, settings, consumer)
+    except (KafkaError, TimeoutError) as error:
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+    for log in logs.values():
+        if log.begin > 0:
+            raise UsageError(
+                f"{log}: records 0 to {log.begin - 1} are gone, retention has dropped them: without them {consumer} "
+                "cannot be made anew"
+            )
+    ranges = [Range(*place, 0, log.next) for place, log in sorted(logs.items())]
+    return await replays.create(session, Plan(consumer, "rebuild", cluster_id, {}, ranges, {}), who)
+
+
 async def redrive(
     session: AsyncSession,
     consumer: str,
@@ -97,9 +121,9 @@ async def redrive(
     for topic, number, offset in sorted(places):
         offsets[topic, number].append(offset)
     rows = await raw.fetch("SELECT topic, partition, cluster_id, inbox_from FROM offsets WHERE consumer = $1", consumer)
-    standing = {(row["topic"], row["partition"]): row for row in rows}
+    read = {(row["topic"], row["partition"]): row for row in rows}
     for place, chosen in offsets.items():
-        if place not in standing or chosen[0] < standing[place]["inbox_from"]:
+        if place not in read or chosen[0] < read[place]["inbox_from"]:
             raise UsageError(f"{place[0]}/{place[1]}: what {consumer} applied around {chosen[0]} is no longer known")
     ranges = [Range(*place, chosen[0], chosen[-1] + 1, chosen) for place, chosen in offsets.items()]
     summary = {"dead_letters": sum(map(len, offsets.values()))}

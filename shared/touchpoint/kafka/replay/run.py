@@ -3,14 +3,15 @@
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from touchpoint import telemetry
-from touchpoint.db import inbox, offsets, replays
+from touchpoint.db import offsets, replays
 from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.offsets import Move, Place
 from touchpoint.db.replays import Range, Replay
@@ -50,23 +51,31 @@ class MaxErrors:
 
 
 class Run:
-    """A replay from its checkpoints on. `prepare`, then `step` until `finished`."""
+    """A replay from its checkpoints on. `prepare`, `check_log`, then `step` until `finished`."""
 
     def __init__(
-        self, replay: Replay, handlers: Handlers, kafka: AIOKafkaConsumer, settings: KafkaSettings, sessions: Sessions
+        self,
+        replay: Replay,
+        handlers: Handlers,
+        kafka: AIOKafkaConsumer,
+        settings: KafkaSettings,
+        sessions: Sessions,
+        *,
+        fence: ReplayFence,
+        alone: bool = False,
     ) -> None:
+        """`alone`: its sessions share one connection, which others wait for: it reads nothing beside, nor rests."""
         self._replay = replay
         self._handlers = handlers
         self._kafka = kafka
         self._settings = settings
         self._sessions = sessions
         self._selection = msgspec.convert(replay.filter, Selection)
-        self._fence = ReplayFence(replay.id, replay.consumer)
+        self._fence = fence
+        self._alone = alone
         self._limit = MaxErrors(replay.max_errors)
-        self._pace = Pace(replay.rate)
-        self._batches = Batches(
-            replay.consumer, handlers, sessions, self._limit, self._fence, records=telemetry.REPLAYED
-        )
+        self._pace = Pace(None if alone else replay.rate)
+        self._batches = Batches(replay.consumer, handlers, sessions, self._limit, fence, records=telemetry.REPLAYED)
         self._ranges: dict[Place, Range] = {}
         """Of the partitions that are not at their end."""
         self._starts: dict[Place, int] = {}
@@ -83,7 +92,7 @@ class Run:
         return not self._ranges
 
     async def prepare(self) -> None:
-        """Read the checkpoints and seek there. Raises HaltError when the log is no longer the one that was planned."""
+        """Read the checkpoints and seek there."""
         async with transaction(self._sessions) as session:
             found = await replays.checkpoints(session, self._replay.id)
         self._limit.failed = sum(one.failed for one in found)
@@ -91,10 +100,10 @@ class Run:
         self._ranges = {one.place: one.range for one in going}
         self._starts = {one.place: one.next for one in going}
         self._read = dict(self._starts)
+        self._ahead = []
         if self.finished:
             return
         self._kafka.assign([self._partition(place) for place in self._ranges])
-        await self._check_log()
         for place, start in self._starts.items():
             self._kafka.seek(self._partition(place), start)
         await self._pass_over()
@@ -107,19 +116,17 @@ class Run:
         begun = time.monotonic()
         await self._look_at_lag()
         entries = self._ahead or await self._read_batch(POLL_MS)
-        reading = asyncio.create_task(self._read_batch(POLL_MS_AHEAD))
-        try:
+        async with self._reading_ahead():
             if entries:
                 await self._batches.apply(entries, self._starts)
-            self._ahead = await reading
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
         await self._pass_over()
         events = sum(bool(entry.event or entry.dead or entry.settled) for entry in entries)
         return self._pace.seconds(events, time.monotonic() - begun)
 
-    async def _check_log(self) -> None:
+    async def check_log(self) -> None:
+        """Raises HaltError when the log is no longer the one that was planned."""
+        if self.finished:
+            return
         if (cluster := await admin.cluster_id(self._settings)) != self._replay.cluster_id:
             raise HaltError(f"it was planned on Kafka cluster {self._replay.cluster_id}, this one is {cluster}")
         partitions = [self._partition(place) for place in self._ranges]
@@ -130,6 +137,21 @@ class Run:
                 raise HaltError(f"{place[0]}/{place[1]}: records {following} to {begins[tp] - 1} are gone")
             if ends[tp] < one.end:
                 raise HaltError(f"{place[0]}/{place[1]}: the log ends at {ends[tp]}, the plan at {one.end}: it was cut")
+
+    @asynccontextmanager
+    async def _reading_ahead(self) -> AsyncIterator[None]:
+        """Read the next batch while the block runs."""
+        if self._alone:
+            self._ahead = []
+            yield
+            return
+        reading = asyncio.create_task(self._read_batch(POLL_MS_AHEAD))
+        try:
+            yield
+            self._ahead = await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read_batch(self, poll_ms: int) -> list[Entry]:
         found = await self._kafka.getmany(timeout_ms=poll_ms, max_records=self._pace.records(BATCH_RECORDS))
@@ -145,12 +167,12 @@ class Run:
         self._read[place] = found[-1].offset + 1
         records = [read_record(place[0], one) for one in found if one.offset < planned.end]
         wanted = [self._wants(planned, record) for record in records]
-        applied = await self._applied([record for record, want in zip(records, wanted, strict=True) if want])
+        settled = await self._settled([record for record, want in zip(records, wanted, strict=True) if want])
         entries: list[Entry] = []
         for number, (record, want) in enumerate(zip(records, wanted, strict=True)):
             if not want:
                 entries.append(Entry(record))
-            elif record.offset in applied:
+            elif record.offset in settled:
                 entries.append(Entry(record, settled="duplicate"))
             else:
                 entries.append(decoded(record, self._handlers))
@@ -165,10 +187,10 @@ class Run:
                 return False
         return self._selection.matches(record)
 
-    async def _applied(self, records: Sequence[Record]) -> set[int]:
-        """The offsets of those that were applied before, told without decoding them: most of a window, mostly."""
+    async def _settled(self, records: Sequence[Record]) -> set[int]:
+        """The offsets of those that need no decoding: most of a repair's window, mostly."""
         async with transaction(self._sessions) as session:
-            return await inbox.applied(await raw_connection(session), self._replay.consumer, records)
+            return await self._fence.settled(await raw_connection(session), records)
 
     async def _check_gap(self, tp: TopicPartition, expected: int, first: int) -> None:
         if first > expected and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > expected:
@@ -197,7 +219,7 @@ class Run:
             del self._ranges[place]
 
     async def _look_at_lag(self) -> None:
-        if time.monotonic() - self._lag_seen < LAG_SECONDS:
+        if self._alone or time.monotonic() - self._lag_seen < LAG_SECONDS:
             return
         async with transaction(self._sessions) as session:
             standing = await offsets.load(await raw_connection(session), self._replay.consumer)

@@ -97,7 +97,7 @@ async def freeze(
     Without a time to begin at, only the partitions named are meant. Raises UsageError.
     """
     since, until = window.since, window.until
-    logs = await _standing(raw, kafka, settings, consumer)
+    logs = await standing(raw, kafka, settings, consumer)
     for place in {**since.places, **until.places}:
         if place not in logs:
             raise UsageError(f"{consumer} does not read {place[0]}/{place[1]}: it reads {_topics(logs)}")
@@ -117,9 +117,10 @@ async def freeze(
     return ranges, behind
 
 
-async def _standing(
+async def standing(
     raw: asyncpg.Connection, kafka: AIOKafkaConsumer, settings: KafkaSettings, consumer: str
 ) -> dict[Place, Standing]:
+    """How each partition stands that the consumer reads. Raises UsageError when it has read none."""
     rows = await raw.fetch("SELECT topic, partition, next, inbox_from FROM offsets WHERE consumer = $1", consumer)
     if not rows:
         raise NotFoundError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")

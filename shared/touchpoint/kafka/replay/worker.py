@@ -6,19 +6,19 @@ another worker's) goes on where the last commit was.
 
 import asyncio
 import contextlib
-import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
-from touchpoint.db import replays
-from touchpoint.db.engine import Sessions, is_transient, transaction
+from touchpoint.db import replays, shadow
+from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
 from touchpoint.errors import TransientError
@@ -26,8 +26,11 @@ from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import HaltError
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.log import group_less
+from touchpoint.kafka.replay.fence import ReplayFence
+from touchpoint.kafka.replay.rebuild import Rebuild
 from touchpoint.kafka.replay.run import Run
 from touchpoint.settings import KafkaSettings
+from touchpoint.verify.subject import Subject
 
 LOOK_SECONDS = 0.5
 """How soon a replay is taken up, and how soon a pause is seen."""
@@ -40,6 +43,11 @@ SELECT :consumer, * FROM unnest(CAST(:types AS text[]), CAST(:topics AS text[]))
 ON CONFLICT (consumer, type) DO UPDATE SET topic = excluded.topic
 """)
 
+_PROJECT = text("""
+WITH gone AS (DELETE FROM projections WHERE consumer = :consumer AND name <> ALL(:names))
+INSERT INTO projections (consumer, name) SELECT :consumer, unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING
+""")
+
 
 @dataclass(slots=True)
 class Replayer:
@@ -49,6 +57,8 @@ class Replayer:
     handlers: Handlers
     settings: KafkaSettings
     sessions: Sessions
+    projections: Subject | None = None
+    """What can be made anew from the log alone."""
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _subscribed: bool = field(default=False, init=False)
 
@@ -71,11 +81,14 @@ class Replayer:
             await self._subscribe()
         async with transaction(self.sessions) as session:
             replay = await replays.running(session, self.consumer)
-        if replay is None:
+            left = await shadow.abandoned(await raw_connection(session), self.consumer)
+        if replay is None and not left:
             return
         async with self._alone() as lock:
             if lock is not None:
-                await self._take_up(replay, lock, stop)
+                await self._throw_away(left)
+                if replay is not None:
+                    await self._take_up(replay, lock, stop)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[AsyncSession | None]:
@@ -92,9 +105,9 @@ class Replayer:
         error = None
         try:
             async with group_less(self.settings) as kafka:
-                run = Run(replay, self.handlers, kafka, self.settings, self.sessions)
-                await self._work(run, replay, lock, stop)
-                if not run.finished:
+                job = self._job(replay, kafka)
+                await self._work(job, replay, lock, stop)
+                if not job.finished or isinstance(job, Rebuild):  # which says itself what it has come to
                     return
         except FenceLostError:
             return
@@ -109,19 +122,36 @@ class Replayer:
             await replays.end(session, replay.id, f"{self.consumer} worker", error)
         telemetry.log().info(telemetry.REPLAY_ENDED, consumer=self.consumer, replay=str(replay.id), error=error)
 
-    async def _work(self, run: Run, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
-        """Step by step until it is finished, or is no longer to be worked on."""
-        await run.prepare()
-        while not run.finished:
-            rest = time.monotonic() + await run.step()
-            while True:
-                await lock.execute(text("SELECT 1"))  # still ours: nobody has ended the transaction
-                if stop.is_set() or not await self._is_wanted(replay):
-                    return
-                if (left := rest - time.monotonic()) <= 0:
-                    break
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), min(left, LOOK_SECONDS))
+    def _job(self, replay: Replay, kafka: AIOKafkaConsumer) -> Run | Rebuild:
+        if replay.kind != "rebuild":
+            fence = ReplayFence(replay.id, replay.consumer)
+            return Run(replay, self.handlers, kafka, self.settings, self.sessions, fence=fence)
+        if self.projections is None:
+            raise HaltError(f"{self.consumer} cannot be made anew from the log alone")
+        return Rebuild(replay, self.projections, kafka, self.settings, self.sessions)
+
+    async def _work(self, job: Run | Rebuild, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
+        """Step by step until it is finished, or is no longer to be worked on: then a step under way is rolled back."""
+        await job.prepare()
+        await job.check_log()
+        while not job.finished:
+            step = asyncio.create_task(_step(job))
+            try:
+                while not step.done():
+                    await asyncio.wait({step}, timeout=LOOK_SECONDS)
+                    await lock.execute(text("SELECT 1"))  # still ours: nobody has ended the transaction
+                    if stop.is_set() or not await self._is_wanted(replay):
+                        return
+            finally:
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+            step.result()
+
+    async def _throw_away(self, schemas: Sequence[str]) -> None:
+        """Drop what aborted rebuilds have left."""
+        for schema in schemas:
+            async with transaction(self.sessions) as session:
+                await shadow.drop(await raw_connection(session), schema)
 
     async def _is_wanted(self, replay: Replay) -> bool:
         """Whether it is to be worked on as before: one whose settings were changed is taken up anew."""
@@ -130,13 +160,20 @@ class Replayer:
         return now is not None and (now.id, now.rate, now.max_errors) == (replay.id, replay.rate, replay.max_errors)
 
     async def _subscribe(self) -> None:
-        """Say which types the handlers want: who plans a replay knows no handlers."""
+        """Say which types the handlers want and what they project: who plans a replay knows no handlers."""
         events = sorted(self.handlers.events.items())
         values = {
             "consumer": self.consumer,
             "types": [kind for kind, _ in events],
             "topics": [event.topic for _, event in events],
         }
+        projections = {"consumer": self.consumer, "names": list(self.projections.tables if self.projections else ())}
         async with transaction(self.sessions) as session:
             await session.execute(_SUBSCRIBE, values)
+            await session.execute(_PROJECT, projections)
         self._subscribed = True
+
+
+async def _step(job: Run | Rebuild) -> None:
+    """Do a step and rest."""
+    await asyncio.sleep(await job.step())

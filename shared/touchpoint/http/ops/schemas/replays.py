@@ -92,14 +92,15 @@ class ReplayRead(Listed):
 
     id: UUID
     consumer: str
-    kind: str = Field(description="repair: a window; redrive: dead letters")
-    state: str = Field(description="planned, running, paused, aborted, done or failed")
+    kind: str = Field(description="repair: a window; redrive: dead letters; rebuild: all tables, made anew")
+    state: str = Field(description="planned, running, paused, built, aborted, done or failed")
     filter: Mapping[str, Any]
-    summary: Mapping[str, Any] = Field(description="what the plan counted")
+    summary: Mapping[str, Any] = Field(description="what the plan counted; of a rebuild, how the live tables differ")
     plan_hash: str = Field(description="equal for plans that mean the same records")
     cluster_id: str
     rate: int | None
     max_errors: int
+    swap: bool = Field(description="of a rebuild: it is to be put in the place of the live tables")
     reason: str | None
     planned_by: str
     requested_by: str | None
