@@ -184,7 +184,7 @@ async def test_redriving_what_is_not_there_starts_nothing(failed, ops):
 async def ended(ops, replay_id):
     async def over():
         found = (await ops.get(f"/replays/{replay_id}")).json()
-        return found if found["state"] in ("done", "failed", "aborted") else None
+        return found if found["state"] in ("done", "failed", "aborted", "built") else None
 
     return await eventually(over)
 
@@ -219,6 +219,23 @@ async def test_a_window_is_planned_run_watched_and_in_the_trail(lost, ledger, op
     assert [line[:2] for line in await trail(ops)] == [
         ("replay.done", f"{NAME} worker"), ("replay.run", WHO), ("replay.plan", WHO)
     ]  # fmt: skip
+
+
+async def test_tables_are_rebuilt_compared_and_swapped(lost, ledger, ops, replaying):
+    started = await ops.post("/replays/rebuild", json={"consumer": NAME, "reason": "rows are gone"})
+    assert (started.status_code, started.json()["kind"], started.json()["state"]) == (201, "rebuild", "running")
+    path = started.headers["location"].removeprefix("/v1/ops")
+    async with replaying():
+        built = await ended(ops, started.json()["id"])
+        assert (built["state"], len(await ledger.ids())) == ("built", 6)
+        assert {(one["where"], one["count"]) for one in built["summary"]["compared"]["findings"]} == {
+            ("ledger", 4), ("inbox", 4)
+        }  # fmt: skip
+        assert (await ops.post(f"{path}/swap", json={"reason": "as expected"})).json()["state"] == "running"
+        done = await ended(ops, started.json()["id"])
+    assert (done["state"], done["swap"], len(await ledger.ids())) == ("done", True, 10)
+    again = await ops.post(f"{path}/swap", json={"reason": "as expected"})
+    assert problem(again) == (409, "conflict")
 
 
 async def test_a_replay_is_paused_resumed_at_another_rate_and_aborted(lost, ops):

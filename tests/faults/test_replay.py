@@ -1,4 +1,4 @@
-"""A replay whose worker is killed with -9, again and again, ends as if it had never been."""
+"""A replay or rebuild whose worker is killed with -9, again and again, ends as if it had never been."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from touchpoint.db import replays
 from touchpoint.db.engine import transaction_on
 from touchpoint.db.replays import Replay
 from touchpoint.kafka.codec import encode
-from touchpoint.kafka.replay.plan import plan_repair
+from touchpoint.kafka.replay.plan import plan_repair, rebuild
 from touchpoint.kafka.replay.selection import Bound, Selection, Window
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
@@ -61,6 +61,26 @@ async def test_it_fills_each_gap_once_though_its_worker_is_killed_at_random_mome
     assert (done.state, done.matched, done.applied, done.failed) == ("done", events, lost, 0)
     assert killed >= KILLS
     assert await _query(system, CHECKSUM) == before
+
+
+async def test_a_rebuild_ends_as_if_nobody_had_killed_its_worker_at_random_moments(system):
+    events = EVENTS_A_KILL * (KILLS + 1)
+    await _append(system, events)
+    await eventually(lambda: _count(system, events), 120)
+    before = await _query(system, CHECKSUM)
+    await _query(system, "UPDATE feedback SET text = 'wrong' WHERE id::text < '8'")
+    await _query(system, "DELETE FROM timeline WHERE id::text > 'c'")
+    async with transaction_on(system.dsn(SERVICE), "tests") as session:
+        replay = await rebuild(session, system.kafka, SERVICE, "tests", "wrong rows", rate=RATE, swap=True)
+    killed = await _kill_along(system, replay)
+    done = await _now(system, replay)
+    print(
+        f"\n{killed} kills; {done.applied} of {done.matched} events applied anew, held: {done.summary['held_seconds']}"
+    )
+    assert (done.state, done.matched, done.applied, done.failed) == ("done", events, events, 0)
+    assert killed >= KILLS
+    assert await _query(system, CHECKSUM) == before
+    assert await _query(system, "SELECT 1 FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
 
 
 async def _append(system, count: int) -> None:

@@ -69,10 +69,12 @@ OPERATIONS = (
     Operation("GET", "/v1/ops/dead-letters/{consumer}/{topic}/{partition}/{offset}", seconds=LOOK_SECONDS),
     Operation("GET", "/v1/ops/replays", is_list=True),
     Operation("POST", "/v1/ops/replays", seconds=LONGEST_SECONDS),
+    Operation("POST", "/v1/ops/replays/rebuild", seconds=LOOK_SECONDS),
     Operation("GET", "/v1/ops/replays/{replay_id}"),
     Operation("POST", "/v1/ops/replays/{replay_id}/run"),
     Operation("POST", "/v1/ops/replays/{replay_id}/pause"),
     Operation("POST", "/v1/ops/replays/{replay_id}/resume"),
+    Operation("POST", "/v1/ops/replays/{replay_id}/swap"),
     Operation("POST", "/v1/ops/replays/{replay_id}/abort"),
     Operation("GET", "/v1/ops/audit", is_list=True),
 )

@@ -14,7 +14,8 @@ from touchpoint.db import offsets, replays
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.replays import MAX_ERRORS, Action, Replay
 from touchpoint.errors import UsageError
-from touchpoint.kafka.replay.plan import plan_rebuild, plan_repair
+from touchpoint.kafka.replay.plan import plan_repair
+from touchpoint.kafka.replay.plan import rebuild as rebuild_all
 from touchpoint.kafka.replay.selection import Bound, Selection, Window
 from touchpoint.reach import Database, Json, in_each, operator
 from touchpoint.replay import page
@@ -135,10 +136,9 @@ def rebuild(
     async def work(session: AsyncSession) -> list[Replay]:
         if not await offsets.load(await raw_connection(session), consumer):
             return []
-        planned = str((await plan_rebuild(session, reach.kafka(), consumer, operator())).id)
         return [
-            await replays.change(
-                session, planned, "run", operator(), reason, rate=rate, max_errors=max_errors, swap=swap
+            await rebuild_all(
+                session, reach.kafka(), consumer, operator(), reason, rate=rate, max_errors=max_errors, swap=swap
             )
         ]
 

@@ -18,7 +18,7 @@ from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.producer import Producer
-from touchpoint.kafka.replay.plan import plan_rebuild
+from touchpoint.kafka.replay.plan import rebuild
 from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
@@ -83,12 +83,11 @@ async def rebuilt(name: str, kafka: KafkaSettings, factory: Sessions) -> Replay:
     found = text("SELECT 1 FROM projections WHERE consumer = :name")
     async with transaction(factory) as session:
         await eventually(lambda: _exists(session, found, name))
-        planned = str((await plan_rebuild(session, kafka, name, "tests")).id)
-        await replays.change(session, planned, "run", "tests", "a test", swap=True)
+        started = str((await rebuild(session, kafka, name, "tests", "a test", swap=True)).id)
 
     async def ended() -> Replay | None:
         async with transaction(factory) as session:
-            now = await replays.get(session, planned)
+            now = await replays.get(session, started)
         return now if now.state in ("done", "failed") else None
 
     replay: Replay = await eventually(ended, 60)

@@ -77,14 +77,35 @@ async def plan_repair(
     return await replays.create(session, plan, who)
 
 
-async def plan_rebuild(session: AsyncSession, settings: KafkaSettings, consumer: str, who: str) -> Replay:
-    """Plan to make a consumer's projections anew from the whole log. Raises UsageError where that cannot be done."""
+async def rebuild(
+    session: AsyncSession,
+    settings: KafkaSettings,
+    consumer: str,
+    who: str,
+    reason: str,
+    *,
+    rate: int | None = None,
+    max_errors: int = replays.MAX_ERRORS,
+    swap: bool = False,
+) -> Replay:
+    """Have the worker make a consumer's projections anew from the whole log, and compare, or `swap` them.
+
+    Raises UsageError where that cannot be done.
+    """
     raw = await raw_connection(session)
     await _subscribed(raw, consumer, ())
     if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
         raise UsageError(f"{consumer} cannot be made anew from the log: commands and time have a part in what it keeps")
     if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
         raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
+    planned = await replays.create(session, await _whole_log(raw, settings, consumer), who)
+    return await replays.change(
+        session, str(planned.id), "run", who, reason, rate=rate, max_errors=max_errors, swap=swap
+    )
+
+
+async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer: str) -> Plan:
+    """All that a consumer has read, from the log's beginning. Raises UsageError where that is gone."""
     try:
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:
@@ -98,7 +119,7 @@ async def plan_rebuild(session: AsyncSession, settings: KafkaSettings, consumer:
                 "cannot be made anew"
             )
     ranges = [Range(*place, 0, log.next) for place, log in sorted(logs.items())]
-    return await replays.create(session, Plan(consumer, "rebuild", cluster_id, {}, ranges, {}), who)
+    return Plan(consumer, "rebuild", cluster_id, {}, ranges, {})
 
 
 async def redrive(

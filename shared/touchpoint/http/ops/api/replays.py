@@ -58,6 +58,19 @@ async def plan_replay(
     return schemas.ReplayRead.of(replay)
 
 
+@router.post("/rebuild", status_code=201)
+async def rebuild(
+    caller: Operator, session: Session, kafka: Kafka, body: schemas.Rebuild, response: Response
+) -> schemas.ReplayRead:
+    """Let the service's worker make its tables anew from the whole log, and compare them with the live ones.
+
+    Nothing live is changed before `swap`. 422 where the log has lost its beginning, or other things have part in them.
+    """
+    replay = await plan.rebuild(session, kafka, who=caller.who, **body.model_dump())
+    response.headers["Location"] = f"/v1/ops/replays/{replay.id}"
+    return schemas.ReplayRead.of(replay)
+
+
 @router.get("")
 async def list_replays(
     caller: Reader, session: Session, query: Annotated[schemas.ReplaysQuery, Query()]
@@ -94,9 +107,15 @@ async def resume_replay(
     return await _change(session, caller, replay_id, "resume", body)
 
 
+@router.post("/{replay_id}/swap")
+async def swap_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Stop) -> schemas.ReplayRead:
+    """Let the tables of a rebuild take the place of the live ones, which are dropped."""
+    return await _change(session, caller, replay_id, "swap", body)
+
+
 @router.post("/{replay_id}/abort")
 async def abort_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Stop) -> schemas.ReplayRead:
-    """End a replay for good. What it has applied stays applied; another plan finds the rest."""
+    """End a replay for good. What it has applied stays applied; of a rebuild nothing stays."""
     return await _change(session, caller, replay_id, "abort", body)
 
 

@@ -73,6 +73,13 @@ class Run(Strict):
     max_errors: Errors = Field(MAX_ERRORS, description="stop at the next failure after so many")
 
 
+class Rebuild(Run):
+    """Whose tables are to be made anew, and how."""
+
+    consumer: Consumer
+    swap: bool = Field(False, strict=True, description="put them in place at once, whatever differs")
+
+
 class Continue(Strict):
     """How a replay is to go on."""
 
