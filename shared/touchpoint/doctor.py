@@ -14,6 +14,8 @@ from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.reach import Database, Json, dsns, in_one, kafka
 
+LEVEL_SECONDS = 5
+"""Whoever has nothing left to read says so every second or two."""
 LATE_SECONDS = 60
 """So long a consumer may be behind the end of its topics, and an event wait in an outbox."""
 
@@ -41,7 +43,9 @@ SELECT coalesce(max(id) - min(id) + 1, 0) AS rows,
 def doctor(database: Database = "", as_json: Json = False) -> None:
     """Look at Kafka, the databases, consumers, dead letters and outboxes; name the runbook page for what is wrong.
 
-    Exit code: 0 all is well, 1 something is wrong.
+    Whether events were missed is not looked for: `touchpoint verify` does that.
+
+    Exit code: 0 everything works, 1 something is wrong.
 
     \b
     Examples:
@@ -105,7 +109,7 @@ def _consumer(one: dict[str, Any], seconds: float) -> Finding:
         return Finding(where, f"{one['state']} since {one['since']:%Y-%m-%d %H:%M:%S}: {one['reason']}", page)
     if seconds > LATE_SECONDS:
         return Finding(where, f"{seconds:,.0f} s behind: it is slow, stuck, or does not run", "lag-grows")
-    return Finding(where, f"running, {seconds:.1f} s behind")
+    return Finding(where, "running, level" if seconds < LEVEL_SECONDS else f"running, {seconds:.1f} s behind")
 
 
 def _dead_letters(one: dict[str, Any]) -> Finding:
@@ -125,3 +129,4 @@ def _print(found: Sequence[Finding]) -> None:
     for where, said, page in found:
         mark = typer.style("✗", fg="red") if page else typer.style("✓", fg="green")
         typer.echo(f"{mark} {where:<{width}}  {said}" + (f"  → {RUNBOOKS}/{page}.md" if page else ""))
+    typer.echo("Were events missed? `touchpoint verify` tells.")

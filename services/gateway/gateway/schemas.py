@@ -56,6 +56,7 @@ class Status(StrEnum):
 
     APPLIED = "applied"
     PENDING = "pending"
+    MISSING = "missing"
     DEAD_LETTERED = "dead-lettered"
     CONFLICT = "conflict"
     IGNORED = "ignored"
@@ -67,7 +68,8 @@ class ConsumerStatus(BaseModel):
 
     consumer: str = Field(examples=["feedback-svc"])
     status: Status = Field(
-        description="applied; pending: not reached yet; dead-lettered: failed, waits for an operator; conflict: "
+        description="applied; pending: not reached yet; missing: passed without a trace, for an operator to replay; "
+        "dead-lettered: failed, waits for an operator; conflict: "
         "refused, because its id was used before with another payload; ignored: not of a type this consumer handles; "
         "unknown: the consumer's service did not answer"
     )

@@ -25,6 +25,9 @@ from touchpoint.http.status import EventStatus as Answer
 ASK_SECONDS = 2
 _PREFIX = b"/v1/events/"
 
+Place = tuple[str, int, int]
+"""Topic, partition and offset."""
+
 
 class StatusDoor:
     """Asks every service; says 404 only when it is certain that the event was never accepted."""
@@ -94,21 +97,34 @@ def never_accepted(answers: Sequence[Answer | None], ends: dict[int, int] | None
 
 
 def judge(services: Sequence[str], answers: Sequence[Answer | None]) -> list[ConsumerStatus]:
-    """Each consumer's status. Who does not handle the type ignores it; the type is known once one consumer has it."""
+    """Each consumer's status. Type and place are known once one consumer has it.
+
+    Who does not handle the type ignores it; who has passed the place without it has missed it.
+    """
     kind = next((answer.type for answer in answers if answer and answer.type), None)
+    place = next((answer.place for answer in answers if answer and answer.place), None)
     return [
         ConsumerStatus(
             consumer=answer.consumer if answer else service,
-            status=_status(answer, kind),
+            status=_status(answer, kind, place),
             conflicting=answer is not None and answer.conflicting,
         )
         for service, answer in zip(services, answers, strict=True)
     ]
 
 
-def _status(answer: Answer | None, kind: str | None) -> Status:
+def _status(answer: Answer | None, kind: str | None, place: Place | None) -> Status:
     if answer is None:
         return Status.UNKNOWN
     if answer.status is not None:
         return Status(answer.status)
-    return Status.IGNORED if kind is not None and kind not in answer.handles else Status.PENDING
+    if kind is not None and kind not in answer.handles:
+        return Status.IGNORED
+    return Status.MISSING if place is not None and _has_passed(answer, place) else Status.PENDING
+
+
+def _has_passed(answer: Answer, place: Place) -> bool:
+    """Whether the consumer has read a place of which it would still know."""
+    topic, partition, offset = place
+    passed = answer.positions.get(topic, {}).get(partition, 0)
+    return answer.known_from.get(topic, {}).get(partition, 0) <= offset < passed
