@@ -62,6 +62,16 @@ async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoi
     assert (plan["length"], plan["summary"]["matching"]) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("whose", "said"),
+    [(["--customer", "nobody"], "look at the spelling"), ([], "Nothing is missing here: there is nothing to run")],
+)
+async def test_a_plan_of_nothing_says_so_and_offers_no_run(applied, touchpoint, whose, said):
+    planned = await touchpoint("replay", "plan", "--consumer", "ledger-svc", *ALL, *whose)
+    assert said in planned
+    assert "replay run" not in planned
+
+
 async def test_equal_plans_have_one_hash_and_others_another(applied, touchpoint):
     first, again, other = [await _plan(touchpoint, *words) for words in (ALL, ALL, [*ALL, "--to", f"{TOPIC}/0/29"])]
     assert first["plan_hash"] == again["plan_hash"] != other["plan_hash"]
@@ -100,6 +110,10 @@ async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, r
         (["--consumer", "ledger-svc", "--from", "2h", "--type", "no.such"], "does not handle no.such: it handles"),
         (["--consumer", "ledger-svc", "--from", "other.v1/0/0"], "does not read other.v1/0: it reads touchpoints.v1"),
         (["--consumer", "ledger-svc", "--from", f"{TOPIC}/0/31"], "the log ends at 30, before 31"),
+        (["--consumer", "ledger-svc", "--from", "1h", "--to", "2h"], "the window ends at .*, not after its beginning"),
+        (["--consumer", "ledger-svc", "--from", f"{TOPIC}/0/9", "--to", f"{TOPIC}/0/9"], "ends at .*/9, not after 9"),
+        (["--consumer", "ledger-svc", "--from", "2199-01-01"], "begins at 2199-01-01T00:00:00Z: that lies ahead"),
+        (["--consumer", "ledger-svc", "--from", "2h", "--customer", ""], "may be left out, but not be empty"),
     ],
 )
 async def test_a_plan_that_cannot_be_is_refused(applied, touchpoint, words, why):

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from touchpoint.contracts.base import identity
 from touchpoint.errors import PermanentError, UsageError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
-from touchpoint.testing.factories import TENANT, customer_updated, feedback
+from touchpoint.testing.factories import NOON, TENANT, customer_updated, feedback
+from touchpoint.verify.command import _extent, _plan
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify
 from touchpoint.verify.subject import Subject
@@ -58,14 +58,25 @@ async def test_every_record_is_counted_by_what_became_of_it(log, ledger, applied
     assert (found.pending, found.rows) == (2, {"ledger": 2})
 
 
-async def test_a_record_that_left_no_trace_is_missing_with_its_place(ledger, applied, report):
+async def test_a_record_that_left_no_trace_is_missing_with_its_place_its_customer_and_its_time(ledger, applied, report):
     await applied(feedback(id="seen"), feedback(id="lost"))
     await ledger.query('DELETE FROM inbox WHERE "offset" = 1')
     await ledger.query("DELETE FROM ledger WHERE event_id = 'lost'")
     [finding] = (await report()).findings
-    lost = {"event_id": identity(TENANT, "/tests", "lost"), "type": "feedback.submitted"}
+    lost = {"type": "feedback.submitted", "source": "/tests", "id": "lost"}
     assert finding.fault is Fault.MISSING
     assert finding.examples == [{"topic": "touchpoints.v1", "partition": 0, "offset": 1} | lost]
+    assert finding.extent.as_json() == {
+        "customers": 1,
+        "some_customers": [(TENANT, "customer-1")],
+        "first_recorded": NOON,
+        "last_recorded": NOON,
+        "spans": [["touchpoints.v1", 0, 1, 2]],
+    }
+    assert _extent(finding.extent) == "of acme / customer-1, taken in 2026-11-20T12:00:00Z to 2026-11-20T12:00:00Z"
+    assert _plan("ledger-svc", finding.extent) == (
+        "touchpoint replay plan --consumer ledger-svc --from touchpoints.v1/0/1 --to touchpoints.v1/0/2"
+    )
 
 
 async def test_a_dead_letter_that_is_neither_in_its_topic_nor_on_its_way_is_unpublished(ledger, applied, report):

@@ -54,7 +54,7 @@ def test_a_consumer_that_does_not_handle_the_type_ignores_it_once_the_type_is_kn
 def test_who_has_passed_its_place_and_does_not_know_it_has_missed_it(offset, known_from, expected):
     found = answer(status="applied", place=(TOUCHPOINTS, 1, offset))
     other = answer("escalation-svc", known_from={TOUCHPOINTS: {1: known_from}})
-    assert statuses(found, other)[1] == ("escalation-svc", expected)
+    assert statuses(found, other, None)[1] == ("escalation-svc", expected)
 
 
 def test_a_refused_second_payload_is_shown_beside_the_first_one_applied():

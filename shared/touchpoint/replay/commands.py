@@ -46,7 +46,9 @@ def plan(
     since: Annotated[
         list[str],
         typer.Option(
-            "--from", metavar="TIME|PLACE", help="When Kafka took it in, or touchpoints.v1/3/1200; several times."
+            "--from",
+            metavar="TIME|PLACE",
+            help="When Kafka took it in (UTC unless it says else), or touchpoints.v1/3/1200; several times.",
         ),
     ],
     until: Annotated[
@@ -254,10 +256,10 @@ def _one(database: str, prefix: str) -> Replay:
 
 
 def _newest(database: str) -> Replay:
-    found = in_each(database, lambda session: replays.find(session, limit=1))
+    found = in_each(database, lambda session: replays.find(session, limit=20))
     if not found:
         raise UsageError("there is no replay here: begin with `touchpoint replay plan`")
-    return max(found, key=lambda one: one.planned_at)
+    return max(found, key=lambda one: (one.state == "running", one.started_at or one.planned_at))
 
 
 def _follow(database: str, started: Replay, *, detach: bool, as_json: bool) -> None:

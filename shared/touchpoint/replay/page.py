@@ -21,25 +21,35 @@ def short(replay: Replay) -> str:
 def plan(replay: Replay) -> None:
     """What a plan would do."""
     found = replay.summary
-    typer.echo(f"Plan {short(replay)} of {replay.consumer}: {_window(replay)}, {replay.length} records to read")
+    typer.echo(f"Plan {short(replay)} of {replay.consumer}: {_window(replay.filter)}, {replay.length} records to read")
     names = ("matching", "applied", "missing", "dead_letters", "erased")
     table = Table("type", *(name.replace("_", " ") for name in names), box=None)
     for kind, counts in found["types"].items():
         table.add_row(kind, *(str(counts[name]) for name in names))
     if found["types"]:
         Console().print(table)
+    if not found["matching"]:
+        typer.echo(
+            "No event of the window is meant: look at the spelling of tenant, customer and type, and at its times."
+        )
+        return
+    fresh = found["missing"] + found["dead_letters"]
+    if fresh:
+        typer.echo(
+            f"{found['missing']} missing events would be applied and {found['dead_letters']} open dead letters tried "
+            "again; what they cause is published, as it would have been then."
+        )
     typer.echo(
-        f"{found['missing']} missing events would be applied and {found['dead_letters']} open dead letters tried "
-        "again, with all that follows from them."
-    )
-    typer.echo(
-        f"{found['applied']} were applied before: whatever they cause is suppressed. "
+        f"{found['applied']} were applied before and stay as they are. "
         f"{found['erased']} are of erased customers: left out."
     )
     if found["discarded"]:
         typer.echo(f"{found['discarded']} discarded dead letters stay out.")
     if found["behind"]:
         typer.echo(f"{found['behind']} records of the window lie before the live consumer: they are its to apply.")
+    if not fresh:
+        typer.echo("Nothing is missing here: there is nothing to run.")
+        return
     typer.echo(
         f'About {found["estimated_seconds"]:.0f} s. touchpoint replay run {short(replay)} --reason "…" starts it.'
     )
@@ -97,12 +107,16 @@ def table(found: Sequence[Replay]) -> None:
         typer.echo(
             f"{short(one)}  {_time(one.planned_at)}  {one.consumer}  {one.kind}: {one.state}, by {one.planned_by}"
         )
+        if one.kind == "repair":
+            typer.echo(f"  {_meant(one.filter)}; {one.summary['missing']} missing")
         if one.started_at:
             typer.echo(f"  {_counted(one.counts)}: {one.reason}")
 
 
 def trail(found: Sequence[dict[str, Any]]) -> None:
     """A line for each thing done, and one for what came of it."""
+    if not found:
+        typer.echo("Nothing yet.")
     for one in found:
         plan_id = f" {str(one['plan_id'])[:8]}" if one["plan_id"] else ""
         typer.echo(f"{_time(one['at'])}  {one['subject']}  {one['action']}{plan_id}, by {one['who']}")
@@ -132,8 +146,15 @@ def _counted(counts: Mapping[str, int]) -> str:
     return f"{first} = {' + '.join(others)}"
 
 
-def _window(replay: Replay) -> str:
-    since, until = replay.filter.get("from", []), replay.filter.get("to", [])
+def _meant(asked: Mapping[str, Any]) -> str:
+    """Whose events, and which window."""
+    whose = " / ".join(asked[name] for name in ("tenant", "customer") if name in asked) or "everybody's"
+    kinds = f", {', '.join(asked['types'])}" if "types" in asked else ""
+    return f"{whose}{kinds}, {_window(asked)}"
+
+
+def _window(asked: Mapping[str, Any]) -> str:
+    since, until = asked.get("from", []), asked.get("to", [])
     return f"from {', '.join(since)} to {', '.join(until) or 'where its consumer stands'}"
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Annotated
@@ -18,7 +18,7 @@ from touchpoint.db import databases
 from touchpoint.db.engine import is_transient
 from touchpoint.errors import UsageError
 from touchpoint.reach import Database, Json, Since, dsns, kafka
-from touchpoint.verify.report import Fault, Finding, Report
+from touchpoint.verify.report import MOST_CUSTOMERS, MOST_EXAMPLES, Extent, Fault, Finding, Report
 from touchpoint.verify.run import Show, verify
 from touchpoint.verify.subject import Subject
 
@@ -39,8 +39,7 @@ OUTCOMES = {
 
 _REBUILD = 'touchpoint replay rebuild --consumer {consumer} --reason "…"'
 WHAT_TO_DO = {
-    Fault.MISSING: "read it again: touchpoint replay plan --consumer {consumer} --from … --to … (it fills gaps only); "
-    f"or a row alone is gone: {_REBUILD}",
+    Fault.MISSING: f"make the tables anew: {_REBUILD}",
     Fault.TWICE: f"report it, this must never happen; then {_REBUILD}",
     Fault.CHANGED: f"where rows follow from the log alone, make them anew: {_REBUILD}",
     Fault.UNEXPLAINED: f"look who wrote it; a rebuild leaves it out: {_REBUILD}",
@@ -71,6 +70,8 @@ def verify_command(
       touchpoint verify --since 2h
       kubectl exec deploy/feedback-svc-worker -- touchpoint verify
     """
+    if since and since > datetime.now(UTC):
+        raise UsageError(f"nothing was read since {since:%Y-%m-%dT%H:%M:%SZ}: that lies ahead")
     reports = asyncio.run(_verify_all(database, consumer, since))
     if as_json:
         typer.echo(json.dumps([report.as_json() for report in reports], default=str))
@@ -142,8 +143,9 @@ def _print(reports: Sequence[Report]) -> None:
             console.print(f"{report.consumer}: {note}")
         for finding in report.findings:
             _print_finding(console, report.consumer, finding)
-    if not any(report.findings for report in reports):
-        console.print("Every event that was read has its effects, once and in order.")
+    wrong = sum(finding.count for report in reports for finding in report.findings)
+    said = "Every event that was read has its effects, once and in order."
+    console.print(f"\n{wrong:,} things are wrong: see above." if wrong else said)
 
 
 def _table(reports: Sequence[Report]) -> Table:
@@ -171,7 +173,33 @@ def _outcome(report: Report, outcome: str) -> int:
 
 
 def _print_finding(console: Console, consumer: str, finding: Finding) -> None:
-    console.print(f"\n{consumer}: {finding.count} {finding.fault} in {finding.where}")
+    extent = finding.extent
+    whose = f", {_extent(extent)}" if extent else ""
+    console.print(f"\n{consumer}: {finding.count:,} {finding.fault} in {finding.where}{whose}", soft_wrap=True)
     for example in finding.examples:
         console.print("  " + " ".join(f"{name}={value}" for name, value in example.items()), soft_wrap=True)
-    console.print(f"  → {WHAT_TO_DO[finding.fault].format(consumer=consumer)}", soft_wrap=True)
+    advice = WHAT_TO_DO[finding.fault].format(consumer=consumer)
+    if extent and finding.fault is Fault.MISSING:
+        advice = f"read them again, it fills gaps only: {_plan(consumer, extent)}"
+    console.print(f"  → {advice}", soft_wrap=True)
+
+
+def _extent(extent: Extent) -> str:
+    """Whose they are, and from when."""
+    some = ", ".join(" / ".join(customer) for customer in sorted(extent.customers)[:MOST_EXAMPLES])
+    count = len(extent.customers)
+    whose = (
+        f"of {some}" if count <= MOST_EXAMPLES else f"of {count:,} customers{' or more' * (count == MOST_CUSTOMERS)}"
+    )
+    if extent.first is None or extent.last is None:
+        return whose
+    return f"{whose}, taken in {extent.first:%Y-%m-%dT%H:%M:%SZ} to {extent.last:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _plan(consumer: str, extent: Extent) -> str:
+    """The command that plans a replay of just these."""
+    ends = [
+        f"--from {topic}/{partition}/{begin} --to {topic}/{partition}/{end}"
+        for (topic, partition), (begin, end) in sorted(extent.spans.items())
+    ]
+    return f"touchpoint replay plan --consumer {consumer} {' '.join(ends)}"

@@ -2,11 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from touchpoint.db import erasures
+from touchpoint.db.offsets import Place
+from touchpoint.kafka.batch import Entry
+from touchpoint.kafka.replay.selection import owner_of
+
 MOST_EXAMPLES = 5
+MOST_CUSTOMERS = 1000
 
 
 class Fault(StrEnum):
@@ -29,6 +36,39 @@ class Fault(StrEnum):
 
 
 @dataclass
+class Extent:
+    """Whose the events of a finding are, when the gateway took them in, and where in the log they lie."""
+
+    customers: set[erasures.Customer] = field(default_factory=set)
+    """Tenant and customer, MOST_CUSTOMERS at most."""
+    first: datetime | None = None
+    last: datetime | None = None
+    spans: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    """In each partition from which offset on and up to where, which is outside."""
+
+    def take(self, entry: Entry) -> None:
+        """Have it reach to this record as well."""
+        record = entry.record
+        if len(self.customers) < MOST_CUSTOMERS:
+            self.customers.add(owner_of(record))
+        begin, end = self.spans.setdefault((record.topic, record.partition), (record.offset, record.offset))
+        self.spans[record.topic, record.partition] = min(begin, record.offset), max(end, record.offset + 1)
+        if entry.event is not None:
+            recorded = entry.event.meta.recorded
+            self.first, self.last = min(self.first or recorded, recorded), max(self.last or recorded, recorded)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs; of customers a few."""
+        return {
+            "customers": len(self.customers),
+            "some_customers": sorted(self.customers)[:MOST_EXAMPLES],
+            "first_recorded": self.first,
+            "last_recorded": self.last,
+            "spans": [[*place, *span] for place, span in sorted(self.spans.items())],
+        }
+
+
+@dataclass
 class Finding:
     """One kind of fault in one place (a topic, a table), how often, and a few examples."""
 
@@ -36,6 +76,13 @@ class Finding:
     where: str
     count: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
+    extent: Extent | None = None
+    """Of a fault of records in the log."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        found = {"fault": self.fault, "where": self.where, "count": self.count, "examples": self.examples}
+        return found | ({"extent": self.extent.as_json()} if self.extent else {})
 
 
 @dataclass
@@ -67,9 +114,12 @@ class Report:
         """Records read."""
         return self.outcomes.total()
 
-    def find(self, fault: Fault, where: str, example: dict[str, Any]) -> None:
-        """Note one fault."""
+    def find(self, fault: Fault, where: str, example: dict[str, Any], entry: Entry | None = None) -> None:
+        """Note one fault; `entry`: of this record."""
         finding = self._findings.setdefault((fault, where), Finding(fault, where))
+        if entry is not None:
+            finding.extent = finding.extent or Extent()
+            finding.extent.take(entry)
         finding.count += 1
         if len(finding.examples) < self.most_examples:
             finding.examples.append(example)
@@ -88,6 +138,6 @@ class Report:
             "outcomes": dict(self.outcomes),
             "rows": self.rows,
             "published": self.published,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.as_json() for finding in self.findings],
             "notes": self.notes,
         }

@@ -108,10 +108,10 @@ class _Check:
         for entry, outcome in found:
             self.report.outcomes[outcome] += 1
             if outcome == MISSING:
-                self.report.find(Fault.MISSING, entry.record.topic, _told(entry))
+                self.report.find(Fault.MISSING, entry.record.topic, _told(entry), entry)
         applied = [entry for entry, outcome in found if outcome == APPLIED and entry.event is not None]
         for entry, error in await self.rebuild.apply(applied):
-            self.report.find(Fault.REFUSED, entry.record.topic, _told(entry) | {"error": type(error).__name__})
+            self.report.find(Fault.REFUSED, entry.record.topic, _told(entry) | {"error": type(error).__name__}, entry)
         await self.outbox.promise()
 
     async def _look_at_inbox(self, spans: Spans) -> None:
@@ -151,4 +151,6 @@ def _told(entry: Entry) -> dict[str, Any]:
     """Where a record stands, and which event it is."""
     record, claim = entry.record, entry.claim
     told = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-    return told | ({"event_id": claim.event_id, "type": claim.type} if claim else {})
+    if claim is None or entry.event is None:
+        return told
+    return told | {"type": claim.type, "source": entry.event.meta.source, "id": entry.event.meta.id}

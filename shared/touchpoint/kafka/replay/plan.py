@@ -52,6 +52,8 @@ async def plan_repair(
 
     Raises UsageError where it cannot be replayed whole, or has more than `most` records.
     """
+    if "" in (selection.tenant, selection.customer):
+        raise UsageError("tenant and customer may be left out, but not be empty")
     raw = await raw_connection(session)
     census = Census(raw, consumer, await _subscribed(raw, consumer, selection.types), selection)
     try:

@@ -6,7 +6,6 @@ once, when the new tables, at the very offsets it stands at, become the live one
 
 import asyncio
 import time
-from dataclasses import asdict
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer
@@ -160,7 +159,7 @@ class Rebuild:
         return {
             "at": await raw.fetchval("SELECT now()"),
             "rows": report.rows,
-            "findings": [asdict(finding) for finding in report.findings],
+            "findings": [finding.as_json() for finding in report.findings],
             "dead_letters_left_out": await raw.fetchval(letters, self._replay.consumer),
         }
 

@@ -11,8 +11,10 @@ from touchpoint.db.offsets import Place
 from touchpoint.db.replays import Range
 from touchpoint.errors import NotFoundError, UsageError
 from touchpoint.kafka.log import partition
-from touchpoint.kafka.replay.selection import Window
+from touchpoint.kafka.replay.selection import Bound, Window
 from touchpoint.settings import KafkaSettings
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,10 @@ async def freeze(
 ) -> tuple[list[Range], int]:
     """The window's ranges in what the consumer reads, and how many of its records that has yet to read.
 
-    Without a time to begin at, only the partitions named are meant. Raises UsageError.
+    Without a time to begin at, only the partitions named are meant. Raises UsageError, also when nothing can lie in it.
     """
     since, until = window.since, window.until
+    _refuse_empty(since, until)
     logs = await standing(raw, kafka, settings, consumer)
     for place in {**since.places, **until.places}:
         if place not in logs:
@@ -115,6 +118,18 @@ async def freeze(
         if start < end:
             ranges.append(Range(*log.place, start, end))
     return ranges, behind
+
+
+def _refuse_empty(since: Bound, until: Bound) -> None:
+    if since.moment and until.moment and until.moment <= since.moment:
+        raise UsageError(
+            f"the window ends at {until.moment:{_TIME}}, not after its beginning at {since.moment:{_TIME}}"
+        )
+    if since.moment and since.moment > datetime.now(UTC):
+        raise UsageError(f"the window begins at {since.moment:{_TIME}}: that lies ahead")
+    for place, begin in since.places.items():
+        if until.places.get(place, begin + 1) <= begin:
+            raise UsageError(f"the window ends at {place[0]}/{place[1]}/{until.places[place]}, not after {begin}")
 
 
 async def standing(
