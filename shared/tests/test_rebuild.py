@@ -346,6 +346,11 @@ async def _erase(ledger, customer):
         await erasures.note(await raw_connection(session), ("acme", customer), "ada", "asked for it")
 
 
+async def _held(ledger):
+    async with transaction(ledger.sessions) as session:
+        return await Shadow("rebuild_12345678", ["ledger"]).held_by(await raw_connection(session))
+
+
 class TestRefused:
     """In one line, and nothing has happened."""
 
@@ -384,6 +389,14 @@ class TestRefused:
             await (await raw_connection(reader)).fetch("SELECT * FROM ledger")
             failed = await rebuild("--swap", code=1)
         assert "a long transaction holds its tables" in failed["error"]
+
+    async def test_who_reads_them_for_long_is_named_before_anybody_waits_behind_a_swap(self, applied, ledger):
+        await applied(*numbered(3))
+        async with ledger.sessions() as reader:
+            await (await raw_connection(reader)).fetch("SELECT * FROM ledger")
+            await eventually(lambda: _held(ledger))
+            assert "ledger-svc (process" in await _held(ledger)
+        assert await _held(ledger) is None
 
     async def test_an_outbox_that_is_not_sent(self, applied, ledger, rebuild, replaying, monkeypatch):
         monkeypatch.setattr(rebuild_module, "ATTEMPTS", 1)

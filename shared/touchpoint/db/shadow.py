@@ -80,6 +80,15 @@ SELECT format('%s %s of %s', kind, name, relname)
  ORDER BY 1 LIMIT 1
 """
 
+_HELD_BY = """
+SELECT format('%s (process %s)', application_name, pid)
+  FROM pg_locks JOIN pg_stat_activity USING (pid)
+ WHERE locktype = 'relation' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND relation::regclass::text = ANY ($1)
+   AND xact_start < clock_timestamp() - interval '1 s' AND pid <> pg_backend_pid()
+ LIMIT 1
+"""
+
 # A rebuild's schema is named after it, so that none is taken for another's.
 _ABANDONED = """
 SELECT nspname FROM pg_namespace
@@ -119,6 +128,14 @@ class Shadow:
     async def would_lose(self, raw: asyncpg.Connection) -> str | None:
         """What hangs on the live tables that copies would not have; None when nothing does."""
         found: str | None = await raw.fetchval(_LOST, self.tables)
+        return found
+
+    async def held_by(self, raw: asyncpg.Connection) -> str | None:
+        """Whose transaction has held the live tables for more than a second; None when nobody's has.
+
+        A swap would have to wait for it, and everybody else behind the swap.
+        """
+        found: str | None = await raw.fetchval(_HELD_BY, self.tables)
         return found
 
     async def enter(self, raw: asyncpg.Connection) -> None:

@@ -50,6 +50,10 @@ INBOX = Effect(
 """Which events were applied, and from where."""
 
 
+class NotYetError(Exception):
+    """The tables cannot be swapped at this moment; the message says why."""
+
+
 class Rebuild:
     """A rebuild from its checkpoints on. `prepare`, `check_log`, then `step` until `finished`: built, or swapped."""
 
@@ -185,6 +189,8 @@ class Rebuild:
                 f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
                 f"SET LOCAL idle_in_transaction_session_timeout = '{2 * HOLD_SECONDS}s'"
             )
+            if holder := await self._shadow.held_by(raw):
+                raise NotYetError(f"a long transaction holds its tables: {holder}")
             await offsets.hold(raw)
             writers = time.monotonic()
             async with asyncio.timeout(HOLD_SECONDS):
@@ -216,8 +222,10 @@ async def _sent(raw: asyncpg.Connection) -> None:
 
 def _why_not_yet(error: Exception) -> str | None:
     """Why the tables could not be swapped at this moment; None where another moment will not help."""
+    if isinstance(error, NotYetError):
+        return str(error)
     if isinstance(error, TimeoutError):
         return f"applying the rest and emptying the outbox took more than {HOLD_SECONDS:.0f} s; does the relay run?"
     if sqlstate(error) == LOCK_NOT_AVAILABLE:
-        return "a long transaction holds its tables, a dump or a verify; or a consumer is frozen"
+        return "a long transaction holds its tables, or a consumer is frozen"
     return None
