@@ -222,7 +222,7 @@ async def test_a_window_is_planned_run_watched_and_in_the_trail(lost, ledger, op
 
 
 async def test_tables_are_rebuilt_compared_and_swapped(lost, ledger, ops, replaying):
-    started = await ops.post("/replays/rebuild", json={"consumer": NAME, "reason": "rows are gone"})
+    started = await ops.post("/rebuilds", json={"consumer": NAME, "reason": "rows are gone"})
     assert (started.status_code, started.json()["kind"], started.json()["state"]) == (201, "rebuild", "running")
     path = started.headers["location"].removeprefix("/v1/ops")
     async with replaying():

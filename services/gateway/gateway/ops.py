@@ -69,7 +69,7 @@ OPERATIONS = (
     Operation("GET", "/v1/ops/dead-letters/{consumer}/{topic}/{partition}/{offset}", seconds=LOOK_SECONDS),
     Operation("GET", "/v1/ops/replays", is_list=True),
     Operation("POST", "/v1/ops/replays", seconds=LONGEST_SECONDS),
-    Operation("POST", "/v1/ops/replays/rebuild", seconds=LOOK_SECONDS),
+    Operation("POST", "/v1/ops/rebuilds", seconds=LOOK_SECONDS),
     Operation("GET", "/v1/ops/replays/{replay_id}"),
     Operation("POST", "/v1/ops/replays/{replay_id}/run"),
     Operation("POST", "/v1/ops/replays/{replay_id}/pause"),

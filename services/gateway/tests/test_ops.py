@@ -80,7 +80,7 @@ def entry(minutes, place="a"):
         ("POST", "/v1/ops/replays", {"from": ["2h"]}, [FEEDBACK]),
         ("POST", "/v1/ops/replays", {"consumer": 7}, [FEEDBACK]),
         ("POST", "/v1/ops/replays", None, [FEEDBACK]),
-        ("POST", "/v1/ops/replays/rebuild", {"consumer": METRICS, "reason": "x"}, [METRICS]),
+        ("POST", "/v1/ops/rebuilds", {"consumer": METRICS, "reason": "x"}, [METRICS]),
     ],
 )
 async def test_the_service_whose_consumer_is_named_is_asked_else_all(

@@ -92,12 +92,13 @@ async def rebuild(
 ) -> Replay:
     """Have the worker make a consumer's projections anew from the whole log, and compare, or `swap` them.
 
-    Raises UsageError where that cannot be done.
+    Raises ConflictError where that cannot be done.
     """
     raw = await raw_connection(session)
     await _subscribed(raw, consumer, ())
     if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
-        raise UsageError(f"{consumer} cannot be made anew from the log: commands and time have a part in what it keeps")
+        why = "commands and time have a part in what it keeps"
+        raise ConflictError(f"{consumer} cannot be made anew from the log: {why}")
     if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
         raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
     planned = await replays.create(session, await _whole_log(raw, settings, consumer), who)
@@ -107,7 +108,7 @@ async def rebuild(
 
 
 async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer: str) -> Plan:
-    """All that a consumer has read, from the log's beginning. Raises UsageError where that is gone."""
+    """All that a consumer has read, from the log's beginning. Raises ConflictError where that is gone."""
     try:
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:
@@ -116,7 +117,7 @@ async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer:
         raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
     for log in logs.values():
         if log.begin > 0:
-            raise UsageError(
+            raise ConflictError(
                 f"{log}: records 0 to {log.begin - 1} are gone, retention has dropped them: without them {consumer} "
                 "cannot be made anew"
             )

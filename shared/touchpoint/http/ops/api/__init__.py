@@ -5,8 +5,8 @@ Their callers see all tenants. So they alone get sessions of the tables' owner, 
 
 from fastapi import APIRouter
 
-from touchpoint.http.ops.api import audit, consumers, dead_letters, replays
+from touchpoint.http.ops.api import audit, consumers, dead_letters, rebuilds, replays
 
 router = APIRouter(prefix="/v1/ops")
-for part in (consumers, dead_letters, replays, audit):
+for part in (consumers, dead_letters, replays, rebuilds, audit):
     router.include_router(part.router)

@@ -58,19 +58,6 @@ async def plan_replay(
     return schemas.ReplayRead.of(replay)
 
 
-@router.post("/rebuild", status_code=201)
-async def rebuild(
-    caller: Operator, session: Session, kafka: Kafka, body: schemas.Rebuild, response: Response
-) -> schemas.ReplayRead:
-    """Let the service's worker make its tables anew from the whole log, and compare them with the live ones.
-
-    Nothing live is changed before `swap`. 422 where the log has lost its beginning, or other things have part in them.
-    """
-    replay = await plan.rebuild(session, kafka, who=caller.who, **body.model_dump())
-    response.headers["Location"] = f"/v1/ops/replays/{replay.id}"
-    return schemas.ReplayRead.of(replay)
-
-
 @router.get("")
 async def list_replays(
     caller: Reader, session: Session, query: Annotated[schemas.ReplaysQuery, Query()]
