@@ -16,9 +16,9 @@ SERVICES = ["escalation_svc", "feedback_svc", "metrics_svc"]
 TENANTS = ("acme", "globex")
 
 STATUS = {
-    "offsets": {"SELECT": {"consumer", "topic", "partition", "next"}},
-    "inbox": {"SELECT": {"consumer", "event_id", "type"}},
-    "dead_letters": {"SELECT": {"consumer", "event_id", "type", "state"}},
+    "offsets": {"SELECT": {"consumer", "topic", "partition", "next", "inbox_from"}},
+    "inbox": {"SELECT": {"consumer", "event_id", "type", "topic", "partition", "offset"}},
+    "dead_letters": {"SELECT": {"consumer", "event_id", "type", "state", "topic", "partition", "offset"}},
     "conflicts": {"SELECT": {"consumer", "event_id"}},
 }
 """What an API reads to tell what became of an event."""

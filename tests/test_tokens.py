@@ -35,6 +35,7 @@ BODIES = {
     "/v1/ops/dead-letters": {"consumer": "some-svc"},
     "/v1/ops/replays/": {"reason": "a test"},
     "/v1/ops/replays": {"consumer": "some-svc", "from": ["2h"]},
+    "/v1/ops/rebuilds": {"consumer": "some-svc", "reason": "a test"},
 }
 """What commands are asked with, by the first of these their path begins with."""
 
@@ -132,7 +133,7 @@ async def test_a_tenants_token_reaches_no_operators_route(app):
     token = sign(Caller("acme", frozenset(Scope) - OPERATORS, "key-1"), app.state.name, SECRET)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         found = [(method, path) for method, path in routes(app) if path.startswith("/v1/ops")]
-        assert len(found) == 16
+        assert len(found) == 18
         for method, path in found:
             answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=_body(path))
             assert answer.status_code == 403, f"{method} {path}"

@@ -9,7 +9,7 @@ import pytest
 
 from bench import kafka_gone
 
-OUTAGE = int(os.environ.get("FAULT_OUTAGE", "20"))
+OUTAGE = int(os.environ.get("FAULT_OUTAGE", "10"))
 MOST_MIB = 200
 """The budgets for what waits for Kafka and for bodies, and what both cost beside their bytes."""
 

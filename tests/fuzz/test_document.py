@@ -28,7 +28,7 @@ async def test_the_gateway_is_as_its_document_says(running, tmp_path):
 async def test_the_operators_routes_are_as_their_document_says(running, tmp_path):
     async with running() as system:
         key = await system.create_key("operations")
-        await _hold_to(f"{system.admin_url}/v1/ops/openapi.json", key, tmp_path, max(1, EXAMPLES // 2))
+        await _hold_to(f"{system.admin_url}/v1/ops/openapi.json", key, tmp_path, max(1, EXAMPLES // 4))
 
 
 async def _hold_to(document: str, key: str, folder: Path, examples: int) -> None:

@@ -128,8 +128,10 @@ def _refuse_empty(since: Bound, until: Bound) -> None:
     if since.moment and since.moment > datetime.now(UTC):
         raise UsageError(f"the window begins at {since.moment:{_TIME}}: that lies ahead")
     for place, begin in since.places.items():
-        if until.places.get(place, begin + 1) <= begin:
-            raise UsageError(f"the window ends at {place[0]}/{place[1]}/{until.places[place]}, not after {begin}")
+        if until.places.get(place, begin) < begin:
+            raise UsageError(
+                f"the window ends at {place[0]}/{place[1]}/{until.places[place]}, before it begins at {begin}"
+            )
 
 
 async def standing(
