@@ -16,6 +16,7 @@ from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, TicketOpened, TicketReplied
 from touchpoint.db import consumers
 from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
+from touchpoint.errors import PermanentError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record, encode
 from touchpoint.kafka.consumer import Consumer
@@ -93,6 +94,19 @@ async def ledger(database: Any) -> AsyncIterator[Ledger]:
     )
     yield made
     await engine.dispose()
+
+
+@pytest.fixture
+def poison(ledger: Ledger) -> set[str]:
+    """The ids of events that the ledger's handlers refuse."""
+    bad: set[str] = set()
+
+    def refuse(events: list[Any]) -> None:
+        if any(event.meta.id in bad for event in events):
+            raise PermanentError("this customer breaks us")
+
+    ledger.before = refuse
+    return bad
 
 
 @dataclass

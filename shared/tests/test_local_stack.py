@@ -6,11 +6,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ from touchpoint.local.home import Home
 from touchpoint.local.process import Process
 from touchpoint.local.services import ports
 from touchpoint.testing import eventually, servers
+from touchpoint.testing.ports import reserve_base
 
 START_SECONDS = 180
 
@@ -76,23 +75,10 @@ class Running:
         return list(answer.raise_for_status().json()["items"])
 
 
-def free_first_port() -> int:
-    """A first port from which all ports of a stack are free."""
-    for candidate in range(21000, 32000, 20):
-        with ExitStack() as probes:
-            try:
-                for port in ports(candidate, brokers=1):
-                    probes.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return candidate
-    raise AssertionError("no free ports")
-
-
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Running]:
     """A stack that runs; a test that stops it starts it again."""
-    stack = Running(servers.new_folder(), free_first_port())
+    stack = Running(servers.new_folder(), reserve_base(ports(0, brokers=1)))
     try:
         stack.up()
         yield stack

@@ -12,7 +12,7 @@ from aiokafka.admin import RecordsToDelete
 from touchpoint.db import erasures
 from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.db.shadow import Shadow
-from touchpoint.errors import PermanentError, UsageError
+from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.replay import rebuild as rebuild_module
 from touchpoint.kafka.replay import run as run_module
@@ -265,17 +265,6 @@ async def test_beside_a_rebuild_nothing_else_is_replayed_until_it_is_swapped_or_
 
 class TestWhatStaysOut:
     """Dead letters, erased customers, and the second event of an id."""
-
-    @pytest.fixture
-    def poison(self, ledger):
-        bad = set()
-
-        def refuse(events):
-            if any(event.meta.id in bad for event in events):
-                raise PermanentError("this customer breaks us")
-
-        ledger.before = refuse
-        return bad
 
     async def test_dead_letters_stay_dead_letters(self, applied, ledger, rebuild, replaying, poison, is_clean):
         poison |= {"e10", "e20"}

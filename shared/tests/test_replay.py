@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from touchpoint.db import erasures, replays
 from touchpoint.db.engine import raw_connection, transaction
-from touchpoint.errors import PermanentError, TransientError, UsageError
+from touchpoint.errors import TransientError, UsageError
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.replay import run as run_module
 from touchpoint.kafka.replay.plan import plan_repair, redrive
@@ -279,18 +279,6 @@ async def test_who_is_erased_while_a_batch_is_applied_is_erased_after_it(applied
 
 class TestFailures:
     """Events that fail again, or for the first time."""
-
-    @pytest.fixture
-    def poison(self, ledger):
-        """Those that fail."""
-        bad = set()
-
-        def refuse(events):
-            if any(event.meta.id in bad for event in events):
-                raise PermanentError("this customer breaks us")
-
-        ledger.before = refuse
-        return bad
 
     async def test_are_counted_kept_as_dead_letters_and_hold_up_nothing_else(
         self, applied, ledger, ops, replaying, poison

@@ -43,6 +43,30 @@ def partition(settings: KafkaSettings, place: Place) -> TopicPartition:
     return TopicPartition(settings.topic_prefix + place[0], place[1])
 
 
+async def read(kafka: AIOKafkaConsumer, prefix: str, spans: Spans) -> AsyncIterator[list[Record]]:
+    """The records of these spans, in order within each partition. Raises UsageError when Kafka falls silent."""
+    waiting = {TopicPartition(prefix + topic, n): span[1] for (topic, n), span in spans.items() if span[0] < span[1]}
+    topics = {tp: tp.topic.removeprefix(prefix) for tp in waiting}
+    kafka.assign(list(waiting))
+    for tp in waiting:
+        kafka.seek(tp, spans[topics[tp], tp.partition][0])
+    heard = time.monotonic()
+    while waiting:
+        async with asyncio.timeout(SILENT_SECONDS):  # aiokafka's own waiting may have no end
+            found = await kafka.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
+            # The position, not the last record's offset: markers may lie at the end.
+            positions = {tp: await kafka.position(tp) for tp in waiting}
+        records = [
+            read_record(topics[tp], each) for tp in sorted(found) for each in found[tp] if each.offset < waiting[tp]
+        ]
+        if records:
+            heard = time.monotonic()
+            yield records
+        elif time.monotonic() - heard > SILENT_SECONDS:
+            raise UnreachableError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
+        waiting = {tp: end for tp, end in waiting.items() if positions[tp] < end}
+
+
 class Log:
     """Topics by their logical names."""
 
@@ -66,30 +90,9 @@ class Log:
         found = await self._client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
         return self._by_place({tp: found[tp].offset if found[tp] else ends[tp] for tp in partitions})
 
-    async def read(self, spans: Spans) -> AsyncIterator[list[Record]]:
-        """The records of these spans, in order within each partition. Raises UsageError when Kafka falls silent."""
-        waiting = {self._partition(place): end for place, (start, end) in spans.items() if start < end}
-        self._client.assign(list(waiting))
-        for tp in waiting:
-            self._client.seek(tp, spans[self._place(tp)][0])
-        heard = time.monotonic()
-        while waiting:
-            async with asyncio.timeout(SILENT_SECONDS):  # aiokafka's own waiting may have no end
-                found = await self._client.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
-                # The position, not the last record's offset: markers may lie at the end.
-                positions = {tp: await self._client.position(tp) for tp in waiting}
-            records = [
-                read_record(self._place(tp)[0], each)
-                for tp in sorted(found)
-                for each in found[tp]
-                if each.offset < waiting[tp]
-            ]
-            if records:
-                heard = time.monotonic()
-                yield records
-            elif time.monotonic() - heard > SILENT_SECONDS:
-                raise UnreachableError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
-            waiting = {tp: end for tp, end in waiting.items() if positions[tp] < end}
+    def read(self, spans: Spans) -> AsyncIterator[list[Record]]:
+        """The records of these spans, as `read` has them."""
+        return read(self._client, self._prefix, spans)
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [self._partition((topic, n)) for topic in topics for n in range(self._partitions.get(topic, 0))]

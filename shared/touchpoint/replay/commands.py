@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -37,6 +37,8 @@ PATIENCE_SECONDS = 10
 PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Its id, or as much of its beginning as tells it apart.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the replay and in the trail (`touchpoint audit`).")]
 Rate = Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")]
+MaxErrors = Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")]
 
 
 @app.command()
@@ -74,16 +76,11 @@ def plan(
     window = Window(Bound.of(since), Bound.of(until or []), tuple(partition or ()))
     selection = Selection(tuple(type or ()), tenant, customer)
 
-    async def work(session: AsyncSession) -> list[Replay]:
-        if not await offsets.load(await raw_connection(session), consumer):
-            return []
+    async def work(session: AsyncSession) -> Replay:
         with page.bar("records looked at") as show:
-            return [await plan_repair(session, reach.kafka(), consumer, window, selection, who=operator(), show=show)]
+            return await plan_repair(session, reach.kafka(), consumer, window, selection, who=operator(), show=show)
 
-    planned = in_each(database, work)
-    if not planned:
-        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
-    _print(planned[0], as_json, page.plan)
+    _print(_where_it_reads(database, consumer, work), as_json, page.plan)
 
 
 @app.command()
@@ -92,8 +89,8 @@ def run(
     *,
     reason: Reason,
     rate: Rate = None,
-    max_errors: Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")] = MAX_ERRORS,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    max_errors: MaxErrors = MAX_ERRORS,
+    detach: Detach = False,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
@@ -119,8 +116,8 @@ def rebuild(
     reason: Reason,
     swap: Annotated[bool, typer.Option("--swap", help="Put them in place at once, whatever differs.")] = False,
     rate: Rate = None,
-    max_errors: Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")] = MAX_ERRORS,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    max_errors: MaxErrors = MAX_ERRORS,
+    detach: Detach = False,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
@@ -135,19 +132,12 @@ def rebuild(
       touchpoint replay rebuild --consumer feedback-svc --reason "0.5 cuts titles" --swap --rate 2000
     """
 
-    async def work(session: AsyncSession) -> list[Replay]:
-        if not await offsets.load(await raw_connection(session), consumer):
-            return []
-        return [
-            await rebuild_all(
-                session, reach.kafka(), consumer, operator(), reason, rate=rate, max_errors=max_errors, swap=swap
-            )
-        ]
+    async def work(session: AsyncSession) -> Replay:
+        return await rebuild_all(
+            session, reach.kafka(), consumer, operator(), reason, rate=rate, max_errors=max_errors, swap=swap
+        )
 
-    started = in_each(database, work)
-    if not started:
-        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
-    _follow(database, started[0], detach=detach, as_json=as_json)
+    _follow(database, _where_it_reads(database, consumer, work), detach=detach, as_json=as_json)
 
 
 @app.command()
@@ -155,7 +145,7 @@ def swap(
     plan: PlanId,
     *,
     reason: Reason,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    detach: Detach = False,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
@@ -244,6 +234,18 @@ def _change(
         ]
 
     return in_each(database, work)[0]
+
+
+def _where_it_reads(database: str, consumer: str, work: Callable[[AsyncSession], Awaitable[Replay]]) -> Replay:
+    """What `work` answers in the database of this consumer. Raises UsageError where it has read nothing."""
+
+    async def there(session: AsyncSession) -> list[Replay]:
+        return [await work(session)] if await offsets.load(await raw_connection(session), consumer) else []
+
+    found = in_each(database, there)
+    if not found:
+        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
+    return found[0]
 
 
 def _one(database: str, prefix: str) -> Replay:

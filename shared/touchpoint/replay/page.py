@@ -70,7 +70,7 @@ def status(replay: Replay) -> None:
         typer.echo(f'  touchpoint replay resume {short(replay)} --reason "…" goes on, --max-errors N allows more')
     if replay.kind == "rebuild":
         _rebuild(replay)
-    elif replay.failed:
+    if replay.failed and (replay.kind != "rebuild" or replay.state == "done"):
         typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
 
 
@@ -84,8 +84,6 @@ def _rebuild(replay: Replay) -> None:
         typer.echo(f'  touchpoint replay abort {short(replay)} --reason "…" throws it away')
     if held := replay.summary.get("held_seconds"):
         typer.echo(f"  swapped: writers were held for {held['writers']:.2f} s, readers for {held['readers']:.2f} s")
-    if replay.state == "done" and replay.failed:
-        typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
 
 
 def _compared(compared: Mapping[str, Any]) -> None:

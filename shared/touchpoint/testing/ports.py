@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,15 @@ def reserve(count: int) -> list[int]:
         if _is_free(port):
             found.append(port)
     return found
+
+
+def reserve_base(distances: Iterable[int]) -> int:
+    """A port from which those at these distances are reserved as well."""
+    wanted = list(distances)
+    while True:
+        base = random.choice(RANGE)  # noqa: S311 # to meet others seldom, not to be unguessable
+        if all(_is_free(base + distance) for distance in wanted):
+            return base
 
 
 def _is_free(port: int) -> bool:

@@ -1,6 +1,5 @@
 """The count of what a plan is about: what would become of its records if they were replayed now."""
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 
 from touchpoint.db import erasures, inbox
 from touchpoint.db.replays import Range
+from touchpoint.kafka import log
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.log import partition
-from touchpoint.kafka.reader import BATCH_RECORDS, POLL_MS, read_record
 from touchpoint.kafka.replay.selection import Selection, owner_of
 from touchpoint.settings import KafkaSettings
 
@@ -23,9 +21,6 @@ Show = Callable[[int, int], None]
 
 APPLIED_A_SECOND, PASSED_A_SECOND = 2_000, 20_000
 """Events that are new, and records that are only read: for an estimate (docs/replay.md has the figures)."""
-
-SILENT_SECONDS = 60.0
-"""Kafka may take so long for the next records."""
 
 _NO_TYPE = "(no type)"
 
@@ -110,17 +105,11 @@ def _type(record: Record) -> str:
 async def count(
     kafka: AIOKafkaConsumer, settings: KafkaSettings, ranges: Sequence[Range], census: Census, show: Show
 ) -> None:
-    """Have records of these ranges counted; raises TimeoutError when Kafka gives none for too long."""
+    """Have the records of these ranges counted, one range after the other. Raises UsageError when Kafka is silent."""
     total, passed = sum(one.end - one.start for one in ranges), 0
     for one in ranges:
-        tp = partition(settings, (one.topic, one.partition))
-        kafka.assign([tp])
-        kafka.seek(tp, one.start)
-        while (position := await kafka.position(tp)) < one.end:
-            async with asyncio.timeout(SILENT_SECONDS):
-                found: list[ConsumerRecord] = []
-                while not found and await kafka.position(tp) == position:
-                    found = (await kafka.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS)).get(tp, [])
-            await census.take([read_record(one.topic, each) for each in found if each.offset < one.end])
-            show(passed + min(await kafka.position(tp), one.end) - one.start, total)
+        async for records in log.read(kafka, settings.topic_prefix, {(one.topic, one.partition): (one.start, one.end)}):
+            await census.take(records)
+            show(passed + records[-1].offset + 1 - one.start, total)
         passed += one.end - one.start
+        show(passed, total)
