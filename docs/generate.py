@@ -1,4 +1,4 @@
-"""Write what is generated: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway.
+"""Write what is generated: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway, the list of metrics.
 
 `python docs/generate.py` writes, and refuses a change that would break a contract; `--check` writes nothing and exits
 with 1 when a file is stale or a contract broken (CI).
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 from gateway import openapi
+from touchpoint.bulk import BulkHistogram
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
@@ -24,7 +26,29 @@ OPENAPI = ROOT / "services" / "gateway" / "gateway" / "openapi.json"
 OPERATIONS = OPENAPI.with_name("openapi_operations.json")
 """Parts of the gateway's package: it serves the documents."""
 
+METRICS = ROOT / "docs" / "metrics.md"
+
 SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", "metrics-svc": "metrics_svc"}
+
+TELEMETRY = {
+    "touchpoint": "Every process, its consumer, its worker",
+    "gateway": "gateway",
+    "feedback_svc": "feedback-svc",
+    "escalation_svc": "escalation-svc",
+    "metrics_svc": "metrics-svc",
+}
+METRICS_INTRODUCTION = """\
+# Metrics
+
+Generated from the code by `make docs`. Every process serves them at `/metrics` of its admin port; how to have them
+scraped, and the labels `service` and `role` that the scrape adds, is in [observability](observability.md).
+
+Units are base units, counters end in `_total`, and no tenant and no customer is a label: the number of series depends
+on partitions, routes and tables, not on who uses Touchpoint. What a service's *workers* measure (lag, dead letters,
+outbox, replays, tables) is of the whole service, and each of its workers says the same: take `max`, not `sum`.
+
+Beside these there are the process's own, `process_*` and `python_*`.
+"""
 
 
 def documents() -> dict[Path, str]:
@@ -35,6 +59,7 @@ def documents() -> dict[Path, str]:
         EVENTS / "asyncapi.yaml": _yaml(asyncapi()),
         OPENAPI: _json(openapi.merge(services)),
         OPERATIONS: _json(openapi.operations(services["feedback-svc"])),
+        METRICS: _metrics(),
     }
 
 
@@ -45,6 +70,26 @@ def _api(package: str) -> dict[str, Any]:
     app = import_module(f"{package}.app").create_app(settings, create_engine(nowhere, "docs"))
     document: dict[str, Any] = app.openapi()
     return document
+
+
+def _metrics() -> str:
+    """Every metric of ours, by who has it."""
+    parts = [METRICS_INTRODUCTION]
+    for package, title in TELEMETRY.items():
+        lines = [_metric(each) for each in vars(import_module(f"{package}.telemetry")).values() if _is_metric(each)]
+        parts.append("\n".join([f"## {title}", "| metric | kind | labels | |", "|---|---|---|---|", *lines, ""]))
+    return "\n".join(parts)
+
+
+def _is_metric(found: object) -> bool:
+    return isinstance(found, Counter | Gauge | Histogram | Info | BulkHistogram)
+
+
+def _metric(metric: Any) -> str:
+    [family] = metric.describe()
+    name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
 def broken_contracts(events: Path = EVENTS) -> list[str]:

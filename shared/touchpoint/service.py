@@ -20,13 +20,14 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from touchpoint import telemetry
+from touchpoint import telemetry, vitals
 from touchpoint.db import databases
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.migrate import upgrade
 from touchpoint.db.relay import Relay
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.errors import UsageError
+from touchpoint.gauges import Gauges
 from touchpoint.http.health import Check, admin_app
 from touchpoint.http.server import listen, serve
 from touchpoint.kafka.admin import provision
@@ -143,6 +144,10 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
     parts = _parts(service, runtime, engines, role)
+    parts["event loop"] = partial(vitals.watch_event_loop, runtime.stop)
+    vitals.tell_build()
+    for pool, engine in engines._asdict().items():
+        vitals.watch_pool(pool, engine)
     admin = admin_app(runtime.checks, runtime.beside)
     parts["admin"] = partial(
         serve, admin, listen(settings.admin_host, settings.admin_port), settings.connections, runtime.stop
@@ -225,6 +230,8 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         parts["relay"] = partial(relay.run, runtime.stop)
         replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions, service.projections)
         parts["replays"] = partial(replayer.run, runtime.stop)
+        gauges = Gauges(service.name, settings.kafka, runtime.sessions)
+        parts["gauges"] = partial(gauges.run, runtime.stop)
         for number, task in enumerate(service.worker):
             parts[f"worker-{number}"] = partial(task, runtime)
     return parts

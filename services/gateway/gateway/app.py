@@ -25,7 +25,7 @@ from gateway.requests import Bodies
 from gateway.services import Services
 from gateway.sharing import Sharing
 from gateway.status import StatusDoor
-from gateway.telemetry import BODY_BYTES, IN_FLIGHT
+from gateway.telemetry import BODY_BYTES
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
@@ -47,7 +47,6 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     behind, behind_operators = services.of(settings), services.of(settings)
     ends = LogEnds(settings.kafka)
     bodies = Bodies(settings.body_bytes)
-    IN_FLIGHT.set_function(lambda: producer.in_flight_bytes)
     BODY_BYTES.set_function(lambda: bodies.held_bytes)
 
     running = partial(_running, producer, keyring, sharing, remembered, (behind, behind_operators, ends))

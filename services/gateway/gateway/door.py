@@ -2,18 +2,15 @@
 
 import asyncio
 import time
-from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.limits import LimitedError
 from gateway.requests import BODIES, Bodies
-from gateway.telemetry import REQUEST_SECONDS
 from touchpoint.http.errors import ProblemError, response
+from touchpoint.http.timing import CLIENT_LEFT, series
 
-CLIENT_LEFT = 499
-"""What a request is noted as whose client left before its answer; the number nginx made customary."""
 PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every answer: it is one company's, for no cache to keep and no browser to guess at."""
 
@@ -22,7 +19,7 @@ class Door:
     """One route. Plain ASGI, because the frameworks' middleware costs more than the rest of the ingest."""
 
     def __init__(self, route: str, app: ASGIApp, bodies: Bodies) -> None:
-        self._seconds = lru_cache(partial(REQUEST_SECONDS.labels, route))
+        self._route = route
         self._app = app
         self._bodies = bodies
 
@@ -50,4 +47,4 @@ class Door:
             raise
         finally:
             self._bodies.release(scope)
-            self._seconds(status).observe(time.perf_counter() - started)
+            series(scope["method"], self._route, status).observe(time.perf_counter() - started)

@@ -1,6 +1,6 @@
 """Names of the gateway's metrics and log events. No tenant or customer is a label."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 ACCEPTED = Counter(
     "touchpoint_gateway_events_accepted_total",
@@ -10,12 +10,6 @@ ACCEPTED = Counter(
 REFUSED = Counter(
     "touchpoint_gateway_events_refused_total", "Events not taken, by the code of the problem answered.", ["reason"]
 )
-REQUEST_SECONDS = Histogram(
-    "touchpoint_gateway_request_duration_seconds",
-    "From the request's headers to the end of the answer.",
-    ["route", "status"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
 LIMITED = Counter(
     "touchpoint_gateway_limited_total", "Requests refused with 429, by the limit: events, requests, daily.", ["limit"]
 )
@@ -24,8 +18,15 @@ REPEATED = Counter(
     "Requests under an Idempotency-Key used before, by the answer: replayed, in-progress, reused.",
     ["answer"],
 )
-IN_FLIGHT = Gauge("touchpoint_gateway_in_flight_bytes", "Bytes of events waiting for Kafka's acknowledgement.")
 BODY_BYTES = Gauge("touchpoint_gateway_body_bytes", "Bytes of large request bodies being read or worked on.")
+
+for _mode in ("structured", "binary", "batch", "feedback"):
+    ACCEPTED.labels(_mode)
+for _limit in ("events", "requests", "daily"):
+    LIMITED.labels(_limit)
+for _answer in ("replayed", "in-progress", "reused"):
+    REPEATED.labels(_answer)
+REFUSED.labels("not-acknowledged")
 
 IDEMPOTENCY_UNREACHABLE = "gateway.idempotency_unreachable"
 KEYS_UNREACHABLE = "gateway.keys_unreachable"

@@ -275,18 +275,19 @@ async def test_an_item_kafka_did_not_take_is_a_503_of_its_own(door, log, monkeyp
 
 async def test_what_comes_in_is_counted(door):
     def value(name, **labels):
-        return METRICS.get_sample_value(f"touchpoint_gateway_{name}", labels) or 0
+        return METRICS.get_sample_value(f"touchpoint_{name}", labels) or 0
 
-    accepted = value("events_accepted_total", mode="batch")
-    refused = value("events_refused_total", reason="validation-failed")
-    timed = value("request_duration_seconds_count", route="/v1/events", status="207")
+    route = {"method": "POST", "route": "/v1/events", "status": "207"}
+    accepted = value("gateway_events_accepted_total", mode="batch")
+    refused = value("gateway_events_refused_total", reason="validation-failed")
+    timed = value("http_request_duration_seconds_count", **route)
 
     await post_batch(door, [event(1), event(2), event(id="")])
 
-    assert value("events_accepted_total", mode="batch") - accepted == 2
-    assert value("events_refused_total", reason="validation-failed") - refused == 1
-    assert value("request_duration_seconds_count", route="/v1/events", status="207") - timed == 1
-    assert value("in_flight_bytes") == 0
+    assert value("gateway_events_accepted_total", mode="batch") - accepted == 2
+    assert value("gateway_events_refused_total", reason="validation-failed") - refused == 1
+    assert value("http_request_duration_seconds_count", **route) - timed == 1
+    assert value("producer_in_flight_bytes", producer="gateway") == 0
 
 
 async def test_plain_feedback_gets_an_id_and_is_an_event_like_any_other(door, log):

@@ -1,6 +1,7 @@
 """The relay: sends the outbox to Kafka in order, one process per service at a time."""
 
 import asyncio
+import time
 import zlib
 from collections.abc import Sequence
 
@@ -52,6 +53,7 @@ class Relay:
         except Exception as error:
             if not is_transient(error):
                 raise
+            telemetry.RELAY_FAILURES.inc()
             telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=repr(error)[:500])
             return RETRY_SECONDS
         if sent is None:
@@ -60,6 +62,7 @@ class Relay:
 
     async def round(self) -> int | None:
         """Send the next rows and delete those acknowledged; None when a send failed or another relay is active."""
+        started = time.perf_counter()
         async with transaction(self._sessions) as session:
             lock = text("SELECT pg_try_advisory_xact_lock(:key)")
             if not (await session.execute(lock, {"key": _LOCK})).scalar_one():
@@ -71,8 +74,10 @@ class Relay:
             sent = _in_order(ids, records, outcomes)
             raw = await raw_connection(session)
             await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", sent)
-        telemetry.RELAYED.labels(self._service).inc(len(sent))
+        telemetry.RELAYED.inc(len(sent))
+        telemetry.RELAY_SECONDS.observe(time.perf_counter() - started)
         if len(sent) < len(ids):
+            telemetry.RELAY_FAILURES.inc()
             error = next(outcome for outcome in outcomes if outcome is not None)
             telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=str(error))
             return None
@@ -81,12 +86,8 @@ class Relay:
     async def _unsent(self, session: AsyncSession) -> tuple[list[int], list[Record]]:
         raw = await raw_connection(session)
         rows = await raw.fetch(
-            "SELECT id, topic, partition, key, value, headers, extract(epoch FROM now() - created_at) AS age "
-            "FROM outbox ORDER BY id LIMIT $1",
-            BATCH_ROWS,
+            "SELECT id, topic, partition, key, value, headers FROM outbox ORDER BY id LIMIT $1", BATCH_ROWS
         )
-        telemetry.OUTBOX_PENDING.labels(self._service).set(len(rows))
-        telemetry.OUTBOX_AGE.labels(self._service).set(float(rows[0]["age"]) if rows else 0)
         return [row["id"] for row in rows], [_record(row) for row in rows]
 
     async def _wait(self, stop: asyncio.Event, seconds: float) -> None:

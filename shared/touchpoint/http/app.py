@@ -11,6 +11,7 @@ from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.http.ops import api as ops
 from touchpoint.http.straight import Straight
+from touchpoint.http.timing import Timed
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.settings import ServiceSettings
 
@@ -32,6 +33,7 @@ def create(
     app.state.beside = None
     errors.install(app)
     app.add_middleware(UntilClientLeaves)
+    app.add_middleware(Timed)
     for router in routers:
         app.include_router(router)
     if handlers is not None:

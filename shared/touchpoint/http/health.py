@@ -1,5 +1,6 @@
 """The admin side of a process: /healthz (alive), /readyz (may get work) and /metrics, on an address of their own."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+
+from touchpoint.telemetry import READY
 
 Check = Callable[[], Awaitable[str | None]]
 """None when all is well, else one line: what is wrong."""
@@ -32,9 +35,19 @@ def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starle
         )
 
     async def metrics(_: Request) -> Response:
+        await asyncio.gather(*(_tell(name, check) for name, check in checks.items()))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
     if beside is not None:
         app.router.default = beside
     return app
+
+
+async def _tell(name: str, check: Check) -> None:
+    """Have a check's answer among the metrics."""
+    try:
+        said = await check()
+    except Exception as error:  # a bug of the check is to be seen at /readyz; the metrics are needed all the more
+        said = repr(error)
+    READY.labels(name).set(said is None)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from touchpoint.http import errors
 from touchpoint.http.identity import current
 from touchpoint.http.leaving import UntilClientLeaves
+from touchpoint.http.timing import Timed
 
 Endpoint = Callable[[Any, Any, Any], Awaitable[Response]]
 
@@ -32,7 +33,7 @@ class Straight(FastAPI):
     def answer_list(self, path: str, endpoint: Endpoint) -> None:
         """Have GET on exactly this path answered by the very endpoint that FastAPI has there, called by `_List`."""
         handlers = {kind: handler for kind, handler in self.exception_handlers.items() if kind is not Exception}
-        self.answer("GET", path, UntilClientLeaves(ExceptionMiddleware(_List(self, endpoint), handlers)))
+        self.answer("GET", path, Timed(UntilClientLeaves(ExceptionMiddleware(_List(self, endpoint), handlers)), path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as any ASGI application."""

@@ -1,5 +1,6 @@
 """One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
 
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from prometheus_client import Counter as Metric
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
+from touchpoint.bulk import BulkHistogram
 from touchpoint.contracts.base import Event
 from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
@@ -105,6 +107,8 @@ class Batches:
     limit: Limit
     fence: Fence
     records: Metric = telemetry.RECORDS
+    ages: BulkHistogram | None = None
+    """Where the age of what is applied is noted; a replay's says nothing."""
 
     async def apply(self, entries: Sequence[Entry], starts: dict[Place, int]) -> None:
         """Apply entries (in log order within each partition) and move `starts` on with every commit.
@@ -190,6 +194,9 @@ class Batches:
             counts[topic, outcome] += 1
         for (topic, outcome), count in counts.items():
             self.records.labels(self.consumer, topic, outcome).inc(count)
+        if self.ages is not None:
+            appended = [entry.record.appended for entry in part if entry.event is not None]
+            self.ages.observe(self.consumer, appended, int(time.time() * 1000))
 
 
 def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, str]]:

@@ -23,6 +23,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     partition: int = -1
     offset: int = -1
+    appended: int = 0
+    """When Kafka appended it, in milliseconds since 1970."""
 
 
 class DecodeError(PermanentError):

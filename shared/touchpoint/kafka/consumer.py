@@ -64,7 +64,9 @@ class Consumer:
 
     def __post_init__(self) -> None:
         self._assignment = Assignment(self.name, self.settings, self.sessions)
-        self._batches = Batches(self.name, self.handlers, self.sessions, replace(self.limit), LiveFence(self.name))
+        fence, limit = LiveFence(self.name), replace(self.limit)
+        self._batches = Batches(self.name, self.handlers, self.sessions, limit, fence, ages=telemetry.EVENT_AGE)
+        telemetry.start_consumer(self.name, self.handlers.topics)
 
     async def check(self) -> str | None:
         """Why the consumer does not work; None while it does."""
@@ -128,9 +130,11 @@ class Consumer:
             try:
                 await kafka.start()
             except (KafkaError, OSError) as error:
+                telemetry.KAFKA_UP.labels(self.name).set(0)
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=str(error))
                 await self._backoff.wait(stop)
             else:
+                telemetry.KAFKA_UP.labels(self.name).set(1)
                 self._backoff.succeeded()
                 return True
         return False
@@ -239,6 +243,7 @@ class Consumer:
                 await self._mirror_offsets(kafka)
             except (TimeoutError, KafkaError) as error:
                 self._progress = time.monotonic()
+                telemetry.KAFKA_UP.labels(self.name).set(0)
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
             except Exception as error:
                 if not is_transient(error):
@@ -263,7 +268,8 @@ class Consumer:
             self._progress = time.monotonic()
             telemetry.log().info(telemetry.CONSUMER_RESUMED, consumer=self.name)
         self._state = state
-        telemetry.HALTED.labels(self.name).set(state.state != "running")
+        telemetry.HALTED.labels(self.name).set(state.state == "halted")
+        telemetry.PAUSED.labels(self.name).set(state.state == "paused")
 
     async def _end_frozen_peers(self) -> None:
         if self._blocked:
@@ -282,15 +288,8 @@ class Consumer:
         ends = await asyncio.wait_for(kafka.end_offsets(ready), KAFKA_TIMEOUT)
         # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
         self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
-        self._measure_lag(ends)
+        telemetry.KAFKA_UP.labels(self.name).set(1)
         self._watch([tp for tp, end in ends.items() if await kafka.position(tp) < end])
-
-    def _measure_lag(self, ends: dict[TopicPartition, int]) -> None:
-        telemetry.LAG.clear()  # partitions that went to another member are its to show
-        for tp, end in ends.items():
-            topic, partition = place = self._assignment.place(tp)
-            lag = max(0, end - self._assignment.starts.get(place, end))
-            telemetry.LAG.labels(self.name, topic, str(partition)).set(lag)
 
     def _watch(self, behind: list[TopicPartition]) -> None:
         """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -27,9 +28,10 @@ Spans = Mapping[Place, tuple[int, int]]
 
 
 @asynccontextmanager
-async def group_less(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A client to assign partitions to. Raises Kafka's own errors."""
-    kafka = AIOKafkaConsumer(**settings.client_options(), enable_auto_commit=False, auto_offset_reset="none")
+async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A client to assign partitions to; `options` are aiokafka's. Raises Kafka's own errors."""
+    options |= settings.client_options()
+    kafka = AIOKafkaConsumer(**options, enable_auto_commit=False, auto_offset_reset="none")
     try:
         await kafka.start()
         yield kafka

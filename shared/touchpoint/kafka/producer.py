@@ -95,6 +95,10 @@ class Producer:
         self._probed = 0.0
         self._runner: asyncio.Task[None] | None = None
         self.in_flight_bytes = 0
+        self._seconds = telemetry.SEND_SECONDS.labels(client_id)
+        self._acknowledged = telemetry.PRODUCED.labels(client_id, "acknowledged")
+        self._failed = telemetry.PRODUCED.labels(client_id, "failed")
+        telemetry.IN_FLIGHT.labels(client_id).set_function(lambda: self.in_flight_bytes)
 
     @property
     def ready(self) -> bool:
@@ -142,6 +146,10 @@ class Producer:
             await asyncio.wait(call.answers, timeout=deadline - loop.time())  # giving up here leaves them be
         for answer, indices in call.answers.items():
             call.settle(indices, _outcome(answer))
+        self._seconds.observe(loop.time() - deadline + timeout_seconds)
+        acknowledged = call.outcomes.count(None)
+        self._acknowledged.inc(acknowledged)
+        self._failed.inc(len(records) - acknowledged)
         return call.outcomes
 
     def _may_send(self) -> bool:

@@ -94,4 +94,6 @@ class Reader:
 
 def read_record(topic: str, found: ConsumerRecord) -> Record:
     """What was read, under its logical topic."""
-    return Record(topic, found.key or b"", found.value or b"", found.headers, found.partition, found.offset)
+    return Record(
+        topic, found.key or b"", found.value or b"", found.headers, found.partition, found.offset, found.timestamp
+    )

@@ -21,6 +21,7 @@ RATE_READINGS = 6
 LAG = "touchpoint_consumer_lag_records"
 PENDING = "touchpoint_outbox_pending_rows"
 HALTED = "touchpoint_consumer_halted"
+PAUSED = "touchpoint_consumer_paused"
 
 DONE = {
     GATEWAY: ("events accepted", "touchpoint_gateway_events_accepted_total"),
@@ -98,7 +99,7 @@ def table(now: Readings, before: Readings) -> Table:
         if reading.values is None:
             shown.add_row(service.name, "", "[yellow]not answering[/]", "", "", "")
             continue
-        halted = " [red]halted: see touchpoint logs[/]" if reading.get(HALTED) else ""
+        halted = " [red]halted: see touchpoint doctor[/]" if reading.get(HALTED) or reading.get(PAUSED) else ""
         count = reading.get(name) or 0
         shown.add_row(
             service.name,

@@ -73,6 +73,11 @@ class System:
         """The gateway's admin address."""
         return f"http://{HOST}:{self._ports['gateway', 'api'][1]}"
 
+    @property
+    def admin_urls(self) -> dict[Part, str]:
+        """Of every part."""
+        return {part: f"http://{HOST}:{ports[1]}" for part, ports in self._ports.items()}
+
     def dsn(self, service: str) -> str:
         """A service's database."""
         return databases.named(self.servers.dsn, self.databases[service])

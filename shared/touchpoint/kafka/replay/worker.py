@@ -64,6 +64,9 @@ class Replayer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look and work until `stop` is set."""
+        for topic in self.handlers.topics:
+            for outcome in (*telemetry.OUTCOMES, "erased"):
+                telemetry.REPLAYED.labels(self.consumer, topic, outcome)
         while not stop.is_set():
             try:
                 await self._look(stop)

@@ -1,0 +1,111 @@
+"""What a worker measures, on real Kafka and PostgreSQL: it is true of consumers that stand still, too."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import REGISTRY
+
+from touchpoint import gauges
+from touchpoint.db import outbox
+from touchpoint.db.engine import transaction
+from touchpoint.gauges import Gauges
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import escalation_opened, feedback
+
+CONSUMER = "ledger-svc"
+TOPIC = "touchpoints.v1"
+
+
+@pytest.fixture
+async def measuring(ledger, kafka, monkeypatch):
+    """A context manager in which one worker measures."""
+    monkeypatch.setattr(gauges, "LOOK_SECONDS", 0.1)
+
+    @asynccontextmanager
+    async def run():
+        stop = asyncio.Event()
+        task = asyncio.create_task(Gauges(CONSUMER, kafka, ledger.sessions).run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    return run
+
+
+def value(name, **labels):
+    return REGISTRY.get_sample_value(f"touchpoint_{name}", labels)
+
+
+def lag(partition=0):
+    place = {"consumer": CONSUMER, "topic": TOPIC, "partition": str(partition)}
+    return value("consumer_lag_records", **place), value("consumer_lag_seconds", **place)
+
+
+async def test_lag_is_told_in_records_and_in_the_age_of_the_oldest(log, ledger, consuming, measuring):
+    async with measuring():
+        await log.append(feedback(id="applied"))
+        async with consuming():
+            await eventually(lambda: lag() == (0, 0), 30)
+        await log.append(*(feedback(id=f"waits-{n}") for n in range(3)))
+        await eventually(lambda: lag()[0] == 3)
+        # The consumer is gone; the time goes on.
+        first = lag()[1]
+        await eventually(lambda: lag()[1] > first + 0.5)
+        assert lag(1) == (0, 0)
+        async with consuming():
+            await eventually(lambda: lag() == (0, 0), 30)
+
+
+async def test_the_age_of_lag_is_that_of_the_next_record_to_apply(log, ledger, consuming, measuring):
+    await log.append(feedback(id="a"))
+    async with consuming():
+        await eventually(lambda: _applied(ledger, 1), 30)
+    await log.append(feedback(id="b"), feedback(id="c"))
+    async with measuring():
+        await eventually(lambda: lag()[0] == 2)
+        before = lag()[1]
+        await eventually(lambda: lag()[1] > before + 0.3)
+        await ledger.query("UPDATE offsets SET next = next + 2 WHERE topic = :topic AND next > 0", topic=TOPIC)
+        await eventually(lambda: lag() == (0, 0))
+        await log.append(feedback(id="d"))
+        await eventually(lambda: lag()[0] == 1)
+        assert lag()[1] < before + 0.3
+
+
+async def test_dead_letters_outbox_and_tables_are_counted(log, ledger, consuming, measuring, poison):
+    before = value("consumer_records_total", consumer=CONSUMER, topic=TOPIC, outcome="dead_lettered") or 0
+    poison.add("e1")
+    await log.append(*(feedback(id=f"e{n}") for n in range(3)))
+    async with measuring(), consuming():
+        await eventually(lambda: value("dead_letters_open", consumer=CONSUMER) == 1, 30)
+        await eventually(lambda: value("outbox_pending_rows") == 1)  # the dead letter: there is no relay here
+        await eventually(lambda: value("outbox_oldest_age_seconds") > 0.2)
+        async with transaction(ledger.sessions) as session:
+            await outbox.publish(session, escalation_opened())
+        await eventually(lambda: value("outbox_pending_rows") == 2)
+    assert value("consumer_records_total", consumer=CONSUMER, topic=TOPIC, outcome="dead_lettered") == before + 1
+    assert value("table_size_bytes", table="inbox") > 0
+
+
+async def test_the_age_of_what_was_applied_is_noted_and_a_replays_is_not(log, ledger, consuming):
+    before = value("consumer_event_age_seconds_count", consumer=CONSUMER) or 0
+    await log.append(*(feedback(id=f"e{n}") for n in range(20)))
+    async with consuming():
+        await eventually(lambda: _applied(ledger, 20), 30)
+    assert value("consumer_event_age_seconds_count", consumer=CONSUMER) == before + 20
+    assert value("consumer_event_age_seconds_sum", consumer=CONSUMER) > 0
+
+
+async def test_with_kafka_away_the_database_is_measured_all_the_same(ledger, kafka, measuring, monkeypatch):
+    monkeypatch.setattr(kafka, "bootstrap_servers", "127.0.0.1:1")
+    async with transaction(ledger.sessions) as session:
+        await outbox.publish(session, escalation_opened())
+    async with measuring():
+        await eventually(lambda: value("outbox_pending_rows") == 1)
+
+
+async def _applied(ledger, count):
+    return len(await ledger.ids()) == count

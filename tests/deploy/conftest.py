@@ -1,0 +1,98 @@
+"""A system that has been used by a thousand tenants, for what looks at it from outside."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import asyncpg
+import httpx
+import pytest
+
+from gateway import keys
+from touchpoint.contracts.base import Event
+from touchpoint.db.engine import transaction_on
+from touchpoint.http.scopes import Scope
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.producer import Producer
+from touchpoint.testing import eventually, factories
+from touchpoint.testing.system import READS, Part, System
+
+TENANTS = 1000
+
+
+@pytest.fixture(scope="package")
+async def system(running) -> AsyncIterator[System]:
+    """All services, and what a few tenants have sent."""
+    async with running() as started:
+        await use(started, range(10))
+        yield started
+
+
+async def use(system: System, tenants: Sequence[int]) -> None:
+    """Have each of these tenants send something of every kind, and ask a question."""
+    names = [f"tenant-{number}" for number in tenants]
+    async with transaction_on(system.dsn("gateway"), "tests") as session:
+        tokens = [(await keys.create(session, name, "tests", frozenset(Scope))).token for name in names]
+    async with httpx.AsyncClient(base_url=system.url, timeout=30) as client:
+        await _ask(client, tokens[0])
+        for some in range(0, len(tokens), 20):
+            await asyncio.gather(*(_call(client, token) for token in tokens[some : some + 20]))
+    producer = Producer(system.kafka, "tests")
+    await producer.start()
+    outcomes = await producer.send_all([encode(event) for name in names for event in _events(name)], 30)
+    await producer.stop()
+    assert not any(outcomes)
+    await eventually(system.is_quiet, 60)
+    await eventually(partial(_is_measured, system))
+
+
+async def _is_measured(system: System) -> bool:
+    """Whether the workers have measured every partition that is read."""
+    partitions = sum(len(topics) for topics in READS.values()) * system.partitions
+    found = (await metrics(system)).values()
+    return sum(text.count("touchpoint_consumer_lag_records{") for text in found) == partitions
+
+
+async def metrics(system: System) -> dict[Part, str]:
+    """What each part serves."""
+    async with httpx.AsyncClient() as client:
+        answers = [await client.get(f"{url}/metrics") for url in system.admin_urls.values()]
+    return dict(zip(system.admin_urls, (answer.text for answer in answers), strict=True))
+
+
+def _events(tenant: str) -> list[Event]:
+    now = {"tenant": tenant, "time": datetime.now(UTC), "recorded": datetime.now(UTC)}
+    ticket = {"ticket_id": f"T-{tenant}", "customer_id": f"C-{tenant}"}
+    return [
+        factories.customer_updated(customer_id=f"C-{tenant}", **now),
+        factories.feedback(customer_id=f"C-{tenant}", score=2, **now),
+        factories.feedback(customer_id=f"C-{tenant}", kind="csat", score=4, **now),
+        factories.feedback(customer_id=f"C-{tenant}", kind="ces", score=6, **now),
+        factories.ticket_opened(**ticket, **now),
+        factories.ticket_replied(**ticket, **now),
+    ]
+
+
+async def _call(client: httpx.AsyncClient, token: str) -> None:
+    authorized = {"Authorization": f"Bearer {token}"}
+    feedback = {"kind": "nps", "channel": "web", "score": {"value": 9, "min": 0, "max": 10}}
+    assert (await client.post("/v1/feedback", headers=authorized, json=feedback)).status_code == 202
+
+
+async def _ask(client: httpx.AsyncClient, token: str) -> None:
+    """Questions of the API, and one it has no answer to."""
+    paths = {
+        "/v1/feedback?limit=1": 200,
+        "/v1/escalations": 200,
+        "/v1/customers/C-1/timeline": 200,
+        f"/v1/{token}": 404,
+    }
+    for path, status in paths.items():
+        assert (await client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code == status
+
+
+@pytest.fixture(scope="package")
+async def connect(system):
+    """Opens a connection to a service's database."""
+    return lambda service: asyncpg.connect(system.dsn(service))

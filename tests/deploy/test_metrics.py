@@ -1,0 +1,49 @@
+"""What all processes serve at /metrics: as Prometheus wants it, and no more of it for more tenants."""
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+
+from tests.deploy.conftest import TENANTS, metrics, use
+from tests.deploy.foreign import program
+
+LISTED = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+async def test_promtool_has_nothing_to_say_about_any_process(system):
+    promtool = program("promtool")
+    for part, text in (await metrics(system)).items():
+        checking = await asyncio.create_subprocess_exec(
+            promtool, "check", "metrics", stdin=-1, stdout=-1, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await checking.communicate(text.encode())
+        assert (checking.returncode, said.decode()) == (0, ""), part
+
+
+async def test_a_thousand_tenants_make_no_more_series_than_ten(system):
+    before = series(await metrics(system))
+    await use(system, range(10, TENANTS))
+    after = series(await metrics(system))
+    assert after - before == Counter()
+    assert max(per_part(await metrics(system)).values()) < 600
+
+
+async def test_what_is_served_is_what_is_documented(system):
+    documented = set(re.findall(r"^\| `(touchpoint_\w+)`", LISTED.read_text(), re.MULTILINE))
+    served = {name for text in (await metrics(system)).values() for name in re.findall(r"^# TYPE (\w+)", text, re.M)}
+    assert {name for name in served if name.startswith("touchpoint_")} == documented
+
+
+def series(found):
+    """How many series of each name there are, in all parts."""
+    return Counter(
+        line.partition("{")[0].partition(" ")[0]
+        for text in found.values()
+        for line in text.splitlines()
+        if line.startswith("touchpoint_")
+    )
+
+
+def per_part(found):
+    return {part: sum(not line.startswith("#") for line in text.splitlines()) for part, text in found.items()}
