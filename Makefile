@@ -2,9 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults fuzz bench lint typecheck audit format docs lock clean
+.PHONY: help up test faults fuzz bench lint typecheck audit format docs lock compose-up clean
 
 PYTHON ?= python3
+COMPOSE ?= docker compose
 WORKERS ?= 2
 BODIES ?= 1000000
 SEED ?= 4
@@ -17,7 +18,7 @@ MEMBERS := shared $(wildcard services/*)
 PACKAGES := touchpoint feedback-svc escalation-svc metrics-svc gateway
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (more: .venv/bin/touchpoint --help)
 	@$(BIN)/touchpoint up
@@ -61,6 +62,17 @@ lock: $(INSTALLED) ## pin what a pyproject.toml newly asks for (delete requireme
 	    $(addprefix --no-emit-package ,$(PACKAGES)) --no-header --quiet --output-file requirements.lock
 	@$(BIN)/python -m touchpoint.local.jars > .venv/kafka.lock
 	@mv .venv/kafka.lock shared/touchpoint/local/kafka.lock
+
+compose-up: .env ## build the images and run all of it in containers (COMPOSE="docker compose"; .env has the settings)
+	@$(COMPOSE) up --build --detach --wait
+	@echo "Ready. An API key: $(COMPOSE) exec gateway touchpoint keys create my-system --tenant acme"
+
+# Made once: what lies in the volumes knows its passwords.
+.env:
+	@(umask 077; while IFS= read -r line; do \
+	    case $$line in [A-Z]*=) line=$$line$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n') ;; esac; \
+	    echo "$$line"; done < .env.example > .env)
+	@echo "Made .env, with new secrets"
 
 clean: ## remove the environment and caches (not the data: `touchpoint up --fresh` does)
 	@rm -rf .venv .mypy_cache */.mypy_cache services/*/.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,56 @@
+"""The files of a deployment as data, and the services they are about."""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from touchpoint.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+SERVICES = {
+    "gateway": "gateway",
+    "feedback-svc": "feedback_svc",
+    "escalation-svc": "escalation_svc",
+    "metrics-svc": "metrics_svc",
+}
+"""Each service's package."""
+
+PINNED = re.compile(r"[\w./-]+(:\d+)?/?[\w./-]*:v?\d+\.\d+(\.\d+)?[\w.-]*|.+@sha256:[0-9a-f]{64}")
+"""An image whose tag names a version: never none, `latest` or a major version alone."""
+
+
+def settings_class(service: str) -> type[ServiceSettings]:
+    """What the service reads its environment with."""
+    found: type[ServiceSettings] = import_module(f"{SERVICES[service]}.config").Settings
+    return found
+
+
+def environment_names(service: str) -> set[str]:
+    """Every variable that means something to the service."""
+    return set(_names(settings_class(service)))
+
+
+def _names(settings: type[Any]) -> Iterator[str]:
+    prefix = settings.model_config.get("env_prefix", "")
+    for name, field in settings.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and hasattr(nested, "model_fields"):
+            yield from _names(nested)
+        else:
+            yield f"{prefix}{name}".upper()
+
+
+def compose(**environment: str) -> dict[str, Any]:
+    """docker-compose.yml with its variables put in: their defaults, unless given, and `x…` where one is required."""
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, default = found.groups()
+        return environment.get(name, default if kind == ":-" else "x" * 32)
+
+    text = (ROOT / "docker-compose.yml").read_text()
+    document: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", value, text))
+    return document

@@ -1,0 +1,105 @@
+"""docker-compose.yml: valid, in the order things need one another, and as closed as it can be."""
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.deploy.documents import PINNED, ROOT, SERVICES, compose, environment_names, settings_class
+from touchpoint.local import jars, postgres
+
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "compose.json").read_text())
+ALL = compose()["services"]
+OURS = {name: service for name, service in ALL.items() if "build" in service}
+MIGRATIONS = {name: service for name, service in OURS.items() if service.get("command") == ["migrate"]}
+
+
+def of(name: str) -> str:
+    return name.removesuffix("-migrate")
+
+
+def test_it_is_a_compose_file():
+    assert [error.message for error in Draft202012Validator(SCHEMA).iter_errors(compose())] == []
+
+
+def test_there_are_the_four_services_and_a_migration_of_each():
+    assert set(OURS) - set(MIGRATIONS) == set(SERVICES)
+    assert {of(name) for name in MIGRATIONS} == set(SERVICES)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_write_nowhere_and_may_do_nothing_beyond_their_work(name):
+    service = OURS[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert not {"cap_add", "user", "volumes"} & set(service)
+    assert service["build"]["dockerfile"] == f"services/{of(name)}/Dockerfile"
+    assert service["image"] == f"touchpoint/{of(name)}:{version(of(name))}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_container_is_privileged_unpinned_or_unwatched(name):
+    service = ALL[name]
+    assert PINNED.fullmatch(service["image"])
+    assert not {"privileged", "network_mode", "pid", "ipc", "container_name"} & set(service)
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["healthcheck"].get("disable") is (True if name in MIGRATIONS else None)
+    assert service["profiles"], "without a profile it starts whatever is asked for"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_starts_once_its_migration_has_done_its_work(name):
+    assert ALL[name]["depends_on"][f"{name}-migrate"] == {"condition": "service_completed_successfully"}
+    waits = ALL[f"{name}-migrate"]["depends_on"]
+    assert waits == {server: {"condition": "service_healthy"} for server in ("kafka", "postgres")}
+
+
+@pytest.mark.parametrize("name", set(SERVICES) - {"gateway"})
+def test_a_service_can_be_scaled(name):
+    assert "ports" not in ALL[name]
+
+
+def test_the_operators_routes_are_on_this_machine_alone():
+    public, admin = ALL["gateway"]["ports"]
+    assert public == "8080:8080"
+    assert admin == "127.0.0.1:9080:9080"
+    published = {name for name, service in ALL.items() if "ports" in service and service["profiles"] == ["core"]}
+    assert published == {"gateway"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_is_told_what_it_can_be_told_and_starts_with_it(name, monkeypatch):
+    environment = OURS[name]["environment"]
+    assert set(environment) <= environment_names(of(name))
+    for key, value in environment.items():
+        monkeypatch.setenv(key, str(value))
+    settings = settings_class(of(name))()
+    for url in (value for key, value in environment.items() if re.fullmatch("(FEEDBACK|ESCALATION|METRICS)_URL", key)):
+        service, port = re.fullmatch(r"http://([\w-]+):(\d+)", url).groups()
+        assert settings_class(service).model_fields["port"].default == int(port)
+    assert settings.database_url.get_secret_value().endswith(f"@postgres:5432/{of(name).removesuffix('-svc')}")
+
+
+def test_the_servers_are_those_that_the_tests_run_on():
+    assert ALL["kafka"]["image"].rpartition(":")[2] == jars.WANTED[0].rpartition(":")[2]
+    assert ALL["postgres"]["image"].rpartition(":")[2].startswith(f"{postgres.MAJOR}.")
+
+
+def test_the_example_names_every_variable_and_holds_no_secret():
+    text = (ROOT / "docker-compose.yml").read_text()
+    example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    used = dict(re.findall(r"\$\{(\w+)(:[-?])", text))
+    assert set(example) == set(used) | {"COMPOSE_PROFILES"}
+    assert {name for name, value in example.items() if not value} == {
+        name for name, kind in used.items() if kind == ":?"
+    }
+
+
+def test_what_is_mounted_from_here_is_here():
+    for service in ALL.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (ROOT / source).exists(), source
