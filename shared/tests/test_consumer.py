@@ -10,7 +10,7 @@ from aiokafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
 
 from touchpoint.errors import PermanentError, TransientError
-from touchpoint.kafka import admin, assignment
+from touchpoint.kafka import admin, assignment, batch
 from touchpoint.kafka import consumer as consumer_module
 from touchpoint.kafka.batch import Batches
 from touchpoint.kafka.codec import encode
@@ -302,7 +302,7 @@ async def test_a_rebalance_between_reading_and_applying_ends_nothing_and_loses_n
 
 
 async def test_a_lot_is_applied_in_two_transactions_of_whole_partitions(log, ledger, consuming, monkeypatch):
-    monkeypatch.setattr(consumer_module, "TWO_LANES_FROM", 10)
+    monkeypatch.setattr(batch, "TWO_LANES_FROM", 10)
     together = []
     ledger.before = lambda events: together.append({event.meta.partition for event in events})
     for partition in range(3):
@@ -319,7 +319,7 @@ async def test_a_lot_is_applied_in_two_transactions_of_whole_partitions(log, led
 async def test_what_fails_in_one_of_two_transactions_takes_nothing_of_the_other_with_it(
     log, ledger, consuming, monkeypatch
 ):
-    monkeypatch.setattr(consumer_module, "TWO_LANES_FROM", 10)
+    monkeypatch.setattr(batch, "TWO_LANES_FROM", 10)
     failing = True
 
     def fail(events):

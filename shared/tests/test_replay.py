@@ -12,6 +12,7 @@ from sqlalchemy import text
 from touchpoint.db import erasures, replays
 from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.errors import TransientError, UsageError
+from touchpoint.kafka import batch
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.replay import run as run_module
 from touchpoint.kafka.replay.plan import plan_repair, redrive
@@ -292,9 +293,11 @@ class TestFailures:
         letters = await ledger.query('SELECT partition, "offset", state, attempt FROM dead_letters ORDER BY 1, 2')
         assert [tuple(row) for row in letters] == [(1, 3, "open", 1), (2, 13, "open", 1)]
 
+    @pytest.mark.parametrize("two_lanes_from", [1000, 10])
     async def test_more_than_allowed_stop_it_before_the_next_and_it_can_go_on(
-        self, applied, ledger, ops, replaying, poison
+        self, applied, ledger, ops, replaying, poison, monkeypatch, two_lanes_from
     ):
+        monkeypatch.setattr(batch, "TWO_LANES_FROM", two_lanes_from)
         await applied(*numbered(60))
         await ops.lose(f"e{n}" for n in range(60))
         poison |= {f"e{n}" for n in range(60) if n % 10 == 0}

@@ -1,10 +1,12 @@
 """One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
 
+import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import asyncpg
@@ -24,6 +26,9 @@ from touchpoint.kafka import dead_letter
 from touchpoint.kafka.codec import DecodeError, Record, decode
 from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
+
+TWO_LANES_FROM = 500
+"""Records in a batch from which on it is applied in two transactions."""
 
 
 class HaltError(Exception):
@@ -109,6 +114,8 @@ class Batches:
     records: Metric = telemetry.RECORDS
     ages: BulkHistogram | None = None
     """Where the age of what is applied is noted; a replay's says nothing."""
+    _failing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """Held from asking the limit until the failure is counted: two lanes would each take the last one allowed."""
 
     async def apply(self, entries: Sequence[Entry], starts: dict[Place, int]) -> None:
         """Apply entries (in log order within each partition) and move `starts` on with every commit.
@@ -119,8 +126,10 @@ class Batches:
         pending = [list(entries)]
         while pending:
             part = pending.pop()
+            failing = any(entry.dead is not None for entry in part)
             try:
-                await self._commit(part, starts)
+                async with self._failing if failing else nullcontext():
+                    await self._commit(part, starts)
             except (FenceLostError, HaltError, TransientError):
                 raise
             except Exception as error:
@@ -197,6 +206,32 @@ class Batches:
         if self.ages is not None:
             appended = [entry.record.appended for entry in part if entry.event is not None]
             self.ages.observe(self.consumer, appended, int(time.time() * 1000))
+
+
+async def in_lanes(entries: list[Entry], apply: Callable[[list[Entry]], Awaitable[None]]) -> None:
+    """Apply a lot in two transactions: while one waits for PostgreSQL, the other works. Raises what a lane raises.
+
+    Partitions owe each other nothing: two members of the group would apply them side by side as well.
+    """
+    lanes = [asyncio.ensure_future(apply(lane)) for lane in _lanes(entries)]
+    try:
+        await asyncio.wait(lanes)
+    finally:
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+    for lane in lanes:
+        lane.result()
+
+
+def _lanes(entries: list[Entry]) -> list[list[Entry]]:
+    """The entries in two parts, of whole partitions; few stay together: a second commit costs more than it saves."""
+    if len(entries) < TWO_LANES_FROM:
+        return [entries]
+    odd, even = list[Entry](), list[Entry]()
+    for entry in entries:
+        (odd if entry.record.partition % 2 else even).append(entry)
+    return [lane for lane in (even, odd) if lane]
 
 
 def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, str]]:

@@ -19,7 +19,7 @@ from touchpoint.db.offsets import FenceLostError
 from touchpoint.errors import TransientError
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
-from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence
+from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence, in_lanes
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.reader import Reader
@@ -31,8 +31,6 @@ HORIZON_SECONDS = 0.5
 FROZEN_SECONDS = 5.0
 """A session holding the fence's lock, silent this long, is ended."""
 STALL_SECONDS = 60.0
-TWO_LANES_FROM = 500
-"""Records in a batch from which on it is applied in two transactions."""
 
 
 STARTING = ConsumerState("paused", "starting")
@@ -182,19 +180,9 @@ class Consumer:
             self._back_off(error)
 
     async def _apply(self, entries: list[Entry]) -> None:
-        """Apply what was read, a lot of it in two transactions: while one waits for PostgreSQL, the other works."""
-        lanes = [asyncio.create_task(self._apply_lane(lane)) for lane in _lanes(entries)]
-        if not lanes:
-            return
-        try:
-            await asyncio.wait(lanes)
-        finally:
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
-        for lane in lanes:
-            lane.result()
-        self._backoff.succeeded()
+        if entries:
+            await in_lanes(entries, self._apply_lane)
+            self._backoff.succeeded()
 
     async def _apply_lane(self, entries: list[Entry]) -> None:
         places = {(entry.record.topic, entry.record.partition) for entry in entries}
@@ -306,19 +294,6 @@ class Consumer:
             commit = {tp: OffsetAndMetadata(following, "") for tp, following in standing.items()}
             await asyncio.wait_for(kafka.commit(commit), KAFKA_TIMEOUT)
             self._mirrored = standing
-
-
-def _lanes(entries: list[Entry]) -> list[list[Entry]]:
-    """The entries in two parts, of whole partitions; few stay together: a second commit costs more than it saves.
-
-    Partitions owe each other nothing: two members of the group would apply them side by side as well.
-    """
-    if len(entries) < TWO_LANES_FROM:
-        return [entries] if entries else []
-    odd, even = list[Entry](), list[Entry]()
-    for entry in entries:
-        (odd if entry.record.partition % 2 else even).append(entry)
-    return [lane for lane in (even, odd) if lane]
 
 
 def _pause(kafka: AIOKafkaConsumer, pausing: bool) -> None:

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,11 +15,11 @@ from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.offsets import Move, Place
 from touchpoint.db.replays import Range, Replay
 from touchpoint.kafka import admin
-from touchpoint.kafka.batch import Batches, Entry, HaltError, decoded
+from touchpoint.kafka.batch import Batches, Entry, HaltError, decoded, in_lanes
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.log import partition
-from touchpoint.kafka.reader import BATCH_RECORDS, DECODE_CHUNK, POLL_MS, POLL_MS_AHEAD, read_record
+from touchpoint.kafka.reader import BATCH_BYTES, BATCH_RECORDS, DECODE_CHUNK, POLL_MS, POLL_MS_AHEAD, read_record
 from touchpoint.kafka.replay.fence import ReplayFence
 from touchpoint.kafka.replay.pace import Pace
 from touchpoint.kafka.replay.selection import Selection
@@ -115,10 +114,8 @@ class Run:
         """
         begun = time.monotonic()
         await self._look_at_lag()
-        entries = self._ahead or await self._read_batch(POLL_MS)
-        async with self._reading_ahead():
-            if entries:
-                await self._batches.apply(entries, self._starts)
+        entries = self._ahead or await self._read_batch()
+        await self._apply_and_read_on(entries)
         await self._pass_over()
         events = sum(bool(entry.event or entry.dead or entry.settled) for entry in entries)
         return self._pace.seconds(events, time.monotonic() - begun)
@@ -138,24 +135,37 @@ class Run:
             if ends[tp] < one.end:
                 raise HaltError(f"{place[0]}/{place[1]}: the log ends at {ends[tp]}, the plan at {one.end}: it was cut")
 
-    @asynccontextmanager
-    async def _reading_ahead(self) -> AsyncIterator[None]:
-        """Read the next batch while the block runs."""
-        if self._alone:
-            self._ahead = []
-            yield
-            return
-        reading = asyncio.create_task(self._read_batch(POLL_MS_AHEAD))
+    async def _apply_and_read_on(self, entries: list[Entry]) -> None:
+        applying = asyncio.create_task(self._apply(entries))
         try:
-            yield
-            self._ahead = await reading
+            self._ahead = [] if self._alone else await self._read_batch(applying)
+        except asyncio.CancelledError:
+            applying.cancel()
+            raise
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            await applying
 
-    async def _read_batch(self, poll_ms: int) -> list[Entry]:
-        found = await self._kafka.getmany(timeout_ms=poll_ms, max_records=self._pace.records(BATCH_RECORDS))
-        return [entry for tp in sorted(found) for entry in await self._entries(tp, found[tp])]
+    async def _apply(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        if self._alone:
+            await self._batches.apply(entries, self._starts)
+        else:
+            await in_lanes(entries, lambda lane: self._batches.apply(lane, self._starts))
+
+    async def _read_batch(self, applying: asyncio.Task[None] | None = None) -> list[Entry]:
+        """What comes until `applying` is done, a full batch at most; without it, or then, what comes at once."""
+        entries, most, size = list[Entry](), self._pace.records(BATCH_RECORDS), 0
+        while len(entries) < most and size < BATCH_BYTES:
+            idle = applying is None or applying.done()
+            wait = POLL_MS if idle and not entries else POLL_MS_AHEAD
+            found = await self._kafka.getmany(timeout_ms=wait, max_records=most - len(entries))
+            for tp in sorted(found):
+                entries += await self._entries(tp, found[tp])
+                size += sum(len(one.value or b"") for one in found[tp])
+            if idle:
+                break
+        return entries
 
     async def _entries(self, tp: TopicPartition, found: list[ConsumerRecord]) -> list[Entry]:
         """What was read of a partition, up to its end, as entries of a batch: what is not meant is passed over."""
