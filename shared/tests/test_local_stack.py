@@ -18,14 +18,16 @@ import httpx
 import psutil
 import pytest
 
-from touchpoint.local import sample
+from touchpoint.local import monitoring, sample
 from touchpoint.local.home import Home
 from touchpoint.local.process import Process
-from touchpoint.local.services import ports
+from touchpoint.local.services import SERVICES, ports
 from touchpoint.testing import eventually, servers
 from touchpoint.testing.ports import reserve_base
 
 START_SECONDS = 180
+NAMES = [service.name for service in SERVICES]
+WATCHERS = [name.lower() for name in monitoring.ports(0).values()]
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Running:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Running]:
     """A stack that runs; a test that stops it starts it again."""
-    stack = Running(servers.new_folder(), reserve_base(ports(0, brokers=1)))
+    stack = Running(servers.new_folder(), reserve_base({**ports(0, brokers=1), **monitoring.ports(0)}))
     try:
         stack.up()
         yield stack
@@ -93,8 +95,23 @@ def test_everything_is_ready_when_up_returns(stack: Running) -> None:
     found = stack.status()
     assert found["state"] == "ready"
     assert {each["name"]: each.get("ready", True) for each in found["processes"]} == dict.fromkeys(
-        ["kafka", "postgres", "feedback-svc", "escalation-svc", "metrics-svc", "gateway"], True
+        ["kafka", "postgres", *NAMES, *WATCHERS], True
     )
+
+
+@pytest.mark.skipif(not WATCHERS, reason="Prometheus is not installed (Debian: .ci/tools)")
+async def test_prometheus_scrapes_all_services_and_holds_the_alert_rules(stack: Running) -> None:
+    [url] = re.findall(r"prometheus +(http\S+)", stack.output)
+
+    async with httpx.AsyncClient(base_url=url) as client:
+
+        async def scraped() -> bool:
+            answer = await client.get("/api/v1/query", params={"query": 'up{job="touchpoint"} == 1'})
+            return {each["metric"]["service"] for each in answer.json()["data"]["result"]} == set(NAMES)
+
+        await eventually(scraped, 60)
+        groups = (await client.get("/api/v1/rules")).json()["data"]["groups"]
+        assert "touchpoint-symptoms" in {group["name"] for group in groups}
 
 
 async def test_the_printed_call_works_and_its_feedback_arrives(stack: Running) -> None:

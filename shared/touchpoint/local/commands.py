@@ -28,7 +28,8 @@ def up(
 ) -> None:
     """Start Kafka, PostgreSQL and the four services on this machine, and show what flows.
 
-    Ctrl-C stops everything this has started, and only that; data survives.
+    Ctrl-C stops everything this has started, and only that; data survives. Prometheus and Alertmanager, with the
+    project's alerts, are started, too, if they are installed.
 
     \b
     Environment:

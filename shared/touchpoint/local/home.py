@@ -17,7 +17,7 @@ from touchpoint.local.postgres import ROOTS_FOLDER
 from touchpoint.local.process import STOP_SECONDS, Process
 
 SUPERVISOR = "supervisor"
-SERVERS = ("kafka", "kafka-2", "kafka-3", "postgres")
+SERVERS = ("prometheus", "alertmanager", "kafka", "kafka-2", "kafka-3", "postgres")
 """Names in the record: who runs the stack, and what is stopped after everything else."""
 
 PROJECT = Path(__file__).parents[3]

@@ -11,9 +11,10 @@ import psutil
 from touchpoint.db import databases
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
-from touchpoint.local import jars, keys, sample
+from touchpoint.local import jars, keys, monitoring, sample
 from touchpoint.local.home import SERVERS, SUPERVISOR, Home
 from touchpoint.local.kafka import Kafka, cluster
+from touchpoint.local.monitoring import Target
 from touchpoint.local.postgres import Postgres
 from touchpoint.local.process import Process, require_free
 from touchpoint.local.progress import Progress
@@ -43,6 +44,8 @@ class Stack:
     working_kafka: str | None = None
     working_database: str | None = None
     """Where PostgreSQL is, once that is known: for commands such as `touchpoint keys`."""
+    watchers: dict[str, str] = field(default_factory=dict)
+    """Where Prometheus and Alertmanager answer, if they run."""
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class Stack:
         then still has to be stopped.
         """
         brokers = 0 if self.kafka else self.brokers
-        for port, purpose in sorted(ports(self.port, brokers).items()):
+        for port, purpose in sorted({**ports(self.port, brokers), **monitoring.ports(self.port)}.items()):
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
         await self._check_given_servers()
         kafka = self.kafka or await self._embedded_kafka()
@@ -66,6 +69,8 @@ class Stack:
             await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
         with self.progress.step("Starting the four services"):
             await self._services(environment)
+        if monitoring.prometheus():
+            await self._watch()
         with self.progress.step("Loading a small sample through the gateway"):
             key = await keys.working_key(self.home, environment)
             await sample.load(GATEWAY.url(self.port), key)
@@ -133,6 +138,20 @@ class Stack:
             processes = [self.supervisor.start(program) for program in programs]
             await asyncio.gather(*(server.ready(it) for server, it in zip(servers, processes, strict=True)))
         return ",".join(server.address for server in servers)
+
+    async def _watch(self) -> None:
+        """Have what is installed of Prometheus and Alertmanager scrape the services; all works without them, too."""
+        targets = [Target(service.admin_url(self.port), service.name, "all") for service in SERVICES]
+        with self.progress.step("Starting Prometheus"):
+            for watcher in monitoring.installed(self.home.folder, self.home.logs, self.port, targets):
+                program = watcher.prepare()
+                try:
+                    await watcher.ready(self.supervisor.start(program))
+                except UsageError as error:
+                    await self.supervisor.stop([program.name])
+                    self.progress.console.print(str(error))
+                else:
+                    self.watchers[program.name] = watcher.url
 
     async def _prepare(self, environment: Environment, service: LocalService) -> None:
         """Create the service's database, its tables and topics."""

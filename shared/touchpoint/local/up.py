@@ -25,7 +25,7 @@ Touchpoint is ready.
   metrics     {metrics}
   Kafka       {kafka}
   PostgreSQL  {postgres}
-  logs        {logs}
+{watchers}  logs        {logs}
   more        {command} --help
 
 A first call:
@@ -81,6 +81,7 @@ async def _run(stack: Stack, console: Console) -> None:
         metrics="\n              ".join(metrics),
         kafka=environment.kafka,
         postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),
+        watchers="".join(f"  {name:<11} {url}\n" for name, url in stack.watchers.items()),
         logs=stack.home.logs,
         command=Path(sys.executable).with_name("touchpoint"),
         key=key,

@@ -1,0 +1,156 @@
+"""Prometheus and Alertmanager beside a stack, where they are installed: the rules of deploy/prometheus, at work."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import yaml
+
+from touchpoint.errors import UsageError
+from touchpoint.local.process import HOST, Process, Program
+
+DEPLOY = Path(__file__).parents[3] / "deploy" / "prometheus"
+PROMETHEUS_OFFSET, ALERTMANAGER_OFFSET = 1110, 1113
+"""From the gateway's port: 8080 makes 9190 and 9193, beside those of a Prometheus that the machine may run itself."""
+SCRAPE_SECONDS = 5
+START_SECONDS = 30
+
+
+class Target(NamedTuple):
+    """A process that serves metrics: its admin URL, and what the scrape says of it."""
+
+    url: str
+    service: str
+    role: str
+
+
+def prometheus() -> str | None:
+    """Where Prometheus is installed; the project's rules and routes must be there, too."""
+    return shutil.which("prometheus") if DEPLOY.is_dir() else None
+
+
+def alertmanager() -> str | None:
+    """Where Alertmanager is installed; Debian calls it otherwise."""
+    return shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
+
+
+def ports(base_port: int) -> dict[int, str]:
+    """The ports of those that are installed, and what they are for."""
+    found = {base_port + PROMETHEUS_OFFSET: "Prometheus"} if prometheus() else {}
+    return found | ({base_port + ALERTMANAGER_OFFSET: "Alertmanager"} if found and alertmanager() else {})
+
+
+@dataclass(frozen=True)
+class Alertmanager:
+    """An Alertmanager of its own, with the routes of deploy/prometheus."""
+
+    folder: Path
+    log: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it shows what fires."""
+        return f"http://{HOST}:{self.port}"
+
+    def prepare(self) -> Program:
+        """How it is run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command: list[str | Path] = [
+            alertmanager() or "alertmanager",
+            f"--config.file={DEPLOY / 'alertmanager.yml'}",
+            f"--storage.path={self.folder}",
+            f"--web.listen-address={HOST}:{self.port}",
+            "--cluster.listen-address=",
+        ]
+        return Program("alertmanager", command, dict(os.environ), self.log)
+
+    async def ready(self, process: Process) -> None:
+        """Return once it answers. Raises UsageError."""
+        await _ready("Alertmanager", self.url, process, self.log)
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus of its own that scrapes these targets and evaluates the rules of deploy/prometheus."""
+
+    folder: Path
+    log: Path
+    port: int
+    targets: Sequence[Target]
+    alertmanagers: Sequence[Alertmanager] = field(default=())
+    scrape_seconds: int = SCRAPE_SECONDS
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.port}"
+
+    def prepare(self) -> Program:
+        """Write the configuration, and answer how it is run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "prometheus.yml"
+        config.write_text(yaml.safe_dump(self._config()))
+        command: list[str | Path] = [
+            prometheus() or "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address={HOST}:{self.port}",
+        ]
+        return Program("prometheus", command, dict(os.environ), self.log)
+
+    def _config(self) -> Mapping[str, Any]:
+        every = f"{self.scrape_seconds}s"
+        managers = [f"{HOST}:{each.port}" for each in self.alertmanagers]
+        return {
+            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+            "rule_files": [str(DEPLOY / "rules" / "*.yml")],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": managers}]}]},
+            "scrape_configs": [
+                {
+                    "job_name": "touchpoint",
+                    "static_configs": [
+                        {
+                            "targets": [each.url.removeprefix("http://")],
+                            "labels": {"service": each.service, "role": each.role},
+                        }
+                        for each in self.targets
+                    ],
+                }
+            ],
+        }
+
+    async def ready(self, process: Process) -> None:
+        """Return once it answers. Raises UsageError."""
+        await _ready("Prometheus", self.url, process, self.log)
+
+
+def installed(
+    folder: Path, logs: Path, base_port: int, targets: Sequence[Target]
+) -> Sequence[Alertmanager | Prometheus]:
+    """Those that are on the machine, in the order they are to be started."""
+    if not prometheus():
+        return ()
+    port, alerts = base_port + PROMETHEUS_OFFSET, base_port + ALERTMANAGER_OFFSET
+    managers = [Alertmanager(folder / "alertmanager", logs / "alertmanager.log", alerts)] if alertmanager() else []
+    return (*managers, Prometheus(folder / "prometheus", logs / "prometheus.log", port, targets, managers))
+
+
+async def _ready(name: str, url: str, process: Process, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    async with httpx.AsyncClient(timeout=2) as client:
+        while True:
+            try:
+                if (await client.get(f"{url}/-/ready")).is_success:
+                    return
+            except httpx.TransportError:
+                pass  # not listening yet
+            if not process.alive() or time.monotonic() > deadline:
+                raise UsageError(f"{name} did not start; its log says why: {log}")
+            await asyncio.sleep(0.1)
