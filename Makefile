@@ -41,8 +41,8 @@ lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports
 
-typecheck: $(INSTALLED) ## mypy --strict, once per member and of the bench
-	@$(BIN)/mypy -p bench
+typecheck: $(INSTALLED) ## mypy --strict, once per member, of the bench and of the dashboards
+	@$(BIN)/mypy -p bench -p deploy.grafana
 	@for member in $(MEMBERS); do \
 	    package=$$(basename $$(dirname $$(ls $$member/*/__init__.py))); \
 	    (cd $$member && "$(CURDIR)/$(BIN)/mypy" -p $$package); done
@@ -54,8 +54,9 @@ format: $(INSTALLED) ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-docs: $(INSTALLED) ## generate the schemas and API documents under docs/
+docs: $(INSTALLED) ## generate the schemas, API documents and metrics under docs/, and the dashboards under deploy/
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m deploy.grafana
 
 lock: $(INSTALLED) ## pin what a pyproject.toml newly asks for (delete requirements.lock first to upgrade all)
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

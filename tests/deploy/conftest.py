@@ -5,26 +5,43 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-import asyncpg
 import httpx
 import pytest
 
 from gateway import keys
+from tests.deploy.foreign import program
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import transaction_on
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.producer import Producer
-from touchpoint.testing import eventually, factories
+from touchpoint.local.monitoring import Prometheus, Target
+from touchpoint.testing import eventually, factories, ports
 from touchpoint.testing.system import READS, Part, System
 
 TENANTS = 1000
+POLICIES = """
+first_response:
+  target_seconds: { urgent: 1, high: 1, normal: 1, low: 1 }
+  warn_at: 0.8
+policies:
+  - position: 10
+    name: detractor
+    event: feedback.submitted
+    reason: detractor
+    priority: high
+    all:
+      - { field: kind, operator: is, value: nps }
+      - { field: normalised_score, operator: at_most, value: 0.6 }
+"""
 
 
 @pytest.fixture(scope="package")
-async def system(running) -> AsyncIterator[System]:
+async def system(running, tmp_path_factory) -> AsyncIterator[System]:
     """All services, and what a few tenants have sent."""
-    async with running() as started:
+    policies = tmp_path_factory.mktemp("policies") / "policies.yaml"
+    policies.write_text(POLICIES)
+    async with running(POLICIES_PATH=str(policies)) as started:
         await use(started, range(10))
         yield started
 
@@ -71,6 +88,7 @@ def _events(tenant: str) -> list[Event]:
         factories.feedback(customer_id=f"C-{tenant}", kind="ces", score=6, **now),
         factories.ticket_opened(**ticket, **now),
         factories.ticket_replied(**ticket, **now),
+        factories.ticket_opened(ticket_id=f"U-{tenant}", customer_id=f"C-{tenant}", **now),  # never answered
     ]
 
 
@@ -93,6 +111,25 @@ async def _ask(client: httpx.AsyncClient, token: str) -> None:
 
 
 @pytest.fixture(scope="package")
-async def connect(system):
-    """Opens a connection to a service's database."""
-    return lambda service: asyncpg.connect(system.dsn(service))
+async def prometheus(system, tmp_path_factory) -> AsyncIterator[httpx.AsyncClient]:
+    """A Prometheus that scrapes all processes every second and has seen them at work."""
+    program("prometheus")
+    folder, [port] = tmp_path_factory.mktemp("prometheus"), ports.reserve(1)
+    targets = [Target(url, *part) for part, url in system.admin_urls.items()]
+    server = Prometheus(folder, folder / "prometheus.log", port, targets, scrape_seconds=1)
+    process = server.prepare().start()
+    try:
+        await server.ready(process)
+        async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+            await eventually(partial(_sees_all, client, len(targets)), 60)
+            await use(system, range(2000, 2010))
+            yield client
+    finally:
+        await process.stop()
+
+
+async def _sees_all(client: httpx.AsyncClient, targets: int) -> bool:
+    """Whether everything was scraped twice: who has seen a counter once knows no rate."""
+    answer = await client.get("/api/v1/query", params={"query": 'count(count_over_time(up{job="touchpoint"}[1m]) > 1)'})
+    found = answer.json()["data"]["result"]
+    return bool(found) and found[0]["value"][1] == str(targets)
