@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from touchpoint.db import databases, migrate
+from touchpoint.db.engine import create_engine
 from touchpoint.errors import UsageError
 from touchpoint.testing import eventually
 
@@ -95,3 +96,48 @@ async def test_a_lock_that_is_never_released_is_said_in_one_line_and_nothing_is_
         with pytest.raises(UsageError, match="stayed locked"):
             await migrate.upgrade(package(FIRST, SECOND), dsn)
     assert await old_code.fetchval("SELECT to_regclass('others')") is None
+
+
+async def looks(number):
+    for _ in range(number):
+        yield
+
+
+@pytest.fixture
+async def engine(dsn):
+    """What a process has to look with."""
+    engine = create_engine(dsn, "test")
+    yield engine
+    await engine.dispose()
+
+
+async def test_a_version_works_at_its_own_revision_and_at_a_newer_ones_and_not_before(package, dsn, engine):
+    old = package(FIRST)
+    assert not await migrate.done(old, engine, looks(2))
+    await migrate.upgrade(old, dsn)
+    assert await migrate.done(old, engine, looks(1))
+    new = package(FIRST, SECOND)
+    assert not await migrate.done(new, engine, looks(2))
+    await migrate.upgrade(new, dsn)
+    assert await migrate.done(new, engine, looks(1))
+
+
+async def test_a_version_works_on_when_a_newer_one_has_migrated(package, old_code, engine):
+    await old_code.execute("CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('3')")
+    assert await migrate.done(package(FIRST, SECOND), engine, looks(1))
+
+
+async def test_a_login_that_may_not_look_at_revisions_is_not_held_back(package, dsn, old_code):
+    role = f"role_{uuid.uuid4().hex}"
+    await old_code.execute(f"CREATE TABLE alembic_version (version_num text); CREATE ROLE {role}")
+    engine = create_engine(dsn, "test", role=role)
+    try:
+        assert await migrate.done(package(FIRST), engine, looks(1))
+    finally:
+        await engine.dispose()
+        await old_code.execute(f"DROP ROLE {role}")
+
+
+async def test_a_database_that_does_not_answer_is_waited_for(package):
+    engine = create_engine("postgresql://nobody@127.0.0.1:1/nothing", "test")
+    assert not await migrate.done(package(FIRST), engine, looks(2))

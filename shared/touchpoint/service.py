@@ -21,9 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from touchpoint import telemetry, vitals
-from touchpoint.db import databases
+from touchpoint.db import databases, migrate
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
-from touchpoint.db.migrate import upgrade
 from touchpoint.db.relay import Relay
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.errors import UsageError
@@ -45,6 +44,8 @@ STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
 OPERATORS_CONNECTIONS = 3
 """Of an API to the database, for operators: one may be making a plan."""
+MIGRATION_SECONDS = 1
+"""How often a process looks whether it may begin."""
 POOL_SECONDS = 2
 """How long a request waits for one of the API's database connections before it is told to come again."""
 
@@ -132,7 +133,7 @@ async def _migrate(service: Service, settings: ServiceSettings) -> None:
     dsn = settings.database_url.get_secret_value()
     async with databases.connected(dsn):
         pass  # one line when it cannot be reached
-    await upgrade(service.package, dsn)
+    await migrate.upgrade(service.package, dsn)
     await provision(settings.kafka, {service.name: service.handlers.topics} if service.handlers else {})
 
 
@@ -143,7 +144,7 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     loop.set_exception_handler(_unhandled)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
-    parts = _parts(service, runtime, engines, role)
+    parts = _once_migrated(service, runtime, engines.operators, _parts(service, runtime, engines, role))
     parts["event loop"] = partial(vitals.watch_event_loop, runtime.stop)
     vitals.tell_build()
     for pool, engine in engines._asdict().items():
@@ -235,6 +236,24 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         for number, task in enumerate(service.worker):
             parts[f"worker-{number}"] = partial(task, runtime)
     return parts
+
+
+def _once_migrated(service: Service, runtime: Runtime, engine: AsyncEngine, parts: dict[str, Part]) -> dict[str, Part]:
+    """The same, each waiting for the migration that this version needs; the process is alive and says so meanwhile.
+
+    A new version can be rolled out beside its migration: a consumer before it would dead-letter what it cannot store.
+    """
+    migrated = asyncio.create_task(migrate.done(service.package, engine, runtime.every(MIGRATION_SECONDS)))
+
+    async def check() -> str | None:
+        return None if migrated.done() else f"waiting for `python -m {service.package} migrate` of this version"
+
+    async def run(part: Part) -> None:
+        if await migrated:
+            await part()
+
+    runtime.checks["migration"] = check
+    return {name: partial(run, part) for name, part in parts.items()}
 
 
 async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:

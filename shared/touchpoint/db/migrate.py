@@ -2,15 +2,19 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
 from importlib.resources import files
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from touchpoint.db import roles
-from touchpoint.db.engine import LOCK_NOT_AVAILABLE, create_engine, sqlstate
+from touchpoint.db.engine import LOCK_NOT_AVAILABLE, create_engine, is_transient, sqlstate
 from touchpoint.errors import UsageError
 
 STATEMENT_LOCK_TIMEOUT = "2s"
@@ -47,9 +51,7 @@ def _upgrade(connection: Connection, package: str) -> None:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), lock)
     connection.execute(text(f"SET lock_timeout = '{STATEMENT_LOCK_TIMEOUT}'"))
     connection.commit()
-    config = Config()
-    config.set_main_option("script_location", str(files(package) / "migrations"))
-    config.set_main_option("path_separator", "os")
+    config = _config(package)
     config.attributes["connection"] = connection
     try:
         roles.ensure(connection, roles.api_role(package))
@@ -57,6 +59,38 @@ def _upgrade(connection: Connection, package: str) -> None:
     finally:
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), lock)
+
+
+def _config(package: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files(package) / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+async def done(package: str, engine: AsyncEngine, looks: AsyncIterator[None]) -> bool:
+    """Return True once the database is what this version was written for, False when the looks come to an end before.
+
+    That is its newest revision, or one that it does not know: a newer version's, whose migrations let this one work on.
+    A login that may not look is taken to know what it does.
+    """
+    scripts = ScriptDirectory.from_config(_config(package))
+    older = {None, *(script.revision for script in scripts.walk_revisions())} - set(scripts.get_heads())
+    async for _ in looks:
+        try:
+            async with engine.connect() as connection:
+                revision = await connection.run_sync(
+                    lambda sync: MigrationContext.configure(sync).get_current_revision()
+                )
+        except Exception as error:
+            if sqlstate(error) == roles.INSUFFICIENT_PRIVILEGE:
+                return True
+            if not is_transient(error):
+                raise
+        else:
+            if revision not in older:
+                return True
+    return False
 
 
 def run() -> None:
