@@ -28,6 +28,10 @@ OPERATIONS = OPENAPI.with_name("openapi_operations.json")
 
 METRICS = ROOT / "docs" / "metrics.md"
 
+RULES = ROOT / "deploy" / "prometheus" / "rules"
+PROMETHEUS_RULE = ROOT / "deploy" / "k8s" / "base" / "prometheus-rule.yaml"
+"""The same rules, as Prometheus' operator takes them."""
+
 SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", "metrics-svc": "metrics_svc"}
 
 TELEMETRY = {
@@ -59,8 +63,23 @@ def documents() -> dict[Path, str]:
         EVENTS / "asyncapi.yaml": _yaml(asyncapi()),
         OPENAPI: _json(openapi.merge(services)),
         OPERATIONS: _json(openapi.operations(services["feedback-svc"])),
+        PROMETHEUS_RULE: "# Written by docs/generate.py from deploy/prometheus/rules.\n" + _yaml(_prometheus_rule()),
         METRICS: _metrics(),
     }
+
+
+def _prometheus_rule() -> dict[str, Any]:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "touchpoint"},
+        "spec": {"groups": [group for path in sorted(RULES.glob("*.yml")) for group in _groups(path)]},
+    }
+
+
+def _groups(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
+    return found
 
 
 def _api(package: str) -> dict[str, Any]:
@@ -127,10 +146,16 @@ def _yaml(document: Any) -> str:
 
 
 class _WithoutAnchors(yaml.SafeDumper):
-    """YAML without `&id001` references: readers of the document compare text."""
+    """YAML without `&id001` references, and with lines as lines: readers of the document compare text."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+_WithoutAnchors.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
 
 
 if __name__ == "__main__":

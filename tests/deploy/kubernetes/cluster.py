@@ -1,0 +1,119 @@
+"""What `kubectl apply -k` would send to a cluster, and who may talk to whom there."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from tests.deploy.documents import ROOT
+from tests.deploy.foreign import program
+
+K8S = ROOT / "deploy" / "k8s"
+NAME, ROLE = "app.kubernetes.io/name", "app.kubernetes.io/component"
+
+Object = dict[str, Any]
+Labels = dict[str, str]
+
+
+@cache
+def build(folder: str) -> list[Object]:
+    """Every object of a folder of deploy/k8s, as kustomize makes it."""
+    kustomize = program("kustomize", "kubectl")
+    command = [kustomize, "kustomize" if kustomize.endswith("kubectl") else "build", str(K8S / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The objects of an overlay."""
+
+    objects: list[Object]
+
+    def of(self, *kinds: str) -> list[Object]:
+        """All of some kinds."""
+        return [each for each in self.objects if each["kind"] in kinds]
+
+    def get(self, kind: str, name: str) -> Object:
+        """The one of this name."""
+        [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
+        return found
+
+    def workloads(self) -> list[Object]:
+        """What our pods are made of."""
+        return self.of("Deployment", "Job")
+
+    def services_pods(self) -> list[Labels]:
+        """The labels of our pods, one of each kind."""
+        return [pod_labels(each) for each in self.workloads()]
+
+    def all_pods(self) -> list[Labels]:
+        """And of the brokers and databases that operators make: what policies select them by."""
+        databases = [
+            {"cnpg.io/cluster": each["metadata"]["name"], **each["spec"]["inheritedMetadata"]["labels"]}
+            for each in self.of("Cluster")
+        ]
+        brokers = {"strimzi.io/cluster": "touchpoint", "strimzi.io/kind": "Kafka", "strimzi.io/pool-name": "broker"}
+        return [*self.services_pods(), *databases, brokers]
+
+    def reach(self, pod: Labels) -> set[tuple[str, str]]:
+        """Which of all pods (by label) this one may open a connection to, at which port, as its own policies say."""
+        return {
+            (describe(other), str(port["port"]))
+            for rule in self.rules(pod, "Egress")
+            for peer in rule.get("to", [])
+            for other in self.all_pods()
+            if "podSelector" in peer and selects(peer["podSelector"], other)
+            for port in rule.get("ports", [{"port": "any"}])
+        }
+
+    def entries(self, pod: Labels) -> list[tuple[list[Object] | None, list[str]]]:
+        """From where (None: anywhere) this pod may be reached, and at which ports."""
+        return [
+            (rule.get("from"), [str(port["port"]) for port in rule.get("ports", [])])
+            for rule in self.rules(pod, "Ingress")
+        ]
+
+    def rules(self, pod: Labels, direction: str) -> Iterator[Object]:
+        """What the policies that select a pod allow, in a direction (Ingress, Egress)."""
+        for policy in self.of("NetworkPolicy"):
+            if direction in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pod):
+                yield from policy["spec"].get(direction.lower(), [])
+
+
+def pod(workload: Object) -> Object:
+    """The pod's spec."""
+    spec: Object = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def container(workload: Object) -> Object:
+    """The one container."""
+    [found] = pod(workload)["containers"]
+    assert "initContainers" not in pod(workload)
+    return dict(found)
+
+
+def pod_labels(workload: Object) -> Labels:
+    """Of the pods of a Deployment or Job."""
+    labels: Labels = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def selects(selector: Object, labels: Labels) -> bool:
+    """Whether a label selector fits."""
+    wanted = selector.get("matchLabels", {}).items()
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return wanted <= labels.items() and all(labels.get(each["key"]) in each["values"] for each in expressions)
+
+
+def describe(labels: Labels) -> str:
+    """A pod in a word: `feedback-svc api`, `feedback-svc-db`, `Kafka`."""
+    if NAME in labels:
+        return f"{labels[NAME]} {labels[ROLE]}"
+    return labels.get("cnpg.io/cluster") or labels["strimzi.io/kind"]

@@ -1,0 +1,97 @@
+"""Kafka in a cluster: the topics that the services need, and for each user no more rights than it uses."""
+
+import pytest
+
+from tests.deploy.documents import SERVICES
+from touchpoint.contracts.topics import WRITERS, dead_letters
+from touchpoint.kafka.admin import MAX_MESSAGE_BYTES, REQUIRED
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing.system import READS
+
+
+def reads(service: str) -> list[str]:
+    """The topics its consumer reads."""
+    return READS.get(service, [])
+
+
+def told(cluster) -> KafkaSettings:
+    [data] = [
+        each["data"] for each in cluster.of("ConfigMap") if each["metadata"]["name"].startswith("touchpoint-settings")
+    ]
+    return KafkaSettings(
+        partitions=data["KAFKA_PARTITIONS"],
+        replication_factor=data["KAFKA_REPLICATION_FACTOR"],
+        min_insync_replicas=data["KAFKA_MIN_INSYNC_REPLICAS"],
+    )
+
+
+def operations(cluster, user: str) -> dict[str, set[tuple[str, str]]]:
+    """What a user may do, by operation: kinds and names of what it may be done to."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for acl in cluster.get("KafkaUser", user)["spec"]["authorization"]["acls"]:
+        assert acl["resource"].get("patternType", "literal") == "literal"
+        for operation in acl["operations"]:
+            found.setdefault(operation, set()).add((acl["resource"]["type"], acl["resource"]["name"]))
+    return found
+
+
+def test_the_topics_are_those_that_the_services_would_make(cluster):
+    expected = {*WRITERS, *(dead_letters(topic, name) for name in SERVICES for topic in reads(name))}
+    assert {each["metadata"]["name"] for each in cluster.of("KafkaTopic")} == expected
+
+
+def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(cluster):
+    kafka = told(cluster)
+    for each in cluster.of("KafkaTopic"):
+        spec = each["spec"]
+        assert spec["partitions"] == kafka.partitions
+        assert spec["replicas"] == kafka.replication_factor
+        assert spec["config"] == REQUIRED | {
+            "retention.ms": -1,
+            "max.message.bytes": MAX_MESSAGE_BYTES,
+            "min.insync.replicas": kafka.min_insync_replicas,
+        }
+
+
+def test_there_are_as_many_brokers_as_replicas_and_in_production_one_may_be_gone(cluster, request):
+    kafka = told(cluster)
+    [pool] = cluster.of("KafkaNodePool")
+    config = cluster.get("Kafka", "touchpoint")["spec"]["kafka"]["config"]
+    assert pool["spec"]["replicas"] == config["default.replication.factor"] == kafka.replication_factor
+    assert config["min.insync.replicas"] == kafka.min_insync_replicas
+    assert config["auto.create.topics.enable"] is False
+    if "prod" in request.node.callspec.id:
+        assert (kafka.replication_factor, kafka.min_insync_replicas) == (3, 2)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_user_writes_what_its_service_writes_and_reads_what_it_reads(cluster, service):
+    may = operations(cluster, service)
+    own = {("topic", topic) for topic, writer in WRITERS.items() if writer == service}
+    letters = {("topic", dead_letters(topic, service)) for topic in reads(service)}
+    group = {("group", service)} if reads(service) else set()
+    everything = {("topic", topic) for topic in WRITERS} | letters
+    assert may.pop("Write") == own | letters
+    assert may.pop("Read", set()) == {("topic", topic) for topic in reads(service)} | (
+        own | letters | group if group else set()
+    )
+    assert may.pop("DescribeConfigs") == everything
+    assert may.pop("Describe") == everything | group
+    assert may == {}
+
+
+def test_whoever_scales_by_lag_may_only_look(cluster):
+    assert set(operations(cluster, "kafka-lag")) == {"Describe", "DescribeConfigs"}
+
+
+def test_clients_come_encrypted_with_a_password_and_nobody_is_above_the_rules(cluster):
+    kafka = cluster.get("Kafka", "touchpoint")["spec"]["kafka"]
+    [listener] = kafka["listeners"]
+    assert (listener["type"], listener["tls"], listener["authentication"]["type"]) == (
+        "internal",
+        True,
+        "scram-sha-512",
+    )
+    assert kafka["authorization"] == {"type": "simple"}
+    for service in SERVICES:
+        assert cluster.get("KafkaUser", service)["spec"]["authentication"] == {"type": "scram-sha-512"}

@@ -1,0 +1,65 @@
+"""Who may talk to whom in a cluster."""
+
+from tests.deploy.documents import SERVICES
+from tests.deploy.kubernetes.cluster import NAME, ROLE, Cluster, describe
+
+KAFKA = ("Kafka", "9093")
+
+
+def pods(cluster: Cluster):
+    """Our pods, each with its service and role."""
+    return [(labels[NAME], labels[ROLE], labels) for labels in cluster.services_pods()]
+
+
+def test_nothing_is_allowed_unless_it_is_said(cluster):
+    default = cluster.get("NetworkPolicy", "default-deny")["spec"]
+    assert default == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_a_service_reaches_kafka_and_its_own_database_and_the_gateway_the_services(cluster):
+    apis = {(f"{name} api", "http") for name in SERVICES if name != "gateway"}
+    for name, role, labels in pods(cluster):
+        more = apis if (name, role) == ("gateway", "api") else set()
+        assert cluster.reach(labels) == {KAFKA, (f"{name}-db", "5432")} | more
+
+
+def test_beyond_that_a_pod_of_ours_can_ask_for_names_alone(cluster):
+    for _, _, labels in pods(cluster):
+        for rule in cluster.rules(labels, "Egress"):
+            outside = [peer for peer in rule["to"] if "namespaceSelector" in peer or "ipBlock" in peer]
+            assert outside == [] or {port["port"] for port in rule["ports"]} == {53}
+
+
+def test_from_anywhere_there_is_the_gateways_public_port_alone(cluster):
+    for name, role, labels in pods(cluster):
+        open_ports = [ports for source, ports in cluster.entries(labels) if source is None]
+        assert open_ports == ([["http"]] if (name, role) == ("gateway", "api") else [])
+
+
+def test_an_admin_port_is_for_prometheus_and_the_gateways_for_operators_too(cluster):
+    prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    operators = [{"podSelector": {"matchLabels": {ROLE: "operator"}}}]
+    for name, role, labels in pods(cluster):
+        admin = [source for source, ports in cluster.entries(labels) if "admin" in ports]
+        expected = [operators, prometheus] if (name, role) == ("gateway", "api") else [prometheus]
+        assert sorted(admin, key=str, reverse=True) == expected
+
+
+def test_a_services_api_is_for_the_gateway(cluster):
+    gateway = [{"podSelector": {"matchLabels": {NAME: "gateway", ROLE: "api"}}}]
+    for name, role, labels in pods(cluster):
+        asked = [source for source, ports in cluster.entries(labels) if ports == ["http"]]
+        if name != "gateway":
+            assert asked == ([gateway] if role == "api" else [])
+
+
+def test_a_database_is_for_its_service_its_replicas_its_operator_and_prometheus(cluster):
+    for labels in cluster.all_pods():
+        if "cnpg.io/cluster" in labels:
+            inside = [peer for source, _ in cluster.entries(labels) for peer in source or () if "podSelector" in peer]
+            assert all(source for source, _ in cluster.entries(labels))
+            name = describe(labels).removesuffix("-db")
+            assert [peer["podSelector"]["matchLabels"] for peer in inside] == [
+                {NAME: name, "app.kubernetes.io/part-of": "touchpoint"},
+                {"cnpg.io/cluster": f"{name}-db"},
+            ]

@@ -1,0 +1,236 @@
+"""Our rules for what runs in a cluster: closed, bounded, watched, and told what the settings classes know."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.deploy.documents import PINNED, SERVICES, environment_names, settings_class
+from tests.deploy.kubernetes.cluster import K8S, NAME, ROLE, Cluster, container, pod, pod_labels, selects
+from touchpoint.service import OPERATORS_CONNECTIONS, STOP_SECONDS
+from touchpoint.settings import ServiceSettings
+
+ROLES = {name: {"api"} if name == "gateway" else {"api", "consumer", "worker"} for name in SERVICES}
+SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SECRETS": '["' + "x" * 32 + '"]'}
+
+
+def environment(cluster: Cluster, workload) -> dict[str, str]:
+    """What a process is told: from its ConfigMap, in its own lines, and something in place of each secret."""
+    [source] = container(workload)["envFrom"]
+    told = dict(cluster.get("ConfigMap", source["configMapRef"]["name"])["data"])
+    return told | {
+        each["name"]: each.get("value", SECRETS.get(each["name"], "x")) for each in container(workload)["env"]
+    }
+
+
+def settings(cluster: Cluster, workload, monkeypatch) -> ServiceSettings:
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    for name, value in environment(cluster, workload).items():
+        monkeypatch.setenv(name, value)
+    return settings_class(pod_labels(workload)[NAME])()
+
+
+def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job(cluster):
+    found = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Deployment"))
+    assert found == {(name, role): 1 for name, roles in ROLES.items() for role in roles}
+    jobs = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Job"))
+    assert jobs == {(name, "migrate"): 1 for name in SERVICES}
+    for each in cluster.workloads():
+        assert container(each)["args"] == [pod_labels(each)[ROLE]]
+        assert container(each)["image"].partition(":")[0] == f"touchpoint/{pod_labels(each)[NAME]}"
+
+
+def test_a_versions_migration_is_a_job_of_its_own(cluster):
+    for job in cluster.of("Job"):
+        assert job["metadata"]["name"].endswith("-" + container(job)["image"].rpartition(":")[2])
+
+
+def test_pods_are_restricted_and_write_nowhere(cluster):
+    [namespace] = cluster.of("Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {each["metadata"].get("namespace", "touchpoint") for each in cluster.objects} == {"touchpoint"}
+    for each in cluster.workloads():
+        whole, own = pod(each)["securityContext"], container(each)["securityContext"]
+        assert whole["runAsNonRoot"] is True
+        assert whole["runAsUser"] == 10001
+        assert whole["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert own == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod(each))
+        assert {kind for volume in pod(each)["volumes"] for kind in set(volume) - {"name"}} == {"secret"}
+
+
+def test_no_pod_can_ask_the_cluster_for_anything(cluster):
+    accounts = {each["metadata"]["name"]: each for each in cluster.of("ServiceAccount")}
+    for each in cluster.workloads():
+        assert accounts[pod(each)["serviceAccountName"]]["automountServiceAccountToken"] is False
+        assert pod(each)["automountServiceAccountToken"] is False
+        assert pod(each)["enableServiceLinks"] is False
+    assert not cluster.of("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+def test_everything_has_requests_and_limits(cluster):
+    databases = [each["spec"]["resources"] for each in cluster.of("Cluster")]
+    brokers = [each["spec"]["resources"] for each in cluster.of("KafkaNodePool")]
+    for found in [*databases, *brokers, *(container(each)["resources"] for each in cluster.workloads())]:
+        assert set(found["requests"]) == set(found["limits"]) == {"cpu", "memory"}
+
+
+def test_every_image_names_its_version(cluster):
+    images = [container(each)["image"] for each in cluster.workloads()]
+    for image in images + [each["spec"]["imageName"] for each in cluster.of("Cluster")]:
+        assert PINNED.fullmatch(image), image
+
+
+def test_a_deployment_is_probed_at_its_admin_port(cluster):
+    for each in cluster.of("Deployment"):
+        paths = {
+            probe: container(each)[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+        }
+        assert paths == {
+            "startupProbe": {"path": "/healthz", "port": "admin"},
+            "livenessProbe": {"path": "/healthz", "port": "admin"},
+            "readinessProbe": {"path": "/readyz", "port": "admin"},
+        }
+
+
+def test_a_pod_has_the_time_its_process_takes_to_stop(cluster):
+    for each in cluster.of("Deployment"):
+        before = container(each).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert pod(each)["terminationGracePeriodSeconds"] > STOP_SECONDS + before
+
+
+def test_every_deployment_has_a_disruption_budget_and_is_spread(cluster):
+    budgets = {each["metadata"]["name"]: each["spec"] for each in cluster.of("PodDisruptionBudget")}
+    for each in cluster.of("Deployment"):
+        budget = budgets.pop(each["metadata"]["name"])
+        assert budget["selector"] == each["spec"]["selector"]
+        assert budget["maxUnavailable"] == 1
+        constraints = pod(each)["topologySpreadConstraints"]
+        assert [c["topologyKey"] for c in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        for constraint in constraints:
+            assert selects(constraint["labelSelector"], pod_labels(each))
+            assert constraint["matchLabelKeys"] == [ROLE]
+    assert budgets == {}
+
+
+def test_every_selector_finds_its_own_pods_alone(cluster):
+    for each in cluster.of("Deployment"):
+        found = [labels for labels in cluster.services_pods() if selects(each["spec"]["selector"], labels)]
+        assert found == [pod_labels(each)]
+    for service in cluster.of("Service"):
+        chosen = [
+            each for each in cluster.of("Deployment") if service["spec"]["selector"].items() <= pod_labels(each).items()
+        ]
+        name, _, what = service["metadata"]["name"].rpartition("-")
+        assert {(pod_labels(each)[NAME], pod_labels(each)[ROLE]) for each in chosen} == {
+            (name, role) for role in (ROLES[name] if what == "admin" else {"api"})
+        }
+
+
+def test_what_is_not_ready_is_scraped_too(cluster):
+    [monitor] = cluster.of("ServiceMonitor")
+    found = [each for each in cluster.of("Service") if selects(monitor["spec"]["selector"], each["metadata"]["labels"])]
+    assert {each["metadata"]["name"] for each in found} == {f"{name}-admin" for name in SERVICES}
+    assert all(each["spec"]["publishNotReadyAddresses"] for each in found)
+    assert [each["port"] for each in monitor["spec"]["endpoints"]] == [found[0]["spec"]["ports"][0]["name"]]
+
+
+def test_apis_and_consumers_are_scaled_and_nobody_else_says_how_many(cluster):
+    targets = [each["spec"]["scaleTargetRef"]["name"] for each in cluster.of("HorizontalPodAutoscaler", "ScaledObject")]
+    expected = {f"{name}-{role}" for name, roles in ROLES.items() for role in roles & {"api", "consumer"}}
+    assert sorted(targets) == sorted(expected)
+    for name in expected:
+        assert "replicas" not in cluster.get("Deployment", name)["spec"]
+
+
+def test_there_are_never_more_consumers_than_partitions(cluster, monkeypatch):
+    for each in cluster.of("ScaledObject"):
+        workload = cluster.get("Deployment", each["spec"]["scaleTargetRef"]["name"])
+        told = settings(cluster, workload, monkeypatch)
+        assert each["spec"]["maxReplicaCount"] <= told.kafka.partitions
+        [trigger] = each["spec"]["triggers"]
+        assert trigger["metadata"]["consumerGroup"] == told.kafka.topic_prefix + pod_labels(workload)[NAME]
+        host, _, port = told.kafka.bootstrap_servers.partition(":")
+        assert trigger["metadata"]["bootstrapServers"] == f"{host}.touchpoint.svc:{port}"
+
+
+def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster, monkeypatch):
+    for each in cluster.workloads():
+        assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME])
+        told = settings(cluster, each, monkeypatch)
+        assert told.kafka.security_protocol == "SASL_SSL"
+        assert told.kafka.sasl_username == pod_labels(each)[NAME]
+
+
+def test_ports_are_those_that_processes_listen_at(cluster, monkeypatch):
+    for each in cluster.of("Deployment"):
+        told = settings(cluster, each, monkeypatch)
+        ports = {port["name"]: port["containerPort"] for port in container(each)["ports"]}
+        assert ports.pop("admin") == told.admin_port
+        assert ports == ({"http": told.port} if pod_labels(each)[ROLE] == "api" else {})
+        for service in cluster.of("Service"):
+            if service["spec"]["selector"].items() <= pod_labels(each).items():
+                [port] = service["spec"]["ports"]
+                assert port["port"] == {"http": told.port, "admin": told.admin_port}[port["targetPort"]]
+
+
+def test_the_gateway_asks_the_services_where_they_are(cluster, monkeypatch):
+    told = settings(cluster, cluster.get("Deployment", "gateway-api"), monkeypatch)
+    for url in (told.feedback_url, told.escalation_url, told.metrics_url):
+        assert url.port == cluster.get("Service", url.host)["spec"]["ports"][0]["port"]
+
+
+def test_a_mounted_certificate_is_where_the_settings_look_for_it(cluster, monkeypatch):
+    for each in cluster.workloads():
+        mounts = {mount["mountPath"]: mount["name"] for mount in container(each)["volumeMounts"]}
+        volumes = {volume["name"]: volume["secret"] for volume in pod(each)["volumes"]}
+        folder, _, name = settings(cluster, each, monkeypatch).kafka.ssl_cafile.rpartition("/")
+        assert {item["path"] for item in volumes[mounts[folder]]["items"]} == {name}
+
+
+def test_every_secret_comes_from_an_operator_or_is_named_in_the_guide(cluster):
+    databases = {each["metadata"]["name"] for each in cluster.of("Cluster")}
+    made = {f"{name}-{what}" for name in databases for what in ("app", "ca")}
+    made |= {each["metadata"]["name"] for each in cluster.of("KafkaUser")} | {"touchpoint-cluster-ca-cert"}
+    for each in cluster.workloads():
+        own = pod_labels(each)[NAME]
+        used = [e["valueFrom"]["secretKeyRef"]["name"] for e in container(each)["env"] if "valueFrom" in e]
+        used += [volume["secret"]["secretName"] for volume in pod(each)["volumes"]]
+        assert set(used) - made == {"touchpoint-tokens"}
+        assert {name for name in used if name.endswith(("-app", "-ca"))} == {f"{own}-db-app", f"{own}-db-ca"}
+    assert "create secret generic touchpoint-tokens" in (K8S.parents[1] / "docs" / "deploy.md").read_text()
+
+
+def test_a_database_has_connections_for_every_process_there_may_be(cluster, monkeypatch):
+    most = {
+        each["spec"]["scaleTargetRef"]["name"]: each["spec"]
+        for each in cluster.of("HorizontalPodAutoscaler", "ScaledObject")
+    }
+    wanted = Counter()
+    for each in cluster.of("Deployment"):
+        scaled = most.get(each["metadata"]["name"], {})
+        replicas = scaled.get("maxReplicas") or scaled.get("maxReplicaCount") or each["spec"]["replicas"]
+        pool = settings(cluster, each, monkeypatch).database_pool_size
+        wanted[pod_labels(each)[NAME]] += (replicas + 1) * (pool + OPERATORS_CONNECTIONS)  # one more while rolling out
+    for name, connections in wanted.items():
+        parameters = cluster.get("Cluster", f"{name}-db")["spec"]["postgresql"]["parameters"]
+        assert connections + 10 <= int(parameters["max_connections"])
+
+
+def test_only_the_gateway_has_a_way_in_from_outside(cluster):
+    assert {each["spec"].get("type", "ClusterIP") for each in cluster.of("Service")} == {"ClusterIP"}
+    [ingress] = cluster.of("Ingress")
+    [rule] = ingress["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert path["backend"]["service"] == {"name": "gateway-api", "port": {"name": "http"}}
+    assert {host for tls in ingress["spec"]["tls"] for host in tls["hosts"]} == {rule["host"]}
+
+
+@pytest.mark.parametrize("overlay", ["dev", "prod"])
+def test_each_overlay_is_documented(overlay):
+    assert f"deploy/k8s/overlays/{overlay}" in (K8S.parents[1] / "docs" / "deploy.md").read_text()
