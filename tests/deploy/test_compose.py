@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 from tests.deploy.documents import PINNED, ROOT, SERVICES, compose, environment_names, settings_class
@@ -15,6 +16,7 @@ SCHEMA = json.loads((Path(__file__).parent / "schemas" / "compose.json").read_te
 ALL = compose()["services"]
 OURS = {name: service for name, service in ALL.items() if "build" in service}
 MIGRATIONS = {name: service for name, service in OURS.items() if service.get("command") == ["migrate"]}
+ONE_SHOTS = {name for name, service in ALL.items() if service["restart"] == "no"}
 
 
 def of(name: str) -> str:
@@ -28,6 +30,7 @@ def test_it_is_a_compose_file():
 def test_there_are_the_four_services_and_a_migration_of_each():
     assert set(OURS) - set(MIGRATIONS) == set(SERVICES)
     assert {of(name) for name in MIGRATIONS} == set(SERVICES)
+    assert {*MIGRATIONS, "grafana-reader"} == ONE_SHOTS
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -46,8 +49,8 @@ def test_no_container_is_privileged_unpinned_or_unwatched(name):
     assert PINNED.fullmatch(service["image"])
     assert not {"privileged", "network_mode", "pid", "ipc", "container_name"} & set(service)
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["healthcheck"].get("disable") is (True if name in MIGRATIONS else None)
-    assert service["profiles"], "without a profile it starts whatever is asked for"
+    assert service["healthcheck"].get("disable") is (True if name in ONE_SHOTS else None)
+    assert service["profiles"] in (["core"], ["observe"])
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -62,12 +65,29 @@ def test_a_service_can_be_scaled(name):
     assert "ports" not in ALL[name]
 
 
-def test_the_operators_routes_are_on_this_machine_alone():
-    public, admin = ALL["gateway"]["ports"]
-    assert public == "8080:8080"
-    assert admin == "127.0.0.1:9080:9080"
-    published = {name for name, service in ALL.items() if "ports" in service and service["profiles"] == ["core"]}
-    assert published == {"gateway"}
+def test_the_gateways_public_port_is_the_only_one_beyond_this_machine():
+    ports = {port for service in ALL.values() for port in service.get("ports", ())}
+    assert {port for port in ports if not port.startswith("127.0.0.1:")} == {"8080:8080"}
+    assert "127.0.0.1:9080:9080" in ALL["gateway"]["ports"]
+
+
+def test_prometheus_looks_where_the_services_are():
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    [scrape] = config["scrape_configs"]
+    found = {name: each["port"] for each in scrape["dns_sd_configs"] for name in each["names"]}
+    assert found == {name: settings_class(name).model_fields["admin_port"].default for name in SERVICES}
+    [alerting] = config["alerting"]["alertmanagers"]
+    assert alerting["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+
+
+def test_grafana_is_told_what_its_data_sources_ask_for():
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    sources = (folder / "datasources" / "touchpoint.yml").read_text()
+    told = ALL["grafana"]["environment"]
+    assert set(re.findall(r"\$(\w+)", sources)) <= set(told)
+    assert "url: http://prometheus:9090" in sources
+    [provider] = yaml.safe_load((folder / "dashboards" / "touchpoint.yml").read_text())["providers"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in ALL["grafana"]["volumes"]
 
 
 @pytest.mark.parametrize("name", OURS)
