@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults fuzz bench lint typecheck audit format docs lock compose-up clean
+.PHONY: help up test faults fuzz alerts bench lint typecheck audit format docs lock compose-up clean
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
@@ -32,6 +32,9 @@ faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 ev
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
 	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no
+
+alerts: $(INSTALLED) ## stop a consumer, kill Kafka, flood with poison: seconds until alerts fire in a real Alertmanager
+	@$(BIN)/python -m tests.deploy.alerts_seen
 
 bench: $(INSTALLED) ## measure speed as ratios to floors (bench/README.md); ONLY=NAME for one scenario
 	@$(BIN)/python -m bench $(ONLY)

@@ -48,7 +48,10 @@ Generated from the code by `make docs`. Every process serves them at `/metrics` 
 scraped, and the labels `service` and `role` that the scrape adds, is in [observability](observability.md).
 
 Units are base units, counters end in `_total`, and no tenant and no customer is a label: the number of series depends
-on partitions, routes and tables, not on who uses Touchpoint. What a service's *workers* measure (lag, dead letters,
+on partitions, routes and tables, not on who uses Touchpoint. Scores and open cases are shown of the tenants that the
+workers' setting `BUSINESS_TENANTS='["acme"]'` names, twenty at most; by default of none.
+
+What a service's *workers* measure (lag, dead letters,
 outbox, replays, tables) is of the whole service, and each of its workers says the same: take `max`, not `sum`.
 
 Beside these there are the process's own, `process_*` and `python_*`.

@@ -107,5 +107,14 @@ async def test_with_kafka_away_the_database_is_measured_all_the_same(ledger, kaf
         await eventually(lambda: value("outbox_pending_rows") == 1)
 
 
+async def test_an_error_nobody_expected_does_not_end_the_measuring(ledger, measuring):
+    await ledger.query("ALTER TABLE replays RENAME TO gone")  # what is measured after the outbox
+    async with measuring():
+        for count in (1, 2):
+            async with transaction(ledger.sessions) as session:
+                await outbox.publish(session, escalation_opened())
+            await eventually(lambda count=count: value("outbox_pending_rows") == count)
+
+
 async def _applied(ledger, count):
     return len(await ledger.ids()) == count

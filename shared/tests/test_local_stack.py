@@ -101,7 +101,7 @@ def test_everything_is_ready_when_up_returns(stack: Running) -> None:
 
 @pytest.mark.skipif(not WATCHERS, reason="Prometheus is not installed (Debian: .ci/tools)")
 async def test_prometheus_scrapes_all_services_and_holds_the_alert_rules(stack: Running) -> None:
-    [url] = re.findall(r"prometheus +(http\S+)", stack.output)
+    [url] = re.findall(r"Prometheus +(http\S+)", stack.output)
 
     async with httpx.AsyncClient(base_url=url) as client:
 

@@ -69,10 +69,14 @@ class Gauges:
         while not stop.is_set():
             try:
                 await measure()
-            except Exception as error:
-                if not (isinstance(error, KafkaError) or is_transient(error)):
-                    raise
-                telemetry.log().warning(telemetry.GAUGES_FAILED, service=self.service, error=repr(error)[:500])
+            except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
+                expected = isinstance(error, KafkaError) or is_transient(error)
+                telemetry.log().warning(
+                    telemetry.GAUGES_FAILED,
+                    service=self.service,
+                    error=repr(error)[:500] if expected else type(error).__name__,
+                    exc_info=None if expected else error,
+                )
             await _rest(stop)
 
     async def _measure_database(self) -> None:

@@ -91,3 +91,8 @@ class ConsumingSettings(ServiceSettings):
     on_poison: Literal["skip", "halt"] = Field(
         "skip", description="an event that cannot be handled becomes a dead letter, or stops the consumer before it"
     )
+    business_tenants: list[str] = Field(
+        [],
+        max_length=20,
+        description="JSON list of tenants whose scores and open cases are among the metrics; none by default",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.deploy.conftest import TENANTS, metrics, use
 from tests.deploy.foreign import program
+from touchpoint.testing import eventually
 
 LISTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -27,6 +28,26 @@ async def test_a_thousand_tenants_make_no_more_series_than_ten(system):
     after = series(await metrics(system))
     assert after - before == Counter()
     assert max(per_part(await metrics(system)).values()) < 600
+
+
+async def test_the_scores_and_cases_of_the_one_tenant_that_was_named_are_shown(system):
+    async def shown():
+        text = "".join((await metrics(system)).values())
+        return re.findall(r'^(touchpoint_\w+)\{.*tenant="([^"]+)".*\} (\S+)', text, re.MULTILINE)
+
+    expected = {
+        ("touchpoint_metrics_nps_points", "tenant-3", "0.0"),  # a 2 and a 9
+        ("touchpoint_metrics_csat_ratio", "tenant-3", "1.0"),
+        ("touchpoint_metrics_ces_score", "tenant-3", "6.0"),
+        ("touchpoint_escalation_open_cases", "tenant-3", "1.0"),
+    }
+    await eventually(lambda: _same(shown, expected), 60)
+
+
+async def _same(shown, expected):
+    found = await shown()
+    assert set(found) == expected
+    return True
 
 
 async def test_what_is_served_is_what_is_documented(system):

@@ -2,7 +2,7 @@
 
 import sys
 
-from escalation_svc import timer
+from escalation_svc import business, timer
 from escalation_svc.app import NAME, create_app
 from escalation_svc.config import PolicySettings, Settings
 from escalation_svc.handlers import with_policies
@@ -14,4 +14,4 @@ try:
     handlers = with_policies(load(PolicySettings().policies_path))
 except UsageError as error:
     sys.exit(str(error))
-main(Service(NAME, "escalation_svc", Settings, create_app, handlers, worker=[timer.run]))
+main(Service(NAME, "escalation_svc", Settings, create_app, handlers, worker=[timer.run, business.run]))

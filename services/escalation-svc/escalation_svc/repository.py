@@ -1,7 +1,7 @@
 """Rows of escalation-svc in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,10 @@ DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through) AS until, now() AS now
 """
 """Strictly before: what was appended at `read_through` itself may not have been applied. Null there means that nothing
 is known of the partition, but `least` passes over nulls."""
+
+COUNT_OPEN = """
+SELECT tenant_id, reason, count(*) FROM escalations WHERE tenant_id = ANY($1) AND state <> 'resolved' GROUP BY 1, 2
+"""
 
 COUNT_OVERDUE = """
 SELECT count(*) FROM (
@@ -176,6 +180,12 @@ async def count_overdue(session: AsyncSession, consumer: str) -> int:
     raw = await raw_connection(session)
     found: int = await raw.fetchval(COUNT_OVERDUE, consumer)
     return found
+
+
+async def count_open(session: AsyncSession, tenants: Sequence[str]) -> list[tuple[str, str, int]]:
+    """The cases not resolved of these tenants: tenant, reason, how many."""
+    raw = await raw_connection(session)
+    return [(tenant, reason, cases) for tenant, reason, cases in await raw.fetch(COUNT_OPEN, tenants)]
 
 
 async def find_clock(session: AsyncSession, tenant: str, ticket_id: str) -> Clock | None:

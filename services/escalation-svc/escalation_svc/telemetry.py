@@ -31,7 +31,13 @@ TIMER_LATENESS = Histogram(
 TIMER_RETRIES = Counter(
     "touchpoint_escalation_timer_retries_total", "Looks of the timer that failed and were repeated."
 )
+OPEN_CASES = Gauge(
+    "touchpoint_escalation_open_cases",
+    "Cases not resolved, of the tenants that BUSINESS_TENANTS names; no others are shown.",
+    ["tenant", "reason"],
+)
 
+BUSINESS_BACKING_OFF = "business.backing_off"
 TIMER_BACKING_OFF = "timer.backing_off"
 
 

@@ -1,6 +1,6 @@
 """Names of this service's own metrics; the engine's are in `touchpoint.telemetry`."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 MEASUREMENTS = Counter(
     "touchpoint_metrics_measurements_total",
@@ -11,3 +11,22 @@ CELLS = Counter(
     "touchpoint_metrics_cells_total",
     "Rows of the rollups added to; far below the measurements when many share a row.",
 )
+
+# Of the tenants that BUSINESS_TENANTS names, over the last 30 days.
+NPS = Gauge(
+    "touchpoint_metrics_nps_points",
+    "Net promoter score, -100 to 100, if BUSINESS_TENANTS asks for it.",
+    ["tenant", "scale"],
+)
+CSAT = Gauge(
+    "touchpoint_metrics_csat_ratio",
+    "Share of satisfied answers, 0 to 1, if BUSINESS_TENANTS asks for it.",
+    ["tenant", "scale"],
+)
+CES = Gauge(
+    "touchpoint_metrics_ces_score",
+    "Mean effort score on its scale, if BUSINESS_TENANTS asks for it.",
+    ["tenant", "scale"],
+)
+
+BUSINESS_BACKING_OFF = "business.backing_off"

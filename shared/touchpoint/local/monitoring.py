@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import httpx
 import yaml
@@ -50,6 +50,8 @@ def ports(base_port: int) -> dict[int, str]:
 class Alertmanager:
     """An Alertmanager of its own, with the routes of deploy/prometheus."""
 
+    title: ClassVar[str] = "alerts"
+
     folder: Path
     log: Path
     port: int
@@ -79,6 +81,8 @@ class Alertmanager:
 @dataclass(frozen=True)
 class Prometheus:
     """A Prometheus of its own that scrapes these targets and evaluates the rules of deploy/prometheus."""
+
+    title: ClassVar[str] = "Prometheus"
 
     folder: Path
     log: Path

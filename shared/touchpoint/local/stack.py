@@ -45,7 +45,7 @@ class Stack:
     working_database: str | None = None
     """Where PostgreSQL is, once that is known: for commands such as `touchpoint keys`."""
     watchers: dict[str, str] = field(default_factory=dict)
-    """Where Prometheus and Alertmanager answer, if they run."""
+    """Where Prometheus and Alertmanager answer, if they run, by the words they are shown under."""
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class Stack:
                     await self.supervisor.stop([program.name])
                     self.progress.console.print(str(error))
                 else:
-                    self.watchers[program.name] = watcher.url
+                    self.watchers[watcher.title] = watcher.url
 
     async def _prepare(self, environment: Environment, service: LocalService) -> None:
         """Create the service's database, its tables and topics."""

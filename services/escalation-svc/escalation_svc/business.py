@@ -1,0 +1,26 @@
+"""The worker's task: the open cases of a few tenants as metrics, for who wants them beside the machines' own."""
+
+from escalation_svc import repository, telemetry
+from touchpoint.db.engine import is_transient, transaction
+from touchpoint.service import Runtime
+from touchpoint.telemetry import log
+
+LOOK_SECONDS = 15
+
+
+async def run(runtime: Runtime) -> None:
+    """Count them now and then; with no tenant named there is nothing to do."""
+    if not runtime.settings.business_tenants:
+        await runtime.stop.wait()
+    async for _ in runtime.every(LOOK_SECONDS):
+        try:
+            async with transaction(runtime.sessions) as session:
+                found = await repository.count_open(session, runtime.settings.business_tenants)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log().warning(telemetry.BUSINESS_BACKING_OFF, error=repr(error)[:500])
+            continue
+        telemetry.OPEN_CASES.clear()  # a reason without a case is gone
+        for tenant, reason, cases in found:
+            telemetry.OPEN_CASES.labels(tenant, reason).set(cases)

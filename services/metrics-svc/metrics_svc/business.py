@@ -1,0 +1,40 @@
+"""The worker's task: the scores of a few tenants as metrics, for who wants them beside the machines' own."""
+
+from datetime import UTC, datetime, timedelta
+
+from metrics_svc import service, telemetry
+from metrics_svc.measures import Metric
+from metrics_svc.schemas import MetricQuery, ScoreItem
+from touchpoint.db.engine import is_transient
+from touchpoint.db.tenants import Tenants
+from touchpoint.service import Runtime
+from touchpoint.telemetry import log
+
+LOOK_SECONDS = 15
+DAYS = 30
+GAUGES = {Metric.NPS: telemetry.NPS, Metric.CSAT: telemetry.CSAT, Metric.CES: telemetry.CES}
+
+
+async def run(runtime: Runtime) -> None:
+    """Work them out now and then; with no tenant named there is nothing to do."""
+    if not runtime.settings.business_tenants:
+        await runtime.stop.wait()
+    tenants = Tenants(runtime.engine)
+    async for _ in runtime.every(LOOK_SECONDS):
+        try:
+            for tenant in runtime.settings.business_tenants:
+                await measure(tenants, tenant, datetime.now(UTC))
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log().warning(telemetry.BUSINESS_BACKING_OFF, error=repr(error)[:500])
+
+
+async def measure(tenants: Tenants, tenant: str, now: datetime) -> None:
+    """Measure one tenant's last days: up to the end of this hour, for numbers are kept by hour."""
+    end = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    query = MetricQuery(from_=end - timedelta(days=DAYS), to=end)
+    for metric, gauge in GAUGES.items():
+        for item in (await service.answer(tenants, tenant, metric, query)).items:
+            if isinstance(item, ScoreItem) and item.value is not None:
+                gauge.labels(tenant, item.scale or "").set(item.value)
