@@ -1,9 +1,9 @@
 """How are we doing? For who answers for customers: from the numbers themselves, in PostgreSQL."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
 
-from deploy.grafana.panels import NEUTRAL, POSTGRESQL, bars, board, lines, number, rows, source, sql
+from deploy.grafana.panels import NEUTRAL, POSTGRESQL, add, bars, board, lines, number, rows, source, sql
 
 ROLLUPS = "FROM rollups WHERE tenant_id = ${tenant:sqlstring} AND $__timeFilter(hour) AND metric"
 NET = """100.0 * (coalesce(sum(n) FILTER (WHERE bucket >= 9), 0) - coalesce(sum(n) FILTER (WHERE bucket <= 6), 0))
@@ -33,10 +33,10 @@ def build() -> Dashboard:
     tenants = QueryVariable("tenant").label("Tenant").datasource(DataSourceRef(POSTGRESQL, "${metrics}"))
     tenants.query("SELECT DISTINCT tenant_id FROM rollups ORDER BY 1").refresh(VariableRefresh.ON_DASHBOARD_LOAD)
     made.with_variable(tenants)
-    _now(made.with_row(Row("In the time shown")))
-    _scores(made.with_row(Row("What customers say")))
-    _times(made.with_row(Row("How fast we answer")))
-    _cases(made.with_row(Row("Who needs a person")))
+    _now(made)
+    _scores(made)
+    _times(made)
+    _cases(made)
     return made
 
 
@@ -45,69 +45,66 @@ def _now(made: Dashboard) -> None:
     share = ((None, "red"), (0.7, "orange"), (0.9, "green"))
     attained = f"SELECT count(*) FILTER (WHERE state = 'achieved')::float / nullif(count(*), 0) {SETTLED}"
     open_cases = f"SELECT count(*) {CASES} AND state <> 'resolved'"
-    made.with_panel(
+    add(
+        made,
+        "In the time shown",
         number(
             "NPS",
             "none",
             sql("metrics", f"SELECT {NET} {ROLLUPS} = 'nps'"),
             limits=score,
             about="Promoters (9, 10) less detractors (0 to 6), of a hundred answers.",
-        )
-    ).with_panel(
+        ),
         number(
             "CSAT",
             "percentunit",
             sql("metrics", f"SELECT {SATISFIED} {ROLLUPS} = 'csat'"),
             limits=share,
             about="Share of answers in the top two boxes of their scale.",
-        )
-    ).with_panel(
+        ),
         number(
             "Effort",
             "none",
             sql("metrics", f"SELECT sum(total)::float / nullif(sum(n), 0) {ROLLUPS} = 'ces' AND scale = '1-7'"),
             limits=((None, "red"), (4, "orange"), (5.5, "green")),
             about="Mean agreement with “made it easy”, of 7.",
-        )
-    ).with_panel(
+        ),
         number(
             "First response within target",
             "percentunit",
             sql("escalation", attained),
             limits=share,
             about="Of the clocks that fell due.",
-        )
-    ).with_panel(
-        number("Open cases", "none", sql("escalation", open_cases), limits=NEUTRAL, about="Whenever they were opened.")
-    ).with_panel(
+        ),
+        number("Open cases", "none", sql("escalation", open_cases), limits=NEUTRAL, about="Whenever they were opened."),
         number(
             "Answers",
             "none",
             sql("metrics", f"SELECT sum(n) {ROLLUPS} IN ('nps', 'csat', 'ces')"),
             about="On which the scores rest: few make them jump.",
-        )
+        ),
     )
 
 
 def _scores(made: Dashboard) -> None:
     daily = "SELECT date_trunc('day', hour) AS time, {} {} GROUP BY 1 ORDER BY 1"
-    made.with_panel(
+    add(
+        made,
+        "What customers say",
         lines(
             "NPS by day",
             "short",
             sql("metrics", daily.format(f'{NET} AS "NPS"', f"{ROLLUPS} = 'nps'"), "time_series"),
             about="With few answers a day it jumps: see how many there are.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         lines(
             "CSAT by day",
             "percentunit",
             sql("metrics", daily.format(f'{SATISFIED} AS "CSAT"', f"{ROLLUPS} = 'csat'"), "time_series"),
             about="Share of the top two boxes.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         lines(
             "Answers by day",
             "short",
@@ -119,8 +116,7 @@ def _scores(made: Dashboard) -> None:
             ),
             about="By what was asked.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         bars(
             "Answers to NPS",
             "none",
@@ -131,8 +127,7 @@ def _scores(made: Dashboard) -> None:
             ),
             about="How often each score was given.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         rows(
             "NPS by channel and segment",
             sql(
@@ -142,19 +137,20 @@ def _scores(made: Dashboard) -> None:
             ),
             about="The segment a customer had when it answered.",
             wide=16,
-        )
+        ),
     )
 
 
 def _times(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "How fast we answer",
         rows(
             "Times",
             sql("metrics", _times_by_metric()),
             wide=12,
             about="Median, 90 % and 99 % are within 1 % of the exact; the mean is exact.",
-        )
-    ).with_panel(
+        ),
         lines(
             "First response within target, by day",
             "percentunit",
@@ -165,8 +161,7 @@ def _times(made: Dashboard) -> None:
                 "time_series",
             ),
             about="Of the clocks that fell due on that day.",
-        )
-    ).with_panel(
+        ),
         rows(
             "First response within target, by priority",
             sql(
@@ -176,7 +171,7 @@ def _times(made: Dashboard) -> None:
                 f"{SETTLED} GROUP BY 1 ORDER BY clocks DESC",
             ),
             about="Clocks that fell due.",
-        )
+        ),
     )
 
 
@@ -197,7 +192,9 @@ def _times_by_metric() -> str:
 
 
 def _cases(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Who needs a person",
         bars(
             "Open cases by reason",
             "none",
@@ -207,8 +204,7 @@ def _cases(made: Dashboard) -> None:
             ),
             about="Why a person is needed.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         lines(
             "Cases opened by day and reason",
             "short",
@@ -220,8 +216,7 @@ def _cases(made: Dashboard) -> None:
             ),
             about="Resolved or not.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         rows(
             "Longest open",
             sql(
@@ -231,5 +226,5 @@ def _cases(made: Dashboard) -> None:
             ),
             about="Without the customer: that is for who works on the case.",
             wide=8,
-        )
+        ),
     )

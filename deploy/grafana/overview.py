@@ -1,8 +1,8 @@
 """Is it well? What is promised, what comes in, and what is done with it."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.panels import BAD_FROM_ONE, board, lines, now, number, prom, prometheus_source
+from deploy.grafana.panels import BAD_FROM_ONE, add, board, lines, now, number, prom, prometheus_source
 
 BUDGET = ((None, "green"), (1, "orange"), (14.4, "red"))
 """How many times faster than allowed a month's budget of errors is spent."""
@@ -17,83 +17,80 @@ def build() -> Dashboard:
         refresh="30s",
         since="1h",
     ).with_variable(prometheus_source())
-    _promises(made.with_row(Row("Promises")))
-    _gateway(made.with_row(Row("Gateway")))
-    _services(made.with_row(Row("Services")))
+    _promises(made)
+    _gateway(made)
+    _services(made)
     return made
 
 
 def _promises(made: Dashboard) -> None:
-    burn = "{} / {} or vector(0)"
-    made.with_panel(
+    burn = "({}) / {} or vector(0)"
+    add(
+        made,
+        "Promises",
         number(
             "Alerts firing",
             "none",
             now('count(ALERTS{alertstate="firing"}) or vector(0)'),
             limits=BAD_FROM_ONE,
             about="What each of them means is in docs/runbooks.",
-        )
-    ).with_panel(
+        ),
         number(
             "Processes not answering",
             "none",
             now('sum(1 - up{job="touchpoint"})'),
             limits=BAD_FROM_ONE,
             about="Of those Prometheus knows.",
-        )
-    ).with_panel(
+        ),
         number(
             "Accepting: budget burn",
             "none",
             now(burn.format("touchpoint:ingest_errors:ratio_rate1h >= 0", 0.001)),
             limits=BUDGET,
             about="99.9 % of events offered are durable. 1: the month's budget lasts a month.",
-        )
-    ).with_panel(
+        ),
         number(
             "Storing: budget burn",
             "none",
             now(burn.format("max(touchpoint:storing_errors:ratio_rate1h >= 0)", 0.01)),
             limits=BUDGET,
             about="99 % of events are stored within 5 s by each consumer; the worst of them is shown.",
-        )
-    ).with_panel(
+        ),
         number(
             "Clocks: budget burn",
             "none",
             now(burn.format("touchpoint:clock_errors:ratio_rate1h >= 0", 0.001)),
             limits=BUDGET,
             about="99.9 % of response clocks fire within 5 s.",
-        )
-    ).with_panel(
+        ),
         number(
             "Oldest event not applied",
             "s",
             now("max(touchpoint_consumer_lag_seconds)"),
             limits=((None, "green"), (5, "orange"), (60, "red")),
             about="By any consumer.",
-        )
+        ),
     )
 
 
 def _gateway(made: Dashboard) -> None:
     bucket = 'touchpoint_http_request_duration_seconds_bucket{{service="gateway"}}'
     seconds = f"histogram_quantile({{}}, sum by (le) (rate({bucket}[$__rate_interval])))"
-    made.with_panel(
+    add(
+        made,
+        "Gateway",
         lines(
             "Events accepted",
             "cps",
             prom("sum by (mode) (rate(touchpoint_gateway_events_accepted_total[$__rate_interval]))", "{{mode}}"),
             about="Acknowledged by Kafka, by how they came.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Events refused",
             "cps",
             prom("sum by (reason) (rate(touchpoint_gateway_events_refused_total[$__rate_interval]))", "{{reason}}"),
             about="not-acknowledged and too-many-bodies are ours; the others are the senders'.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Requests by answer",
             "reqps",
@@ -103,20 +100,21 @@ def _gateway(made: Dashboard) -> None:
                 "{{status}}",
             ),
             about="499: the client left before its answer.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Time to answer",
             "s",
             prom(seconds.format(0.5), "half"),
             prom(seconds.format(0.99), "99 %"),
             about="Of all routes; by route on the dashboard Service.",
-        )
+        ),
     )
 
 
 def _services(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Services",
         lines(
             "Events applied",
             "cps",
@@ -125,8 +123,7 @@ def _services(made: Dashboard) -> None:
                 "{{consumer}}",
             ),
             about="Committed with all their effects.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Age of events when stored, 99 %",
             "s",
@@ -136,8 +133,7 @@ def _services(made: Dashboard) -> None:
                 "{{consumer}}",
             ),
             about="Since Kafka has them. 5 s is promised.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Requests failed",
             "percentunit",
@@ -148,12 +144,11 @@ def _services(made: Dashboard) -> None:
                 "{{service}}",
             ),
             about="Share of 5xx among the answers of each API.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Cases opened",
             "cps",
             prom("sum by (reason) (rate(touchpoint_escalation_cases_opened_total[$__rate_interval]))", "{{reason}}"),
             about="By why a person is needed.",
-        )
+        ),
     )

@@ -116,6 +116,13 @@ def board(uid: str, title: str, about: str, *, refresh: str, since: str) -> dash
     return made.link(others.tags(["touchpoint"]).as_dropdown(True).keep_time(True))
 
 
+def add(made: dashboard.Dashboard, title: str, *panels: Builder[models.Panel]) -> None:
+    """Add a row with its panels."""
+    made.with_row(dashboard.Row(title))
+    for panel in panels:
+        made.with_panel(panel)
+
+
 def source(name: str, label: str, kind: str) -> dashboard.DatasourceVariable:
     """The choice of a data source, so that the dashboard can be imported anywhere."""
     return dashboard.DatasourceVariable(name).label(label).type(kind)

@@ -1,9 +1,9 @@
 """One service, chosen by a variable: the golden signals of its API, consumer, worker and database."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable
 from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh
 
-from deploy.grafana.panels import PROMETHEUS, Query, board, lines, listed, prom, prometheus_source, rows
+from deploy.grafana.panels import PROMETHEUS, Query, add, board, lines, listed, prom, prometheus_source, rows
 
 S = 'service=~"$service"'
 CONSUMER = 'consumer=~"$service"'
@@ -25,103 +25,100 @@ def build() -> Dashboard:
         .with_variable(prometheus_source())
         .with_variable(services)
     )
-    _process(made.with_row(Row("Processes")))
-    _api(made.with_row(Row("API")))
-    _consumer(made.with_row(Row("Consumer")))
-    _worker(made.with_row(Row("Worker")))
-    _database(made.with_row(Row("Database")))
+    _process(made)
+    _api(made)
+    _consumer(made)
+    _worker(made)
+    _database(made)
     return made
 
 
 def _process(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Processes",
         rows(
             "Versions",
             listed(f"max by (service, role, instance, version) (touchpoint_build_info{{{S}}})"),
             wide=8,
             about="What runs, and where.",
-        )
-    ).with_panel(
+        ),
         rows(
             "Checks",
             listed(f"min by (service, role, check) (touchpoint_ready{{{S}}})"),
             wide=8,
             about="What /readyz says: 1 is well.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Event loop: late by, 99 %",
             "s",
             _quantile("touchpoint_event_loop_lag_seconds", 0.99, "service, role"),
             wide=8,
             about="So long a process got to nothing else, heartbeats included.",
-        )
-    ).with_panel(
+        ),
         lines(
             "CPU",
             "short",
             prom(f"rate(process_cpu_seconds_total{{{S}}}[$__rate_interval])", "{{service}} {{role}}"),
             about="Cores in use; one process can use about one.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Memory", "bytes", prom(f"process_resident_memory_bytes{{{S}}}", "{{service}} {{role}}"), about="Resident."
-        )
+        ),
     )
 
 
 def _api(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "API",
         lines(
             "Requests by route",
             "reqps",
             _rate("touchpoint_http_request_duration_seconds_count", "method, route"),
             about="Patterns of routes, not paths.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         lines(
             "Requests by answer",
             "reqps",
             _rate("touchpoint_http_request_duration_seconds_count", "service, status"),
             about="499: the client left before its answer.",
             wide=8,
-        )
-    ).with_panel(
+        ),
         lines(
             "Time to answer, 99 %, by route",
             "s",
             _quantile("touchpoint_http_request_duration_seconds", 0.99, "method, route"),
             wide=8,
             about="From the headers to the end of the answer.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Connections ended by the server",
             "cps",
             _rate("touchpoint_http_connections_ended_total", "reason"),
             about="Too many, too slow, too large, or no HTTP.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Waiting for Kafka",
             "bytes",
             prom(f"sum by (producer) (touchpoint_producer_in_flight_bytes{{{S}}})", "{{producer}}"),
             about="Sent, not acknowledged: the gateway refuses above IN_FLIGHT_BYTES.",
-        )
+        ),
     )
 
 
 def _consumer(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Consumer",
         lines(
             "Records by outcome",
             "cps",
             _rate("touchpoint_consumer_records_total", "consumer, outcome"),
             wide=8,
             about="Duplicates are normal after a restart; conflicts and dead letters are not.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Time for a batch",
             "s",
@@ -129,16 +126,14 @@ def _consumer(made: Dashboard) -> None:
             _quantile("touchpoint_consumer_batch_duration_seconds", 0.99, "consumer"),
             wide=8,
             about="Half and 99 % of the batches; the database included.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Batches tried again",
             "cps",
             _rate("touchpoint_consumer_retries_total", "consumer, reason"),
             wide=8,
             about="bisected: a poisoned event is looked for; fence_lost: another member took over.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Lag",
             "short",
@@ -148,62 +143,61 @@ def _consumer(made: Dashboard) -> None:
                 "{{consumer}} {{topic}}",
             ),
             about="Records not applied.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Age of events when stored",
             "s",
             _quantile("touchpoint_consumer_event_age_seconds", 0.5, "consumer"),
             _quantile("touchpoint_consumer_event_age_seconds", 0.99, "consumer"),
             about="Half and 99 %, since Kafka appended them.",
-        )
+        ),
     )
 
 
 def _worker(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Worker",
         lines(
             "Outbox",
             "short",
             prom(f"max by (service) (touchpoint_outbox_pending_rows{{{S}}})", "{{service}}"),
             wide=8,
             about="Rows the relay has not sent.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Relayed",
             "cps",
             _rate("touchpoint_relay_records_total", "service"),
             wide=8,
             about="Outbox rows Kafka has acknowledged.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Rounds of the relay that failed",
             "cps",
             _rate("touchpoint_relay_failures_total", "service"),
             wide=8,
             about="They are repeated; nothing is lost.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Records to Kafka",
             "cps",
             _rate("touchpoint_producer_records_total", "producer, outcome"),
             about="By producer: the gateway's and the relays'.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Time for Kafka to acknowledge, 99 %",
             "s",
             _quantile("touchpoint_producer_send_duration_seconds", 0.99, "producer"),
             about="Of a call, which may send many records.",
-        )
+        ),
     )
 
 
 def _database(made: Dashboard) -> None:
-    made.with_panel(
+    add(
+        made,
+        "Database",
         lines(
             "Connections in use",
             "percentunit",
@@ -213,14 +207,13 @@ def _database(made: Dashboard) -> None:
                 "{{service}} {{role}} {{pool}}",
             ),
             about="Of each process's pool. At 1 others wait.",
-        )
-    ).with_panel(
+        ),
         lines(
             "Tables",
             "bytes",
             prom(f"topk(10, max by (service, table) (touchpoint_table_size_bytes{{{S}}}))", "{{service}} {{table}}"),
             about="The largest ten, indexes included.",
-        )
+        ),
     )
 
 

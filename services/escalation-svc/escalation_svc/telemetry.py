@@ -1,4 +1,4 @@
-"""Names of escalation-svc's metrics and log events. No tenant or customer is a label."""
+"""Names of escalation-svc's metrics and log events. No tenant is a label, but those that were asked for."""
 
 from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
