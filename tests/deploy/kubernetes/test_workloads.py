@@ -11,6 +11,8 @@ from touchpoint.service import OPERATORS_CONNECTIONS, STOP_SECONDS
 from touchpoint.settings import ServiceSettings
 
 ROLES = {name: {"api"} if name == "gateway" else {"api", "consumer", "worker"} for name in SERVICES}
+LIBPQ = {"PGSSLMODE", "PGSSLROOTCERT"}
+"""Settings of PostgreSQL's clients, which the driver reads itself."""
 SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SECRETS": '["' + "x" * 32 + '"]'}
 
 
@@ -161,7 +163,7 @@ def test_there_are_never_more_consumers_than_partitions(cluster, monkeypatch):
 
 def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster, monkeypatch):
     for each in cluster.workloads():
-        assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME])
+        assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME]) | LIBPQ
         told = settings(cluster, each, monkeypatch)
         assert told.kafka.security_protocol == "SASL_SSL"
         assert told.kafka.sasl_username == pod_labels(each)[NAME]
@@ -185,12 +187,19 @@ def test_the_gateway_asks_the_services_where_they_are(cluster, monkeypatch):
         assert url.port == cluster.get("Service", url.host)["spec"]["ports"][0]["port"]
 
 
-def test_a_mounted_certificate_is_where_the_settings_look_for_it(cluster, monkeypatch):
+def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster, monkeypatch):
     for each in cluster.workloads():
         mounts = {mount["mountPath"]: mount["name"] for mount in container(each)["volumeMounts"]}
         volumes = {volume["name"]: volume["secret"] for volume in pod(each)["volumes"]}
-        folder, _, name = settings(cluster, each, monkeypatch).kafka.ssl_cafile.rpartition("/")
-        assert {item["path"] for item in volumes[mounts[folder]]["items"]} == {name}
+        told = environment(cluster, each)
+        assert told["PGSSLMODE"] == "verify-full"
+        for certificate, secret in (
+            (settings(cluster, each, monkeypatch).kafka.ssl_cafile, "touchpoint-cluster-ca-cert"),
+            (told["PGSSLROOTCERT"], f"{pod_labels(each)[NAME]}-db-ca"),
+        ):
+            folder, _, name = certificate.rpartition("/")
+            assert volumes[mounts[folder]]["secretName"] == secret
+            assert {item["path"] for item in volumes[mounts[folder]]["items"]} == {name}
 
 
 def test_every_secret_comes_from_an_operator_or_is_named_in_the_guide(cluster):
