@@ -1,6 +1,7 @@
 """The worker's task: the scores of a few tenants as metrics, for who wants them beside the machines' own."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from metrics_svc import service, telemetry
 from metrics_svc.measures import Metric
@@ -22,19 +23,28 @@ async def run(runtime: Runtime) -> None:
     tenants = Tenants(runtime.engine)
     async for _ in runtime.every(LOOK_SECONDS):
         try:
-            for tenant in runtime.settings.business_tenants:
-                await measure(tenants, tenant, datetime.now(UTC))
+            found = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in runtime.settings.business_tenants]
         except Exception as error:
             if not is_transient(error):
                 raise
             log().warning(telemetry.BUSINESS_BACKING_OFF, error=repr(error)[:500])
+            continue
+        for gauge in GAUGES.values():
+            gauge.clear()  # a scale that nobody answered on is gone
+        for metric, tenant, scale, value in chain.from_iterable(found):
+            GAUGES[metric].labels(tenant, scale).set(value)
 
 
-async def measure(tenants: Tenants, tenant: str, now: datetime) -> None:
-    """Measure one tenant's last days: up to the end of this hour, for numbers are kept by hour."""
+async def measure(tenants: Tenants, tenant: str, now: datetime) -> list[tuple[Metric, str, str, float]]:
+    """One tenant's scores of the last days: metric, tenant, scale and value.
+
+    They go to the end of this hour, for numbers are kept by hour.
+    """
     end = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     query = MetricQuery(from_=end - timedelta(days=DAYS), to=end)
-    for metric, gauge in GAUGES.items():
-        for item in (await service.answer(tenants, tenant, metric, query)).items:
-            if isinstance(item, ScoreItem) and item.value is not None:
-                gauge.labels(tenant, item.scale or "").set(item.value)
+    return [
+        (metric, tenant, item.scale, item.value)
+        for metric in GAUGES
+        for item in (await service.answer(tenants, tenant, metric, query)).items
+        if isinstance(item, ScoreItem) and item.scale is not None and item.value is not None
+    ]

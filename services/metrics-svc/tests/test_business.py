@@ -1,0 +1,33 @@
+"""The scores that become metrics: the last days', of one tenant, on each scale by itself."""
+
+from datetime import timedelta
+
+from metrics_svc import business
+from metrics_svc.handlers import handlers
+from touchpoint.db.engine import create_engine
+from touchpoint.db.tenants import Tenants
+from touchpoint.testing import apply
+from touchpoint.testing.factories import NOON, feedback
+
+
+async def test_scores_of_the_last_days_are_told_by_scale(dsn, sessions):
+    long_ago = NOON - timedelta(days=40)
+    await apply(
+        handlers,
+        sessions,
+        [
+            feedback(score=10),
+            feedback(score=3, time=long_ago),
+            feedback(score=1, tenant="globex"),
+            feedback(kind="csat", score=5),
+            feedback(kind="csat", score={"value": 1, "min": 1, "max": 7}),
+        ],
+    )
+    engine = create_engine(dsn, "tests")
+    found = await business.measure(Tenants(engine), "acme", NOON)
+    await engine.dispose()
+    assert sorted(found) == [
+        ("csat", "acme", "1-5", 1.0),
+        ("csat", "acme", "1-7", 0.0),
+        ("nps", "acme", "0-10", 100.0),
+    ]
