@@ -43,9 +43,11 @@ def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job
         assert container(each)["image"].partition(":")[0] == f"touchpoint/{pod_labels(each)[NAME]}"
 
 
-def test_a_versions_migration_is_a_job_of_its_own(cluster):
+def test_a_versions_migration_is_a_job_of_its_own_and_soon_out_of_the_next_ones_way(cluster):
+    """A Job cannot be changed: what applies other settings or another version must meet none of this name."""
     for job in cluster.of("Job"):
         assert job["metadata"]["name"].endswith("-" + container(job)["image"].rpartition(":")[2])
+        assert job["spec"]["ttlSecondsAfterFinished"] <= 60
 
 
 def test_pods_are_restricted_and_write_nowhere(cluster):
