@@ -71,7 +71,7 @@ class FakeArtifact:
 
 def fetch(monkeypatch: pytest.MonkeyPatch, artifact: FakeArtifact) -> Path:
     monkeypatch.setattr(jars, "_artifact", lambda *_: artifact)
-    return jars._fetch(None, "org.example:jar:1", hashlib.sha256(b"whole").hexdigest())
+    return jars.fetch(None, "org.example:jar:1", hashlib.sha256(b"whole").hexdigest())
 
 
 def test_a_jar_whose_download_was_interrupted_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

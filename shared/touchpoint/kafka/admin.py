@@ -1,13 +1,22 @@
 """Topics are provisioned, never auto-created: one partition count everywhere, kept for ever, stamped by the broker."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.errors import UnreachableError, UsageError
@@ -50,14 +59,32 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
         await admin.start()
         yield admin
     except KafkaConnectionError:
-        raise UnreachableError(
-            f"Kafka cannot be reached at {settings.bootstrap_servers}: is it running, and are KAFKA_BOOTSTRAP_SERVERS "
-            "and KAFKA_SECURITY_PROTOCOL right?"
-        ) from None
+        raise UnreachableError(await _why_unreachable(settings)) from None
     except (KafkaError, TimeoutError) as error:
         raise UsageError(f"Kafka at {settings.bootstrap_servers} refused: {error or type(error).__name__}") from None
     finally:
         await admin.close()
+
+
+async def _why_unreachable(settings: KafkaSettings) -> str:
+    """What to look at. aiokafka's clients keep to themselves why they found no broker: a connection of our own says."""
+    options, where = settings.client_options(), settings.bootstrap_servers
+    del options["bootstrap_servers"]
+    for host, port, _ in collect_hosts(where):
+        try:
+            (await create_conn(host, port, request_timeout_ms=5000, **options)).close()
+        except ssl.SSLCertVerificationError as error:
+            return (
+                f"Kafka at {where} shows a certificate not to be trusted ({error.verify_message}): see KAFKA_SSL_CAFILE"
+            )
+        except (SaslAuthenticationFailed, AuthenticationFailedError):
+            return f"Kafka at {where} refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD ({settings.sasl_mechanism})"
+        except (KafkaError, OSError, TimeoutError):
+            continue
+    return (
+        f"Kafka cannot be reached at {where}: is it running, and are KAFKA_BOOTSTRAP_SERVERS and "
+        "KAFKA_SECURITY_PROTOCOL right?"
+    )
 
 
 async def cluster_id(settings: KafkaSettings) -> str:

@@ -32,7 +32,7 @@ async def class_path(progress: Progress) -> list[Path]:
     maven, locked = MavenContext(), dict(_locked())
     loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(8)
     try:
-        fetching = [loop.run_in_executor(pool, _fetch, maven, *entry) for entry in locked.items()]
+        fetching = [loop.run_in_executor(pool, fetch, maven, *entry) for entry in locked.items()]
         for there, done in enumerate(asyncio.as_completed(fetching), 1):
             await done
             progress(there, len(locked))
@@ -58,7 +58,8 @@ def _locked() -> Iterator[tuple[str, str]]:
             yield coordinate, digest
 
 
-def _fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
+def fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
+    """A jar of this SHA-256, from Maven's local repository or downloaded to it. Raises UsageError when it cannot be."""
     artifact = _artifact(maven, coordinate)
     for _ in range(2):
         try:

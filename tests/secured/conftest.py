@@ -1,0 +1,66 @@
+"""Touchpoint on servers that trust nobody: each service as its own user, with the rights it is deployed with."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.secured.servers import Secured, secured_servers
+from touchpoint.db import databases
+from touchpoint.kafka import admin
+from touchpoint.testing.servers import Servers
+from touchpoint.testing.system import READS, SERVICES, System
+
+
+@pytest.fixture(scope="package")
+async def secured() -> AsyncIterator[Secured]:
+    async with secured_servers() as servers:
+        yield servers
+
+
+@dataclass
+class SecuredSystem(System):
+    """A system of which no process is anybody's superuser."""
+
+    secured: Secured | None = None
+
+    async def prepare(self) -> None:
+        """What an administrator does once: topics, users' rights, databases with an owner each."""
+        assert self.secured
+        await admin.provision(self.kafka, READS)
+        await self.secured.let_in(self.kafka.topic_prefix)
+        for service in SERVICES:
+            await databases.create(self.servers.dsn, self.databases[service])
+            await self.secured.execute(*_handed_over(self.databases[service], service))
+            kafka = self.secured.kafka_as(service)
+            self.own[service] = {
+                "DATABASE_URL": self.secured.dsn_as(service, self.databases[service]),
+                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+                "KAFKA_SECURITY_PROTOCOL": kafka.security_protocol,
+                "KAFKA_SASL_USERNAME": service,
+                "KAFKA_SASL_PASSWORD": self.secured.passwords[service],
+                "KAFKA_SSL_CAFILE": str(self.secured.ca),
+            }
+            assert await self.run_part((service, "migrate")) == 0, self.logs
+
+
+def _handed_over(database: str, service: str) -> list[str]:
+    """An administrator's part of a service's database: its owner, nobody else, and the role that its API acts as."""
+    role = f"{service.replace('-', '_')}_api"
+    return [
+        f'ALTER DATABASE "{database}" OWNER TO "{service}"',
+        f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC',
+        f"CREATE ROLE {role} NOLOGIN",
+        f'GRANT {role} TO "{service}"',
+    ]
+
+
+@pytest.fixture(scope="package")
+async def system(secured, tmp_path_factory) -> AsyncIterator[SecuredSystem]:
+    servers = Servers(secured.kafka, secured.dsn)
+    made = SecuredSystem(servers, tmp_path_factory.mktemp("secured"), secured=secured)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()

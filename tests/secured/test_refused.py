@@ -1,0 +1,72 @@
+"""Whom the servers do not let in is told why, in a line that names the setting and no secret."""
+
+import pytest
+import trustme
+from pydantic import SecretStr
+
+from touchpoint.db import databases
+from touchpoint.errors import UnreachableError
+from touchpoint.kafka import admin
+from touchpoint.testing.system import SERVICES
+
+SECRET = "not-the-password"
+STRANGER = "stranger.pem"
+
+
+@pytest.fixture(autouse=True)
+def stranger(tmp_path, monkeypatch):
+    """A certificate authority that nobody here uses."""
+    monkeypatch.chdir(tmp_path)
+    trustme.CA().cert_pem.write_to_path(STRANGER)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"sasl_password": SecretStr(SECRET)}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
+        ({"sasl_username": "nobody"}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
+        ({"ssl_cafile": STRANGER}, "see KAFKA_SSL_CAFILE"),
+        ({"security_protocol": "SASL_PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
+        ({"security_protocol": "PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
+    ],
+)
+async def test_kafka_refuses_and_the_setting_is_named(secured, wrong, told):
+    with pytest.raises(UnreachableError, match=told) as refused:
+        async with admin.connected(secured.kafka_as("feedback-svc").model_copy(update=wrong)):
+            pass
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sslmode=disable", "no encryption"),
+        (f"sslmode=verify-full&sslrootcert={STRANGER}", "CERTIFICATE_VERIFY_FAILED"),
+    ],
+)
+async def test_postgresql_is_reached_over_tls_to_the_right_server_alone(system, options, told):
+    url = system.secured.dsn_as("feedback-svc", system.databases["feedback-svc"], options)
+    with pytest.raises(UnreachableError, match=told):
+        async with databases.connected(url):
+            pass
+
+
+async def test_a_wrong_password_is_refused_and_not_repeated(system):
+    url = system.own["feedback-svc"]["DATABASE_URL"].replace(system.secured.passwords["feedback-svc"], SECRET)
+    with pytest.raises(UnreachableError, match="password authentication failed") as refused:
+        async with databases.connected(url):
+            pass
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_enters_its_own_database_and_no_other(system, service):
+    for other, database in system.databases.items():
+        url = system.secured.dsn_as(service, database)
+        if other == service:
+            async with databases.connected(url) as connection:
+                assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            continue
+        with pytest.raises(UnreachableError, match="permission denied for database"):
+            async with databases.connected(url):
+                pass

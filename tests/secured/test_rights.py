@@ -1,0 +1,99 @@
+"""Who may read and write what in Kafka: each service what it must, and nothing that is another's."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
+
+from touchpoint.contracts.topics import WRITERS, dead_letters
+from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
+from touchpoint.testing.system import READS, SERVICES
+
+PREFIX = "rights."
+LETTERS = {service: {dead_letters(topic, service) for topic in topics} for service, topics in READS.items()}
+TOPICS = {*WRITERS, *(topic for topics in LETTERS.values() for topic in topics)}
+WRITES = {
+    "gateway": {"touchpoints.v1"},
+    "feedback-svc": {"feedback.v1", *LETTERS["feedback-svc"]},
+    "escalation-svc": {"escalations.v1", *LETTERS["escalation-svc"]},
+    "metrics-svc": LETTERS["metrics-svc"],
+}
+
+
+@pytest.fixture(scope="module")
+async def topics(secured):
+    """All topics, with a record each."""
+    settings = secured.kafka.model_copy(update={"topic_prefix": PREFIX, "partitions": 1})
+    await admin.provision(settings, READS)
+    await secured.let_in(PREFIX)
+    assert await written(settings, TOPICS) == TOPICS
+    return TOPICS
+
+
+async def written(settings, names):
+    """Those of the topics that can be written to."""
+    producer = AIOKafkaProducer(**settings.client_options())
+    await producer.start()
+    try:
+        return {name for name in names if await _is_sent(producer, settings.topic_prefix + name)}
+    finally:
+        await producer.stop()
+
+
+async def _is_sent(producer, topic):
+    try:
+        await producer.send_and_wait(topic, b"probe")
+    except TopicAuthorizationFailedError:
+        return False
+    return True
+
+
+async def read(settings, names):
+    """Those of the topics that can be read."""
+    async with admin.connected(settings) as client:
+        found = await client.describe_topics([settings.topic_prefix + name for name in names])
+    seen = {topic["topic"] for topic in found if topic["error_code"] != TopicAuthorizationFailedError.errno}
+    return {topic.removeprefix(settings.topic_prefix) for topic in seen if await _is_read(settings, topic)}
+
+
+async def _is_read(settings, topic):
+    async with AIOKafkaConsumer(**settings.client_options(), auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        try:
+            return bool(await asyncio.wait_for(consumer.getone(), 20))
+        except TopicAuthorizationFailedError:
+            return False
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_writes_its_own_topic_and_dead_letters_and_no_other(secured, topics, service):
+    assert await written(secured.kafka_as(service, PREFIX), topics) == WRITES[service]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_reads_what_its_consumer_reads_and_nothing_else(secured, topics, service):
+    assert await read(secured.kafka_as(service, PREFIX), topics) == set(READS.get(service, ()))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_nobody_joins_anothers_consumer_group(secured, topics, service):
+    for group in READS:
+        settings = secured.kafka_as(service, PREFIX)
+        consumer = AIOKafkaConsumer(**settings.client_options(), group_id=PREFIX + group)
+        await consumer.start()
+        try:
+            if group == service:
+                assert await consumer.committed(TopicPartition(PREFIX + "touchpoints.v1", 0)) is None
+            else:
+                with pytest.raises(GroupAuthorizationFailedError):
+                    await consumer.committed(TopicPartition(PREFIX + "touchpoints.v1", 0))
+        finally:
+            await consumer.stop()
+
+
+async def test_a_service_makes_no_topic_and_says_what_is_missing(secured, topics):
+    settings = secured.kafka_as("feedback-svc", "unknown.").model_copy(update={"partitions": 1})
+    with pytest.raises(UsageError, match=r"grant it (DESCRIBE|CREATE)"):
+        await admin.provision(settings, {})
