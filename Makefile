@@ -28,7 +28,7 @@ test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
-	    FAULT_REPLAY_KILLS=20 $(BIN)/pytest tests/faults -s --show-capture=no
+	    FAULT_REPLAY_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults -s --show-capture=no
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
 	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no

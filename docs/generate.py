@@ -1,4 +1,4 @@
-"""Write what is generated: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway, the list of metrics.
+"""Write what is generated: JSON Schemas and AsyncAPI of the events, OpenAPI of the gateway, metrics, settings.
 
 `python docs/generate.py` writes, and refuses a change that would break a contract; `--check` writes nothing and exits
 with 1 when a file is stale or a contract broken (CI).
@@ -6,12 +6,14 @@ with 1 when a file is stale or a contract broken (CI).
 
 import json
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prometheus_client import Counter, Gauge, Histogram, Info
+from pydantic_settings import BaseSettings
 
 from gateway import openapi
 from touchpoint.bulk import BulkHistogram
@@ -19,6 +21,7 @@ from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
 from touchpoint.db.engine import create_engine
+from touchpoint.settings import ConsumingSettings, KafkaSettings, ServiceSettings
 
 ROOT = Path(__file__).parents[1]
 EVENTS = ROOT / "docs" / "events"
@@ -27,6 +30,8 @@ OPERATIONS = OPENAPI.with_name("openapi_operations.json")
 """Parts of the gateway's package: it serves the documents."""
 
 METRICS = ROOT / "docs" / "metrics.md"
+
+SETTINGS = ROOT / "docs" / "settings.md"
 
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 PROMETHEUS_RULE = ROOT / "deploy" / "k8s" / "base" / "prometheus-rule.yaml"
@@ -41,6 +46,12 @@ TELEMETRY = {
     "escalation_svc": "escalation-svc",
     "metrics_svc": "metrics-svc",
 }
+SETTINGS_INTRODUCTION = """\
+# Settings
+
+Generated from the settings classes by `make docs`. A process reads them from its environment and ends with exit code 2
+and a line that names the variable when one of them cannot work. `.env.example` and `deploy/k8s/base` have examples.
+"""
 METRICS_INTRODUCTION = """\
 # Metrics
 
@@ -68,6 +79,7 @@ def documents() -> dict[Path, str]:
         OPERATIONS: _json(openapi.operations(services["feedback-svc"])),
         PROMETHEUS_RULE: "# Written by docs/generate.py from deploy/prometheus/rules.\n" + _yaml(_prometheus_rule()),
         METRICS: _metrics(),
+        SETTINGS: _settings(),
     }
 
 
@@ -112,6 +124,61 @@ def _metric(metric: Any) -> str:
     name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
     labels = ", ".join(f"`{label}`" for label in metric._labelnames)
     return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+
+
+def _settings() -> str:
+    """Every environment variable, by who reads it."""
+    parts = [SETTINGS_INTRODUCTION, _table("Every process", ServiceSettings, without={"kafka", "port", "admin_port"})]
+    parts.append(_table("Kafka, every process", KafkaSettings, prefix="KAFKA_"))
+    parts.append(_table("feedback-svc, escalation-svc, metrics-svc", ConsumingSettings, of=ServiceSettings))
+    for name, package in {"gateway": "gateway", **SERVICES}.items():
+        own = import_module(f"{package}.config").Settings
+        of = ServiceSettings if name == "gateway" else ConsumingSettings
+        parts.append(_table(name, own, of=of, beside={"port", "admin_port"}))
+    return "\n".join(parts)
+
+
+def _table(
+    title: str,
+    settings: type[BaseSettings],
+    *,
+    prefix: str = "",
+    of: type[BaseSettings] = BaseSettings,
+    beside: Collection[str] = (),
+    without: Collection[str] = (),
+) -> str:
+    """The settings of a class that another has not, and those named."""
+    schema = settings.model_json_schema()
+    fields = {name: found for name, found in schema["properties"].items() if name not in without}
+    own = [name for name in fields if name in beside or name not in of.model_fields]
+    lines = [_setting(f"{prefix}{name}".upper(), fields[name], name in schema.get("required", ())) for name in own]
+    return "\n".join([f"## {title}", "| variable | values | default | |", "|---|---|---|---|", *lines, ""])
+
+
+def _setting(name: str, found: dict[str, Any], required: bool) -> str:
+    secret = found.get("format") == "password"
+    default = "**required**" if required else "" if secret else _default(found.get("default"))
+    return f"| `{name}` | {_values(found)} | {default} | {found['description']} |"
+
+
+def _default(value: object) -> str:
+    if value in (None, "", []):
+        return ""
+    relative = str(value).removeprefix(f"{ROOT}/")
+    return f"`{relative}`"
+
+
+def _values(found: dict[str, Any]) -> str:
+    """What a setting may be."""
+    [one] = [each for each in found.get("anyOf", [found]) if each.get("type") != "null"]
+    if "enum" in one:
+        return ", ".join(f"`{value}`" for value in one["enum"])
+    kind = {"string": "text", "array": "JSON list"}.get(one["type"], one["type"])
+    least = one.get("minimum", one.get("exclusiveMinimum"))
+    if least is None:
+        return {"password": "secret", "uri": "URL", "path": "path"}.get(one.get("format", ""), kind)
+    above = "above " if "exclusiveMinimum" in one else "from "
+    return f"{kind} {above}{least}" + (f" to {one['maximum']}" if "maximum" in one else "")
 
 
 def broken_contracts(events: Path = EVENTS) -> list[str]:

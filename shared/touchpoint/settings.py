@@ -16,17 +16,23 @@ class KafkaSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KAFKA_")
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL: over TLS; SASL: with user and password"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how the password is shown to be known"
+    )
+    sasl_username: str | None = Field(None, description="this service's user")
+    sasl_password: SecretStr | None = Field(None, description="the user's password")
     ssl_cafile: str | None = Field(None, description="CA certificates, PEM; the system's own when unset")
     ssl_certfile: str | None = Field(None, description="client certificate, PEM")
     ssl_keyfile: str | None = Field(None, description="key of the client certificate, PEM")
     topic_prefix: str = Field("", description="put before every topic and consumer group")
     partitions: int = Field(12, ge=1, le=1000, description="per topic, set at creation; growing it later breaks order")
-    replication_factor: int = Field(1, ge=1, le=7)
-    min_insync_replicas: int = Field(1, ge=1, le=7)
+    replication_factor: int = Field(1, ge=1, le=7, description="copies of a topic that is made; 3 with several brokers")
+    min_insync_replicas: int = Field(
+        1, ge=1, le=7, description="copies a record must have before it is acknowledged, set at creation; 2 of 3"
+    )
 
     def client_options(self) -> dict[str, Any]:
         """The connection arguments every aiokafka client takes; raises UsageError on certificates it cannot read."""
@@ -67,8 +73,8 @@ class ServiceSettings(BaseSettings):
     internal_token_secrets: list[SecretStr] = Field(
         min_length=1, description='JSON list, ["current", "previous"]: signs what the gateway asks the services'
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="an object a line, or for people")
 
     @field_validator("database_url")
     @classmethod

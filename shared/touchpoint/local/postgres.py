@@ -61,7 +61,7 @@ class Postgres:
     def prepare(self) -> Program:
         """Make the data folder the first time, and answer how the server is run."""
         user = system_user()
-        binaries = (self.installation or _installed(user)) / "bin"
+        binaries = (self.installation or installed(user)) / "bin"
         for folder in {self.folder, self.socket_folder}:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -131,8 +131,8 @@ def system_user() -> str | None:
     return SYSTEM_USER
 
 
-def _installed(user: str | None) -> Path:
-    """The wheel's installation, where this user can execute it."""
+def installed(user: str | None) -> Path:
+    """The wheel's installation, where this user (None: ourselves) can execute it."""
     return _wheel() if user is None else _copied_for_others()
 
 

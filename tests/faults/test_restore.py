@@ -1,0 +1,99 @@
+"""All databases are lost and restored from backups of different moments: the log brings back what is missing."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+import escalation_svc.verify
+import feedback_svc.verify
+import metrics_svc.verify
+from tests.faults.load import Load
+from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.db import databases
+from touchpoint.local import postgres
+from touchpoint.testing import eventually
+from touchpoint.testing.servers import Servers
+from touchpoint.testing.system import READS, SERVICES, System
+from touchpoint.verify.run import verify
+
+EVENTS = int(os.environ.get("FAULT_RESTORE_EVENTS", "2000"))
+RATE = 1000
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+async def system(servers: Servers, tmp_path) -> AsyncIterator[System]:
+    made = System(servers, tmp_path)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
+
+
+async def test_databases_restored_to_different_moments_catch_up_and_agree(system, tmp_path):
+    load = Load(system.url, await system.create_key("acme"), EVENTS, RATE)
+    load.enough.set()
+    sending = asyncio.create_task(load.run())
+    backups: dict[str, Path] = {}
+    for part, service in enumerate(SERVICES, 1):
+        await eventually(lambda part=part: len(load.accepted) >= EVENTS * part / 5, 120)
+        backups[service] = await _back_up(system.dsn(service), tmp_path / f"{service}.dump")
+    await sending
+    await eventually(system.is_quiet, 120)
+
+    await system.terminate()
+    for service, backup in backups.items():
+        await _restore(system, service, backup)
+    behind = {service: len(load.accepted) - await _read(system, service) for service in READS}
+    for service, roles in SERVICES.items():
+        for role in roles:
+            system.start_part((service, role))
+    await eventually(system.is_quiet, 120)
+
+    print(f"\n{len(load.accepted)} accepted; events each consumer was behind after the restore: {behind}")
+    assert len(set(behind.values())) == len(READS)
+    assert min(behind.values()) > 0
+    for package in (escalation_svc, feedback_svc, metrics_svc):
+        subject = package.verify.subject()
+        report = await verify(subject, system.dsn(subject.consumer), system.kafka)
+        assert not report.findings, (subject.consumer, report.findings)
+        assert await _read(system, subject.consumer) == len(load.accepted)
+
+
+async def _read(system: System, service: str) -> int:
+    """How many events of the gateway a consumer has behind it."""
+    connection = await asyncpg.connect(system.dsn(service))
+    try:
+        query = "SELECT coalesce(sum(next), 0)::int FROM offsets WHERE topic = $1"
+        return await connection.fetchval(query, TOUCHPOINTS)
+    finally:
+        await connection.close()
+
+
+async def _back_up(dsn: str, path: Path) -> Path:
+    """While everything is at work: a backup is of one moment."""
+    await _run("pg_dump", "--format=custom", f"--file={path}", dsn)
+    return path
+
+
+async def _restore(system: System, service: str, backup: Path) -> None:
+    await databases.drop(system.servers.dsn, system.databases[service])
+    dsn = await databases.create(system.servers.dsn, system.databases[service])
+    await _run("pg_restore", "--exit-on-error", f"--dbname={dsn}", str(backup))
+
+
+async def _run(program: str, *arguments: str) -> None:
+    """Of the embedded server where it is used, else of the machine."""
+    folder = None if "DATABASE_URL" in os.environ else postgres.installed(postgres.system_user()) / "bin"
+    path = shutil.which(program, path=folder)
+    assert path, f"{program} is needed"
+    process = await asyncio.create_subprocess_exec(path, *arguments, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
