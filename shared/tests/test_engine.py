@@ -2,9 +2,10 @@
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from touchpoint.db.engine import is_transient, sqlstate
+from touchpoint.db.engine import create_engine, is_transient, sessions, sqlstate, transaction, transaction_on
 
 
 def of_state(state):
@@ -32,3 +33,20 @@ def test_a_lost_connection_is_transient(error):
 def test_an_error_of_our_own_is_not():
     assert not is_transient(ValueError("bug"))
     assert sqlstate(ValueError("bug")) is None
+
+
+async def test_a_statement_prepared_before_a_migration_is_tried_again(database):
+    dsn = await database("touchpoint.testing.plumbing")
+    engine = create_engine(dsn, "an old process", pool_size=1)
+    for_all = text("SELECT * FROM erasures")
+    async with transaction(sessions(engine)) as session:
+        await session.execute(for_all)
+    async with transaction_on(dsn, "a migration") as session:
+        await session.execute(text("ALTER TABLE erasures ADD COLUMN added int"))
+    with pytest.raises(DBAPIError) as outdated:
+        async with transaction(sessions(engine)) as session:
+            await session.execute(for_all)
+    assert is_transient(outdated.value)
+    async with transaction(sessions(engine)) as session:
+        assert list((await session.execute(for_all)).keys())[-1] == "added"
+    await engine.dispose()

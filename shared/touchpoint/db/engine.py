@@ -14,6 +14,7 @@ Sessions = async_sessionmaker[AsyncSession]
 TRANSIENT_CLASSES = ("08", "40", "53", "57")
 """SQLSTATE classes that say nothing about the event: connection, rollback, resources, operator intervention."""
 LOCK_NOT_AVAILABLE = "55P03"
+_OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 QUERY_CANCELED = "57014"
 """Also what PostgreSQL says of a statement past its statement_timeout."""
 COPY_FROM = 100
@@ -116,7 +117,13 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again later can help, the event being innocent."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError) or _is_of_before_a_migration(error):
         return True
     state = sqlstate(error)
     return state is not None and (state[:2] in TRANSIENT_CLASSES or state == LOCK_NOT_AVAILABLE)
+
+
+def _is_of_before_a_migration(error: BaseException) -> bool:
+    """Whether a statement was prepared for columns a migration has changed since. Next time it is prepared anew."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(getattr(cause, "__cause__", None) or cause, _OUTDATED)

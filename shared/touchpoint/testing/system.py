@@ -53,6 +53,8 @@ class System:
     own: dict[str, dict[str, str]] = field(default_factory=dict)
     """Further settings of single services."""
     partitions: int = 6
+    python: Path = Path(sys.executable)
+    """Whose packages processes run that are started from now on."""
     _running: dict[Part, Process] = field(default_factory=dict)
     _ports: dict[Part, list[int]] = field(default_factory=dict)
 
@@ -102,7 +104,7 @@ class System:
         """Start one role of one service."""
         service, role = part
         self._ports.setdefault(part, ports.reserve(2))
-        command = [sys.executable, "-m", service.replace("-", "_"), role.partition("-")[0]]
+        command: list[str | Path] = [self.python, "-m", service.replace("-", "_"), role.partition("-")[0]]
         log = self.logs / f"{service}.{role}.log"
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
 
@@ -150,13 +152,13 @@ class System:
         """Whether no consumer has anything left to read and no outbox anything left to send."""
         return all([await self._is_drained(service) for service in READS])
 
-    async def create_key(self, tenant: str, *, limited: bool = False) -> str:
-        """A key with every scope, made by the command an operator would use; `limited` as by default, else hardly."""
-        scopes = [word for scope in Scope for word in ("--scope", scope)]
+    async def create_key(self, tenant: str, *, scopes: Iterable[str] = Scope, limited: bool = False) -> str:
+        """A key, made by the command an operator would use; `limited` as by default, else hardly."""
+        words = [word for scope in scopes for word in ("--scope", scope)]
         rates = [] if limited else ["--event-rate", "1000000", "--request-rate", "1000000"]
-        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *scopes, *rates, "--json"]
+        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *words, *rates, "--json"]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
+            self.python, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await process.communicate()
         return str(json.loads(printed)["token"])
