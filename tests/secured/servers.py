@@ -28,6 +28,7 @@ from touchpoint.kafka import admin
 from touchpoint.local import jars
 from touchpoint.local.kafka import Kafka, cluster
 from touchpoint.local.postgres import Postgres, system_user
+from touchpoint.local.process import Process
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing import ports
 from touchpoint.testing.servers import new_folder
@@ -116,19 +117,19 @@ def rights() -> Iterator[tuple[str, dict[str, Any]]]:
 @asynccontextmanager
 async def secured_servers() -> AsyncIterator[Secured]:
     """Both, for the tests of this folder."""
-    folder = new_folder()
+    folder, processes = new_folder(), list[Process]()
     folder.mkdir(mode=0o711, parents=True)
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate = authority.issue_cert(HOST)
-    passwords = {name: secrets.token_urlsafe(16) for name in {user for user, _ in rights()}}
-    kafka_port, postgres_port = ports.reserve(2)
-    made = [
-        await _kafka(folder, certificate, kafka_port, passwords),
-        await asyncio.to_thread(_postgres, folder, certificate, postgres_port),
-    ]
-    processes = [server.prepare().start() for server in made]
     try:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        certificate = authority.issue_cert(HOST)
+        passwords = {name: secrets.token_urlsafe(16) for name in {user for user, _ in rights()}}
+        kafka_port, postgres_port = ports.reserve(2)
+        made = [
+            await _kafka(folder, certificate, kafka_port, passwords),
+            await asyncio.to_thread(_postgres, folder, certificate, postgres_port),
+        ]
+        processes += [server.prepare().start() for server in made]
         await asyncio.gather(*(server.ready(process) for server, process in zip(made, processes, strict=True)))
         secured = Secured(
             KafkaSettings(bootstrap_servers=made[0].address),
@@ -183,7 +184,7 @@ def _postgres(folder: Path, certificate: trustme.LeafCert, port: int) -> Postgre
     with zipfile.ZipFile(jars.fetch(MavenContext(), _POSTGRES.format(build), digest)) as jar:
         [name] = (name for name in jar.namelist() if name.endswith(".txz"))
         with tarfile.open(fileobj=io.BytesIO(jar.read(name))) as programs:
-            programs.extractall(installation, filter="data")
+            programs.extractall(installation)
     key, chain, rules = folder / "postgres.key", folder / "postgres.pem", folder / "pg_hba.conf"
     key.touch(0o600)
     certificate.private_key_pem.write_to_path(key)
