@@ -34,7 +34,7 @@ from touchpoint.testing import ports
 from touchpoint.testing.servers import new_folder
 
 USERS = Path(__file__).parents[2] / "deploy" / "k8s" / "kafka" / "users.yaml"
-HOST = "localhost"
+HOST = "127.0.0.1"
 
 _POSTGRES = "io.zonky.test.postgres:embedded-postgres-binaries-linux-{}:18.1.0"
 _BUILDS = {
@@ -158,9 +158,9 @@ async def _kafka(folder: Path, certificate: trustme.LeafCert, port: int, passwor
     )
     found = await jars.class_path(lambda *_: None)
     [broker] = cluster(folder, folder, [(plain, controller)], found)
-    listeners = f"PLAINTEXT://127.0.0.1:{plain},USERS://{HOST}:{port}"
+    listeners = f"PLAINTEXT://{HOST}:{plain},USERS://{HOST}:{port}"
     settings = {
-        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+        "listeners": f"{listeners},CONTROLLER://{HOST}:{controller}",
         "advertised.listeners": listeners,
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_SSL",
         "inter.broker.listener.name": "PLAINTEXT",

@@ -150,6 +150,8 @@ async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
 ) -> None:
     consumer = start("consumer")
     start("worker")
+    await send(kafka, make.customer_updated())
+    await eventually(lambda: rows("customers"), 30)  # it must read the ticket, and end, before the clock is due
     opened = make.ticket_opened(priority="urgent", time=now() + timedelta(seconds=5))
     due = opened.meta.time + timedelta(seconds=SECONDS)
     await send(kafka, opened)
