@@ -29,4 +29,5 @@ async def test_waiting_ends_when_told_to_stop():
         backoff.failed()
     waiting = asyncio.create_task(backoff.wait(stop))
     stop.set()
-    await asyncio.wait_for(waiting, 5)
+    async with asyncio.timeout(5):
+        await waiting

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -137,6 +138,22 @@ async def test_a_marker_at_the_end_of_the_log_is_no_reason_to_start_anew(log, le
         assert await consumer.check() is None
 
 
+@pytest.mark.parametrize("ticks", range(4))
+async def test_a_cancellation_that_meets_kafkas_answer_is_not_lost(ledger, kafka, ticks):
+    consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
+    consumer._assignment.starts[TOPIC, 0] = 1
+    answer = asyncio.get_running_loop().create_future()
+    client = SimpleNamespace(commit=lambda _: answer)
+    mirroring = asyncio.create_task(consumer._mirror_offsets(client))
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    if mirroring.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await mirroring
+
+
 async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatch):
     monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
@@ -147,7 +164,8 @@ async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatc
     monkeypatch.setattr(Batches, "apply", hang)
     await log.append(*numbered(1))
     with pytest.raises(StalledError):
-        await asyncio.wait_for(consumer.run(asyncio.Event()), 60)
+        async with asyncio.timeout(60):
+            await consumer.run(asyncio.Event())
 
 
 async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledger, kafka, monkeypatch):
@@ -161,7 +179,8 @@ async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledge
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", nothing)
     await log.append(*numbered(1))
     with pytest.raises(StalledError, match="none came"):
-        await asyncio.wait_for(consumer.run(asyncio.Event()), 60)
+        async with asyncio.timeout(60):
+            await consumer.run(asyncio.Event())
 
 
 async def test_a_halted_consumer_does_not_stall(log, ledger, consuming, monkeypatch):

@@ -77,7 +77,8 @@ async def test_a_migration_waits_for_a_transaction_of_the_old_code_and_lets_othe
     migrating = asyncio.create_task(migrate.upgrade(package(FIRST, SECOND), dsn))
     reader = await asyncpg.connect(dsn)
     await eventually(lambda: reader.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-    await asyncio.wait_for(reader.fetch("SELECT * FROM things"), migrate.PAUSE_SECONDS + 10)
+    async with asyncio.timeout(migrate.PAUSE_SECONDS + 10):
+        await reader.fetch("SELECT * FROM things")
     assert not migrating.done()
     await transaction.rollback()
     await migrating

@@ -5,7 +5,6 @@ gone, is seen all the same. Every worker says the same, so take the greatest, no
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from touchpoint.db import replays
 from touchpoint.db.engine import Sessions, is_transient, transaction
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.log import group_less, partition
+from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Gauges:
                     error=repr(error)[:500] if expected else type(error).__name__,
                     exc_info=None if expected else error,
                 )
-            await _rest(stop)
+            await pause(stop, LOOK_SECONDS)
 
     async def _measure_database(self) -> None:
         consumer = {"consumer": self.service}
@@ -106,7 +106,7 @@ class Gauges:
         async with group_less(self.settings, max_partition_fetch_bytes=1) as kafka:
             while not stop.is_set():
                 await self._measure_lag(kafka)
-                await _rest(stop)
+                await pause(stop, LOOK_SECONDS)
 
     async def _measure_lag(self, kafka: AIOKafkaConsumer) -> None:
         async with transaction(self.sessions) as session:
@@ -143,9 +143,5 @@ class Gauges:
 
 async def _answer(asked: Awaitable[T]) -> T:
     """Kafka's answer, within bounds: aiokafka's own waiting may have no end."""
-    return await asyncio.wait_for(asked, KAFKA_SECONDS)
-
-
-async def _rest(stop: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+    async with asyncio.timeout(KAFKA_SECONDS):
+        return await asked

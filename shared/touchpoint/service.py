@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import signal
 import sys
@@ -34,6 +33,7 @@ from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.replay.worker import Replayer
+from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings, ServiceSettings
 from touchpoint.verify.subject import Subject
 
@@ -66,8 +66,7 @@ class Runtime:
         """Yield now and then every so many seconds until the process stops."""
         while not self.stop.is_set():
             yield
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.wait(), seconds)
+            await pause(self.stop, seconds)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What every process measures of itself: its version, its event loop, its connections to PostgreSQL."""
 
 import asyncio
-import contextlib
 import platform
 from importlib.metadata import version
 
@@ -9,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from touchpoint import telemetry
+from touchpoint.pausing import pause
 
 PAUSE_SECONDS = 0.25
 
@@ -31,7 +31,6 @@ async def watch_event_loop(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         due = loop.time() + PAUSE_SECONDS
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
+        await pause(stop, PAUSE_SECONDS)
         if not stop.is_set():
             telemetry.LOOP_LAG.observe(max(0.0, loop.time() - due))

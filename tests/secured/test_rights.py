@@ -62,7 +62,8 @@ async def _is_read(settings, topic):
     async with AIOKafkaConsumer(**settings.client_options(), auto_offset_reset="earliest") as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         try:
-            return bool(await asyncio.wait_for(consumer.getone(), 20))
+            async with asyncio.timeout(20):
+                return bool(await consumer.getone())
         except TopicAuthorizationFailedError:
             return False
 

@@ -202,7 +202,8 @@ async def test_a_clock_whose_reply_is_being_stored_is_left_alone(
     await reach(sessions, now())
     async with transaction(sessions) as session:
         await handlers.handle([handlers.prepare(make.ticket_replied(ticket_id="t-1", time=due))], Context(session))
-        assert await asyncio.wait_for(look(sessions, policies), 5) == 1
+        async with asyncio.timeout(5):
+            assert await look(sessions, policies) == 1
     assert await look(sessions, policies) == 0
     assert await breached(rows) == ["t-2"]
 

@@ -100,7 +100,8 @@ async def test_consumers_of_two_partitions_add_to_the_same_hour_without_waiting(
     async with transaction(sessions) as first:
         await handlers.handle([handlers.prepare(make.feedback(partition=0))], Context(first))
         other = make.feedback(partition=1, customer_id="customer-2")
-        await asyncio.wait_for(apply(handlers, sessions, [other]), 5)
+        async with asyncio.timeout(5):
+            await apply(handlers, sessions, [other])
     assert list((await sums(sessions)).values()) == [({9: 2}, 18)]
 
 

@@ -14,6 +14,7 @@ from touchpoint.db.engine import Sessions, is_transient, raw_connection, transac
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
+from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 
 BATCH_ROWS = 1000
@@ -41,7 +42,7 @@ class Relay:
         await self._producer.start()
         try:
             while not stop.is_set():
-                await self._wait(stop, await self._try_round())
+                await pause(stop, await self._try_round())
             await self._try_round()
         finally:
             await self._producer.stop()
@@ -89,12 +90,6 @@ class Relay:
             "SELECT id, topic, partition, key, value, headers FROM outbox ORDER BY id LIMIT $1", BATCH_ROWS
         )
         return [row["id"] for row in rows], [_record(row) for row in rows]
-
-    async def _wait(self, stop: asyncio.Event, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(stop.wait(), seconds)
-        except TimeoutError:
-            return
 
 
 def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendError | None]) -> list[int]:

@@ -1,10 +1,11 @@
 """Pauses after errors."""
 
 import asyncio
-import contextlib
 import random
 import time
 from dataclasses import dataclass
+
+from touchpoint.pausing import pause
 
 
 @dataclass(slots=True)
@@ -28,8 +29,7 @@ class Backoff:
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Start the next pause and sit it out, or less when told to stop."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), self.failed())
+        await pause(stop, self.failed())
 
     @property
     def active(self) -> bool:

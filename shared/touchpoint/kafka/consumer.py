@@ -154,7 +154,8 @@ class Consumer:
         try:
             working = self._state.state == "running" and not self._backoff.active
             if working and self._assignment.stale:
-                await asyncio.wait_for(self._assignment.prepare(kafka), 2 * KAFKA_TIMEOUT)
+                async with asyncio.timeout(2 * KAFKA_TIMEOUT):
+                    await self._assignment.prepare(kafka)
             _pause(kafka, not working)
             applying = asyncio.create_task(self._apply(reader.take() if working else []), name="apply")
             try:
@@ -273,7 +274,8 @@ class Consumer:
             return
         async with transaction(self.sessions) as session:
             moment = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
-        ends = await asyncio.wait_for(kafka.end_offsets(ready), KAFKA_TIMEOUT)
+        async with asyncio.timeout(KAFKA_TIMEOUT):
+            ends = await kafka.end_offsets(ready)
         # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
         self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
         telemetry.KAFKA_UP.labels(self.name).set(1)
@@ -292,7 +294,8 @@ class Consumer:
         standing = {self._assignment.partition(place): n for place, n in self._assignment.starts.items()}
         if standing and standing != self._mirrored:
             commit = {tp: OffsetAndMetadata(following, "") for tp, following in standing.items()}
-            await asyncio.wait_for(kafka.commit(commit), KAFKA_TIMEOUT)
+            async with asyncio.timeout(KAFKA_TIMEOUT):
+                await kafka.commit(commit)
             self._mirrored = standing
 
 

@@ -37,7 +37,8 @@ async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[A
         yield kafka
     finally:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(kafka.stop(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await kafka.stop()
 
 
 def partition(settings: KafkaSettings, place: Place) -> TopicPartition:

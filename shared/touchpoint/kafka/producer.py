@@ -13,6 +13,7 @@ from touchpoint import telemetry
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.packing import MAX_BATCH_BYTES, Group, Lane, Parcel, Place, key_hash, parcels, size
+from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 from touchpoint.turns import Turns
 
@@ -114,8 +115,7 @@ class Producer:
     async def start(self, wait_seconds: float = 5) -> None:
         """Begin to connect, and wait so long for it; Kafka may also come later."""
         self._runner = asyncio.create_task(self._run(), name="kafka producer")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._connected.wait(), wait_seconds)
+        await pause(self._connected, wait_seconds)
 
     async def stop(self) -> None:
         """Send what waits, for a few seconds at most, and disconnect."""
@@ -208,7 +208,8 @@ class Producer:
     async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
         """A topic's partitions, asked once: their number never changes."""
         try:
-            found = await asyncio.wait_for(client.partitions_for(topic), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                found = await client.partitions_for(topic)
         except TimeoutError:
             raise KafkaTimeoutError from None
         self._partitions[topic] = len(found)

@@ -5,7 +5,6 @@ another worker's) goes on where the last commit was.
 """
 
 import asyncio
-import contextlib
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from touchpoint.kafka.log import group_less
 from touchpoint.kafka.replay.fence import ReplayFence
 from touchpoint.kafka.replay.rebuild import Rebuild
 from touchpoint.kafka.replay.run import Run
+from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 from touchpoint.verify.subject import Subject
 
@@ -76,8 +76,7 @@ class Replayer:
                     raise
                 telemetry.log().warning(telemetry.REPLAY_BACKING_OFF, consumer=self.consumer, error=repr(error)[:500])
                 await self._backoff.wait(stop)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            await pause(stop, LOOK_SECONDS)
 
     async def _look(self, stop: asyncio.Event) -> None:
         if not self._subscribed:
