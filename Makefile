@@ -12,6 +12,7 @@ SEED ?= 4
 SHARE ?= 1
 EVENTS ?= 200000
 BROKERS ?= 1
+LONG := -s --show-capture=no -o faulthandler_timeout=0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := shared $(wildcard services/*)
@@ -24,20 +25,20 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 	@$(BIN)/touchpoint up
 
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
-	    FAULT_REPLAY_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults -s --show-capture=no
+	    FAULT_REPLAY_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults $(LONG)
 
 upgrade: $(INSTALLED) ## replace FROM (a tag, a commit) by what is here, process by process under load, then verify
 	@test -n "$(FROM)" || { echo "which version is the old one? make upgrade FROM=v0.1.0" >&2; exit 2; }
 	@folder=$$(mktemp -d); trap 'git worktree remove --force '$$folder EXIT; \
 	    git worktree add --quiet --detach $$folder $(FROM); $(MAKE) --directory $$folder $(INSTALLED); \
-	    UPGRADE_FROM=$$folder $(BIN)/pytest tests/faults/test_upgrade.py -s --show-capture=no
+	    UPGRADE_FROM=$$folder $(BIN)/pytest tests/faults/test_upgrade.py $(LONG)
 
 fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
-	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py -s --show-capture=no
+	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py $(LONG)
 
 alerts: $(INSTALLED) ## stop a consumer, kill Kafka, flood with poison: seconds until alerts fire in a real Alertmanager
 	@$(BIN)/python -m tests.deploy.alerts_seen
