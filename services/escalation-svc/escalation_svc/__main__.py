@@ -1,5 +1,7 @@
 """`python -m escalation_svc api | consumer | worker | migrate | all`."""
 
+import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+
 import sys
 
 from escalation_svc import business, timer

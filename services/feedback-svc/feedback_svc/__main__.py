@@ -1,5 +1,7 @@
 """`python -m feedback_svc api | consumer | worker | migrate | all`."""
 
+import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+
 from feedback_svc.app import NAME, create_app
 from feedback_svc.config import Settings
 from feedback_svc.handlers import handlers

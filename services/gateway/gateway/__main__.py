@@ -1,5 +1,7 @@
 """`python -m gateway api | migrate | all`."""
 
+import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+
 from gateway.app import NAME, create_app
 from gateway.config import Settings
 from touchpoint.service import Service, main

@@ -1,5 +1,7 @@
 """`python -m metrics_svc api|consumer|worker|migrate|all`."""
 
+import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+
 from metrics_svc import business
 from metrics_svc.app import NAME, create_app
 from metrics_svc.config import Settings

@@ -27,9 +27,10 @@ async def upgrade(package: str, dsn: str) -> None:
     """Bring a service's database to the newest revision of `<package>/migrations`.
 
     A second one started at the same time waits for the first and then finds nothing to do. All pending revisions
-    commit together or not at all. Raises UsageError when the old code holds on to a lock that is needed.
+    commit together or not at all; the server ends them a second after this process, whatever ended that. Raises
+    UsageError when the old code holds on to a lock that is needed.
     """
-    engine = create_engine(dsn, f"{package} migrate")
+    engine = create_engine(dsn, f"{package} migrate", client_connection_check_interval="1s")
     try:
         for _ in range(ATTEMPTS):
             async with engine.connect() as connection:
