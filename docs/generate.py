@@ -62,8 +62,8 @@ Units are base units, counters end in `_total`, and no tenant and no customer is
 on partitions, routes and tables, not on who uses Touchpoint. Scores and open cases are shown of the tenants that the
 workers' setting `BUSINESS_TENANTS='["acme"]'` names, twenty at most; by default of none.
 
-What a service's *workers* measure (lag, dead letters,
-outbox, replays, tables) is of the whole service, and each of its workers says the same: take `max`, not `sum`.
+What a service's *workers* measure (lag, dead letters, outbox, replays, tables) is of the whole service, and each of its
+workers says the same: take `max`, not `sum`. The gateway has no worker: each of its processes tells of its tables.
 
 Beside these there are the process's own, `process_*` and `python_*`.
 """

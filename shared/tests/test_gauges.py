@@ -75,7 +75,7 @@ async def test_the_age_of_lag_is_that_of_the_next_record_to_apply(log, ledger, c
         assert lag()[1] < before + 0.3
 
 
-async def test_dead_letters_outbox_and_tables_are_counted(log, ledger, consuming, measuring, poison):
+async def test_dead_letters_outbox_and_tables_are_measured(log, ledger, consuming, measuring, poison):
     before = value("consumer_records_total", consumer=CONSUMER, topic=TOPIC, outcome="dead_lettered") or 0
     poison.add("e1")
     await log.append(*(feedback(id=f"e{n}") for n in range(3)))

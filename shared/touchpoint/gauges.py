@@ -1,7 +1,8 @@
 """What a service's workers measure for all its processes: lag, dead letters, outbox, replays, tables.
 
 It comes from PostgreSQL and Kafka, not from the processes it tells of: a consumer that has halted, or whose machine is
-gone, is seen all the same. Every worker says the same, so take the greatest, not the sum.
+gone, is seen all the same. Every worker says the same, so take the greatest, not the sum. The gateway has no worker:
+there its processes tell of the tables.
 """
 
 import asyncio
@@ -59,25 +60,15 @@ class Gauges:
     sessions: Sessions
     _appended: dict[Place, tuple[int, float]] = field(default_factory=dict, init=False)
     """When the record at this offset was appended, in seconds since 1970: where a consumer stands still, asked once."""
-    _tables_due: float = field(default=0.0, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Measure every other second until `stop` is set: the database, and beside it the log, which may be away."""
-        await asyncio.gather(self._keep(stop, self._measure_database), self._keep(stop, partial(self._watch_log, stop)))
-
-    async def _keep(self, stop: asyncio.Event, measure: Callable[[], Awaitable[None]]) -> None:
-        while not stop.is_set():
-            try:
-                await measure()
-            except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
-                expected = isinstance(error, KafkaError) or is_transient(error)
-                telemetry.log().warning(
-                    telemetry.GAUGES_FAILED,
-                    service=self.service,
-                    error=repr(error)[:500] if expected else type(error).__name__,
-                    exc_info=None if expected else error,
-                )
-            await pause(stop, LOOK_SECONDS)
+        keep = partial(_keep, self.service, stop, LOOK_SECONDS)
+        await asyncio.gather(
+            keep(self._measure_database),
+            keep(partial(self._watch_log, stop)),
+            measure_tables(self.service, self.sessions, stop),
+        )
 
     async def _measure_database(self) -> None:
         consumer = {"consumer": self.service}
@@ -88,10 +79,6 @@ class Gauges:
             open_letters = (await session.execute(_DEAD_LETTERS, consumer)).scalar_one()
             telemetry.DEAD_LETTERS.labels(self.service).set(open_letters)
             await self._measure_replays(session)
-            if time.monotonic() >= self._tables_due:
-                for row in await session.execute(_TABLES):
-                    telemetry.TABLE_BYTES.labels(row.table).set(row.bytes)
-                self._tables_due = time.monotonic() + TABLES_SECONDS
 
     async def _measure_replays(self, session: AsyncSession) -> None:
         found = {row.state: row.n for row in await session.execute(_REPLAYS, {"consumer": self.service})}
@@ -139,6 +126,33 @@ class Gauges:
             record = await _answer(kafka.getone(tp))
             self._appended[place] = starts[place], record.timestamp / 1000
         kafka.pause(*wanted)
+
+
+async def measure_tables(service: str, sessions: Sessions, stop: asyncio.Event) -> None:
+    """Measure how large a service's tables are every half minute until `stop` is set."""
+
+    async def measure() -> None:
+        async with transaction(sessions) as session:
+            for row in await session.execute(_TABLES):
+                telemetry.TABLE_BYTES.labels(row.table).set(row.bytes)
+
+    await _keep(service, stop, TABLES_SECONDS, measure)
+
+
+async def _keep(service: str, stop: asyncio.Event, seconds: float, measure: Callable[[], Awaitable[None]]) -> None:
+    """Measure every so many seconds until `stop` is set, whatever goes wrong."""
+    while not stop.is_set():
+        try:
+            await measure()
+        except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
+            expected = isinstance(error, KafkaError) or is_transient(error)
+            telemetry.log().warning(
+                telemetry.GAUGES_FAILED,
+                service=service,
+                error=repr(error)[:500] if expected else type(error).__name__,
+                exc_info=None if expected else error,
+            )
+        await pause(stop, seconds)
 
 
 async def _answer(asked: Awaitable[T]) -> T:

@@ -25,7 +25,7 @@ from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions
 from touchpoint.db.relay import Relay
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.errors import UsageError
-from touchpoint.gauges import Gauges
+from touchpoint.gauges import Gauges, measure_tables
 from touchpoint.http.health import Check, admin_app
 from touchpoint.http.server import listen, serve
 from touchpoint.kafka.admin import provision
@@ -214,7 +214,8 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         runtime.checks.update(app.state.checks)
         runtime.beside = app.state.beside
         parts["api"] = partial(serve, app, listen(settings.host, settings.port), settings.connections, runtime.stop)
-    if service.handlers is None:
+    if service.handlers is None:  # it has no worker to tell of its database
+        parts["tables"] = partial(measure_tables, service.name, sessions(engines.operators), runtime.stop)
         return parts
     if role in ("api", "all"):
         runtime.checks["api_database"] = database_check(engines.api)

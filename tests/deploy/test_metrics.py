@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.deploy.conftest import TENANTS, metrics, use
 from tests.deploy.foreign import program
 from touchpoint.testing import eventually
+from touchpoint.testing.system import READS
 
 LISTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -54,6 +55,14 @@ async def test_what_is_served_is_what_is_documented(system):
     documented = set(re.findall(r"^\| `(touchpoint_\w+)`", LISTED.read_text(), re.MULTILINE))
     served = {name for text in (await metrics(system)).values() for name in re.findall(r"^# TYPE (\w+)", text, re.M)}
     assert {name for name in served if name.startswith("touchpoint_")} == documented
+
+
+async def test_how_large_tables_are_is_told_of_every_service_once_a_worker_and_by_each_gateway(system):
+    async def tell():
+        return {part for part, text in (await metrics(system)).items() if "touchpoint_table_size_bytes{" in text}
+
+    told = {("gateway", "api"), *((service, "worker") for service in READS)}
+    await eventually(lambda: _same(tell, told), 60)
 
 
 def series(found):
