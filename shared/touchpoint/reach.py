@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -46,8 +47,12 @@ Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", 
 
 
 def operator() -> str:
-    """Who works here, for the trail: the system's user and host."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Who works here, for the trail: the system's user (LOGNAME says who, where all are the same one) and host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number and no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 CONSUMING = ("feedback", "escalation", "metrics")

@@ -43,6 +43,12 @@ class SecuredSystem(System):
             }
             assert await self.run_part((service, "migrate")) == 0, self.logs
 
+    def environment_of_operators(self, service: str) -> dict[str, str]:
+        """What commands on a service are told: its database, and Kafka as another user."""
+        assert self.secured
+        kafka = {"KAFKA_SASL_USERNAME": "operator", "KAFKA_SASL_PASSWORD": self.secured.passwords["operator"]}
+        return {**self.own[service], **kafka, "KAFKA_TOPIC_PREFIX": self.kafka.topic_prefix}
+
 
 def _handed_over(database: str, service: str) -> list[str]:
     """An administrator's part of a service's database: its owner, nobody else, and the role that its API acts as."""

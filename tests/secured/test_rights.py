@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewPartitions
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
-from touchpoint.testing.system import READS, SERVICES
+from touchpoint.testing.system import READS
 
 PREFIX = "rights."
 LETTERS = {service: {dead_letters(topic, service) for topic in topics} for service, topics in READS.items()}
@@ -19,7 +20,9 @@ WRITES = {
     "feedback-svc": {"feedback.v1", *LETTERS["feedback-svc"]},
     "escalation-svc": {"escalations.v1", *LETTERS["escalation-svc"]},
     "metrics-svc": LETTERS["metrics-svc"],
+    "operator": set(),
 }
+MAY_READ = {"gateway": set(), **{service: set(topics) for service, topics in READS.items()}, "operator": TOPICS}
 
 
 @pytest.fixture(scope="module")
@@ -68,24 +71,24 @@ async def _is_read(settings, topic):
             return False
 
 
-@pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_writes_its_own_topic_and_dead_letters_and_no_other(secured, topics, service):
-    assert await written(secured.kafka_as(service, PREFIX), topics) == WRITES[service]
+@pytest.mark.parametrize("user", WRITES)
+async def test_a_service_writes_its_own_topic_and_dead_letters_and_an_operator_nothing(secured, topics, user):
+    assert await written(secured.kafka_as(user, PREFIX), topics) == WRITES[user]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_reads_what_its_consumer_reads_and_nothing_else(secured, topics, service):
-    assert await read(secured.kafka_as(service, PREFIX), topics) == set(READS.get(service, ()))
+@pytest.mark.parametrize("user", MAY_READ)
+async def test_a_service_reads_what_its_consumer_reads_and_an_operator_everything(secured, topics, user):
+    assert await read(secured.kafka_as(user, PREFIX), topics) == MAY_READ[user]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-async def test_nobody_joins_anothers_consumer_group(secured, topics, service):
+@pytest.mark.parametrize("user", WRITES)
+async def test_nobody_joins_anothers_consumer_group(secured, topics, user):
     for group in READS:
-        settings = secured.kafka_as(service, PREFIX)
+        settings = secured.kafka_as(user, PREFIX)
         consumer = AIOKafkaConsumer(**settings.client_options(), group_id=PREFIX + group)
         await consumer.start()
         try:
-            if group == service:
+            if group == user:
                 assert await consumer.committed(TopicPartition(PREFIX + "touchpoints.v1", 0)) is None
             else:
                 with pytest.raises(GroupAuthorizationFailedError):
@@ -98,3 +101,14 @@ async def test_a_service_makes_no_topic_and_says_what_is_missing(secured, topics
     settings = secured.kafka_as("feedback-svc", "unknown.").model_copy(update={"partitions": 1})
     with pytest.raises(UsageError, match=r"grant it (DESCRIBE|CREATE)"):
         await admin.provision(settings, {})
+
+
+async def test_an_operator_changes_no_topic(secured, topics):
+    name = PREFIX + "feedback.v1"
+    async with admin.connected(secured.kafka_as("operator", PREFIX)) as client:
+        [(_, deleted)] = (await client.delete_topics([name])).topic_error_codes
+        [answer] = await client.alter_configs([admin.topic_resource(name, {"retention.ms": "1"})])
+        [(altered, *_)] = answer.resources
+        assert {deleted, altered} == {TopicAuthorizationFailedError.errno}
+        with pytest.raises(TopicAuthorizationFailedError):
+            await client.create_partitions({name: NewPartitions(2)})

@@ -68,7 +68,7 @@ def verify_command(
       touchpoint verify
       touchpoint verify --consumer metrics-svc --json
       touchpoint verify --since 2h
-      kubectl exec deploy/feedback-svc-worker -- touchpoint verify
+      docker compose exec feedback-svc touchpoint verify
     """
     if since and since > datetime.now(UTC):
         raise UsageError(f"nothing was read since {since:%Y-%m-%dT%H:%M:%SZ}: that lies ahead")

@@ -45,6 +45,10 @@ class Cluster:
 
     def workloads(self) -> list[Object]:
         """What our pods are made of."""
+        return self.of("Deployment", "Job", "CronJob")
+
+    def processes(self) -> list[Object]:
+        """Those that run a service, in a role of it; the others wait for operators' commands."""
         return self.of("Deployment", "Job")
 
     def services_pods(self) -> list[Labels]:
@@ -87,7 +91,7 @@ class Cluster:
 
 def pod(workload: Object) -> Object:
     """The pod's spec."""
-    spec: Object = workload["spec"]["template"]["spec"]
+    spec: Object = _template(workload)["spec"]
     return spec
 
 
@@ -99,9 +103,16 @@ def container(workload: Object) -> Object:
 
 
 def pod_labels(workload: Object) -> Labels:
-    """Of the pods of a Deployment or Job."""
-    labels: Labels = workload["spec"]["template"]["metadata"]["labels"]
+    """Of the pods of a workload."""
+    labels: Labels = _template(workload)["metadata"]["labels"]
     return labels
+
+
+def _template(workload: Object) -> Object:
+    """Of the pods of a Deployment or Job, or of the Jobs that are made of a CronJob."""
+    spec = workload["spec"]
+    template: Object = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
+    return template
 
 
 def selects(selector: Object, labels: Labels) -> bool:

@@ -78,6 +78,11 @@ def test_a_user_writes_what_its_service_writes_and_reads_what_it_reads(cluster, 
     assert may == {}
 
 
+def test_an_operator_reads_every_topic_and_does_nothing_else(cluster):
+    topics = {("topic", each["metadata"]["name"]) for each in cluster.of("KafkaTopic")}
+    assert operations(cluster, "operator") == {"Read": topics, "Describe": topics}
+
+
 def test_whoever_scales_by_lag_may_only_look(cluster):
     assert set(operations(cluster, "kafka-lag")) == {"Describe", "DescribeConfigs"}
 
@@ -91,5 +96,5 @@ def test_clients_come_encrypted_with_a_password_and_nobody_is_above_the_rules(cl
         "scram-sha-512",
     )
     assert kafka["authorization"] == {"type": "simple"}
-    for service in SERVICES:
-        assert cluster.get("KafkaUser", service)["spec"]["authentication"] == {"type": "scram-sha-512"}
+    for user in cluster.of("KafkaUser"):
+        assert user["spec"]["authentication"] == {"type": "scram-sha-512"}

@@ -1,12 +1,14 @@
 """Our rules for what runs in a cluster: closed, bounded, watched, and told what the settings classes know."""
 
 import os
+import re
+import shutil
 from collections import Counter
 
 import pytest
 
 from tests.deploy.documents import PINNED, SERVICES, environment_names, settings_class
-from tests.deploy.kubernetes.cluster import K8S, NAME, ROLE, Cluster, container, pod, pod_labels, selects
+from tests.deploy.kubernetes.cluster import K8S, NAME, ROLE, Cluster, build, container, pod, pod_labels, selects
 from touchpoint.service import OPERATORS_CONNECTIONS, STOP_SECONDS
 from touchpoint.settings import ServiceSettings
 
@@ -38,16 +40,53 @@ def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job
     assert found == {(name, role): 1 for name, roles in ROLES.items() for role in roles}
     jobs = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Job"))
     assert jobs == {(name, "migrate"): 1 for name in SERVICES}
-    for each in cluster.workloads():
+    for each in cluster.processes():
         assert container(each)["args"] == [pod_labels(each)[ROLE]]
-        assert container(each)["image"].partition(":")[0] == f"touchpoint/{pod_labels(each)[NAME]}"
+
+
+def test_every_pod_runs_its_services_image_at_the_one_version_there_is(cluster):
+    [version] = {pod_labels(each)["app.kubernetes.io/version"] for each in cluster.workloads()}
+    for each in cluster.workloads():
+        assert container(each)["image"] == f"touchpoint/{pod_labels(each)[NAME]}:{version}"
 
 
 def test_a_versions_migration_is_a_job_of_its_own_and_soon_out_of_the_next_ones_way(cluster):
     """A Job cannot be changed: what applies other settings or another version must meet none of this name."""
     for job in cluster.of("Job"):
-        assert job["metadata"]["name"].endswith("-" + container(job)["image"].rpartition(":")[2])
+        assert (
+            job["metadata"]["name"] == f"{pod_labels(job)[NAME]}-migrate-{container(job)['image'].rpartition(':')[2]}"
+        )
         assert job["spec"]["ttlSecondsAfterFinished"] <= 60
+
+
+def test_a_registry_with_a_port_is_in_images_and_in_no_name(tmp_path):
+    copy = shutil.copytree(K8S, tmp_path / "k8s")
+    release = copy / "release" / "kustomization.yaml"
+    named = re.sub(r"- name: (\S+)\n", r"\g<0>    newName: registry.example:5000/\1\n", release.read_text())
+    release.write_text(named)
+    cluster = Cluster(build(str(copy / "overlays" / "dev")))
+    for job in cluster.of("Job"):
+        service, version = pod_labels(job)[NAME], job["metadata"]["labels"]["app.kubernetes.io/version"]
+        assert container(job)["image"] == f"registry.example:5000/touchpoint/{service}:{version}"
+        assert job["metadata"]["name"] == f"{service}-migrate-{version}"
+
+
+def test_an_operators_pod_is_its_services_own_with_another_user_of_kafka_and_ends_with_the_shift(cluster):
+    def told(workload):
+        return {each["name"]: each for each in container(workload)["env"]}
+
+    for job in cluster.of("Job"):
+        operator = cluster.get("CronJob", f"{pod_labels(job)[NAME]}-operator")
+        assert operator["spec"]["suspend"] is True
+        assert operator["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] <= 8 * 3600
+        assert pod_labels(operator)[ROLE] == "operator"
+        its, own = told(job), told(operator)
+        assert its.keys() - own.keys() == {"INTERNAL_TOKEN_SECRETS"}
+        assert {name for name in own if own[name] != its.get(name)} == {"KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"}
+        assert own["KAFKA_SASL_USERNAME"]["value"] == "operator"
+        assert own["KAFKA_SASL_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "operator", "key": "password"}
+        assert container(operator)["command"] == ["sleep", "infinity"]
+        assert "args" not in container(operator)
 
 
 def test_pods_are_restricted_and_write_nowhere(cluster):
@@ -164,7 +203,7 @@ def test_there_are_never_more_consumers_than_partitions(cluster, monkeypatch):
 
 
 def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster, monkeypatch):
-    for each in cluster.workloads():
+    for each in cluster.processes():
         assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME]) | LIBPQ
         told = settings(cluster, each, monkeypatch)
         assert told.kafka.security_protocol == "SASL_SSL"
@@ -189,14 +228,14 @@ def test_the_gateway_asks_the_services_where_they_are(cluster, monkeypatch):
         assert url.port == cluster.get("Service", url.host)["spec"]["ports"][0]["port"]
 
 
-def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster, monkeypatch):
+def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster):
     for each in cluster.workloads():
         mounts = {mount["mountPath"]: mount["name"] for mount in container(each)["volumeMounts"]}
         volumes = {volume["name"]: volume["secret"] for volume in pod(each)["volumes"]}
         told = environment(cluster, each)
         assert told["PGSSLMODE"] == "verify-full"
         for certificate, secret in (
-            (settings(cluster, each, monkeypatch).kafka.ssl_cafile, "touchpoint-cluster-ca-cert"),
+            (told["KAFKA_SSL_CAFILE"], "touchpoint-cluster-ca-cert"),
             (told["PGSSLROOTCERT"], f"{pod_labels(each)[NAME]}-db-ca"),
         ):
             folder, _, name = certificate.rpartition("/")
@@ -212,7 +251,7 @@ def test_every_secret_comes_from_an_operator_or_is_named_in_the_guide(cluster):
         own = pod_labels(each)[NAME]
         used = [e["valueFrom"]["secretKeyRef"]["name"] for e in container(each)["env"] if "valueFrom" in e]
         used += [volume["secret"]["secretName"] for volume in pod(each)["volumes"]]
-        assert set(used) - made == {"touchpoint-tokens"}
+        assert set(used) - made == ({"touchpoint-tokens"} if each in cluster.processes() else set())
         assert {name for name in used if name.endswith(("-app", "-ca"))} == {f"{own}-db-app", f"{own}-db-ca"}
     assert "create secret generic touchpoint-tokens" in (K8S.parents[1] / "docs" / "deploy.md").read_text()
 
