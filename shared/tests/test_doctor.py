@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ async def test_kafka_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpo
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     kafka, *rest = await doctor.examine(ledger.dsn)
     assert kafka.page == "broker-down"
+    assert rest
+
+
+async def test_kafka_that_hangs_is_not_waited_for(ledger, touchpoint, monkeypatch):
+    monkeypatch.setattr(doctor, "KAFKA_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{silent.getsockname()[1]}")
+        kafka, *rest = await doctor.examine(ledger.dsn)
+    assert (kafka.said, kafka.page) == ("does not answer within 0.5 s", "broker-down")
     assert rest
 
 

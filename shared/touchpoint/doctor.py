@@ -18,6 +18,8 @@ LEVEL_SECONDS = 5
 """Whoever has nothing left to read says so every second or two."""
 LATE_SECONDS = 60
 """So long a consumer may be behind the end of its topics, and an event wait in an outbox."""
+KAFKA_SECONDS = 10
+"""A broker that hangs lets its clients in and says nothing; whoever is called at night has not got a minute."""
 
 RUNBOOKS = "docs/runbooks"
 
@@ -71,11 +73,13 @@ async def _kafka() -> Finding:
     settings = kafka()
     where = f"Kafka {settings.bootstrap_servers}"
     try:
-        async with admin.connected(settings) as client:
+        async with asyncio.timeout(KAFKA_SECONDS), admin.connected(settings) as client:
             ours = [name for name in await client.list_topics() if name.startswith(settings.topic_prefix)]
             partitions = [each for topic in await client.describe_topics(ours) for each in topic["partitions"]]
     except UsageError as error:
         return Finding(where, str(error), "broker-down")
+    except TimeoutError:
+        return Finding(where, f"does not answer within {KAFKA_SECONDS} s", "broker-down")
     leaderless = sum(each["leader"] < 0 for each in partitions)
     thin = sum(len(each["isr"]) < len(each["replicas"]) for each in partitions)
     if leaderless or thin:

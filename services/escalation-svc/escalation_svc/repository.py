@@ -137,6 +137,13 @@ class Due:
     until: datetime
     now: datetime
 
+    @property
+    def lateness(self) -> float:
+        """Seconds since it could be done: since it fell due, or since its event came in, where that was later."""
+        assert self.clock.wake_at
+        assert self.clock.cause
+        return (self.now - max(self.clock.wake_at, self.clock.cause.recorded)).total_seconds()
+
 
 async def load_customers(session: AsyncSession, keys: Iterable[CustomerKey]) -> dict[CustomerKey, Customer]:
     """Those of the customers that are known."""

@@ -46,7 +46,7 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
     due = await repository.lock_due_clocks(session, consumer, limit)
     customers = await repository.load_customers(session, [(d.clock.tenant_id, d.clock.customer_id) for d in due])
     decisions = Decisions(policies, customers, {d.clock.clock_id: d.clock for d in due})
-    telemetry.observe_lateness(session, [(d.now - d.clock.wake_at).total_seconds() for d in due if d.clock.wake_at])
+    telemetry.observe_lateness(session, [one.lateness for one in due if one.clock.wake_at])
     for one in due:
         decisions.pass_time(one.clock, one.until)
     await _carry_out(session, decisions)

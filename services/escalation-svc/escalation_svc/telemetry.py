@@ -25,7 +25,7 @@ CLOCKS_OVERDUE = Gauge(
 )
 TIMER_LATENESS = Histogram(
     "touchpoint_escalation_timer_lateness_seconds",
-    "From the moment a warning or a breach was due until the timer acted.",
+    "From the moment a warning or a breach was due, or its ticket told of if later, until the timer acted.",
     buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 5, 15, 60, 300, 3600),
 )
 TIMER_RETRIES = Counter(

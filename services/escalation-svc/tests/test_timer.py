@@ -316,3 +316,14 @@ async def test_lateness_and_what_is_overdue_can_be_seen(
         await eventually(lambda: sample("clocks_overdue") == 2 and sample("timer_lateness_seconds_count") - count == 4)
         # Two breached half a minute late, two warned at the same moment, a fifth of their target ago.
         assert sample("timer_lateness_seconds_sum") - seconds > 2 * 30 + 2 * 2880
+
+
+async def test_who_tells_of_a_ticket_late_makes_no_timer_late(
+    handlers: Handlers, sessions: Sessions, policies: Policies
+) -> None:
+    before = REGISTRY.get_sample_value("touchpoint_escalation_timer_lateness_seconds_sum") or 0
+    await apply(handlers, sessions, [ticket(now() - timedelta(days=1), recorded=now())])
+    await reach(sessions, now())
+    assert await look(sessions, policies) == 1
+    lateness = REGISTRY.get_sample_value("touchpoint_escalation_timer_lateness_seconds_sum") - before
+    assert lateness < timedelta(hours=1).total_seconds()
