@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from touchpoint import telemetry, vitals
+from touchpoint import telemetry, tracing, vitals
 from touchpoint.db import databases, migrate
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.relay import Relay
@@ -35,6 +35,7 @@ from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.replay.worker import Replayer
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings, ServiceSettings
+from touchpoint.tracing.http import traced
 from touchpoint.verify.subject import Subject
 
 Part = Callable[[], Coroutine[Any, Any, None]]
@@ -93,6 +94,10 @@ def main(service: Service) -> None:
     settings = _settings(service)
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
     _collect_garbage_rarely()
+    if settings.otel_traces_exporter == "otlp" and role != "migrate":
+        from touchpoint.tracing.export import provider  # noqa: PLC0415 - takes a while, for nothing mostly
+
+        tracing.start(provider(service.name, role))
     try:
         uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))
     except UsageError as error:
@@ -100,6 +105,8 @@ def main(service: Service) -> None:
     except Exception as error:
         telemetry.log().critical(telemetry.SERVICE_FAILED, exc_info=error)
         sys.exit(1)
+    finally:
+        tracing.stop()
 
 
 def _settings(service: Service) -> ServiceSettings:
@@ -213,7 +220,8 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         app.state.above_tenants = sessions(engines.operators)
         runtime.checks.update(app.state.checks)
         runtime.beside = app.state.beside
-        parts["api"] = partial(serve, app, listen(settings.host, settings.port), settings.connections, runtime.stop)
+        listening = listen(settings.host, settings.port)
+        parts["api"] = partial(serve, traced(app), listening, settings.connections, runtime.stop)
     if service.handlers is None:  # it has no worker to tell of its database
         parts["tables"] = partial(measure_tables, service.name, sessions(engines.operators), runtime.stop)
         return parts

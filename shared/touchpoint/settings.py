@@ -73,6 +73,9 @@ class ServiceSettings(BaseSettings):
     internal_token_secrets: list[SecretStr] = Field(
         min_length=1, description='JSON list, ["current", "previous"]: signs what the gateway asks the services'
     )
+    otel_traces_exporter: Literal["none", "otlp"] = Field(
+        "none", description="otlp: send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says (docs/observability.md)"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
     log_format: Literal["json", "console"] = Field("json", description="an object a line, or for people")
 

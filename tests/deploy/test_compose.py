@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from opentelemetry.sdk import environment_variables
 
 from tests.deploy.documents import PINNED, ROOT, SERVICES, compose, environment_names, settings_class
 from touchpoint.local import jars, postgres
@@ -93,7 +94,7 @@ def test_grafana_is_told_what_its_data_sources_ask_for():
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_told_what_it_can_be_told_and_starts_with_it(name, monkeypatch):
     environment = OURS[name]["environment"]
-    assert set(environment) <= environment_names(of(name))
+    assert set(environment) <= environment_names(of(name)) | vars(environment_variables).keys()
     for key, value in environment.items():
         monkeypatch.setenv(key, str(value))
     settings = settings_class(of(name))()

@@ -7,11 +7,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from escalation_svc import repository, telemetry
-from escalation_svc.clocks import clock_id
+from escalation_svc.clocks import Clock, clock_id
 from escalation_svc.decisions import Decisions, Input, moves_clock
 from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
 from escalation_svc.models import Escalation
 from escalation_svc.policies import Policies
+from touchpoint import tracing
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import (
     EscalationAcknowledged,
@@ -37,8 +38,8 @@ async def take(session: AsyncSession, policies: Policies, events: Sequence[Input
     await _carry_out(session, decisions)
 
 
-async def pass_time(session: AsyncSession, policies: Policies, consumer: str, limit: int) -> int:
-    """Warn of clocks and let them run out, as far as `consumer` has read the log; answers how many.
+async def pass_time(session: AsyncSession, policies: Policies, consumer: str, limit: int) -> list[Clock]:
+    """Warn of clocks and let them run out, as far as `consumer` has read the log; answers which.
 
     Nothing is missed: time passes only up to where each clock's own partition has been read. Nothing happens twice:
     the clocks are locked, and another worker skips them.
@@ -50,7 +51,7 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
     for one in due:
         decisions.pass_time(one.clock, one.until)
     await _carry_out(session, decisions)
-    return len(due)
+    return [one.clock for one in due]
 
 
 async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Escalation:
@@ -107,6 +108,7 @@ async def _tell(
         tenant=case.tenant_id,
         time=time,
         recorded=time,
+        traceparent=tracing.current(),
     )
     event = kind.model_validate(case, from_attributes=True)
     await outbox.publish(session, event.caused_by(command))

@@ -9,6 +9,7 @@ from escalation_svc.policies import Policies, load
 from touchpoint.db.engine import is_transient, transaction
 from touchpoint.service import Runtime
 from touchpoint.telemetry import log
+from touchpoint.tracing.database import taping, tell_each
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
@@ -30,7 +31,10 @@ async def run(runtime: Runtime) -> None:
 async def _look(policies: Policies, runtime: Runtime) -> None:
     woken = BATCH
     while woken == BATCH and not runtime.stop.is_set():
-        async with transaction(runtime.sessions) as session:
-            woken = await service.pass_time(session, policies, NAME, BATCH)
+        with taping() as tape:
+            async with transaction(runtime.sessions) as session:
+                due = await service.pass_time(session, policies, NAME, BATCH)
+        tell_each(tape, "wake clock", [clock.cause.traceparent if clock.cause else None for clock in due])
+        woken = len(due)
     async with transaction(runtime.sessions) as session:
         telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, NAME))

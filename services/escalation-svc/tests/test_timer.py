@@ -52,7 +52,7 @@ async def reach(sessions: Sessions, moment: datetime | None, partition: int = 0,
 
 async def look(sessions: Sessions, policies: Policies, limit: int = 100) -> int:
     async with transaction(sessions) as session:
-        return await service.pass_time(session, policies, NAME, limit)
+        return len(await service.pass_time(session, policies, NAME, limit))
 
 
 async def breached(rows: Rows) -> list[str]:

@@ -9,7 +9,7 @@ from gateway import limits
 from gateway.limits import LimitedError
 from gateway.requests import BODIES, Bodies
 from touchpoint.http.errors import ProblemError, response
-from touchpoint.http.timing import CLIENT_LEFT, series
+from touchpoint.http.timing import CLIENT_LEFT, note
 
 PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every answer: it is one company's, for no cache to keep and no browser to guess at."""
@@ -47,4 +47,4 @@ class Door:
             raise
         finally:
             self._bodies.release(scope)
-            series(scope["method"], self._route, status).observe(time.perf_counter() - started)
+            note(scope["method"], self._route, status, started)

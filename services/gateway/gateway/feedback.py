@@ -11,7 +11,7 @@ from gateway import cloudevents, events, idempotency
 from gateway.auth import Keyring
 from gateway.cloudevents import Parsed
 from gateway.idempotency import Idempotency, Key
-from gateway.ingest import Ingest, count_refused, status_url
+from gateway.ingest import Ingest, count_refused, status_url, trace_of
 from gateway.keys import Holder
 from gateway.limits import UNIT_BYTES, Limits
 from gateway.requests import Answer, header, read_body
@@ -44,7 +44,7 @@ class FeedbackDoor:
             if len(body) > UNIT_BYTES:
                 self._limits.charge_size(caller, 1, len(body))
             key = idempotency.key_of(scope, caller.tenant, body)
-            traceparent = events.usable_traceparent(header(scope, b"traceparent"))
+            traceparent = trace_of(scope)
             # Not needed: the event's id follows from the key, so that the consumers' inbox lets it through once.
             answer = await self._remembered.once(key, partial(self._take, body, key, caller, traceparent), needed=False)
         except ProblemError as error:

@@ -16,6 +16,7 @@ from gateway.keys import Holder
 from gateway.limits import UNIT_BYTES, Limits
 from gateway.requests import header, read_body
 from gateway.telemetry import ACCEPTED, REFUSED
+from touchpoint import tracing
 from touchpoint.contracts.base import Meta
 from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
 from touchpoint.http.scopes import Scope as Right
@@ -50,6 +51,11 @@ def status_url(meta: Meta) -> str:
     return f"/v1/events/{_quoted(meta.source)}/{quote(meta.id, safe='')}"
 
 
+def trace_of(scope: Scope) -> str | None:
+    """The trace that a request is part of: where it stands here, else as its client has told."""
+    return tracing.current() or events.usable_traceparent(header(scope, b"traceparent"))
+
+
 @lru_cache(1000)
 def _quoted(source: str) -> str:
     return quote(source, safe="")
@@ -76,13 +82,14 @@ class Ingest:
     async def _take_in(self, caller: Holder, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = header(scope, b"content-type")
         mode = cloudevents.mode(content_type, scope["headers"])
-        traceparent = events.usable_traceparent(header(scope, b"traceparent"))
+        traceparent = trace_of(scope)
         self._limits.admit_events(scope, caller, 0 if mode is Mode.BATCH else 1)
         if mode is Mode.BATCH:
             body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
             items = self._items(body, caller)
             self._limits.admit_events(scope, caller, len(items), len(body))
-            status, report = await self._take_batch(items, caller, traceparent)
+            # While there are traces each event begins its own: of a batch in one trace nothing could be seen.
+            status, report = await self._take_batch(items, caller, None if tracing.tracer() else traceparent)
             await answer(send, status, report)
             return
         body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)

@@ -13,6 +13,7 @@ from gateway.config import Settings
 from gateway.requests import Answer
 from gateway.slots import Slots
 from gateway.telemetry import SERVICE_UNREACHABLE
+from touchpoint import tracing
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller, sign
 from touchpoint.telemetry import log
@@ -68,6 +69,7 @@ class Services:
             {
                 "Authorization": f"Bearer {sign(caller, service, self._secret)}",
                 **{name.decode(): value.decode() for name, value in (headers or {}).items() if value.isascii()},
+                **({tracing.TRACEPARENT: here} if (here := tracing.current()) else {}),
             },
             body,
             aiohttp.ClientTimeout(total=timeout_seconds or self._timeout, sock_connect=CONNECT_SECONDS),

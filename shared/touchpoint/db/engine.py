@@ -9,6 +9,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from touchpoint import tracing
+from touchpoint.tracing import database
+
 Sessions = async_sessionmaker[AsyncSession]
 
 TRANSIENT_CLASSES = ("08", "40", "53", "57")
@@ -38,9 +41,12 @@ def create_engine(
     """
     options = {"application_name": application_name, "jit": "off", "timezone": "UTC", **server_settings}
     dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+    kind = asyncpg.Connection if tracing.tracer() is None else database.Connection
 
     async def connect(*_: object, **__: object) -> asyncpg.Connection:
-        return await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout, server_settings=options)
+        return await asyncpg.connect(
+            dsn, timeout=10, command_timeout=command_timeout, server_settings=options, connection_class=kind
+        )
 
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -51,6 +57,8 @@ def create_engine(
         hide_parameters=True,  # of a statement that fails, in its error's text
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    if tracing.tracer() is not None:
+        database.watch(engine.sync_engine)
     return engine
 
 

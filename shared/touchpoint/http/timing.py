@@ -5,7 +5,9 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from touchpoint import tracing
 from touchpoint.telemetry import HTTP_SECONDS
+from touchpoint.tracing.http import tell
 
 CLIENT_LEFT = 499
 """What a request is noted as whose client left before its answer; the number nginx made customary."""
@@ -14,7 +16,14 @@ UNKNOWN = "unknown"
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
-series = lru_cache(HTTP_SECONDS.labels)
+_series = lru_cache(HTTP_SECONDS.labels)
+
+
+def note(method: str, route: str, status: int, started: float) -> None:
+    """Take down that a request was answered, which began at `started` (time.perf_counter)."""
+    _series(method, route, status).observe(time.perf_counter() - started)
+    if tracing.tracer() is not None:
+        tell(method, route, status)
 
 
 class Timed:
@@ -45,5 +54,5 @@ class Timed:
             raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            route = self._route or getattr(scope.get("route"), "path", UNKNOWN)
-            series(method, route, status).observe(time.perf_counter() - started)
+            route = self._route or str(getattr(scope.get("route"), "path", UNKNOWN))
+            note(method, route, status, started)

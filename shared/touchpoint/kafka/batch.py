@@ -26,6 +26,8 @@ from touchpoint.kafka import dead_letter
 from touchpoint.kafka.codec import DecodeError, Record, decode
 from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
+from touchpoint.tracing.database import taping
+from touchpoint.tracing.kafka import tell_applied
 
 TWO_LANES_FROM = 500
 """Records in a batch from which on it is applied in two transactions."""
@@ -114,6 +116,8 @@ class Batches:
     records: Metric = telemetry.RECORDS
     ages: BulkHistogram | None = None
     """Where the age of what is applied is noted; a replay's says nothing."""
+    operation: str = "process"
+    """How traces call what is done here with an event."""
     _failing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     """Held from asking the limit until the failure is counted: two lanes would each take the last one allowed."""
 
@@ -163,20 +167,27 @@ class Batches:
 
     async def _commit(self, part: Sequence[Entry], starts: dict[Place, int]) -> None:
         moves = _moves(part, starts)
+        with taping() as tape:
+            part, claimed = await self._transact(part, moves)
+        for move in moves:
+            starts[move.topic, move.partition] = move.end
+        self.limit.count(_failed(part))
+        self._report(part, claimed)
+        if tape is not None:
+            await tell_applied(tape, self.operation, self.consumer, outcomes(part, claimed))
+
+    async def _transact(self, part: Sequence[Entry], moves: Sequence[Move]) -> tuple[Sequence[Entry], Claimed]:
+        """The transaction; answers the entries as they were applied."""
         async with transaction(self.sessions) as session:
             raw = await raw_connection(session)
             part = await self.fence.open(raw, part, moves)
             letters = [entry.dead for entry in part if entry.dead is not None]
-            failed = [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
-            if letters and (why := self.limit.exceeded_by(failed)):
+            if letters and (why := self.limit.exceeded_by(_failed(part))):
                 raise HaltError(f"{why}; the last one: {letters[-1]}")
             claimed = await self._handle(session, raw, part)
             await dead_letter.write(session, self.consumer, letters)
             await self.fence.close(raw, part, claimed)
-        for move in moves:
-            starts[move.topic, move.partition] = move.end
-        self.limit.count(failed)
-        self._report(part, claimed)
+        return part, claimed
 
     async def _handle(self, session: AsyncSession, raw: asyncpg.Connection, part: Sequence[Entry]) -> Claimed:
         """Give the handlers those events that the inbox lets through."""
@@ -246,6 +257,11 @@ def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, s
         else:
             yield entry, "conflict" if index in claimed.conflicts else "duplicate"
         index += 1
+
+
+def _failed(part: Sequence[Entry]) -> list[bool]:
+    """Of each entry that is for us, whether it has failed."""
+    return [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
 
 
 def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:

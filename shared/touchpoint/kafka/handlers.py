@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
+from touchpoint.tracing.database import handling
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +77,5 @@ class Handlers:
         for index, registration in enumerate(self.registrations):
             mine = [found for each in prepared if (found := each[index]) is not None]
             if mine:
-                await registration.handle(mine, ctx)
+                with handling(index, registration.handle.__name__):
+                    await registration.handle(mine, ctx)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from touchpoint import telemetry
+from touchpoint import telemetry, tracing
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.packing import MAX_BATCH_BYTES, Group, Lane, Parcel, Place, key_hash, parcels, size
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
+from touchpoint.tracing.kafka import Sending
 from touchpoint.turns import Turns
 
 MAX_RECORD_BYTES = 1_000_000
@@ -137,6 +138,14 @@ class Producer:
         Records of one partition (so those of one key) are sent in this order; after the first of them that cannot be
         queued none is tried. A record that is too large counts as its own fault only.
         """
+        if (tracer := tracing.tracer()) is None:
+            return await self._send_all(records, timeout_seconds)
+        sending = Sending(tracer, records)
+        outcomes = await self._send_all(sending.records, timeout_seconds)
+        sending.end(outcomes)
+        return outcomes
+
+    async def _send_all(self, records: Sequence[Record], timeout_seconds: float) -> list[SendError | None]:
         slow = NotAcknowledgedError("not sent: Kafka does not take records fast enough")
         call = _Call(records, [slow] * len(records))
         loop = asyncio.get_running_loop()

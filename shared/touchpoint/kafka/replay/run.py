@@ -74,7 +74,9 @@ class Run:
         self._alone = alone
         self._limit = MaxErrors(replay.max_errors)
         self._pace = Pace(None if alone else replay.rate)
-        self._batches = Batches(replay.consumer, handlers, sessions, self._limit, fence, records=telemetry.REPLAYED)
+        self._batches = Batches(
+            replay.consumer, handlers, sessions, self._limit, fence, telemetry.REPLAYED, operation="replay"
+        )
         self._ranges: dict[Place, Range] = {}
         """Of the partitions that are not at their end."""
         self._starts: dict[Place, int] = {}

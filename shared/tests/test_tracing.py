@@ -1,0 +1,107 @@
+"""What becomes of each event, as its own trace tells; and that nobody pays for traces who did not ask for them."""
+
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from touchpoint import tracing
+from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.producer import Producer
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback, usage_reported
+from touchpoint.tracing.export import provider
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Where spans go; before anything that connects to a database."""
+    exporter = InMemorySpanExporter()
+    tracing.start(provider("tests", "all", SimpleSpanProcessor(exporter)))
+    yield exporter
+    tracing.stop()
+
+
+def traceparent(number: int, *, kept: bool = True) -> str:
+    return f"00-{number:032x}-{1:016x}-0{int(kept)}"
+
+
+def of_trace(spans: InMemorySpanExporter, number: int) -> dict[str, ReadableSpan]:
+    """By name."""
+    return {span.name: span for span in spans.get_finished_spans() if span.context.trace_id == number}
+
+
+async def test_each_event_of_a_batch_has_its_work_in_its_own_trace(spans, log, ledger, consuming):
+    await log.append(*(feedback(id=f"e{n}", traceparent=traceparent(n)) for n in (1, 2)))
+    async with consuming():
+        await eventually(lambda: of_trace(spans, 2))
+    for number in (1, 2):
+        found = of_trace(spans, number)
+        process, handler = found["process touchpoints.v1"], found["write_down"]
+        assert process.parent.span_id == 1
+        assert process.attributes["cloudevents.event_id"] == f"e{number}"
+        assert process.attributes["touchpoint.outcome"] == "applied"
+        assert handler.parent.span_id == process.context.span_id
+        assert found["INSERT ledger"].parent.span_id == handler.context.span_id
+        for statement in ("INSERT inbox", "COMMIT"):
+            assert found[statement].parent.span_id == process.context.span_id
+
+
+async def test_a_trace_that_is_not_kept_gets_no_spans(spans, log, ledger, consuming):
+    await log.append(
+        feedback(id="e1", traceparent=traceparent(1, kept=False)),
+        feedback(id="e2"),
+        feedback(id="e3", traceparent=traceparent(3)),
+    )
+    async with consuming():
+        await eventually(lambda: of_trace(spans, 3))
+    assert {span.context.trace_id for span in spans.get_finished_spans()} == {3}
+
+
+async def test_what_an_event_had_no_part_in_is_not_in_its_trace(spans, log, ledger, consuming):
+    again = feedback(id="e1", traceparent=traceparent(1))
+    await log.append(feedback(id="e1"), again, usage_reported(id="e2", traceparent=traceparent(2)))
+    async with consuming():
+        await eventually(lambda: of_trace(spans, 1))
+    found = of_trace(spans, 1)
+    assert found["process touchpoints.v1"].attributes["touchpoint.outcome"] == "duplicate"
+    assert "write_down" not in found
+    assert of_trace(spans, 2) == {}
+
+
+async def test_a_dead_letters_trace_says_why(spans, log, ledger, poison, consuming):
+    poison.add("e1")
+    await log.append(feedback(id="e1", traceparent=traceparent(1)))
+    async with consuming():
+        await eventually(lambda: of_trace(spans, 1))
+    process = of_trace(spans, 1)["process touchpoints.v1"]
+    assert not process.status.is_ok
+    assert "this customer breaks us" in process.status.description
+
+
+async def test_a_record_is_sent_with_the_traceparent_of_its_span(spans, kafka, log):
+    producer = Producer(kafka, "tests")
+    await producer.start()
+    outcomes = await producer.send_all([encode(feedback(traceparent=traceparent(7))), encode(feedback())])
+    await producer.stop()
+    assert outcomes == [None, None]
+    first, second = spans.get_finished_spans()
+    assert (first.context.trace_id, first.parent.span_id) == (7, 1)
+    assert second.parent is None
+    assert second.context.trace_id != 7
+
+
+async def test_without_being_asked_for_nothing_is_traced(ledger):
+    assert tracing.tracer() is None
+    async with transaction(ledger.sessions) as session:
+        assert type(await raw_connection(session)) is asyncpg.Connection
+
+
+@pytest.mark.parametrize("broken", ["00-zz", "", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", None])
+def test_a_broken_traceparent_begins_a_trace(spans, broken):
+    span = tracing.tracer().start_span("any", tracing.within(broken))
+    assert span.parent is None
