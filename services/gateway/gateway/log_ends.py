@@ -7,6 +7,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.telemetry import OFFSETS_UNREACHABLE
 from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.kafka.leaving import leave
 from touchpoint.settings import KafkaSettings
 from touchpoint.telemetry import log
 
@@ -39,7 +40,7 @@ class LogEnds:
         """Disconnect; the next reading connects anew."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await leave(consumer)
 
     async def _connected(self) -> AIOKafkaConsumer:
         async with self._connecting:
@@ -50,7 +51,7 @@ class LogEnds:
                 try:
                     await consumer.start()
                 except BaseException:
-                    await consumer.stop()
+                    await leave(consumer)
                     raise
                 self._consumer = consumer
             return self._consumer

@@ -22,6 +22,7 @@ from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence, in_lanes
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import Reader
 from touchpoint.settings import KafkaSettings
 
@@ -93,7 +94,8 @@ class Consumer:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            await self._stop(kafka)
+            if error := await leave(kafka):
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
 
     async def _take_turns(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         reader = Reader(kafka, self._assignment, self.handlers)
@@ -136,15 +138,6 @@ class Consumer:
                 self._backoff.succeeded()
                 return True
         return False
-
-    async def _stop(self, kafka: AIOKafkaConsumer) -> None:
-        """Leave the group, within a bound: with Kafka gone aiokafka may wait for ever, or be cancelled by itself."""
-        leaving = asyncio.create_task(kafka.stop())
-        await asyncio.wait({leaving}, timeout=KAFKA_TIMEOUT)
-        leaving.cancel()
-        for error in await asyncio.gather(leaving, return_exceptions=True):
-            if error is not None:
-                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
 
     async def _turn(self, kafka: AIOKafkaConsumer, reader: Reader) -> None:
         """Get partitions ready; apply what was read, and read on meanwhile.

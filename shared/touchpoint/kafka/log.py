@@ -1,7 +1,6 @@
 """The log as somebody reads it who belongs to no group: from here to there, and the live consumer's offsets stay."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -14,14 +13,13 @@ from touchpoint.db.offsets import Place
 from touchpoint.errors import UnreachableError
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import Record
+from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import read_record
 from touchpoint.settings import KafkaSettings
 
 BATCH_RECORDS = 10_000
 POLL_MS = 500
 SILENT_SECONDS = 60.0
-STOP_SECONDS = 5.0
-"""How long leaving may take; with Kafka gone aiokafka may wait for ever."""
 
 Spans = Mapping[Place, tuple[int, int]]
 """For each partition the first offset to read, and the first not to read."""
@@ -36,9 +34,7 @@ async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[A
         await kafka.start()
         yield kafka
     finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await kafka.stop()
+        await leave(kafka)
 
 
 def partition(settings: KafkaSettings, place: Place) -> TopicPartition:
