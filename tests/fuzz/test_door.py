@@ -37,7 +37,7 @@ from touchpoint.testing.system import READS, System
 from .bodies import request
 from .door import Door, Sent, read
 
-BODIES = int(os.environ.get("FUZZ_BODIES", "20000"))
+BODIES = int(os.environ.get("FUZZ_BODIES", "8000"))
 SEED = int(os.environ.get("FUZZ_SEED", "4"))
 ROUND = 1000
 """After so many bodies the log is compared with what was accepted, and memory measured: the comparison takes some, too,
