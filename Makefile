@@ -25,7 +25,7 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 	@$(BIN)/touchpoint up
 
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \

@@ -1,23 +1,28 @@
 """Every test of the workspace can use the fixtures that ship with touchpoint."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["touchpoint.testing.fixtures"]
 
 settings.register_profile("untimed", deadline=None)  # how long a test takes says how busy the machine is
 settings.load_profile("untimed")
 
-ROOT = Path(__file__).parent
-TOGETHER = ("tests/secured", "tests/deploy")
+TOGETHER = ("tests/secured/", "tests/deploy/")
 """Folders whose files share what takes long to start."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests, and those of such a folder, in one of the processes that share the work."""
-    for item in items:
-        path = item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(next((folder for folder in TOGETHER if path.startswith(folder)), path)))
+class FilesAndFolders(LoadScopeScheduling):
+    """Keeps a file's tests, and those of such a folder, in one of the processes that share the work."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in TOGETHER if path.startswith(folder)), path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesAndFolders:
+    """What decides which process runs a test."""
+    return FilesAndFolders(config, log)
