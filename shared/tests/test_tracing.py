@@ -14,6 +14,7 @@ from touchpoint.kafka.codec import encode
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, usage_reported
+from touchpoint.tracing.database import Statement, tell
 from touchpoint.tracing.export import provider
 
 
@@ -93,6 +94,24 @@ async def test_a_record_is_sent_with_the_traceparent_of_its_span(spans, kafka, l
     assert (first.context.trace_id, first.parent.span_id) == (7, 1)
     assert second.parent is None
     assert second.context.trace_id != 7
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("INSERT INTO inbox (a) SELECT a FROM unnest($1) AS c ON CONFLICT DO UPDATE SET a = 1", "INSERT inbox"),
+        ("WITH l AS (SELECT 1 FROM offsets FOR UPDATE OF offsets) UPDATE offsets SET next = 2", "UPDATE offsets"),
+        ("\nSELECT 1\n  FROM clocks JOIN unnest($1) USING (id)\n   FOR UPDATE OF clocks", "SELECT clocks"),
+        ("SELECT f.* FROM set_config('a', $1, true), LATERAL (SELECT 1 FROM feedback) AS f", "SELECT feedback"),
+        ("DELETE FROM outbox WHERE id = ANY($1)", "DELETE outbox"),
+        ("COPY feedback", "COPY feedback"),
+        ("COMMIT;", "COMMIT"),
+    ],
+)
+def test_a_statements_span_says_what_it_does_to_which_table(spans, text, name):
+    tell(tracing.tracer(), Statement(text, 1, 2))
+    [span] = spans.get_finished_spans()
+    assert (span.name, span.start_time, span.end_time) == (name, 1, 2)
 
 
 async def test_without_being_asked_for_nothing_is_traced(ledger):

@@ -17,8 +17,9 @@ from sqlalchemy.engine import Engine
 
 from touchpoint import tracing
 
-_TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM|JOIN|COPY)\s+([a-z_][\w.]*)\b(?!\()", re.IGNORECASE)
-"""A name behind one of these words; what a bracket follows is a function."""
+_CHANGE = re.compile(r"(?<!FOR )\b(INSERT INTO|UPDATE|DELETE FROM)\s+([a-z_][\w.]*)", re.IGNORECASE)
+_READ = re.compile(r"\b(?:FROM|JOIN|COPY)\s+([a-z_][\w.]*)\b(?!\()", re.IGNORECASE)
+"""What a bracket follows is a function."""
 
 
 class Statement(NamedTuple):
@@ -133,9 +134,10 @@ def tell_step(tracer: Tracer, step: Step, context: Context) -> None:
 @lru_cache(1000)
 def _summary(text: str) -> tuple[str, str | None]:
     """What a statement does, and to which table."""
-    word = re.search(r"\w+", text)
-    table = _TABLE.search(text)
-    return (word.group().upper() if word else "?", table.group(1) if table else None)
+    if change := _CHANGE.search(text):
+        return change[1].split()[0].upper(), change[2]
+    word, read = re.search(r"\w+", text), _READ.search(text)
+    return word.group().upper() if word else "?", read and read[1]
 
 
 def _note(text: str, started: int) -> None:
