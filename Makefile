@@ -6,7 +6,7 @@ SHELL := bash
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
-WORKERS ?= 2
+WORKERS ?= 3
 BODIES ?= 1000000
 SEED ?= 4
 SHARE ?= 1

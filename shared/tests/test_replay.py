@@ -138,7 +138,7 @@ async def test_exactly_the_gaps_are_filled_as_planned(applied, ledger, ops, repl
     assert len(await ledger.ids()) == 300
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lost=st.sets(st.integers(0, 59), max_size=25),
     starts=st.tuples(*[st.integers(0, 20)] * 3),
