@@ -1,7 +1,7 @@
 """The running gateway against the documents it serves: Schemathesis with all its checks.
 
-`FUZZ_EXAMPLES` makes it longer, so many requests an operation and phase, and `FUZZ_SEED` another run. The operators' routes
-are not part of every test run: each of theirs asks all services.
+`FUZZ_EXAMPLES` makes it longer, so many requests an operation and phase, and `FUZZ_SEED` another run. The operators'
+routes are not part of every test run: each asks all services.
 """
 
 import asyncio
