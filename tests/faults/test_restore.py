@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -39,12 +40,18 @@ async def system(servers: Servers, tmp_path) -> AsyncIterator[System]:
 
 async def test_databases_restored_to_different_moments_catch_up_and_agree(system, tmp_path):
     load = Load(system.url, await system.create_key("acme"), EVENTS, RATE)
-    load.enough.set()
     sending = asyncio.create_task(load.run())
     backups: dict[str, Path] = {}
-    for part, service in enumerate(SERVICES, 1):
-        await eventually(lambda part=part: len(load.accepted) >= EVENTS * part / 5, 120)
+    read = 0
+    for service in SERVICES:
+        await _goes_on(load)
+        if service in READS:
+            await eventually(partial(_reads_on, system, service, read), 120)
         backups[service] = await _back_up(system.dsn(service), tmp_path / f"{service}.dump")
+        if service in READS:
+            read = await _read(system, service)
+    await _goes_on(load)
+    load.enough.set()
     await sending
     await eventually(system.is_quiet, 120)
 
@@ -65,6 +72,17 @@ async def test_databases_restored_to_different_moments_catch_up_and_agree(system
         report = await verify(subject, system.dsn(subject.consumer), system.kafka)
         assert not report.findings, (subject.consumer, report.findings)
         assert await _read(system, subject.consumer) == len(load.accepted)
+
+
+async def _goes_on(load: Load) -> None:
+    """Wait until a good deal more was accepted."""
+    seen = len(load.accepted)
+    await eventually(lambda: len(load.accepted) >= seen + EVENTS / 5, 120)
+
+
+async def _reads_on(system: System, service: str, other: int) -> bool:
+    """Whether a consumer has read further than another had at its backup."""
+    return await _read(system, service) > other
 
 
 async def _read(system: System, service: str) -> int:
