@@ -64,7 +64,7 @@ def traceparent(span: Span) -> str:
 
 def within(traceparent: str | None) -> Context:
     """The context of a span elsewhere, to be the parent of one here; without one, or a broken one, of a new trace."""
-    return _PROPAGATOR.extract({TRACEPARENT: traceparent} if traceparent else {}, Context())
+    return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context()) if traceparent else Context()
 
 
 def is_sampled(traceparent: str | None) -> bool:

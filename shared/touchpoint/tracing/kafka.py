@@ -51,9 +51,10 @@ class Sending:
             f"send {record.topic}",
             tracing.within(given),
             SpanKind.PRODUCER,
-            _attributes(record, "send"),
-            None if given else self._links,
+            links=None if given else self._links,
         )
+        if span.is_recording():
+            span.set_attributes(_attributes(record, "send"))
         self._spans.append(span)
         others = [header for header in record.headers if header[0] != tracing.TRACEPARENT]
         own = (tracing.TRACEPARENT, tracing.traceparent(span).encode())
