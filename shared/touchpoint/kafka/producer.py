@@ -140,9 +140,9 @@ class Producer:
         """
         if (tracer := tracing.tracer()) is None:
             return await self._send_all(records, timeout_seconds)
-        sending = Sending(tracer, records)
-        outcomes = await self._send_all(sending.records, timeout_seconds)
-        sending.end(outcomes)
+        sending = Sending(tracer)
+        outcomes = await self._send_all(await sending.begin(records), timeout_seconds)
+        await sending.end(outcomes)
         return outcomes
 
     async def _send_all(self, records: Sequence[Record], timeout_seconds: float) -> list[SendError | None]:

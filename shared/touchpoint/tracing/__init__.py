@@ -18,8 +18,8 @@ TRACEPARENT = "traceparent"
 STOP_SECONDS = 3
 """The end of a process waits so long for its last spans to be taken: a collector that is away must not hold it."""
 
-_SAMPLED = "13579bdf"
-"""What the last digit of a traceparent may be where its flag `sampled` is set."""
+_SAMPLED = tuple("13579bdf")
+"""What a traceparent may end with where its flag `sampled` is set."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -69,7 +69,7 @@ def within(traceparent: str | None) -> Context:
 
 def is_sampled(traceparent: str | None) -> bool:
     """Whether the trace is one of those that are kept: its first process has decided that for all others."""
-    return traceparent is not None and traceparent[-1:] in _SAMPLED
+    return traceparent is not None and traceparent.endswith(_SAMPLED)
 
 
 def is_recording() -> bool:

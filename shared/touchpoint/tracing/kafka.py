@@ -27,27 +27,39 @@ _TOLD = {
 
 
 class Sending:
-    """The spans of records that are being sent; `records` are those to send, each with its span's traceparent.
+    """The spans of records that are being sent.
 
     An event goes on in the trace it came with; one without is the beginning of its own, linked with the request.
     """
 
-    def __init__(self, tracer: Tracer, records: Sequence[Record]) -> None:
+    def __init__(self, tracer: Tracer) -> None:
         request = get_current_span().get_span_context()
+        self._tracer = tracer
         self._links = [Link(request)] if request.is_valid else []
         self._spans: list[Span] = []
-        self.records = [self._with_span(tracer, record) for record in records]
 
-    def end(self, errors: Iterable[Exception | None]) -> None:
+    async def begin(self, records: Sequence[Record]) -> list[Record]:
+        """What to send instead: each record with its span's traceparent."""
+        begun, turns = list[Record](), Turns()
+        for record in records:
+            begun.append(self._with_span(record))
+            if turns.over():
+                await turns.give()
+        return begun
+
+    async def end(self, errors: Iterable[Exception | None]) -> None:
         """Kafka has them, or not: for each record None or its error, as `Producer.send_all` answers."""
+        turns = Turns()
         for span, error in zip(self._spans, errors, strict=True):
             if error is not None:
                 span.set_status(Status(StatusCode.ERROR, str(error)))
             span.end()
+            if turns.over():
+                await turns.give()
 
-    def _with_span(self, tracer: Tracer, record: Record) -> Record:
+    def _with_span(self, record: Record) -> Record:
         given = _traceparent(record)
-        span = tracer.start_span(
+        span = self._tracer.start_span(
             f"send {record.topic}",
             tracing.within(given),
             SpanKind.PRODUCER,
