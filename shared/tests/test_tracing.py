@@ -10,12 +10,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from touchpoint import tracing
 from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.http.timing import Timed
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, usage_reported
 from touchpoint.tracing.database import Statement, tell
 from touchpoint.tracing.export import provider
+from touchpoint.tracing.http import traced
 
 
 @pytest.fixture
@@ -94,6 +96,17 @@ async def test_a_record_is_sent_with_the_traceparent_of_its_span(spans, kafka, l
     assert (first.context.trace_id, first.parent.span_id) == (7, 1)
     assert second.parent is None
     assert second.context.trace_id != 7
+
+
+async def test_a_requests_span_does_not_repeat_what_an_exception_says(spans):
+    async def broken(*_):
+        raise RuntimeError("jo@example.com is unknown")
+
+    with pytest.raises(RuntimeError):
+        await traced(Timed(broken, "/v1/any"))({"type": "http", "method": "GET", "headers": []}, None, None)
+    [span] = spans.get_finished_spans()
+    assert (span.name, span.status.is_ok) == ("GET /v1/any", False)
+    assert "jo@example.com" not in span.to_json()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ class Traced:
             return
         parent = tracing.within(Headers(scope=scope).get(tracing.TRACEPARENT))
         span = self._tracer.start_span(scope["method"], parent, SpanKind.SERVER)
-        with use_span(span, end_on_exit=True, record_exception=False):
+        # What an exception says may quote a customer.
+        with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             await self._app(scope, receive, send)
 
 
