@@ -13,10 +13,17 @@ Running = Callable[..., AbstractAsyncContextManager[System]]
 
 @pytest.fixture(scope="session")
 def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """All services on topics and databases of their own; keyword arguments are further settings."""
+    """All services on topics and databases of their own.
+
+    `policies` is the text of escalation-svc's file, by default its own; keyword arguments are further settings.
+    """
 
     @asynccontextmanager
-    async def run(**settings: str) -> AsyncIterator[System]:
+    async def run(policies: str | None = None, **settings: str) -> AsyncIterator[System]:
+        if policies is not None:
+            file = tmp_path_factory.mktemp("policies") / "policies.yaml"
+            file.write_text(policies)
+            settings["POLICIES_PATH"] = str(file)
         system = System(servers, tmp_path_factory.mktemp("system"), settings)
         try:
             await system.start()
@@ -25,3 +32,10 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Runni
             await system.stop()
 
     return run
+
+
+@pytest.fixture(scope="module")
+async def system(running: Running) -> AsyncIterator[System]:
+    """One of a file's own; who needs other settings has a fixture of this name."""
+    async with running() as started:
+        yield started

@@ -10,6 +10,7 @@ import pytest
 
 from gateway import keys
 from tests.deploy.foreign import program
+from tests.policies import QUICK
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import transaction_on
 from touchpoint.http.scopes import Scope
@@ -20,28 +21,12 @@ from touchpoint.testing import eventually, factories, ports
 from touchpoint.testing.system import READS, Part, System
 
 TENANTS = 1000
-POLICIES = """
-first_response:
-  target_seconds: { urgent: 1, high: 1, normal: 1, low: 1 }
-  warn_at: 0.8
-policies:
-  - position: 10
-    name: detractor
-    event: feedback.submitted
-    reason: detractor
-    priority: high
-    all:
-      - { field: kind, operator: is, value: nps }
-      - { field: normalised_score, operator: at_most, value: 0.6 }
-"""
 
 
 @pytest.fixture(scope="package")
-async def system(running, tmp_path_factory) -> AsyncIterator[System]:
+async def system(running) -> AsyncIterator[System]:
     """All services, and what a few tenants have sent."""
-    policies = tmp_path_factory.mktemp("policies") / "policies.yaml"
-    policies.write_text(POLICIES)
-    async with running(POLICIES_PATH=str(policies), BUSINESS_TENANTS='["tenant-3"]') as started:
+    async with running(QUICK, BUSINESS_TENANTS='["tenant-3"]') as started:
         await use(started, range(10))
         yield started
 

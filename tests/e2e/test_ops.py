@@ -14,12 +14,6 @@ SERVICE = "feedback-svc"
 
 
 @pytest.fixture(scope="module")
-async def system(running):
-    async with running() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 async def ops(system) -> AsyncIterator[httpx.AsyncClient]:
     """The gateway's admin address, with a key of operators."""
     headers = {"Authorization": f"Bearer {await system.create_key('operations')}"}

@@ -23,10 +23,8 @@ policies:
 
 
 @pytest.fixture(scope="module")
-async def system(running, tmp_path_factory):
-    policies = tmp_path_factory.mktemp("policies") / "policies.yaml"
-    policies.write_text(POLICIES)
-    async with running(POLICIES_PATH=str(policies)) as started:
+async def system(running):
+    async with running(POLICIES) as started:
         yield started
 
 

@@ -7,26 +7,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.policies import QUICK
 from touchpoint.testing import eventually
 from touchpoint.testing.collector import Collector, Span
 from touchpoint.testing.system import System
 
 Path = tuple[str, tuple[str, ...]]
 """A service, and names of spans from the top down."""
-
-POLICIES = """
-first_response:
-  target_seconds: { urgent: 1, high: 3600, normal: 14400, low: 86400 }
-  warn_at: 0.5
-policies:
-  - position: 10
-    name: detractor
-    event: feedback.submitted
-    reason: detractor
-    priority: high
-    all:
-      - { field: normalised_score, operator: at_most, value: 0.6 }
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +24,13 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-async def system(running, collector, tmp_path_factory) -> AsyncIterator[System]:
-    policies = tmp_path_factory.mktemp("policies") / "policies.yaml"
-    policies.write_text(POLICIES)
+async def system(running, collector) -> AsyncIterator[System]:
     traced = {
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    async with running(POLICIES_PATH=str(policies), **traced) as started:
+    async with running(QUICK, **traced) as started:
         yield started
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db import databases
 from touchpoint.local import postgres
 from touchpoint.testing import eventually
-from touchpoint.testing.servers import Servers
 from touchpoint.testing.system import READS, SERVICES, System
 from touchpoint.verify.run import verify
 
@@ -26,16 +24,6 @@ EVENTS = int(os.environ.get("FAULT_RESTORE_EVENTS", "2000"))
 RATE = 1000
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-async def system(servers: Servers, tmp_path) -> AsyncIterator[System]:
-    made = System(servers, tmp_path)
-    try:
-        await made.start()
-        yield made
-    finally:
-        await made.stop()
 
 
 async def test_databases_restored_to_different_moments_catch_up_and_agree(system, tmp_path):

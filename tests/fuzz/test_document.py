@@ -20,12 +20,6 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))
 SEED = os.environ.get("FUZZ_SEED", "4")
 
 
-@pytest.fixture(scope="module")
-async def system(running):
-    async with running() as started:
-        yield started
-
-
 async def test_the_gateway_is_as_its_document_says(system, tmp_path):
     key = await system.create_key("acme")
     await _open_cases(system.url, key, 20)

@@ -145,12 +145,6 @@ def _held_mib() -> float:
 
 
 @pytest.fixture(scope="module")
-async def system(running) -> AsyncIterator[System]:
-    async with running() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 async def key(system) -> str:
     return await system.create_key("acme")
 
