@@ -1,18 +1,24 @@
 """The embedded PostgreSQL and Kafka's jars: what goes wrong on other machines."""
 
 import hashlib
+import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
+from aiokafka.protocol.admin import CreateTopicsRequest
 
 from touchpoint.errors import UsageError
-from touchpoint.local import jars, kafka
+from touchpoint.kafka import admin
+from touchpoint.local import jars, kafka, postgres
 from touchpoint.local.postgres import Postgres
-from touchpoint.testing import servers
+from touchpoint.testing import ports, servers
 
 
 @pytest.fixture
@@ -82,6 +88,64 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="is not the file that was locked"):
         fetch(monkeypatch, FakeArtifact(tmp_path / "jar", b"other"))
     assert not list(tmp_path.iterdir()), "it is not left for others to use"
+
+
+async def create_a_topic(port: int, **user: str) -> object:
+    """What a broker or a controller answers to a request that only those may send who are known."""
+    connection = await create_conn("127.0.0.1", port, request_timeout_ms=10_000, **user)
+    try:
+        topic = ("made", 1, 1, [], [])
+        return await connection.send(CreateTopicsRequest([topic], timeout=5000, validate_only=True))
+    finally:
+        connection.close()
+
+
+async def test_three_brokers_and_their_controllers_let_nobody_in_without_a_password(tmp_path: Path) -> None:
+    free, folder = ports.reserve(6), tmp_path
+    passwords = kafka.Passwords("of the clients", "of the controllers")
+    found = await jars.class_path(lambda *_: None)
+    brokers = kafka.cluster(folder, folder, list(zip(free[:3], free[3:], strict=True)), found, passwords)
+    processes = [broker.prepare().start() for broker in brokers]
+    try:
+        for broker, process in zip(brokers, processes, strict=True):
+            await broker.ready(process)
+        for port in free:
+            with pytest.raises(KafkaConnectionError):
+                await create_a_topic(port)
+        controller = {"sasl_mechanism": "PLAIN", "sasl_plain_username": "controller"}
+        with pytest.raises(SaslAuthenticationFailed):
+            await create_a_topic(
+                free[3], security_protocol="SASL_PLAINTEXT", **controller, sasl_plain_password="of the clients"
+            )
+        assert await create_a_topic(
+            free[3], security_protocol="SASL_PLAINTEXT", **controller, sasl_plain_password="of the controllers"
+        )
+        async with admin.connected(brokers[0].access) as client:
+            assert len((await client.describe_cluster())["brokers"]) == 3
+        open_to_others = [path for path in folder.rglob("kafka*/**/*") if path.stat().st_mode & 0o077]
+        assert open_to_others == []
+    finally:
+        for process in processes:
+            await process.stop()
+
+
+def test_a_folder_that_somebody_else_put_there_is_not_filled(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "postgres").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="belongs to another user"):
+        Postgres(tmp_path / "postgres", tmp_path / "log").prepare()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root copies the binaries for another user")
+def test_under_a_strict_umask_root_still_lets_postgres_reach_its_binaries(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(postgres, "ROOTS_FOLDER", tmp_path / "of" / "root")
+    before = os.umask(0o077)
+    try:
+        installed = postgres.installed("touchpoint")
+    finally:
+        os.umask(before)
+    passed = [installed, *installed.parents][: -len(tmp_path.parents) - 1]
+    assert all(folder.stat().st_mode & 0o001 for folder in passed if folder != tmp_path), passed
 
 
 def test_brokers_do_not_start_on_the_data_of_another_number_of_them(tmp_path: Path) -> None:

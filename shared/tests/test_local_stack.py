@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,11 @@ import httpx
 import psutil
 import pytest
 
+from touchpoint.errors import UsageError
+from touchpoint.kafka import admin
 from touchpoint.local import monitoring, sample
 from touchpoint.local.home import Home
+from touchpoint.local.kafka import access
 from touchpoint.local.process import Process
 from touchpoint.local.services import SERVICES, ports
 from touchpoint.testing import eventually, servers
@@ -77,6 +80,30 @@ class Running:
         return list(answer.raise_for_status().json()["items"])
 
 
+def as_another_user(work: Callable[[], Any]) -> Any:
+    """What something answers when `nobody` does it, in a process of their own."""
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with os.fdopen(write, "w") as answer:
+            json.dump(work(), answer)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        found = json.load(answer)
+    os.waitpid(child, 0)
+    return found
+
+
+def readable(folder: Path) -> list[str]:
+    """What of the files and folders below this one whoever runs this can open."""
+    names = ["kafka", "postgres", "prometheus", "alertmanager", "logs", "secrets.json", "running.json", "lock"]
+    paths = [folder, *(folder / name for name in names), *folder.rglob("*")]
+    return [str(path) for path in paths if os.access(path, os.R_OK)]
+
+
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Running]:
     """A stack that runs; a test that stops it starts it again."""
@@ -112,6 +139,60 @@ async def test_prometheus_scrapes_all_services_and_holds_the_alert_rules(stack: 
         await eventually(scraped, 60)
         groups = (await client.get("/api/v1/rules")).json()["data"]["groups"]
         assert "touchpoint-symptoms" in {group["name"] for group in groups}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_can_read_none_of_its_files(stack: Running) -> None:
+    assert stack.feedback(), "there are events to read"
+    assert as_another_user(lambda: readable(stack.folder)) == []
+
+
+def test_no_process_shows_a_secret_in_its_arguments(stack: Running) -> None:
+    secrets = Home(stack.folder).secrets()
+    assert sorted(secrets) == ["api_key", "kafka", "token"]
+    shown = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in shown for secret in secrets.values() if secret in command] == []
+
+
+async def test_kafka_lets_nobody_in_without_the_owners_password(stack: Running) -> None:
+    home = Home(stack.folder)
+    address = home.recorded()["kafka"]
+    wrong = access(address, "a guess")
+    unknown = wrong.model_copy(update={"sasl_username": "touchpoint-2"})
+    for settings in (access(address, None), wrong, unknown):
+        with pytest.raises(UsageError, match=r"refuses KAFKA_SASL_USERNAME|cannot be reached"):
+            async with admin.connected(settings):
+                pass
+    async with admin.connected(access(address, home.secrets()["kafka"])) as client:
+        assert "touchpoints.v1" in await client.list_topics()
+
+
+def test_operators_commands_find_its_kafka_and_the_password_by_themselves(stack: Running) -> None:
+    found = stack.command("doctor")
+    assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+ ", found.stdout), found.stdout + found.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused_in_a_line(stack: Running) -> None:
+    def look() -> str:
+        try:
+            return str(Home(stack.folder).recorded())
+        except UsageError as error:
+            return str(error)
+
+    assert as_another_user(look) == f"{stack.folder} is another user's: run this as the user who ran `touchpoint up`"
+
+
+def test_data_of_a_kafka_without_passwords_is_refused_in_a_line(tmp_path: Path) -> None:
+    older = Running(tmp_path, reserve_base(ports(0, brokers=1)))
+    stamp = tmp_path / "kafka" / "data" / "meta.properties"
+    stamp.parent.mkdir(parents=True)
+    stamp.write_text("version=1\ncluster.id=AAAA\n")
+    refused = older.command("up", "--port", str(older.port))
+    assert refused.returncode == 2
+    assert re.fullmatch(
+        r"touchpoint: the data in .* asked nobody for a password: start with --fresh.*\n", refused.stderr
+    )
 
 
 async def test_the_printed_call_works_and_its_feedback_arrives(stack: Running) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -83,8 +83,8 @@ def dsns(database: str) -> list[str]:
 
 def local_database(name: str) -> str:
     """A database of the stack that runs here. Raises UsageError when none does."""
-    server = _running("database_url", f"say where the database {name} is: --database-url or DATABASE_URL")
-    return databases.named(server, name)
+    otherwise = f"say where the database {name} is: --database-url or DATABASE_URL"
+    return databases.named(_running(lambda local: local.running_database(), otherwise), name)
 
 
 def kafka() -> KafkaSettings:
@@ -92,16 +92,16 @@ def kafka() -> KafkaSettings:
     settings = KafkaSettings()
     if "bootstrap_servers" in settings.model_fields_set:
         return settings
-    server = _running("kafka", "say where Kafka is: KAFKA_BOOTSTRAP_SERVERS")
-    return settings.model_copy(update={"bootstrap_servers": server})
+    found: KafkaSettings = _running(lambda local: local.running_kafka(), "say where Kafka is: KAFKA_BOOTSTRAP_SERVERS")
+    return found
 
 
-def _running(server: str, otherwise: str) -> str:
-    """Where a server of the stack that runs here is."""
+def _running(look: Callable[[Any], T | None], otherwise: str) -> T:
+    """What `look` finds of the stack that runs here."""
     try:
-        from touchpoint.local.commands import running  # noqa: PLC0415 (an extra, absent from production images)
+        from touchpoint.local import commands  # noqa: PLC0415 (an extra, absent from production images)
     except ModuleNotFoundError:
         raise UsageError(otherwise) from None
-    if (found := running(server)) is None:
+    if (found := look(commands)) is None:
         raise UsageError(f"`touchpoint up` does not run here: start it, or {otherwise}")
     return found

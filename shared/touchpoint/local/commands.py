@@ -12,7 +12,9 @@ from rich.console import Console
 
 from touchpoint.local import control
 from touchpoint.local import up as foreground
-from touchpoint.local.home import Home, default_folder
+from touchpoint.local.home import KAFKA_SECRET, Home, default_folder
+from touchpoint.local.kafka import access
+from touchpoint.settings import KafkaSettings
 
 app = typer.Typer()
 
@@ -110,10 +112,20 @@ def logs(
         sys.stdout.flush()
 
 
-def running(name: str) -> str | None:
-    """Where a server of the stack that runs here is: `database_url` or `kafka`; None when none runs."""
-    found: str | None = _home().recorded().get(name)
+def running_database() -> str | None:
+    """The URL of the PostgreSQL of the stack that runs here; None when none runs."""
+    found: str | None = _home().recorded().get("database_url")
     return found
+
+
+def running_kafka() -> KafkaSettings | None:
+    """How the Kafka of the stack that runs here is reached; None when none runs."""
+    home = _home()
+    recorded = home.recorded()
+    if not (address := recorded.get("kafka")):
+        return None
+    embedded = "kafka" in recorded["processes"]
+    return access(address, home.secrets()[KAFKA_SECRET]) if embedded else KafkaSettings(bootstrap_servers=address)
 
 
 def _home() -> Home:

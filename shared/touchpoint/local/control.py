@@ -25,6 +25,7 @@ async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: Te
 
     Raises UsageError when it does not get that far; it has then stopped again, as it does when we are interrupted.
     """
+    home.make()
     log = home.logs / f"{SUPERVISOR}.log"
     options = ["--port", str(port), "--brokers", str(brokers), *(["--fresh"] if fresh else [])]
     command = [sys.executable, "-P", "-m", "touchpoint.cli", "up", *options]

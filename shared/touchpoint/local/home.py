@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from touchpoint.errors import UsageError
+from touchpoint.local import private
 from touchpoint.local.postgres import ROOTS_FOLDER
 from touchpoint.local.process import STOP_SECONDS, Process
 
 SUPERVISOR = "supervisor"
 SERVERS = ("prometheus", "alertmanager", "kafka", "kafka-2", "kafka-3", "postgres")
 """Names in the record: who runs the stack, and what is stopped after everything else."""
+
+KAFKA_SECRET = "kafka"  # noqa: S105 # the name of a secret
+"""The name of the embedded Kafka's password among the secrets."""
 
 PROJECT = Path(__file__).parents[3]
 
@@ -41,12 +45,26 @@ class Home:
         """Where each process writes its log, `<name>.log`."""
         return self.folder / "logs"
 
+    def make(self) -> None:
+        """Make the folder, and close to other users what lies in it: an older version left it open.
+
+        Root's can be walked through, because PostgreSQL runs as another user and must reach its own folder.
+        """
+        if os.getuid() == 0:
+            private.make_passage(self.folder)
+        elif not self.folder.exists():
+            private.make_folder(self.folder)
+        private.make_folder(self.logs)
+        for path in (self.folder / name for name in SERVERS):
+            if path.exists():
+                path.chmod(0o700)
+
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Be the only one who runs this stack; UsageError when somebody does. A killed owner leaves no lock."""
-        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
+        self.make()
+        with open(self.folder / "lock", "w", opener=private.open_private) as lock:
+            os.fchmod(lock.fileno(), 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -87,13 +105,18 @@ class Home:
         await asyncio.gather(*(process.stop() for name, process in left.items() if name in SERVERS))
         self.record({})
 
-    def secrets(self) -> dict[str, str]:
+    @property
+    def secrets_file(self) -> Path:
         """What only the owner of the folder may read."""
-        return _load(self.folder / "secrets.json")
+        return self.folder / "secrets.json"
+
+    def secrets(self) -> dict[str, str]:
+        """All secrets by name."""
+        return _load(self.secrets_file)
 
     def keep_secret(self, **secrets: str) -> None:
         """Add to the secrets."""
-        _replace(self.folder / "secrets.json", self.secrets() | secrets)
+        _replace(self.secrets_file, self.secrets() | secrets)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -101,11 +124,12 @@ def _load(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return {}
+    except PermissionError:
+        raise UsageError(f"{path.parent} is another user's: run this as the user who ran `touchpoint up`") from None
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:
     """Whoever reads meanwhile sees the old or the new, whole; only the owner can."""
     fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=2)
+    private.write(fresh, json.dumps(content, indent=2))
     fresh.replace(path)

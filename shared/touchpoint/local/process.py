@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from touchpoint.errors import UsageError
+from touchpoint.local.private import open_private
 
 HOST = "127.0.0.1"
 """Everything local listens here only."""
@@ -37,9 +38,12 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
 
     def start(self) -> "Process":
-        """Run it in a session of its own, so that Ctrl-C reaches only us; its output is appended to the log."""
+        """Run it in a session of its own, so that Ctrl-C reaches only us; its output is appended to the log.
+
+        Other users can read neither the log nor what the process writes to disk.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=open_private) as log:
             handle = psutil.Popen(
                 [str(word) for word in self.command],
                 env=dict(self.environment),
@@ -48,6 +52,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self.folder,
+                umask=0o077,
                 user=self.user,
                 group=self.user,
                 extra_groups=[] if self.user else None,

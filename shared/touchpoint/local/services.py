@@ -10,6 +10,7 @@ from pathlib import Path
 from touchpoint.db import databases
 from touchpoint.local.kafka import in_sync
 from touchpoint.local.process import HOST, Program
+from touchpoint.settings import KafkaSettings
 
 KAFKA_OFFSET, CONTROLLER_OFFSET, BROKER_STEP, ADMIN_OFFSET = 1012, 1013, 10, 1000
 """All ports follow the gateway's: 8080 makes Kafka's 9092 (9102 and 9112) and the gateway's admin port 9080."""
@@ -44,7 +45,7 @@ SERVICES: Sequence[LocalService] = (FEEDBACK, ESCALATION, METRICS, GATEWAY)
 class Environment:
     """What all services of a stack share: where Kafka and PostgreSQL are, the first port, and the tokens' secret."""
 
-    kafka: str
+    kafka: KafkaSettings
     brokers: int
     """Of ours: topics have as many replicas. 0 where Kafka is somebody else's."""
     database_url: str
@@ -55,8 +56,7 @@ class Environment:
         """The environment of one service. What the caller's own says beyond this (TLS, SASL, log level) holds."""
         return {
             **os.environ,
-            **self._replication(),
-            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            **self._kafka(),
             "DATABASE_URL": databases.named(self.database_url, service.database),
             "HOST": HOST,
             "PORT": str(self.port + service.offset),
@@ -68,10 +68,17 @@ class Environment:
             "METRICS_URL": METRICS.url(self.port),
         }
 
-    def _replication(self) -> dict[str, str]:
+    def _kafka(self) -> dict[str, str]:
+        kafka = {"KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
         if not self.brokers:
-            return {}
-        return {
+            return kafka
+        assert self.kafka.sasl_username, "the embedded Kafka lets nobody in without a user"
+        assert self.kafka.sasl_password, "and without its password"
+        return kafka | {
+            "KAFKA_SECURITY_PROTOCOL": self.kafka.security_protocol,
+            "KAFKA_SASL_MECHANISM": self.kafka.sasl_mechanism,
+            "KAFKA_SASL_USERNAME": self.kafka.sasl_username,
+            "KAFKA_SASL_PASSWORD": self.kafka.sasl_password.get_secret_value(),
             "KAFKA_REPLICATION_FACTOR": str(self.brokers),
             "KAFKA_MIN_INSYNC_REPLICAS": str(in_sync(self.brokers)),
         }

@@ -12,8 +12,8 @@ from touchpoint.db import databases
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.local import jars, keys, monitoring, sample
-from touchpoint.local.home import SERVERS, SUPERVISOR, Home
-from touchpoint.local.kafka import Kafka, cluster
+from touchpoint.local.home import KAFKA_SECRET, SERVERS, SUPERVISOR, Home
+from touchpoint.local.kafka import Kafka, Passwords, access, brokers_in, cluster
 from touchpoint.local.monitoring import Target
 from touchpoint.local.postgres import Postgres
 from touchpoint.local.process import Process, require_free
@@ -61,10 +61,10 @@ class Stack:
         for port, purpose in sorted({**ports(self.port, brokers), **monitoring.ports(self.port)}.items()):
             require_free(port, purpose, "stop it, or use other ports: `touchpoint up --port 18080`")
         await self._check_given_servers()
-        kafka = self.kafka or await self._embedded_kafka()
+        kafka = KafkaSettings() if self.kafka else await self._embedded_kafka()
         database_url = self.database_url or await self._embedded_postgres()
-        environment = Environment(kafka, brokers, database_url, self.port, self._token_secret())
-        self.working_kafka, self.working_database = environment.kafka, environment.database_url
+        environment = Environment(kafka, brokers, database_url, self.port, self._secret("token"))
+        self.working_kafka, self.working_database = kafka.bootstrap_servers, database_url
         with self.progress.step("Preparing databases and topics"):
             await asyncio.gather(*(self._prepare(environment, service) for service in SERVICES))
         with self.progress.step("Starting the four services"):
@@ -119,12 +119,19 @@ class Stack:
                 async with databases.connected(self.database_url):
                     pass
 
-    async def _embedded_kafka(self) -> str:
+    async def _embedded_kafka(self) -> KafkaSettings:
         with self.progress.step("Fetching Apache Kafka") as say:
             found = await jars.class_path(lambda there, all_: say(f"{there} of {all_} files"))
         name = "Apache Kafka" if self.brokers == 1 else f"Apache Kafka, {self.brokers} brokers"
         home = self.home
-        return await self._serve(name, cluster(home.folder, home.logs, broker_ports(self.port, self.brokers), found))
+        if KAFKA_SECRET not in home.secrets() and brokers_in(home.folder):
+            raise UsageError(
+                f"the data in {home.folder} was made by a version whose Kafka asked nobody for a password: start with "
+                "--fresh, which deletes it, or with the version that made it"
+            )
+        passwords = Passwords(self._secret(KAFKA_SECRET), secrets.token_urlsafe(32))
+        brokers = cluster(home.folder, home.logs, broker_ports(self.port, self.brokers), found, passwords)
+        return access(await self._serve(name, brokers), passwords.clients)
 
     async def _embedded_postgres(self) -> str:
         return await self._serve(
@@ -198,10 +205,11 @@ class Stack:
         lines = log.read_text(errors="replace").strip().splitlines()
         return f"{lines[-1] if lines else 'it said nothing'} (log: {log})"
 
-    def _token_secret(self) -> str:
-        if "token" not in self.home.secrets():
-            self.home.keep_secret(token=secrets.token_urlsafe(32))
-        return self.home.secrets()["token"]
+    def _secret(self, name: str) -> str:
+        """A secret of this stack, made the first time."""
+        if name not in self.home.secrets():
+            self.home.keep_secret(**{name: secrets.token_urlsafe(32)})
+        return self.home.secrets()[name]
 
 
 def _waits_for_a_person(checks: dict[str, str]) -> bool:

@@ -15,6 +15,7 @@ from touchpoint.local.home import Home
 from touchpoint.local.progress import Progress
 from touchpoint.local.services import FEEDBACK, GATEWAY, SERVICES
 from touchpoint.local.stack import Stack
+from touchpoint.settings import KafkaSettings
 
 WELCOME = """
 Touchpoint is ready.
@@ -71,6 +72,14 @@ def _start_clean(home: Home, kafka: str | None, database_url: str | None) -> Non
     home.forget()
 
 
+def _shown(stack: Stack, kafka: KafkaSettings) -> str:
+    """Where Kafka is, and what the embedded one asks of whoever looks into it by other tools."""
+    if stack.kafka:
+        return kafka.bootstrap_servers
+    where = f"user {kafka.sasl_username}, password in {stack.home.secrets_file}"
+    return f"{kafka.bootstrap_servers} ({kafka.security_protocol}, {kafka.sasl_mechanism}: {where})"
+
+
 async def _run(stack: Stack, console: Console) -> None:
     environment, key = await stack.start()
     by_port = sorted(SERVICES, key=lambda service: service.offset)
@@ -79,7 +88,7 @@ async def _run(stack: Stack, console: Console) -> None:
         gateway=GATEWAY.url(stack.port),
         operations=GATEWAY.admin_url(stack.port),
         metrics="\n              ".join(metrics),
-        kafka=environment.kafka,
+        kafka=_shown(stack, environment.kafka),
         postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),
         watchers="".join(f"  {name:<11} {url}\n" for name, url in stack.watchers.items()),
         logs=stack.home.logs,
