@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint import words
 from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.errors import NotFoundError, UsageError
+from touchpoint.kafka.passing import pass_over
 from touchpoint.reach import Database, Json, in_each, operator
+from touchpoint.words import Span
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,27 +56,37 @@ def resume(
     skip: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Let each of its processes make so many dead letters first.")
     ] = 0,
+    past: Annotated[
+        str, typer.Option(help="Go on behind these offsets, which it cannot read: touchpoints.v1/3/1042-1049.")
+    ] = "",
     database: Database = "",
 ) -> None:
     """Let a paused or halted consumer go on from where it stopped.
 
     It halts again if the cause is still there. When that cannot be mended now, --skip lets it pass so many events it
-    cannot handle; they are kept as dead letters.
+    cannot handle, and --past the offsets it halted at because they cannot be read. They are kept as dead letters.
 
     \b
     Examples:
       touchpoint consumer resume metrics-svc --reason "0.4.1 is deployed"
       touchpoint consumer resume metrics-svc --reason "broken events of the shop, asked them" --skip 200
+      touchpoint consumer resume metrics-svc --reason "a disk broke, INC-17" --past touchpoints.v1/3/1042-1049
     """
-    _change(database, name, ConsumerState("running", reason, skip))
+    span = words.span(past) if past else None
+    if past and span is None:
+        raise UsageError(f"{past!r} names no offsets: write topic/partition/first-last, as the halted consumer does")
+    _change(database, name, ConsumerState("running", reason, skip), span)
 
 
-def _change(database: str, name: str, new: ConsumerState) -> None:
+def _change(database: str, name: str, new: ConsumerState, past: Span | None = None) -> None:
     async def change(session: AsyncSession) -> list[str]:
         try:
-            return [await consumers.change(session, name, new, operator())]
+            before = await consumers.change(session, name, new, operator())
         except NotFoundError:
             return []  # another service's
+        if past is not None:
+            await pass_over(session, name, past, operator(), new.reason or "")
+        return [before]
 
     before = in_each(database, change)
     if not before:

@@ -9,9 +9,10 @@ import typer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.contracts.topics import WRITERS
 from touchpoint.db import consumers
 from touchpoint.errors import UsageError
-from touchpoint.kafka import admin
+from touchpoint.kafka import admin, log
 from touchpoint.reach import Database, Json, dsns, in_one, kafka
 
 LEVEL_SECONDS = 5
@@ -76,6 +77,8 @@ async def _kafka() -> Finding:
         async with asyncio.timeout(KAFKA_SECONDS), admin.connected(settings) as client:
             ours = [name for name in await client.list_topics() if name.startswith(settings.topic_prefix)]
             partitions = [each for topic in await client.describe_topics(ours) for each in topic["partitions"]]
+            async with log.connected(settings, WRITERS) as reader:
+                held = await reader.held_back(WRITERS)
     except UsageError as error:
         return Finding(where, str(error), "broker-down")
     except TimeoutError:
@@ -85,6 +88,10 @@ async def _kafka() -> Finding:
     if leaderless or thin:
         said = f"of {len(partitions)} partitions {leaderless} have no leader, {thin} lack a replica"
         return Finding(where, said, "broker-down")
+    if held:
+        (topic, number), first = min(held.items())
+        said = f"{topic}/{number}: a transaction is open since record {first}, nothing behind it can be read"
+        return Finding(where, said + (f" ({len(held)} partitions)" if len(held) > 1 else ""), "lag-grows")
     return Finding(where, f"all {len(partitions)} partitions have their leader and replicas")
 
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 2.0
 TABLES_SECONDS = 30.0
+READ_MS = 1000
 KAFKA_SECONDS = 5.0
 """How long Kafka may take to answer; the next look asks again."""
 MOST = 100_000
@@ -123,8 +124,10 @@ class Gauges:
         for tp, place in wanted.items():
             kafka.seek(tp, starts[place])
         for tp, place in wanted.items():
-            record = await _answer(kafka.getone(tp))
-            self._appended[place] = starts[place], record.timestamp / 1000
+            read = await _answer(kafka.getmany(tp, timeout_ms=READ_MS, max_records=1))
+            # Nothing can be read where a transaction is open, or has left only its marker: then it waits from now on.
+            moment = read[tp][0].timestamp / 1000 if read else time.time()
+            self._appended[place] = starts[place], min(moment, time.time())
         kafka.pause(*wanted)
 
 

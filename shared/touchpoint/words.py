@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from touchpoint.contracts.base import EARLIEST, LATEST
 from touchpoint.errors import UsageError
@@ -30,3 +31,21 @@ def place(written: str) -> tuple[str, int, int] | None:
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
     return topic, int(numbers[0]), int(numbers[1])
+
+
+class Span(NamedTuple):
+    """Offsets of one partition."""
+
+    topic: str
+    partition: int
+    offsets: range
+
+
+def span(written: str) -> Span | None:
+    """Offsets of one partition, topic/partition/first-last or topic/partition/offset; None when it is neither."""
+    start, dash, last = written.rpartition("-")
+    first = place(start if dash and last.isdecimal() else written)
+    if first is None:
+        return None
+    topic, partition, offset = first
+    return Span(topic, partition, range(offset, (int(last) if dash and last.isdecimal() else offset) + 1))

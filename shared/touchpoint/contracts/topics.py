@@ -12,6 +12,14 @@ WRITERS = {TOUCHPOINTS: "gateway", FEEDBACK: "feedback-svc", ESCALATIONS: "escal
 """Which service writes a topic; nobody else does."""
 
 
+_DLQ = ".dlq"
+
+
 def dead_letters(topic: str, consumer: str) -> str:
     """Where events of `topic` go that `consumer` could not handle."""
-    return f"{topic}.{consumer}.dlq"
+    return f"{topic}.{consumer}{_DLQ}"
+
+
+def is_dead_letters(topic: str) -> bool:
+    """Whether a topic is one of dead letters."""
+    return topic.endswith(_DLQ)

@@ -10,7 +10,7 @@ import asyncpg
 
 from touchpoint.contracts.base import Event, identity
 from touchpoint.db.engine import COPY_FROM
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Record, attributes
 
 _CLAIM = """
 INSERT INTO inbox (event_id, consumer, type, payload_hash, topic, partition, "offset")
@@ -77,7 +77,7 @@ async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim])
 
 def identity_of(record: Record) -> UUID | None:
     """Who a record's headers say it is, without decoding it; None when they do not."""
-    found = dict(record.headers)
+    found = attributes(record.headers)
     tenant, source, event_id = (found.get(name) for name in ("ce_tenant", "ce_source", "ce_id"))
     if not (tenant and source and event_id):
         return None
@@ -101,7 +101,7 @@ async def applied(raw: asyncpg.Connection, consumer: str, records: Sequence[Reco
         record.offset
         for record, event_id in asked
         if event_id in there
-        and there[event_id] == _payload_hash(dict(record.headers).get("ce_type") or b"", record.value)
+        and there[event_id] == _payload_hash(attributes(record.headers).get("ce_type") or b"", record.value)
     }
 
 

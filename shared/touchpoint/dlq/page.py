@@ -11,12 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Flawed, Record, attributes
 
 WIDTH = 160
 """Of a table, at least: the terminal wraps its lines, but no cell."""
 
 TRY = {
+    "read": (
+        "It breaks Kafka's own format, or an operator passed over a batch that did. The reason says what is wrong.",
+        "Whose client wrote it? Have them send the events again through the gateway.",
+        "If it can be read by now, `touchpoint replay plan` applies what its offsets hold: see docs/replay.md.",
+        "Then: touchpoint dlq discard --fingerprint {fingerprint}",
+    ),
     "decode": (
         "It is no event: a header or the key is missing or broken. Who writes to this topic beside the gateway?",
         "Have the sender send it again through the gateway, then: touchpoint dlq discard --fingerprint {fingerprint}",
@@ -109,9 +115,11 @@ def _print_event(record: Record) -> None:
     typer.echo(f"  {'key':<12}  {_shown(record.key)}")
     for name, value in record.headers:
         typer.echo(f"  {_shown(name).removeprefix('ce_'):<12}  {_shown(value)}")
+    if isinstance(record.value, Flawed):
+        typer.echo(f"  Kafka's own format is broken: {record.value.fault}")
     try:
         typer.echo(indent(json.dumps(json.loads(record.value), indent=2), "  "))
-    except ValueError:
+    except (ValueError, RecursionError):
         typer.echo(f"  {_shown(record.value)}")
     typer.echo()
 
@@ -125,7 +133,7 @@ def _shown(strange: bytes | str | None) -> str:
 def _print_neighbours(records: Sequence[Record], offset: int) -> None:
     typer.echo("The customer's events around it, as they lie in the log")
     for record in records:
-        said = dict(record.headers)
+        said = attributes(record.headers)
         what = "  ".join(_shown(said.get(f"ce_{name}")) for name in ("time", "type", "id"))
         typer.echo(f"  {'→' if record.offset == offset else ' '} {record.offset:>10}  {what}")
     typer.echo()

@@ -12,7 +12,7 @@ from aiokafka.errors import IllegalStateError
 from touchpoint import telemetry
 from touchpoint.db import offsets
 from touchpoint.db.engine import Sessions, raw_connection, transaction
-from touchpoint.db.offsets import Place, Position
+from touchpoint.db.offsets import Move, Place, Position
 from touchpoint.kafka import admin
 from touchpoint.kafka.batch import HaltError
 from touchpoint.settings import KafkaSettings
@@ -34,7 +34,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         """Assigned, not yet ready."""
         self.generation = 0
         """Another number whenever all that was read before is to be forgotten."""
-        self._consumer = consumer
+        self.consumer = consumer
         self._settings = settings
         self._sessions = sessions
 
@@ -94,22 +94,29 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
                 continue
             self.stale.discard(tp)
             self.starts[self.place(tp)] = position.next
-        telemetry.log().info(telemetry.CONSUMER_ASSIGNED, consumer=self._consumer, partitions=len(self.starts))
+        telemetry.log().info(telemetry.CONSUMER_ASSIGNED, consumer=self.consumer, partitions=len(self.starts))
 
     async def _positions(self, begins: Mapping[Place, int], cluster_id: str) -> Mapping[Place, Position]:
         async with transaction(self._sessions) as session:
             raw = await raw_connection(session)
-            known = await offsets.load(raw, self._consumer)
+            known = await offsets.load(raw, self.consumer)
             new = [(place, begin) for place, begin in begins.items() if place not in known]
             if not new:
                 return known
-            await offsets.create(raw, self._consumer, cluster_id, sorted(new))
-            return await offsets.load(raw, self._consumer)
+            await offsets.create(raw, self.consumer, cluster_id, sorted(new))
+            return await offsets.load(raw, self.consumer)
+
+    async def move(self, moves: Sequence[Move]) -> None:
+        """Store that these partitions are read further, where there is nothing to apply. Raises FenceLostError."""
+        with self.progress((move.topic, move.partition) for move in moves) as moving:
+            async with transaction(self._sessions) as session:
+                await offsets.advance(await raw_connection(session), self.consumer, moves)
+            moving.update({(move.topic, move.partition): move.end for move in moves})
 
     async def mark_read_through(self, reached: Sequence[tuple[str, int, int, datetime]]) -> None:
         """Note for (topic, partition, next, moment) that all appended before `moment` has been applied."""
         async with transaction(self._sessions) as session:
-            await offsets.mark_read_through(await raw_connection(session), self._consumer, reached)
+            await offsets.mark_read_through(await raw_connection(session), self.consumer, reached)
 
 
 async def _ends(kafka: AIOKafkaConsumer, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -1,6 +1,7 @@
 """Events to and from Kafka records: CloudEvents 1.0, Kafka binding, binary mode (attributes in `ce_*` headers)."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from touchpoint.contracts.base import Event, Meta
+from touchpoint.contracts.base import EARLIEST, LATEST, Event, Meta
 from touchpoint.errors import PermanentError
 
 Headers = list[tuple[str, bytes]]
+
+MAX_ATTRIBUTE_CHARACTERS = 1000
+"""Of an attribute that is stored with an event. The gateway takes 200; PostgreSQL can index 2,700 bytes."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -27,8 +31,27 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """When Kafka appended it, in milliseconds since 1970."""
 
 
+class Flawed(bytes):
+    """The value of a record that breaks Kafka's own rules, and how (`fault`): it is never an event.
+
+    With `offsets` it is the bytes of a whole batch that cannot be read, and these are its first and last offset.
+    """
+
+    fault: str
+    offsets: tuple[int, int] | None
+
+    def __new__(cls, value: bytes, fault: str, offsets: tuple[int, int] | None = None) -> "Flawed":
+        """The value as it was read."""
+        made = super().__new__(cls, value)
+        made.fault, made.offsets = fault, offsets
+        return made
+
+
 class DecodeError(PermanentError):
-    """The record is no event of ours. `stage` names where it failed: decode (headers, JSON) or validate (contract)."""
+    """The record is no event of ours.
+
+    `stage` names where it failed: read (Kafka's own format), decode (headers, JSON) or validate (contract).
+    """
 
     def __init__(self, message: str, stage: str = "decode") -> None:
         super().__init__(message)
@@ -100,12 +123,26 @@ def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
     )
 
 
+def attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
+    """The headers by name, without those attributes of an event that occur twice: nobody can say which one counts."""
+    found = dict(headers)
+    if len(found) < len(headers):
+        for name in _repeated(headers):
+            del found[name]
+    return found
+
+
+def _repeated(headers: Sequence[tuple[str, bytes | None]]) -> list[str]:
+    counts = Counter(name for name, _ in headers)
+    return [name for name, n in counts.items() if n > 1 and (name.startswith("ce_") or name == "traceparent")]
+
+
 def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
     time = _moment(found, "ce_time")
     return Meta(
-        _text(found, "ce_id"),
-        _text(found, "ce_source"),
-        _text(found, "ce_tenant"),
+        _word(found, "ce_id"),
+        _word(found, "ce_source"),
+        _word(found, "ce_tenant"),
         time,
         _moment(found, "ce_recordedtime") if "ce_recordedtime" in found else time,
         found.get("ce_backfill") == b"true",
@@ -120,18 +157,41 @@ def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
 def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
     """The event in a record; None when its type is not `handled` (told by the header alone, before any decoding).
 
-    Raises DecodeError: it becomes a dead letter.
+    Raises DecodeError, whatever a producer wrote into the record: it becomes a dead letter.
     """
-    found = dict(record.headers)
+    if isinstance(record.value, Flawed):
+        raise DecodeError(record.value.fault, stage="read")
+    found = attributes(record.headers)
+    if len(found) < len(record.headers):
+        for name in _repeated(record.headers):
+            if name != "traceparent":
+                raise DecodeError(f"header {name} occurs more than once")
     model = handled.get(_text(found, "ce_type"))
     if model is None:
         return None
     meta = _meta(found, record)
+    event = _read(model, record.value).with_meta(meta)
+    if event.partition_key.encode() != record.key:
+        raise DecodeError("the key is not the tenant and customer of the event: it may have overtaken others of theirs")
+    return event
+
+
+def _read(model: type[Event], value: bytes) -> Event:
     try:
-        return model.read_tolerantly(record.value).with_meta(meta)
+        return model.read_tolerantly(value)
     except ValidationError as error:
         places = sorted({f"{'.'.join(map(str, e['loc'])) or 'data'}: {e['type']}" for e in error.errors()})
         raise DecodeError("; ".join(places[:5]), stage="validate") from None
+    except Exception as error:  # a parser's own limit, such as on nesting or on digits
+        raise DecodeError(f"data cannot be read: {type(error).__name__}", stage="validate") from None
+
+
+def _word(found: Mapping[str, bytes | None], name: str) -> str:
+    """An attribute that must say something, and that PostgreSQL can store."""
+    text = _text(found, name)
+    if not text or "\x00" in text or len(text) > MAX_ATTRIBUTE_CHARACTERS:
+        raise DecodeError(f"header {name} is empty, too long, or has U+0000 in it")
+    return text
 
 
 def _text(found: Mapping[str, bytes | None], name: str) -> str:
@@ -150,4 +210,6 @@ def _moment(found: Mapping[str, bytes | None], name: str) -> datetime:
         raise DecodeError(f"header {name} is not an RFC 3339 time") from None
     if moment.tzinfo is None:
         raise DecodeError(f"header {name} has no offset from UTC")
+    if not EARLIEST <= moment < LATEST:
+        raise DecodeError(f"header {name} is not between the years 1900 and 2199")
     return moment

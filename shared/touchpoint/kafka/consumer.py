@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -15,11 +15,12 @@ from touchpoint import telemetry
 from touchpoint.db import consumers, offsets
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.db.engine import LOCK_NOT_AVAILABLE, Sessions, is_transient, raw_connection, sqlstate, transaction
-from touchpoint.db.offsets import FenceLostError
+from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.errors import TransientError
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence, in_lanes
+from touchpoint.kafka.client import LogConsumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.leaving import leave
@@ -97,7 +98,7 @@ class Consumer:
             if error := await leave(kafka):
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
 
-    async def _take_turns(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+    async def _take_turns(self, kafka: LogConsumer, stop: asyncio.Event) -> None:
         reader = Reader(kafka, self._assignment, self.handlers)
         while not stop.is_set():
             await self._turn(kafka, reader)
@@ -111,12 +112,11 @@ class Consumer:
                 telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name)
                 raise StalledError(f"nothing was read or applied for {STALL_SECONDS:.0f} s")
 
-    def _client(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self.settings.client_options(),
+    def _client(self) -> LogConsumer:
+        return LogConsumer(
+            self.settings,
             group_id=self.settings.topic_prefix + self.name,
             client_id=self.name,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=10_000,
@@ -124,7 +124,7 @@ class Consumer:
             metadata_max_age_ms=30_000,
         )
 
-    async def _start(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> bool:
+    async def _start(self, kafka: LogConsumer, stop: asyncio.Event) -> bool:
         """Connect, however long it takes; False when told to stop first."""
         while not stop.is_set():
             try:
@@ -139,7 +139,7 @@ class Consumer:
                 return True
         return False
 
-    async def _turn(self, kafka: AIOKafkaConsumer, reader: Reader) -> None:
+    async def _turn(self, kafka: LogConsumer, reader: Reader) -> None:
         """Get partitions ready; apply what was read, and read on meanwhile.
 
         An error pauses the reading; polls and heartbeats go on.
@@ -186,23 +186,33 @@ class Consumer:
             await self._batches.apply(entries, moving)
         self._progress = time.monotonic()
 
-    async def _mark_reached(self, kafka: AIOKafkaConsumer, reader: Reader) -> None:
+    async def _mark_reached(self, kafka: LogConsumer, reader: Reader) -> None:
         """Where the loop has passed an end that was seen before, all appended by then has been applied.
 
-        The position counts here, not the offset stored: markers may lie at the end of the log. It is true only where
-        nothing that was read is still to be applied.
+        The position counts here, not the offset stored: markers and records of aborted transactions may lie at the end
+        of the log. The offset stored then moves behind them. It is true only where nothing that was read is still to
+        be applied.
         """
-        reached, waiting = [], reader.waiting()
+        reached, passed, waiting = dict[Place, datetime](), list[Move](), reader.waiting()
         for tp, (end, moment) in list(self._horizon.items()):
             place = self._assignment.place(tp)
             start = self._assignment.starts.get(place)
             if start is None:
                 continue
-            if start >= end or (place not in waiting and await kafka.position(tp) >= end):
-                reached.append((*place, start, moment))
-                del self._horizon[tp]
+            if start < end:
+                position = await kafka.position(tp)
+                if place in waiting or position < end:
+                    continue
+                passed.append(Move(*place, start, position))
+            reached[place] = moment
+            del self._horizon[tp]
+        if passed:
+            await self._assignment.move(passed)
         if reached:
-            await self._assignment.mark_read_through(reached)
+            starts = self._assignment.starts
+            await self._assignment.mark_read_through(
+                [(*place, starts[place], moment) for place, moment in reached.items() if place in starts]
+            )
 
     def _back_off(self, error: Exception) -> None:
         self._assignment.distrust()
@@ -215,7 +225,7 @@ class Consumer:
             telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=repr(error)[:500], seconds=round(seconds, 1)
         )
 
-    async def _run_aside(self, kafka: AIOKafkaConsumer) -> None:
+    async def _run_aside(self, kafka: LogConsumer) -> None:
         """Beside the loop: the state in the database, frozen peers, the horizon, Kafka's copy of the offsets."""
         while True:
             try:
@@ -260,7 +270,7 @@ class Consumer:
             self._blocked = False
             telemetry.log().warning(telemetry.CONSUMER_BLOCKER_TERMINATED, consumer=self.name, pids=ended)
 
-    async def _look_ahead(self, kafka: AIOKafkaConsumer) -> None:
+    async def _look_ahead(self, kafka: LogConsumer) -> None:
         """Ask PostgreSQL the time, then Kafka the ends: what was appended before that time lies before those ends."""
         ready = [self._assignment.partition(place) for place in self._assignment.starts]
         if not ready:
@@ -269,10 +279,13 @@ class Consumer:
             moment = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
         async with asyncio.timeout(KAFKA_TIMEOUT):
             ends = await kafka.end_offsets(ready)
-        # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
-        self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
-        telemetry.KAFKA_UP.labels(self.name).set(1)
-        self._watch([tp for tp, end in ends.items() if await kafka.position(tp) < end])
+            # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
+            self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
+            telemetry.KAFKA_UP.labels(self.name).set(1)
+            behind = [tp for tp, end in ends.items() if await kafka.position(tp) < end]
+            # What lies behind an open transaction cannot be read: waiting for that is no stall.
+            readable = await kafka.readable_ends(behind) if behind else {}
+        self._watch([tp for tp, end in readable.items() if await kafka.position(tp) < end])
 
     def _watch(self, behind: list[TopicPartition]) -> None:
         """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""
@@ -282,7 +295,7 @@ class Consumer:
             telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name, partitions=len(behind))
             raise StalledError(f"records wait in {len(behind)} partitions and none came for {STALL_SECONDS:.0f} s")
 
-    async def _mirror_offsets(self, kafka: AIOKafkaConsumer) -> None:
+    async def _mirror_offsets(self, kafka: LogConsumer) -> None:
         """Kafka's copy serves lag dashboards and autoscaling only; nothing reads it back."""
         standing = {self._assignment.partition(place): n for place, n in self._assignment.starts.items()}
         if standing and standing != self._mirrored:
@@ -292,7 +305,7 @@ class Consumer:
             self._mirrored = standing
 
 
-def _pause(kafka: AIOKafkaConsumer, pausing: bool) -> None:
+def _pause(kafka: LogConsumer, pausing: bool) -> None:
     """Pause or resume everything assigned; heartbeats and polls go on."""
     if pausing:
         kafka.pause(*kafka.assignment())

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from itertools import accumulate
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts import topics
@@ -15,10 +16,15 @@ from touchpoint.contracts.base import identity
 from touchpoint.db import dead_letters, outbox
 from touchpoint.db.dead_letters import Attempt, IndexRow
 from touchpoint.db.engine import raw_connection
-from touchpoint.kafka.codec import Record, timestamp
+from touchpoint.kafka.codec import Headers, Record, attributes, timestamp
+from touchpoint.kafka.packing import MAX_RECORD_BYTES, size
 
-MAX_VALUE_BYTES = 900_000
-"""Of a dead letter: with its headers it must stay below what a producer sends."""
+MAX_KEY_BYTES = 10_000
+MAX_HEADER_BYTES = 100_000
+"""What a dead letter copies of the record's key, and of its headers, names included."""
+MAX_HEADERS = 1000
+MAX_WORD = 500
+"""Characters of what the index says about a dead letter."""
 
 VERSION = version("touchpoint")
 """Of the consumer: what failed in one may pass in the next."""
@@ -30,12 +36,19 @@ class _Customer(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record and why it could not be handled. `stage`: decode, validate or handle. No customer data in `reason`."""
+    """A record, and why it could not be handled. No customer data in `reason`.
+
+    `stage`: read, decode, validate or handle.
+    """
 
     record: Record
     stage: str
     error: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Keep of the reason what PostgreSQL can store: it may quote a name in a stranger's data."""
+        object.__setattr__(self, "reason", _storable(self.reason))
 
     def __str__(self) -> str:
         """Where it lies and what is wrong."""
@@ -48,7 +61,11 @@ class DeadLetter:
         return hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()
 
     def to_record(self, consumer: str, attempt: Attempt) -> Record:
-        """The record for the dead-letter topic: the original bytes, key, partition and headers, and ours."""
+        """The record for the dead-letter topic: the original bytes, key, partition and headers, and ours.
+
+        It is always small enough for Kafka. A header names what was left out; the source topic has it, at the place
+        that is named here.
+        """
         ours = {
             "dlq_consumer": consumer,
             "dlq_consumer_version": VERSION,
@@ -62,19 +79,21 @@ class DeadLetter:
             "dlq_attempt": str(attempt.number),
             "dlq_first_failed_at": timestamp(attempt.first_failed_at),
         }
-        value = self.record.value
-        if len(value) > MAX_VALUE_BYTES:  # the source topic still has it, at the place named here
-            value, ours["dlq_value"] = b"", "too large to be copied"
-        return Record(
+        copied = _first_headers(self.record)
+        if left_out := len(self.record.headers) - len(copied):
+            ours["dlq_headers"] = f"{left_out} too many or too large to be copied"
+        if len(self.record.key) > MAX_KEY_BYTES:
+            ours["dlq_key"] = "too large to be copied whole"
+        letter = Record(
             topic=topics.dead_letters(self.record.topic, consumer),
-            key=self.record.key,
-            value=value,
-            headers=[
-                *((name, value or b"") for name, value in self.record.headers),  # a stranger's may be null
-                *((name, value.encode()) for name, value in ours.items()),
-            ],
+            key=self.record.key[:MAX_KEY_BYTES],
+            value=bytes(self.record.value),
+            headers=[*copied, *((name, value.encode()) for name, value in ours.items())],
             partition=self.record.partition,
         )
+        if size(letter) <= MAX_RECORD_BYTES:
+            return letter
+        return replace(letter, value=b"", headers=[*letter.headers, ("dlq_value", b"too large to be copied")])
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -100,7 +119,7 @@ class DeadLetter:
         )
 
     def _header(self, name: str) -> str | None:
-        value = next((value for key, value in self.record.headers if key == name), None)
+        value = attributes(self.record.headers).get(name)
         return None if value is None else _storable(value.decode(errors="replace"))
 
     def _customer(self) -> str | None:
@@ -113,7 +132,19 @@ class DeadLetter:
 
 
 def _storable(text: str) -> str:
-    return text.replace("\x00", "\ufffd")
+    """What PostgreSQL can store and index."""
+    return text[:MAX_WORD].replace("\x00", "\ufffd")
+
+
+def _first_headers(record: Record) -> Headers:
+    """The record's headers up to what a dead letter may copy; a null becomes an empty value."""
+    copied, total = Headers(), 0
+    for name, value in record.headers:
+        total += len(name.encode()) + len(value or b"")
+        if total > MAX_HEADER_BYTES or len(copied) == MAX_HEADERS:
+            break
+        copied.append((name, value or b""))
+    return copied
 
 
 async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLetter]) -> None:

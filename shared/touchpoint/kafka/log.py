@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UnreachableError
 from touchpoint.kafka import admin
+from touchpoint.kafka.client import LogConsumer
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import read_record
@@ -20,16 +21,17 @@ from touchpoint.settings import KafkaSettings
 BATCH_RECORDS = 10_000
 POLL_MS = 500
 SILENT_SECONDS = 60.0
+HELD_SECONDS = 2.0
+"""A transaction that is still open after these is worth telling: most last for milliseconds."""
 
 Spans = Mapping[Place, tuple[int, int]]
 """For each partition the first offset to read, and the first not to read."""
 
 
 @asynccontextmanager
-async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[LogConsumer]:
     """A client to assign partitions to; `options` are aiokafka's. Raises Kafka's own errors."""
-    options |= settings.client_options()
-    kafka = AIOKafkaConsumer(**options, enable_auto_commit=False, auto_offset_reset="none")
+    kafka = LogConsumer(settings, **options, auto_offset_reset="none")
     try:
         await kafka.start()
         yield kafka
@@ -42,7 +44,7 @@ def partition(settings: KafkaSettings, place: Place) -> TopicPartition:
     return TopicPartition(settings.topic_prefix + place[0], place[1])
 
 
-async def read(kafka: AIOKafkaConsumer, prefix: str, spans: Spans) -> AsyncIterator[list[Record]]:
+async def read(kafka: LogConsumer, prefix: str, spans: Spans) -> AsyncIterator[list[Record]]:
     """The records of these spans, in order within each partition. Raises UsageError when Kafka falls silent."""
     waiting = {TopicPartition(prefix + topic, n): span[1] for (topic, n), span in spans.items() if span[0] < span[1]}
     topics = {tp: tp.topic.removeprefix(prefix) for tp in waiting}
@@ -69,15 +71,15 @@ async def read(kafka: AIOKafkaConsumer, prefix: str, spans: Spans) -> AsyncItera
 class Log:
     """Topics by their logical names."""
 
-    def __init__(self, client: AIOKafkaConsumer, prefix: str, cluster_id: str, partitions: Mapping[str, int]) -> None:
+    def __init__(self, client: LogConsumer, prefix: str, cluster_id: str, partitions: Mapping[str, int]) -> None:
         self._client = client
         self._prefix = prefix
         self.cluster_id = cluster_id
         self._partitions = partitions
 
     async def ends(self, topics: Iterable[str]) -> dict[Place, int]:
-        """For every partition of these topics the offset after its last record."""
-        return self._by_place(await self._client.end_offsets(self._all(topics)))
+        """For every partition of these topics how far it can be read: not behind an open transaction."""
+        return self._by_place(await self._client.readable_ends(self._all(topics)))
 
     async def begins(self, topics: Iterable[str], since: datetime | None = None) -> dict[Place, int]:
         """For every partition its first offset, or the first that was appended at `since` or later."""
@@ -85,9 +87,24 @@ class Log:
         if since is None:
             return self._by_place(await self._client.beginning_offsets(partitions))
         milliseconds = int(since.timestamp() * 1000)
-        ends = await self._client.end_offsets(partitions)
+        ends = await self._client.readable_ends(partitions)
         found = await self._client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
         return self._by_place({tp: found[tp].offset if found[tp] else ends[tp] for tp in partitions})
+
+    async def held_back(self, topics: Iterable[str]) -> dict[Place, int]:
+        """Partitions in which a transaction stays open: the first offset that cannot be read because of it."""
+        held: dict[Place, int] = {}
+        for waiting in (HELD_SECONDS, 0):
+            partitions = [self._partition(place) for place in held] or self._all(topics)
+            ends, readable = [
+                self._by_place(found)
+                for found in (await self._client.end_offsets(partitions), await self._client.readable_ends(partitions))
+            ]
+            held = {place: end for place, end in readable.items() if end < ends[place] and held.get(place, end) == end}
+            if not held:
+                break
+            await asyncio.sleep(waiting)
+        return held
 
     def read(self, spans: Spans) -> AsyncIterator[list[Record]]:
         """The records of these spans, as `read` has them."""

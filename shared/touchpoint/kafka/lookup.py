@@ -7,7 +7,7 @@ from aiokafka.errors import KafkaError
 
 from touchpoint.errors import NotFoundError, UnreachableError
 from touchpoint.kafka import log
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Flawed, Record
 from touchpoint.settings import KafkaSettings
 
 NEIGHBOURS = 5
@@ -27,7 +27,7 @@ async def around(settings: KafkaSettings, topic: str, partition: int, offset: in
             found = await _window(settings, topic, partition, offset)
     except (KafkaError, TimeoutError, OSError) as error:
         raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
-    wanted = next((record for record in found if record.offset == offset), None)
+    wanted = next((record for record in found if offset in _offsets(record)), None)
     if wanted is None:
         raise NotFoundError(f"{topic}/{partition} has no record {offset} (any more)")
     alike = [record for record in found if record.key == wanted.key]
@@ -45,6 +45,12 @@ def shown(record: Record) -> dict[str, Any]:
         "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
         "value": record.value.decode(errors="replace"),
     }
+
+
+def _offsets(record: Record) -> range:
+    """Those a record stands for: a batch that cannot be read is one record."""
+    batch = record.value.offsets if isinstance(record.value, Flawed) else None
+    return range(batch[0], batch[1] + 1) if batch else range(record.offset, record.offset + 1)
 
 
 async def _window(settings: KafkaSettings, topic: str, partition: int, offset: int) -> list[Record]:

@@ -12,15 +12,22 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFai
 from touchpoint import telemetry, tracing
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.packing import MAX_BATCH_BYTES, Group, Lane, Parcel, Place, key_hash, parcels, size
+from touchpoint.kafka.packing import (
+    MAX_BATCH_BYTES,
+    MAX_RECORD_BYTES,
+    Group,
+    Lane,
+    Parcel,
+    Place,
+    key_hash,
+    parcels,
+    size,
+)
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 from touchpoint.tracing.kafka import Sending
 from touchpoint.turns import Turns
 
-MAX_RECORD_BYTES = 1_000_000
-"""A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
-under what the topics take (`admin.MAX_MESSAGE_BYTES`)."""
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """What may wait for Kafka; aiokafka itself knows no limit."""
 REQUEST_TIMEOUT_MS = 120_000

@@ -1,13 +1,17 @@
 """Reads ahead: the next batch is fetched and decoded while the database works on the one before."""
 
 import asyncio
+from contextlib import suppress
+from typing import NoReturn
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
 
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.batch import Entry, HaltError, decoded
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.client import LogConsumer
+from touchpoint.kafka.codec import Flawed, Record
 from touchpoint.kafka.handlers import Handlers
 
 POLL_MS = 200
@@ -23,7 +27,7 @@ DECODE_CHUNK = 100
 class Reader:
     """The records of the ready partitions, decoded, from where each is to be read on."""
 
-    def __init__(self, kafka: AIOKafkaConsumer, assignment: Assignment, handlers: Handlers) -> None:
+    def __init__(self, kafka: LogConsumer, assignment: Assignment, handlers: Handlers) -> None:
         self._kafka = kafka
         self._assignment = assignment
         self._handlers = handlers
@@ -72,6 +76,9 @@ class Reader:
             return
         generation = self._generation
         await self._check_gap(tp, start, found[0].offset)
+        found = await self._up_to_unreadable(tp, start, found)
+        if not found:
+            return
         for begin in range(0, len(found), DECODE_CHUNK):
             chunk = [decoded(read_record(place[0], r), self._handlers) for r in found[begin : begin + DECODE_CHUNK]]
             await asyncio.sleep(0)
@@ -91,9 +98,37 @@ class Reader:
         if first > start and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > start:
             raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
 
+    async def _up_to_unreadable(
+        self, tp: TopicPartition, start: int, found: list[ConsumerRecord]
+    ) -> list[ConsumerRecord]:
+        """The records before a batch that cannot be read. Once they are applied, raises HaltError for that batch.
+
+        It halts because the batch may hold events of many customers.
+        """
+        batches = ((index, record.value) for index, record in enumerate(found) if isinstance(record.value, Flawed))
+        index, batch = next(((index, value) for index, value in batches if value.offsets is not None), (None, None))
+        if batch is None:
+            return found
+        if index == 0 and self._assignment.starts.get(self._assignment.place(tp)) == start:
+            await self._halt(tp, start, batch)
+        with suppress(IllegalStateError):  # another's by now
+            self._kafka.seek(tp, found[index - 1].offset + 1 if index else start)
+        return found[:index]
+
+    async def _halt(self, tp: TopicPartition, start: int, batch: Flawed) -> NoReturn:
+        assert batch.offsets is not None
+        topic, partition = self._assignment.place(tp)
+        end = (await self._kafka.end_offsets([tp]))[tp]
+        first = max(start, batch.offsets[0])
+        last = max(first, min(batch.offsets[1], end - 1))
+        place = f"{topic}/{partition}/{first}" + (f"-{last}" if last > first else "")
+        raise HaltError(
+            f"{place} cannot be read: {batch.fault}. See docs/runbooks/consumer-halted.md; to go on without it: "
+            f'touchpoint consumer resume {self._assignment.consumer} --past {place} --reason "…"'
+        )
+
 
 def read_record(topic: str, found: ConsumerRecord) -> Record:
     """What was read, under its logical topic."""
-    return Record(
-        topic, found.key or b"", found.value or b"", found.headers, found.partition, found.offset, found.timestamp
-    )
+    value = b"" if found.value is None else found.value
+    return Record(topic, found.key or b"", value, found.headers, found.partition, found.offset, found.timestamp)

@@ -10,7 +10,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from touchpoint import tracing
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Record, attributes
 from touchpoint.tracing.database import Tape, tell, tell_step
 from touchpoint.turns import Turns
 
@@ -118,12 +118,13 @@ def _tell_work(tracer: Tracer, tape: Tape, context: Context, entry: "Entry", out
 
 
 def _traceparent(record: Record) -> str | None:
-    found = next((value for name, value in record.headers if name == tracing.TRACEPARENT), None)
+    found = attributes(record.headers).get(tracing.TRACEPARENT)
     return None if found is None else found.decode("ascii", "replace")
 
 
 def _attributes(record: Record, operation: str) -> dict[str, AttributeValue]:
-    told = {_TOLD[name]: (value or b"").decode("utf-8", "replace") for name, value in record.headers if name in _TOLD}
+    found = attributes(record.headers)
+    told = {_TOLD[name]: (value or b"").decode("utf-8", "replace") for name, value in found.items() if name in _TOLD}
     return {
         "messaging.system": "kafka",
         "messaging.destination.name": record.topic,

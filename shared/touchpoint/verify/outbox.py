@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from touchpoint.contracts.topics import dead_letters
+from touchpoint.contracts.topics import dead_letters, is_dead_letters
 from touchpoint.db.inbox import identity_of
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.codec import Record
@@ -82,9 +82,10 @@ class Outbox:
 
 
 def _what(record: Record) -> str | None:
-    found = dict(record.headers)
-    if "dlq_offset" in found:
-        return _place(*(found[name].decode() for name in ("dlq_topic", "dlq_partition", "dlq_offset")))
+    if is_dead_letters(record.topic):
+        found = dict(record.headers)  # the original's come first, then those of its dead letter
+        place = (found.get(name) or b"" for name in ("dlq_topic", "dlq_partition", "dlq_offset"))
+        return _place(*(part.decode(errors="replace").replace("\x00", "\ufffd") for part in place))
     event_id = identity_of(record)
     return None if event_id is None else str(event_id)
 

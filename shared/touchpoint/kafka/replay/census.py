@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from touchpoint.db import erasures, inbox
 from touchpoint.db.replays import Range
 from touchpoint.kafka import log
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Record, attributes
 from touchpoint.kafka.replay.selection import Selection, owner_of
 from touchpoint.settings import KafkaSettings
 
@@ -97,9 +97,7 @@ class Census:
 
 
 def _type(record: Record) -> str:
-    return (
-        next((value for name, value in record.headers if name == "ce_type"), b"").decode(errors="replace") or _NO_TYPE
-    )
+    return (attributes(record.headers).get("ce_type") or b"").decode(errors="replace") or _NO_TYPE
 
 
 async def count(

@@ -9,7 +9,7 @@ import msgspec
 from touchpoint import words
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UsageError
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.codec import Record, attributes
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,7 +23,7 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether a record is meant: by its headers, and by its key, which begins with tenant and customer."""
         if not (self.types or self.tenant or self.customer):
             return True
-        found = dict(record.headers)
+        found = attributes(record.headers)
         if self.types and (found.get("ce_type") or b"").decode(errors="replace") not in self.types:
             return False
         if self.tenant is not None and found.get("ce_tenant") != self.tenant.encode():
