@@ -1,0 +1,144 @@
+"""Producers with transactions: what was aborted is not read, what is open is waited for, markers are no records."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from touchpoint.kafka import consumer as consumer_module
+from touchpoint.kafka import log as logs
+from touchpoint.kafka.codec import encode
+from touchpoint.kafka.consumer import Consumer
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import feedback
+from touchpoint.verify.run import verify
+
+TOPIC = "touchpoints.v1"
+
+
+@pytest.fixture
+async def transactional(log):
+    """A producer with transactions."""
+    producer = AIOKafkaProducer(**log.settings.client_options(), transactional_id=log.settings.topic_prefix + "shop")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+@pytest.fixture
+def sending(log, transactional):
+    """Sends events to partition 0 within the producer's transaction."""
+
+    async def send(*ids):
+        for event_id in ids:
+            record = encode(feedback(id=event_id))
+            topic = log.settings.topic_prefix + record.topic
+            await transactional.send_and_wait(topic, record.value, record.key, 0, headers=record.headers)
+
+    return send
+
+
+@asynccontextmanager
+async def aborted(producer):
+    await producer.begin_transaction()
+    yield
+    await producer.abort_transaction()
+
+
+async def _stands(ledger, offset):
+    return (await ledger.next()).get(0) == offset
+
+
+async def test_aborted_records_are_not_applied_and_committed_ones_are(
+    log, ledger, transactional, sending, consuming, kafka, touchpoint
+):
+    async with aborted(transactional):
+        await sending("gone1", "gone2")
+    async with transactional.transaction():
+        await sending("e0")
+    await log.append(feedback(id="e1"))
+    async with aborted(transactional):
+        await sending("gone3")
+    async with consuming():
+        await eventually(lambda: _stands(ledger, 8))  # 5 records and 3 markers
+    assert await ledger.ids() == ["e0", "e1"]
+    report = await verify(ledger.subject, ledger.dsn, kafka)
+    assert (report.findings, report.pending, report.outcomes["applied"], report.records) == ([], 0, 2, 2)
+
+
+async def test_a_level_system_has_nothing_left_to_read_behind_a_marker(
+    ledger, transactional, sending, consuming, kafka
+):
+    async with consuming():
+        async with transactional.transaction():
+            await sending("e0")
+        await eventually(lambda: _stands(ledger, 2))
+    report = await verify(ledger.subject, ledger.dsn, kafka)
+    assert (report.findings, report.pending) == ([], 0)
+
+
+async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
+    log, ledger, transactional, sending, consuming, kafka, monkeypatch
+):
+    """Else a clock would fire although the reply lies in Kafka."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)  # waiting for a transaction is no stall
+    monkeypatch.setattr(Consumer, "_watch_turns", lambda _: asyncio.Event().wait())  # a busy machine's turns are slow
+    await log.append(feedback(id="e0"))
+    async with consuming() as consumer:
+        await eventually(lambda: _read_through_since(ledger, 0))
+        await transactional.begin_transaction()
+        await sending("open")
+        await log.append(feedback(id="behind"))
+        behind = await _now(ledger)
+        await eventually(lambda: _read_through_since(ledger, 1))  # other partitions go on
+        turns = consumer._turned
+        await eventually(lambda: consumer._turned - turns > 3)
+        assert await ledger.ids() == ["e0"]
+        assert not await _read_through(ledger, 0, behind)
+        assert (await verify(ledger.subject, ledger.dsn, kafka)).findings == []
+        await transactional.commit_transaction()
+        await eventually(lambda: _read_through(ledger, 0, behind))
+    assert await ledger.ids() == ["e0", "open", "behind"]
+
+
+async def test_doctor_names_a_transaction_that_stays_open(log, ledger, transactional, sending, touchpoint):
+    await transactional.begin_transaction()
+    await sending("open")
+    await log.append(feedback(id="behind"))
+    found = await _kafka_findings(touchpoint, 1)
+    assert found["said"].startswith(f"{TOPIC}/0: a transaction is open since record 0")
+    assert found["page"] == "lag-grows"
+    await transactional.abort_transaction()
+    assert (await _kafka_findings(touchpoint, 0))["page"] is None
+
+
+async def test_what_can_be_read_ends_before_an_open_transaction(log, transactional, sending):
+    await log.append(feedback(id="e0"))
+    await transactional.begin_transaction()
+    await sending("open")
+    async with logs.connected(log.settings, [TOPIC]) as reader:
+        assert (await reader.ends([TOPIC]))[TOPIC, 0] == 1
+    await transactional.commit_transaction()
+
+
+async def _kafka_findings(touchpoint, code):
+    findings = json.loads(await touchpoint("doctor", "--json", code=code))
+    return next(each for each in findings if each["where"].startswith("Kafka"))
+
+
+async def _now(ledger):
+    [(now,)] = await ledger.query("SELECT clock_timestamp()")
+    return now
+
+
+async def _read_through(ledger, partition, moment):
+    found = "SELECT 1 FROM offsets WHERE topic = :t AND partition = :p AND read_through >= :m"
+    return bool(await ledger.query(found, t=TOPIC, p=partition, m=moment))
+
+
+async def _read_through_since(ledger, partition):
+    moment = await _now(ledger)
+    await eventually(lambda: _read_through(ledger, partition, moment))
+    return True
