@@ -27,7 +27,7 @@ SELECT c.relname AS table, a.attname AS first
 """
 PLUMBING = {
     "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "offsets", "outbox",
-    "projections", "replay_checkpoints", "replays", "subscriptions",
+    "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
 }  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""

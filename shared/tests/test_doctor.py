@@ -4,35 +4,118 @@ import asyncio
 import json
 import re
 import socket
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from typer import Exit
 
 from touchpoint import doctor
+from touchpoint.doctor import Finding
+from touchpoint.heartbeat import beat
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
 
+@asynccontextmanager
+async def alive(ledger, role="all", **checks):
+    """A process of the service that reports."""
+    stop = asyncio.Event()
+    beating = asyncio.create_task(beat(role, checks, ledger.sessions, stop))
+    try:
+        await eventually(lambda: ledger.query("SELECT 1 FROM processes"))
+        yield
+    finally:
+        stop.set()
+        await beating
+
+
+async def killed(ledger, role, seconds, not_ready=None):
+    """What a process leaves that was killed some time ago."""
+    await ledger.query(
+        "INSERT INTO processes (id, role, host, pid, reported_at, not_ready) VALUES "
+        "(gen_random_uuid(), :role, 'box-7', 4711, now() - make_interval(secs => :seconds), :not_ready)",
+        role=role, seconds=seconds, not_ready=not_ready,
+    )  # fmt: skip
+
+
+async def wrong(ledger):
+    """What is wrong: what it is about, the page, and the text."""
+    findings = await doctor.examine(ledger.dsn)
+    return [(finding.where.split()[1], finding.page, finding.said) for finding in findings if finding.wrong]
+
+
 @pytest.fixture
-async def pages(log, ledger, consuming, touchpoint):
-    """Asks for the pages by what they are about, the consumer having applied an event and gone on."""
-
-    async def ask():
-        findings = await doctor.examine(ledger.dsn)
-        return {finding.where.removeprefix("ledger-svc ").split()[0]: finding.page for finding in findings}
-
+async def applied(log, ledger, consuming, touchpoint):
+    """The consumer has applied an event."""
     async with consuming():
         await log.append(feedback())
         await eventually(ledger.ids)
-        yield ask
 
 
-async def test_all_is_well(pages, touchpoint):
-    assert await pages() == {"Kafka": None, "consumer": None, "dead": None, "outbox": None}
-    assert all(not one["page"] for one in json.loads(await touchpoint("doctor", "--json")))
+async def test_all_is_well(log, ledger, consuming, touchpoint):
+    async with consuming(), alive(ledger):
+        await log.append(feedback())
+        await eventually(ledger.ids)
+        findings = [Finding(**one) for one in json.loads(await touchpoint("doctor", "--json"))]
+        assert not any(finding.wrong for finding in findings)
+        assert "✓ ledger-svc processes: 1 alive and ready" in await touchpoint("doctor")
+
+
+async def test_what_only_makes_work_less_safe_is_a_warning(ledger, applied, touchpoint):
+    async with alive(ledger):
+        said = await touchpoint("doctor")
+    assert re.search(
+        r"! PostgreSQL test_\w+: fsync is off: .*\n +.*database\n  → docs/runbooks/database-settings.md", said
+    )
+    assert "Nothing is wrong." in said
+
+
+async def test_processes_that_no_longer_report_are_missed_within_seconds(ledger, applied):
+    await killed(ledger, "consumer", 35)
+    await killed(ledger, "worker", 35)
+    (about, page, said), *processes = await wrong(ledger)
+    assert (about, page) == ("consumer", "process-down")
+    assert re.fullmatch(r"does not run, \d+ s behind: see its processes", said)
+    assert [(about, page, re.sub(r"3\d s", "35 s", said)) for about, page, said in processes] == [
+        ("processes", "process-down", f"no {role} process has reported for 35 s (the last: pid 4711 on box-7)")
+        for role in ("consumer", "worker")
+    ]
+
+
+async def test_one_process_that_was_killed_is_not_missed_while_another_of_its_role_works(ledger, applied):
+    await killed(ledger, "all", 35)
+    async with alive(ledger):
+        assert await wrong(ledger) == []
+
+
+async def test_a_process_stopped_on_purpose_leaves_no_report(ledger, applied):
+    async with alive(ledger):
+        pass
+    assert [said for _, _, said in await wrong(ledger)][1:] == [
+        f"no {role} process runs: none has reported, or the last was stopped" for role in ("consumer", "worker")
+    ]
+
+
+async def test_a_process_that_is_alive_and_not_ready_says_why(ledger, applied):
+    async def database():
+        return "PostgreSQL takes no writes"
+
+    async with alive(ledger, database=database):
+        [(about, page, said)] = await wrong(ledger)
+    assert (about, page) == ("processes", "process-down")
+    assert said.endswith("is not ready: database: PostgreSQL takes no writes")
+
+
+async def test_a_consumer_that_was_paused_is_said_once(ledger, applied):
+    async def consumer():
+        return "paused: a look"
+
+    await ledger.set_state("paused", "a look")
+    async with alive(ledger, consumer=consumer):
+        assert [(about, page) for about, page, _ in await wrong(ledger)] == [("consumer", "consumer-paused")]
 
 
 @pytest.mark.parametrize(
@@ -54,15 +137,31 @@ async def test_all_is_well(pages, touchpoint):
         ),
     ],
 )
-async def test_trouble_is_told_with_its_page(log, ledger, consuming, touchpoint, trouble, about, page):
-    async with consuming():
-        await log.append(feedback())
-        await eventually(ledger.ids)
+async def test_trouble_is_told_with_its_page(ledger, applied, trouble, about, page):
     await ledger.query(trouble)
-    wrong = [finding for finding in await doctor.examine(ledger.dsn) if finding.page]
-    assert [(finding.where.split()[1], finding.page) for finding in wrong] == [(about, page)]
+    async with alive(ledger):
+        assert [finding[:2] for finding in await wrong(ledger)] == [(about, page)]
+        with pytest.raises(Exit):
+            await asyncio.to_thread(doctor.doctor, ledger.dsn)
+
+
+async def test_lines_are_no_wider_than_a_terminal_of_80_columns(ledger, applied, capsys):
+    await ledger.set_state(
+        "halted", "CheckViolationError: 23514 (schema public, table ledger), at conftest:41 write_down"
+    )
+    await killed(ledger, "all", 3600)
     with pytest.raises(Exit):
         await asyncio.to_thread(doctor.doctor, ledger.dsn)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, applied):
+    await ledger.query("ALTER TABLE processes RENAME TO gone")
+    [(_, page, said)] = await wrong(ledger)
+    assert page == "database-settings"
+    assert said.endswith(
+        'UndefinedTableError: 42P01 relation "processes" does not exist; has this version\'s `migrate` run?'
+    )
 
 
 async def test_a_database_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint):

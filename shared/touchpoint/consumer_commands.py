@@ -1,11 +1,12 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
 import json
-from typing import Annotated
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import words
@@ -22,24 +23,48 @@ app = typer.Typer(
     help="Consumers: whether they work, and why not. A halted one has stopped itself and waits for a person.",
 )
 
+TIME, WIDTH = "%Y-%m-%d %H:%M:%S", 80
+STATES = {"running": "running", "paused": "PAUSED", "halted": "HALTED: it has stopped itself"}
+
 Name = Annotated[str, typer.Argument(help="The consumer, as `touchpoint consumer list` shows it: feedback-svc.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the consumer's state and shown to whoever looks next.")]
 
 
 @app.command("list")
 def list_consumers(database: Database = "", as_json: Json = False) -> None:
-    """Show every consumer: its state and reason, its open dead letters, and when it last applied something."""
+    """Show every consumer: its state and why, whether a process of it is alive, its dead letters, what to do."""
     found = in_each(database, consumers.standing)
     if as_json:
         typer.echo(json.dumps(found, default=str))
         return
-    table = Table("consumer", "state", "since", "dead letters", "last applied", "reason", box=None)
     for one in found:
-        since, applied = (
-            f"{one[name]:%Y-%m-%d %H:%M:%S}" if one[name] else "" for name in ("since", "last_applied_at")
-        )
-        table.add_row(one["consumer"], one["state"], since, str(one["dead_letters"]), applied, one["reason"] or "")
-    Console().print(table)
+        typer.echo("\n".join(_shown(one)))
+
+
+def _shown(one: dict[str, Any]) -> Iterator[str]:
+    """A consumer as people read it, in lines of at most 80 characters."""
+    since = f" since {one['since']:{TIME}}" if one["since"] else ""
+    down = one["state"] == "running" and not one["alive"]
+    yield f"{one['consumer']:<15} {'DOWN: no process of it is alive' if down else STATES[one['state']] + since}"
+    yield f"  process       {_process(one)}"
+    applied = f"{one['last_applied_at']:{TIME}}" if one["last_applied_at"] else "nothing yet"
+    yield f"  last applied  {applied}"
+    yield f"  dead letters  {one['dead_letters']:,} open" + ("  → touchpoint dlq stats" if one["dead_letters"] else "")
+    if one["reason"]:
+        yield from textwrap.wrap(f"  reason        {one['reason']}", WIDTH, subsequent_indent=" " * 16)
+    if one["state"] != "running":
+        if one["state"] == "halted":
+            yield "  what to do    docs/runbooks/consumer-halted.md; once the cause is gone:"
+        yield f'  to go on      touchpoint consumer resume {one["consumer"]} --reason "…"'
+
+
+def _process(one: dict[str, Any]) -> str:
+    if one["alive"]:
+        return "alive"
+    if one["last_reported_at"] is None:
+        return "NONE RUNS  → docs/runbooks/process-down.md"
+    silent = datetime.now(UTC) - one["last_reported_at"]
+    return f"DEAD: none has reported for {silent.total_seconds():,.0f} s  → docs/runbooks/process-down.md"
 
 
 @app.command()

@@ -2,41 +2,63 @@
 
 import asyncio
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import typer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.topics import WRITERS
-from touchpoint.db import consumers
-from touchpoint.errors import UsageError
+from touchpoint.db import consumers, processes, requirements
+from touchpoint.db.processes import Reported
+from touchpoint.errors import UnreachableError, UsageError
 from touchpoint.kafka import admin, log
-from touchpoint.reach import Database, Json, dsns, in_one, kafka
+from touchpoint.reach import Database, Json, dsns, in_one, kafka, local_stack
 
 LEVEL_SECONDS = 5
 """Whoever has nothing left to read says so every second or two."""
+SEEN_IN_DATABASES = ("consumer: halted: ", "consumer: paused: ", "database: PostgreSQL takes no writes")
+"""Why a process may be not ready, where that has a finding of its own."""
 LATE_SECONDS = 60
 """So long a consumer may be behind the end of its topics, and an event wait in an outbox."""
 KAFKA_SECONDS = 10
 """A broker that hangs lets its clients in and says nothing; whoever is called at night has not got a minute."""
 
 RUNBOOKS = "docs/runbooks"
+ROLES = ("consumer", "worker")
+"""Without a process of each nothing is applied, sent or timed. The API's processes are watched by who calls them."""
+WIDTH = 80
+MARKS = {
+    (False, False): typer.style("✓", fg="green"),
+    (True, True): typer.style("!", fg="yellow"),
+    (True, False): typer.style("✗", fg="red"),
+}
+"""By whether a page helps, and whether it is only a warning."""
 
 
 class Finding(NamedTuple):
-    """What one check saw. `page`: the runbook to open, None when all is well."""
+    """What one check saw. `page`: the runbook to open, None when all is well. `warning`: it works all the same."""
 
     where: str
     said: str
     page: str | None = None
+    warning: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something does not work."""
+        return self.page is not None and not self.warning
 
 
 _BEHIND = text("""
 SELECT consumer, extract(epoch FROM clock_timestamp() - min(coalesce(read_through, updated_at)))::float AS seconds
   FROM offsets GROUP BY consumer
 """)
+READ_ONLY = "it takes no writes: it is a standby, or default_transaction_read_only is on"
+_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 _OUTBOX = text("""
 SELECT coalesce(max(id) - min(id) + 1, 0) AS rows,
        coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds FROM outbox
@@ -44,7 +66,7 @@ SELECT coalesce(max(id) - min(id) + 1, 0) AS rows,
 
 
 def doctor(database: Database = "", as_json: Json = False) -> None:
-    """Look at Kafka, the databases, consumers, dead letters and outboxes; name the runbook page for what is wrong.
+    """Look at processes, Kafka, databases, consumers, dead letters and outboxes; name the runbook for what is wrong.
 
     Whether events were missed is not looked for: `touchpoint verify` does that.
 
@@ -60,14 +82,26 @@ def doctor(database: Database = "", as_json: Json = False) -> None:
         typer.echo(json.dumps([finding._asdict() for finding in found]))
     else:
         _print(found)
-    if any(finding.page for finding in found):
+    if any(finding.wrong for finding in found):
         raise typer.Exit(1)
 
 
 async def examine(database: str) -> list[Finding]:
     """All checks, on the database named or on those of the stack that runs here."""
     databases = [await _database(dsn) for dsn in dsns(database)]
-    return [await _kafka(), *(finding for each in databases for finding in each)]
+    here = [] if database else await _processes_here()
+    return [*here, await _kafka(), *(finding for each in databases for finding in each)]
+
+
+async def _processes_here() -> list[Finding]:
+    """The processes of `touchpoint up` on this machine."""
+    where, stack = "processes of touchpoint up", await local_stack()
+    wrong = [
+        Finding(f"{process['name']} process", process["wrong"], "process-down")
+        for process in stack["processes"]
+        if process["wrong"] and not process["wrong"].startswith(SEEN_IN_DATABASES)
+    ]
+    return wrong or [Finding(where, f"all {len(stack['processes'])} run")]
 
 
 async def _kafka() -> Finding:
@@ -96,10 +130,15 @@ async def _kafka() -> Finding:
 
 
 async def _database(dsn: str) -> list[Finding]:
+    where = f"PostgreSQL {urlsplit(dsn).path[1:]}"
     try:
-        return await in_one(dsn, _consumers_and_outbox)
+        flaws = await requirements.look(dsn)
+        found = await in_one(dsn, _consumers_and_outbox)
+    except UnreachableError as error:
+        return [Finding(where, str(error), "database-down")]
     except UsageError as error:
-        return [Finding("PostgreSQL", str(error), "database-down")]
+        return [Finding(where, str(error), "database-settings")]
+    return [*(Finding(where, flaw.text, "database-settings", not flaw.fatal) for flaw in flaws), *found]
 
 
 async def _consumers_and_outbox(session: AsyncSession) -> list[Finding]:
@@ -107,10 +146,26 @@ async def _consumers_and_outbox(session: AsyncSession) -> list[Finding]:
     standing = await consumers.standing(session)
     service = ", ".join(one["consumer"] for one in standing) or "a service that has never run"
     outbox = (await session.execute(_OUTBOX)).one()
+    if await session.scalar(_READ_ONLY):  # then nothing moves, and no process can report itself
+        return [Finding("PostgreSQL", f"{service}: {READ_ONLY}", "database-settings")]
     return [
         *(finding for one in standing for finding in (_consumer(one, behind[one["consumer"]]), _dead_letters(one))),
+        *(_processes(service, await processes.reported(session)) if standing else []),
         _relay(service, outbox.rows, outbox.seconds),
     ]
+
+
+def _processes(service: str, known: Sequence[Reported]) -> list[Finding]:
+    """Whether processes of every role that is needed are alive, and ready."""
+    where = f"{service} processes"
+    alive = [process for process in known if process.alive]
+    found = [Finding(where, why, "process-down") for role in ROLES if (why := processes.why_dead(known, role))]
+    found += [
+        Finding(where, f"{process.role}, pid {process.pid} on {process.host}, is not ready: {why}", "process-down")
+        for process in alive
+        if (why := process.not_ready) and not why.startswith(SEEN_IN_DATABASES)
+    ]
+    return found or [Finding(where, f"{len(alive)} alive and ready")]
 
 
 def _consumer(one: dict[str, Any], seconds: float) -> Finding:
@@ -118,8 +173,10 @@ def _consumer(one: dict[str, Any], seconds: float) -> Finding:
     if one["state"] != "running":
         page = "consumer-halted" if one["state"] == "halted" else "consumer-paused"
         return Finding(where, f"{one['state']} since {one['since']:%Y-%m-%d %H:%M:%S}: {one['reason']}", page)
+    if not one["alive"]:
+        return Finding(where, f"does not run, {seconds:,.0f} s behind: see its processes", "process-down")
     if seconds > LATE_SECONDS:
-        return Finding(where, f"{seconds:,.0f} s behind: it is slow, stuck, or does not run", "lag-grows")
+        return Finding(where, f"{seconds:,.0f} s behind: it is slow or stuck", "lag-grows")
     return Finding(where, "running, level" if seconds < LEVEL_SECONDS else f"running, {seconds:.1f} s behind")
 
 
@@ -136,8 +193,11 @@ def _relay(service: str, rows: int, seconds: float) -> Finding:
 
 
 def _print(found: Sequence[Finding]) -> None:
-    width = max(len(finding.where) for finding in found)
-    for where, said, page in found:
-        mark = typer.style("✗", fg="red") if page else typer.style("✓", fg="green")
-        typer.echo(f"{mark} {where:<{width}}  {said}" + (f"  → {RUNBOOKS}/{page}.md" if page else ""))
-    typer.echo("Were events missed? `touchpoint verify` tells.")
+    """A line for each finding, wrapped under itself; what is wrong has its page below."""
+    for where, said, page, warning in found:
+        mark = MARKS[bool(page), warning]
+        lines = textwrap.wrap(f"{where}: {said}", WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+        typer.echo(f"{mark} " + "\n  ".join([*lines, *([f"→ {RUNBOOKS}/{page}.md"] if page else [])]))
+    wrong = sum(finding.wrong for finding in found)
+    typer.echo(f"{wrong} of {len(found)} checks found something wrong." if wrong else "Nothing is wrong.")
+    typer.echo("Were events missed? `touchpoint verify` looks.")

@@ -19,8 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
 from touchpoint.db import replays
-from touchpoint.db.engine import Sessions, is_transient, transaction
+from touchpoint.db.engine import Sessions, blames_database, transaction
 from touchpoint.db.offsets import Place
+from touchpoint.explain import explain
 from touchpoint.kafka.log import group_less, partition
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
@@ -148,11 +149,11 @@ async def _keep(service: str, stop: asyncio.Event, seconds: float, measure: Call
         try:
             await measure()
         except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
-            expected = isinstance(error, KafkaError) or is_transient(error)
+            expected = isinstance(error, KafkaError) or blames_database(error)
             telemetry.log().warning(
                 telemetry.GAUGES_FAILED,
                 service=service,
-                error=repr(error)[:500] if expected else type(error).__name__,
+                error=explain(error),
                 exc_info=None if expected else error,
             )
         await pause(stop, seconds)

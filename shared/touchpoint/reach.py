@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import words
 from touchpoint.db import databases
-from touchpoint.db.engine import transaction_on
+from touchpoint.db.engine import blames_database, transaction_on, verdict
+from touchpoint.db.sqlstates import HALT
 from touchpoint.errors import UsageError
+from touchpoint.explain import explain
 from touchpoint.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -72,8 +74,14 @@ async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Do something in a database, in one transaction; raises UsageError, one line, when it cannot be reached."""
     async with databases.connected(dsn):
         pass
-    async with transaction_on(dsn, "touchpoint") as session:
-        return await work(session)
+    try:
+        async with transaction_on(dsn, "touchpoint") as session:
+            return await work(session)
+    except Exception as error:
+        if not blames_database(error):
+            raise
+        hint = "; has this version's `migrate` run?" if verdict(error) == HALT else ""
+        raise UsageError(f"{databases.without_password(dsn)}: {explain(error)}{hint}") from None
 
 
 def dsns(database: str) -> list[str]:
@@ -94,6 +102,13 @@ def kafka() -> KafkaSettings:
         return settings
     found: KafkaSettings = _running(lambda local: local.running_kafka(), "say where Kafka is: KAFKA_BOOTSTRAP_SERVERS")
     return found
+
+
+async def local_stack() -> dict[str, Any]:
+    """How the stack that runs here is, as `touchpoint status` has it."""
+    from touchpoint.local.commands import stack_status  # noqa: PLC0415 (an extra, absent from production images)
+
+    return await stack_status()
 
 
 def _running(look: Callable[[Any], T | None], otherwise: str) -> T:

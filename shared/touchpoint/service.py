@@ -20,12 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from touchpoint import telemetry, tracing, vitals
-from touchpoint.db import databases, migrate
+from touchpoint.db import migrate, requirements
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.relay import Relay
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
-from touchpoint.errors import UsageError
+from touchpoint.errors import UnreachableError, UsageError
+from touchpoint.explain import explain
 from touchpoint.gauges import Gauges, measure_tables
+from touchpoint.heartbeat import beat
 from touchpoint.http.health import Check, admin_app
 from touchpoint.http.server import listen, serve
 from touchpoint.kafka.admin import provision
@@ -47,6 +49,7 @@ OPERATORS_CONNECTIONS = 3
 """Of an API to the database, for operators: one may be making a plan."""
 MIGRATION_SECONDS = 1
 """How often a process looks whether it may begin."""
+READ_ONLY = "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on"
 POOL_SECONDS = 2
 """How long a request waits for one of the API's database connections before it is told to come again."""
 
@@ -137,8 +140,8 @@ def _give_up(why: str) -> NoReturn:
 async def _migrate(service: Service, settings: ServiceSettings) -> None:
     """Bring the database and the topics to what this version needs, before any of its processes starts."""
     dsn = settings.database_url.get_secret_value()
-    async with databases.connected(dsn):
-        pass  # one line when it cannot be reached
+    for flaw in await requirements.require(dsn):
+        telemetry.log().warning(telemetry.DATABASE_FLAW, flaw=flaw)
     await migrate.upgrade(service.package, dsn)
     await provision(settings.kafka, {service.name: service.handlers.topics} if service.handlers else {})
 
@@ -150,7 +153,8 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
     loop.set_exception_handler(_unhandled)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, runtime.stop.set)
-    parts = _once_migrated(service, runtime, engines.operators, _parts(service, runtime, engines, role))
+    may_begin = asyncio.create_task(_may_begin(service, runtime, engines.operators, role))
+    parts = _once(may_begin, service, runtime, _parts(service, runtime, engines, role))
     parts["event loop"] = partial(vitals.watch_event_loop, runtime.stop)
     vitals.tell_build()
     for pool, engine in engines._asdict().items():
@@ -225,10 +229,12 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
     if service.handlers is None:  # it has no worker to tell of its database
         parts["tables"] = partial(measure_tables, service.name, sessions(engines.operators), runtime.stop)
         return parts
+    beats = sessions(engines.operators) if role == "api" else runtime.sessions
+    parts["heartbeat"] = partial(beat, role, runtime.checks, beats, runtime.stop)
     if role in ("api", "all"):
         runtime.checks["api_database"] = database_check(engines.api)
     if role != "api":
-        runtime.checks["database"] = database_check(runtime.engine)
+        runtime.checks["database"] = database_check(runtime.engine, writes=True)
     if role in ("consumer", "all"):
         limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
         consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit)
@@ -246,18 +252,39 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
     return parts
 
 
-def _once_migrated(service: Service, runtime: Runtime, engine: AsyncEngine, parts: dict[str, Part]) -> dict[str, Part]:
-    """The same, each waiting for the migration that this version needs; the process is alive and says so meanwhile.
+async def _may_begin(service: Service, runtime: Runtime, engine: AsyncEngine, role: str) -> bool:
+    """Return True once the database is one this version can work on, False when told to stop before.
 
-    A new version can be rolled out beside its migration: a consumer before it would dead-letter what it cannot store.
+    Raises UsageError where the server itself must be changed first.
     """
-    migrated = asyncio.create_task(migrate.done(service.package, engine, runtime.every(MIGRATION_SECONDS)))
+    settings = runtime.settings
+    dsn = settings.database_url.get_secret_value()
+    pools = (2 if role == "all" else 1) * settings.database_pool_size + OPERATORS_CONNECTIONS
+    acts_as = api_role(service.package) if role in ("api", "all") else None
+    async for _ in runtime.every(MIGRATION_SECONDS):
+        try:
+            flaws = await requirements.require(dsn, connections=pools, role=acts_as)
+        except UnreachableError:
+            continue  # the readiness check of the database says why
+        for flaw in flaws:
+            telemetry.log().warning(telemetry.DATABASE_FLAW, flaw=flaw)
+        return await migrate.done(service.package, engine, runtime.every(MIGRATION_SECONDS))
+    return False
+
+
+def _once(may_begin: asyncio.Task[bool], service: Service, runtime: Runtime, parts: dict[str, Part]) -> dict[str, Part]:
+    """The same, each waiting until it may begin; the process is alive and says so meanwhile.
+
+    A new version can be rolled out beside its migration: a consumer before it could not store what it reads.
+    """
 
     async def check() -> str | None:
-        return None if migrated.done() else f"waiting for `python -m {service.package} migrate` of this version"
+        if may_begin.done():
+            return None
+        return f"waiting for PostgreSQL, or for `python -m {service.package} migrate` of this version"
 
     async def run(part: Part) -> None:
-        if await migrated:
+        if await may_begin:
             await part()
 
     runtime.checks["migration"] = check
@@ -286,13 +313,16 @@ async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
     return bool(errors)
 
 
-def database_check(engine: AsyncEngine) -> Check:
-    """A readiness check: PostgreSQL answers within three seconds, and lets this process be who it is to be."""
+def database_check(engine: AsyncEngine, *, writes: bool = False) -> Check:
+    """A readiness check: PostgreSQL answers within three seconds, and lets this process be who it is to be.
+
+    `writes`: it must also take changes. An API answers questions without.
+    """
 
     async def check() -> str | None:
         try:
             async with asyncio.timeout(POOL_SECONDS + 1), engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
+                read_only = await connection.scalar(text("SELECT current_setting('transaction_read_only')"))
         except NoConnectionError:
             return None  # all are at work
         except Exception as error:
@@ -300,7 +330,7 @@ def database_check(engine: AsyncEngine) -> Check:
                 return f"PostgreSQL: {getattr(error, 'orig', error)}; run this service's migrate"
             if not is_transient(error):
                 raise
-            return f"PostgreSQL does not answer ({type(error).__name__})"
-        return None
+            return f"PostgreSQL cannot be used: {explain(error)}"
+        return READ_ONLY if writes and read_only == "on" else None
 
     return check

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from touchpoint.bulk import BulkHistogram
-from touchpoint.errors import PermanentError, TransientError, UsageError
+from touchpoint.explain import text
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, which nobody reads
 
@@ -141,6 +141,8 @@ CONSUMER_STALLED = "consumer.stalled"
 CONSUMER_UNREACHABLE = "consumer.kafka_unreachable"
 GAUGES_FAILED = "gauges.failed"
 DATABASE_FAILED = "api.database_failed"
+DATABASE_FLAW = "database.flaw"
+HEARTBEAT_FAILED = "heartbeat.failed"
 PRODUCER_BROKEN = "producer.broken"
 PRODUCER_GAVE_UP = "producer.gave_up"
 PRODUCER_UNREACHABLE = "producer.kafka_unreachable"
@@ -156,9 +158,6 @@ SERVICE_STOPPING = "service.stopping"
 SERVICE_STOPPED = "service.stopped"
 SERVICE_TASK_FAILED = "service.task_failed"
 SERVICE_UNHANDLED = "service.unhandled"
-
-_OF_VALUES = ("21", "22", "23", "44", "P0")
-"""SQLSTATE classes whose messages quote what was to be stored."""
 
 
 def start_consumer(consumer: str, topics: Iterable[str]) -> None:
@@ -219,16 +218,6 @@ def _told(error: BaseException) -> Iterator[str]:
         yield from _told(before)
         yield "which led to:"
     yield from map(str.rstrip, traceback.format_tb(error.__traceback__))
-    yield f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}".removesuffix(": ")
+    yield f"{type(error).__module__}.{type(error).__qualname__}: {text(error)}".removesuffix(": ")
     for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         yield from _told(part)
-
-
-def _text(error: BaseException) -> str:
-    """What the error says. Only our own words, the operating system's, and PostgreSQL's where it speaks of no value."""
-    if isinstance(error, UsageError | TransientError | PermanentError | OSError):
-        return str(error)
-    state = getattr(error, "sqlstate", None)
-    if state is None:
-        return ""
-    return state if state[:2] in _OF_VALUES else f"{state} {getattr(error, 'message', '')}".rstrip()

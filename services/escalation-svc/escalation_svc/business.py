@@ -1,7 +1,8 @@
 """The worker's task: the open cases of a few tenants as metrics, for who wants them beside the machines' own."""
 
 from escalation_svc import repository, telemetry
-from touchpoint.db.engine import is_transient, transaction
+from touchpoint.db.engine import blames_database, transaction
+from touchpoint.explain import explain
 from touchpoint.service import Runtime
 from touchpoint.telemetry import log
 
@@ -17,9 +18,9 @@ async def run(runtime: Runtime) -> None:
             async with transaction(runtime.sessions) as session:
                 found = await repository.count_open(session, runtime.settings.business_tenants)
         except Exception as error:
-            if not is_transient(error):
+            if not blames_database(error):
                 raise
-            log().warning(telemetry.BUSINESS_BACKING_OFF, error=repr(error)[:500])
+            log().warning(telemetry.BUSINESS_BACKING_OFF, error=explain(error))
             continue
         telemetry.OPEN_CASES.clear()  # a reason without a case is gone
         for tenant, reason, cases in found:

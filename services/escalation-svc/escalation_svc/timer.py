@@ -6,7 +6,8 @@ It keeps nothing in memory: killed at any moment, the next look (its own or anot
 from escalation_svc import repository, service, telemetry
 from escalation_svc.app import NAME
 from escalation_svc.policies import Policies, load
-from touchpoint.db.engine import is_transient, transaction
+from touchpoint.db.engine import blames_database, transaction
+from touchpoint.explain import explain
 from touchpoint.service import Runtime
 from touchpoint.telemetry import log
 from touchpoint.tracing.database import taping, tell_each
@@ -18,14 +19,17 @@ BATCH = 100
 async def run(runtime: Runtime) -> None:
     """Wake clocks as they fall due and the service's consumer has read so far; look every `timer_seconds`."""
     policies = load(runtime.settings.policies_path)
+    failed = ""
     async for _ in runtime.every(runtime.settings.timer_seconds):
         try:
             await _look(policies, runtime)
+            failed = ""
         except Exception as error:
-            if not is_transient(error):
+            if not blames_database(error):
                 raise
             telemetry.TIMER_RETRIES.inc()
-            log().warning(telemetry.TIMER_BACKING_OFF, error=repr(error))
+            if failed != (failed := explain(error)):  # once for each cause, not at every look
+                log().warning(telemetry.TIMER_BACKING_OFF, error=failed)
 
 
 async def _look(policies: Policies, runtime: Runtime) -> None:

@@ -6,8 +6,9 @@ from itertools import chain
 from metrics_svc import service, telemetry
 from metrics_svc.measures import Metric
 from metrics_svc.schemas import MetricQuery, ScoreItem
-from touchpoint.db.engine import is_transient
+from touchpoint.db.engine import blames_database
 from touchpoint.db.tenants import Tenants
+from touchpoint.explain import explain
 from touchpoint.service import Runtime
 from touchpoint.telemetry import log
 
@@ -25,9 +26,9 @@ async def run(runtime: Runtime) -> None:
         try:
             found = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in runtime.settings.business_tenants]
         except Exception as error:
-            if not is_transient(error):
+            if not blames_database(error):
                 raise
-            log().warning(telemetry.BUSINESS_BACKING_OFF, error=repr(error)[:500])
+            log().warning(telemetry.BUSINESS_BACKING_OFF, error=explain(error))
             continue
         for gauge in GAUGES.values():
             gauge.clear()  # a scale that nobody answered on is gone

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db import audit
+from touchpoint.db.processes import SILENT_SECONDS
 from touchpoint.errors import NotFoundError
 
 State = Literal["running", "paused", "halted"]
@@ -15,7 +16,10 @@ State = Literal["running", "paused", "halted"]
 _STANDING = text("""
 SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
        count(*) AS partitions, max(o.updated_at) AS last_applied_at,
-       (SELECT count(*) FROM dead_letters d WHERE d.consumer = o.consumer AND d.state = 'open') AS dead_letters
+       (SELECT count(*) FROM dead_letters d WHERE d.consumer = o.consumer AND d.state = 'open') AS dead_letters,
+       (SELECT max(reported_at) FROM processes WHERE role IN ('consumer', 'all')) AS last_reported_at,
+       EXISTS (SELECT FROM processes WHERE role IN ('consumer', 'all')
+                AND reported_at > clock_timestamp() - make_interval(secs => :silent_seconds)) AS alive
   FROM offsets o LEFT JOIN consumers c USING (consumer)
  GROUP BY o.consumer, c.state, c.reason, c.since ORDER BY o.consumer
 """)
@@ -67,5 +71,6 @@ async def change(session: AsyncSession, consumer: str, new: ConsumerState, who: 
 
 
 async def standing(session: AsyncSession) -> list[dict[str, Any]]:
-    """Each consumer that has ever run here: state, reason, open dead letters, when it last applied something."""
-    return [dict(row) for row in (await session.execute(_STANDING)).mappings()]
+    """Each consumer that has ever run here: its state and reason, its dead letters, whether a process is alive."""
+    found = await session.execute(_STANDING, {"silent_seconds": SILENT_SECONDS})
+    return [dict(row) for row in found.mappings()]

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
+from touchpoint.db.engine import PINNED, sqlstate
 from touchpoint.errors import UnreachableError, UsageError
 
 FORM = (
@@ -14,6 +15,14 @@ FORM = (
     "is %2F)"
 )
 """What a URL must look like."""
+
+CONNECT_SECONDS = 10
+POOLER = (
+    "a connection pooler such as PgBouncer stands before PostgreSQL. Name the server itself: Touchpoint keeps pools of "
+    "its own, and needs sessions that keep their settings, role and locks"
+)
+_PROTOCOL_VIOLATION = "08P01"
+"""PgBouncer's answer to settings that it does not pass on."""
 
 _HOST = r"(?:[\w.-]*|\[[\da-fA-F:.]+\])(?::\d+)?"
 _URL = re.compile(
@@ -68,18 +77,25 @@ async def drop(dsn: str, database: str) -> None:
         await connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it does not answer within {CONNECT_SECONDS} s: does it hang, or does a firewall drop the packets?"
+    if isinstance(error, asyncpg.CannotConnectNowError | asyncpg.TooManyConnectionsError):
+        return f"{error}"
+    return f"{error or type(error).__name__} (is DATABASE_URL right?)"
+
+
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of its own; raises UsageError when there is none to be had."""
     if not is_url(dsn):
         raise UsageError(f"the database's URL (DATABASE_URL) cannot be read: it must be {FORM}")
     try:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=PINNED, statement_cache_size=0)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
-        raise UnreachableError(
-            f"PostgreSQL cannot be used at {without_password(dsn)}: {error or type(error).__name__} "
-            "(is DATABASE_URL right?)"
-        ) from None
+        if sqlstate(error) == _PROTOCOL_VIOLATION:
+            raise UsageError(f"{without_password(dsn)}: {POOLER}") from None
+        raise UnreachableError(f"PostgreSQL cannot be used at {without_password(dsn)}: {_why(error)}") from None
     try:
         yield connection
     finally:

@@ -7,19 +7,29 @@ from typing import Any
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from touchpoint import tracing
+from touchpoint.db import sqlstates
 from touchpoint.tracing import database
 
 Sessions = async_sessionmaker[AsyncSession]
 
-TRANSIENT_CLASSES = ("08", "40", "53", "57")
-"""SQLSTATE classes that say nothing about the event: connection, rollback, resources, operator intervention."""
-LOCK_NOT_AVAILABLE = "55P03"
 _OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
-QUERY_CANCELED = "57014"
-"""Also what PostgreSQL says of a statement past its statement_timeout."""
+_PASSING = (OSError, TimeoutError, asyncpg.InterfaceError, NoConnectionError, DisconnectionError)
+"""Errors without a SQLSTATE that say nothing but that there is no connection at the moment."""
+PINNED = {
+    "jit": "off",
+    "timezone": "UTC",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "row_security": "on",
+    "search_path": "public",
+    "statement_timeout": "0",
+    "idle_session_timeout": "0",
+}
+"""Settings that every connection of ours has, whatever the server's, the database's or the user's defaults are."""
 COPY_FROM = 100
 """From this many rows on COPY is faster; below it one round trip counts for more."""
 
@@ -39,7 +49,7 @@ def create_engine(
     `command_timeout`: seconds after which a statement without an answer fails, however silent the network.
     `server_settings` are PostgreSQL settings of each connection, e.g. lock_timeout="5s".
     """
-    options = {"application_name": application_name, "jit": "off", "timezone": "UTC", **server_settings}
+    options = {"application_name": application_name, **PINNED, **server_settings}
     dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
     kind = asyncpg.Connection if tracing.tracer() is None else database.Connection
 
@@ -99,9 +109,18 @@ async def insert(session: AsyncSession, table: str, columns: Sequence[str], rows
 
 @asynccontextmanager
 async def transaction(factory: Sessions) -> AsyncIterator[AsyncSession]:
-    """A session whose work commits at the end of the block, or not at all."""
+    """A session whose work commits at the end of the block, or not at all.
+
+    A server that takes no writes may be one that another has replaced: the connection to it is closed, so that the
+    next one is made anew.
+    """
     async with factory() as session, session.begin():
-        yield session
+        try:
+            yield session
+        except Exception as error:
+            if sqlstate(error) == sqlstates.READ_ONLY:
+                await session.invalidate()
+            raise
 
 
 @asynccontextmanager
@@ -121,14 +140,24 @@ def sqlstate(error: BaseException) -> str | None:
     return getattr(cause, "sqlstate", None) or getattr(getattr(cause, "__cause__", None), "sqlstate", None)
 
 
+def verdict(error: BaseException) -> sqlstates.Verdict | None:
+    """What follows from a database's error, after `sqlstates`; None when it is no database's."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return sqlstates.RETRY
+    if isinstance(error, _PASSING) or _is_of_before_a_migration(error):
+        return sqlstates.RETRY
+    state = sqlstate(error)
+    return None if state is None else sqlstates.verdict(state)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again later can help, the event being innocent."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError) or _is_of_before_a_migration(error):
-        return True
-    state = sqlstate(error)
-    return state is not None and (state[:2] in TRANSIENT_CLASSES or state == LOCK_NOT_AVAILABLE)
+    return verdict(error) == sqlstates.RETRY
+
+
+def blames_database(error: BaseException) -> bool:
+    """Whether the database, its tables included, is the cause: a recurring task then backs off and tries again."""
+    return verdict(error) in (sqlstates.RETRY, sqlstates.HALT)
 
 
 def _is_of_before_a_migration(error: BaseException) -> bool:

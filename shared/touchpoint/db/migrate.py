@@ -14,8 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from touchpoint.db import roles
-from touchpoint.db.engine import LOCK_NOT_AVAILABLE, create_engine, is_transient, sqlstate
+from touchpoint.db.engine import create_engine, is_transient, sqlstate
+from touchpoint.db.sqlstates import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE
 from touchpoint.errors import UsageError
+from touchpoint.explain import explain
 
 STATEMENT_LOCK_TIMEOUT = "2s"
 """A DDL statement waiting for a lock makes every later query wait behind it: give up soon, let them pass, try again."""
@@ -38,6 +40,8 @@ async def upgrade(package: str, dsn: str) -> None:
                     return await connection.run_sync(_upgrade, package)
                 except DBAPIError as error:
                     if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                        if is_transient(error):
+                            raise UsageError(f"{package} could not be migrated: {explain(error)}") from None
                         raise
             await asyncio.sleep(PAUSE_SECONDS)
     finally:
@@ -84,7 +88,7 @@ async def done(package: str, engine: AsyncEngine, looks: AsyncIterator[None]) ->
                     lambda sync: MigrationContext.configure(sync).get_current_revision()
                 )
         except Exception as error:
-            if sqlstate(error) == roles.INSUFFICIENT_PRIVILEGE:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 return True
             if not is_transient(error):
                 raise

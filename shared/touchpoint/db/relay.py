@@ -10,8 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
-from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
+from touchpoint.db.engine import Sessions, blames_database, raw_connection, transaction
 from touchpoint.db.outbox import load_headers
+from touchpoint.explain import explain
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
 from touchpoint.pausing import pause
@@ -52,10 +53,10 @@ class Relay:
         try:
             sent = await self.round()
         except Exception as error:
-            if not is_transient(error):
+            if not blames_database(error):
                 raise
             telemetry.RELAY_FAILURES.inc()
-            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=repr(error)[:500])
+            telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=explain(error))
             return RETRY_SECONDS
         if sent is None:
             return RETRY_SECONDS

@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from touchpoint.db.engine import sessions
+from touchpoint.db.engine import sessions, sqlstate
+from touchpoint.db.sqlstates import READ_ONLY
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """The name of a tenant: part of every partition key, and safe in a statement."""
@@ -47,8 +48,10 @@ class Tenants:
                 yield session
                 await session.flush()
                 await raw.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 await _roll_back(raw)
+                if sqlstate(error) == READ_ONLY:  # another server may have taken its place: connect anew
+                    raw.terminate()
                 raise
 
     async def fetch(self, tenant: str, query: str, *values: Any) -> list[asyncpg.Record]:

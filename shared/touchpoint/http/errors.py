@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from touchpoint import telemetry
-from touchpoint.db.engine import QUERY_CANCELED, is_transient, sqlstate
+from touchpoint.db.engine import is_transient, sqlstate
+from touchpoint.db.sqlstates import QUERY_CANCELED, READ_ONLY
 from touchpoint.errors import ConflictError, NotFoundError, UnreachableError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,6 +99,9 @@ def of_database(error: Exception) -> ProblemError | None:
             "rows match, such as one customer."
         )
         return ProblemError(504, "query-too-slow", detail)
+    if sqlstate(error) == READ_ONLY:
+        detail = "The database takes no changes at the moment; nothing was changed. Reading works."
+        return ProblemError(503, "database-read-only", detail, headers={"Retry-After": "5"})
     if is_transient(error):
         detail = "The database does not answer at the moment."
         return ProblemError(503, "database-unavailable", detail, headers={"Retry-After": "5"})

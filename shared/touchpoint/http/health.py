@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from touchpoint.explain import explain
 from touchpoint.telemetry import READY
 
 Check = Callable[[], Awaitable[str | None]]
@@ -49,5 +50,5 @@ async def _tell(name: str, check: Check) -> None:
     try:
         said = await check()
     except Exception as error:  # a bug of the check is to be seen at /readyz; the metrics are needed all the more
-        said = repr(error)
+        said = explain(error)
     READY.labels(name).set(said is None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint import telemetry
 from touchpoint.bulk import BulkHistogram
 from touchpoint.contracts.base import Event
-from touchpoint.db import inbox, offsets
-from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
+from touchpoint.db import inbox, offsets, sqlstates
+from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction, verdict
 from touchpoint.db.inbox import Claim, Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.errors import PermanentError, TransientError
+from touchpoint.explain import explain, where
 from touchpoint.kafka import dead_letter
 from touchpoint.kafka.codec import DecodeError, Record, decode
 from touchpoint.kafka.dead_letter import DeadLetter
@@ -95,7 +95,12 @@ class LiveFence:
 
 
 class Limit(Protocol):
-    """When to stop because of too many failures; True stands for one."""
+    """When to stop because of too many failures; True stands for one.
+
+    `may_skip`: this many may become dead letters whatever their cause, because an operator allowed it.
+    """
+
+    may_skip: int
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
         """Why these, on top of what was counted, are too many; None if they are not."""
@@ -125,9 +130,12 @@ class Batches:
         """Apply entries (in log order within each partition) and move `starts` on with every commit.
 
         An error of a handler rolls the batch back; halves are tried until the poison stands alone and becomes a dead
-        letter. Raises FenceLostError, HaltError, or what is transient: the caller reads again from `starts`.
+        letter. Raises FenceLostError, HaltError, or what is transient: the caller reads again from `starts`. An error
+        for which no event is to blame, such as a missing column, halts when it comes twice in a row; dead letters are
+        made of it only where an operator has allowed some.
         """
         pending = [list(entries)]
+        again = False
         while pending:
             part = pending.pop()
             failing = any(entry.dead is not None for entry in part)
@@ -139,6 +147,12 @@ class Batches:
             except Exception as error:
                 if is_transient(error):
                     raise
+                if verdict(error) == sqlstates.HALT and not self.limit.may_skip:
+                    if again:
+                        raise HaltError(self._why(error)) from error
+                    again = True  # a migration or a swap may have passed at that moment
+                    pending.append(part)
+                    continue
                 telemetry.RETRIES.labels(self.consumer, "bisected").inc()
                 pending.extend(self._without_poison(part, error))
 
@@ -152,7 +166,7 @@ class Batches:
             return [part[middle:], part[:middle]]
         (index,) = suspects
         entry = part[index]
-        letter = DeadLetter(entry.record, "handle", type(error).__name__, _reason(error))
+        letter = DeadLetter(entry.record, "handle", type(error).__name__, self._why(error))
         meta = entry.event.meta if entry.event else None
         telemetry.log().error(
             telemetry.CONSUMER_DEAD_LETTER,
@@ -161,9 +175,16 @@ class Batches:
             trace=meta and meta.traceparent,
             fingerprint=letter.fingerprint,
             error=letter.error,
-            at=_where(error),
+            reason=letter.reason,
         )
         return [[*part[:index], Entry(entry.record, dead=letter), *part[index + 1 :]]]
+
+    def _why(self, error: Exception) -> str:
+        """What a dead letter or a halt may say of an error: our own text whole, a stranger's without any data."""
+        if isinstance(error, PermanentError):
+            return str(error)[:500]
+        place = where(error, self.handlers.packages) or where(error, {"touchpoint"})
+        return explain(error) + (f", at {place}" if place else "")
 
     async def _commit(self, part: Sequence[Entry], starts: dict[Place, int]) -> None:
         moves = _moves(part, starts)
@@ -268,14 +289,3 @@ def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:
     """How far each partition goes with these entries: from what we last stored, never from the first record."""
     ends = {(entry.record.topic, entry.record.partition): entry.record.offset + 1 for entry in part}
     return [Move(topic, partition, starts[topic, partition], end) for (topic, partition), end in ends.items()]
-
-
-def _where(error: Exception) -> list[str]:
-    """The innermost places of a traceback. Its text stays out of the log: it may quote a customer."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-
-
-def _reason(error: Exception) -> str:
-    """What a dead letter may say of an error: our own words whole, a stranger's not at all (they may quote data)."""
-    return str(error)[:500] if isinstance(error, PermanentError) else "unexpected error in a handler; see the log"

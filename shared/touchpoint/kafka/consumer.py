@@ -14,9 +14,11 @@ from sqlalchemy import text
 from touchpoint import telemetry
 from touchpoint.db import consumers, offsets
 from touchpoint.db.consumers import ConsumerState
-from touchpoint.db.engine import LOCK_NOT_AVAILABLE, Sessions, is_transient, raw_connection, sqlstate, transaction
+from touchpoint.db.engine import Sessions, blames_database, is_transient, raw_connection, sqlstate, transaction
 from touchpoint.db.offsets import FenceLostError, Move, Place
+from touchpoint.db.sqlstates import LOCK_NOT_AVAILABLE
 from touchpoint.errors import TransientError
+from touchpoint.explain import explain
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence, in_lanes
@@ -55,6 +57,7 @@ class Consumer:
     _assignment: Assignment = field(init=False)
     _batches: Batches = field(init=False)
     _backoff: Backoff = field(default_factory=Backoff, init=False)
+    _last_error: str = field(default="", init=False)
     _blocked: bool = field(default=False, init=False)
     _to_write: ConsumerState | None = field(default=None, init=False)
     _mirrored: dict[TopicPartition, int] = field(default_factory=dict, init=False)
@@ -74,7 +77,7 @@ class Consumer:
             return f"{self._state.state}: {self._state.reason}"
         if (silent := time.monotonic() - self._turned) > STALL_SECONDS / 2:
             return f"has not read or applied anything for {silent:.0f} s"
-        return "backing off after an error" if self._backoff.active else None
+        return f"backing off after an error: {self._last_error}" if self._backoff.active else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set. Raises StalledError when only a new process can help."""
@@ -96,7 +99,7 @@ class Consumer:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             if error := await leave(kafka):
-                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=explain(error))
 
     async def _take_turns(self, kafka: LogConsumer, stop: asyncio.Event) -> None:
         reader = Reader(kafka, self._assignment, self.handlers)
@@ -131,7 +134,7 @@ class Consumer:
                 await kafka.start()
             except (KafkaError, OSError) as error:
                 telemetry.KAFKA_UP.labels(self.name).set(0)
-                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=str(error))
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=explain(error))
                 await self._backoff.wait(stop)
             else:
                 telemetry.KAFKA_UP.labels(self.name).set(1)
@@ -160,18 +163,24 @@ class Consumer:
                 await applying
             await self._mark_reached(kafka, reader)
         except HaltError as error:
-            self._assignment.distrust()
-            self._state = ConsumerState("halted", str(error))
-            self._to_write = self._state
-            telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=str(error))
+            self._halt(str(error))
         except FenceLostError as error:
             self._assignment.distrust()
             telemetry.RETRIES.labels(self.name, "fence_lost").inc()
             telemetry.log().info(telemetry.CONSUMER_FENCE_LOST, consumer=self.name, error=str(error))
         except Exception as error:
-            if not (isinstance(error, TransientError | KafkaError) or is_transient(error)):
+            if isinstance(error, TransientError | KafkaError) or is_transient(error):
+                self._back_off(error)
+            elif blames_database(error):
+                self._halt(explain(error))
+            else:
                 raise
-            self._back_off(error)
+
+    def _halt(self, reason: str) -> None:
+        self._assignment.distrust()
+        self._state = ConsumerState("halted", reason)
+        self._to_write = self._state
+        telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=reason)
 
     async def _apply(self, entries: list[Entry]) -> None:
         if entries:
@@ -217,12 +226,13 @@ class Consumer:
     def _back_off(self, error: Exception) -> None:
         self._assignment.distrust()
         seconds = self._backoff.failed()
+        self._last_error = explain(error)
         self._blocked = sqlstate(error) == LOCK_NOT_AVAILABLE
         if not isinstance(error, KafkaError):
             self._progress = time.monotonic()
         telemetry.RETRIES.labels(self.name, "transient").inc()
         telemetry.log().warning(
-            telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=repr(error)[:500], seconds=round(seconds, 1)
+            telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=self._last_error, seconds=round(seconds, 1)
         )
 
     async def _run_aside(self, kafka: LogConsumer) -> None:
@@ -236,11 +246,11 @@ class Consumer:
             except (TimeoutError, KafkaError) as error:
                 self._progress = time.monotonic()
                 telemetry.KAFKA_UP.labels(self.name).set(0)
-                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=repr(error))
+                telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=explain(error))
             except Exception as error:
-                if not is_transient(error):
+                if not blames_database(error):
                     raise
-                telemetry.log().warning(telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=repr(error)[:500])
+                telemetry.log().warning(telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=explain(error))
             await asyncio.sleep(HORIZON_SECONDS)
 
     async def _follow_state(self) -> None:

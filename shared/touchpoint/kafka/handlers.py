@@ -64,6 +64,11 @@ class Handlers:
         """The topics a consumer of these handlers reads."""
         return sorted({event.topic for event in self.events.values()})
 
+    @property
+    def packages(self) -> set[str]:
+        """The packages whose code handles the events."""
+        return {registration.handle.__module__.partition(".")[0] for registration in self.registrations}
+
     def prepare(self, event: Event) -> list[Any]:
         """What each handler is to get of an event, None for those that get nothing of it."""
         kind = event.type

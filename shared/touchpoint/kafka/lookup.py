@@ -6,6 +6,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from touchpoint.errors import NotFoundError, UnreachableError
+from touchpoint.explain import explain
 from touchpoint.kafka import log
 from touchpoint.kafka.codec import Flawed, Record
 from touchpoint.settings import KafkaSettings
@@ -26,7 +27,7 @@ async def around(settings: KafkaSettings, topic: str, partition: int, offset: in
         async with asyncio.timeout(TIMEOUT_SECONDS):
             found = await _window(settings, topic, partition, offset)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
     wanted = next((record for record in found if offset in _offsets(record)), None)
     if wanted is None:
         raise NotFoundError(f"{topic}/{partition} has no record {offset} (any more)")

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -87,10 +87,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo(f"Touchpoint is {found['state']}.")
-        if found["processes"]:
-            Console().print(control.table(found))
-    if found["state"] != "ready" or not all(each["pid"] and each.get("ready", True) for each in found["processes"]):
+        typer.echo("\n".join(control.told(found)))
+    if found["state"] != "ready":
         raise typer.Exit(1)
 
 
@@ -110,6 +108,11 @@ def logs(
     for line in control.read_log(home, name, follow=follow):
         sys.stdout.write(line)
         sys.stdout.flush()
+
+
+async def stack_status() -> dict[str, Any]:
+    """How the stack that runs here is, as `touchpoint status` has it."""
+    return await control.status(_home())
 
 
 def running_database() -> str | None:

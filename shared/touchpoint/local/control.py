@@ -3,13 +3,13 @@
 import asyncio
 import os
 import sys
+import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 import httpx
-from rich.table import Table
 
 from touchpoint.errors import UsageError
 from touchpoint.local.home import SUPERVISOR, Home
@@ -18,6 +18,8 @@ from touchpoint.local.services import SERVICES, LocalService
 
 LAST_LINES = 100
 LOOK_SECONDS = 0.2
+ANSWER_SECONDS = 5
+WIDTH = 80
 
 
 async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: TextIO) -> None:
@@ -51,10 +53,10 @@ def _ready(home: Home, process: Process) -> bool:
 
 
 async def status(home: Home) -> dict[str, Any]:
-    """How the stack is: `state` (ready, starting, stopping, stopped, abandoned), `port`, and each process.
+    """How the stack is: `state` (ready, not ready, starting, stopping, stopped, abandoned), `port`, and each process.
 
     Abandoned: who ran it was killed; the processes left are stopped by `down` and by the next `up`. A process has
-    `name`, `pid`, `restarts`, and, if it is a service, `ready` and `url`.
+    `name`, `pid`, `restarts`, `wrong` (None, or why it does not work), and, if it is a service, `ready` and `url`.
     """
     recorded, running = home.recorded(), home.processes()
     state = recorded.get("state", "stopped")
@@ -66,36 +68,48 @@ async def status(home: Home) -> dict[str, Any]:
             "name": name,
             "pid": running[name].handle.pid if name in running else None,
             "restarts": recorded["restarts"][name],
+            "wrong": None if name in running else "it does not run",
         }
         for name in names
     }
     services = [service for service in SERVICES if service.name in found]
-    async with httpx.AsyncClient(timeout=5) as client:
-        answers = await asyncio.gather(*(_is_ready(client, service, recorded["port"]) for service in services))
-    for service, ready in zip(services, answers, strict=True):
-        found[service.name] |= {"ready": ready, "url": service.url(recorded["port"])}
+    async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        answers = await asyncio.gather(*(_not_ready(client, service, recorded["port"]) for service in services))
+    for service, why in zip(services, answers, strict=True):
+        each = found[service.name]
+        each |= {"ready": why is None, "url": service.url(recorded["port"]), "wrong": each["wrong"] or why}
+    if state == "ready" and any(each["wrong"] for each in found.values()):
+        state = "not ready"
     return {"state": state, "port": recorded.get("port"), "processes": list(found.values())}
 
 
-async def _is_ready(client: httpx.AsyncClient, service: LocalService, port: int) -> bool:
+async def _not_ready(client: httpx.AsyncClient, service: LocalService, port: int) -> str | None:
+    """Why a service is not ready, by its first check that fails; None when it is."""
     try:
-        return (await client.get(f"{service.admin_url(port)}/readyz")).is_success
+        answer = await client.get(f"{service.admin_url(port)}/readyz")
+    except httpx.TimeoutException:
+        return f"it does not answer within {ANSWER_SECONDS} s"
     except httpx.TransportError:
-        return False
+        return "it does not answer"
+    if answer.is_success:
+        return None
+    checks = {name: why for name, why in answer.json()["checks"].items() if why != "ok"}
+    return next((f"{name}: {why}" for name, why in checks.items()), "it says no more than that")
 
 
-def table(found: dict[str, Any]) -> Table:
-    """The processes as people read them."""
-    shown = Table()
-    for title in ("process", "state", "pid", "restarts", "url"):
-        shown.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
+def told(found: dict[str, Any]) -> Iterator[str]:
+    """The stack as people read it: the verdict, a line for each process, and below it why it does not work."""
+    yield f"Touchpoint is {found['state']}."
     for process in found["processes"]:
-        up = "[green]running[/]" if process["pid"] else "[red]ended[/]"
-        ready = {True: "[green]ready[/]", False: "[yellow]not ready[/]", None: up}[process.get("ready")]
-        shown.add_row(
-            process["name"], ready, str(process["pid"] or ""), str(process["restarts"]), process.get("url", "")
-        )
-    return shown
+        state = "ready" if process.get("ready") else "running"
+        if process["wrong"]:
+            state = "NOT READY" if process["pid"] else "NOT RUNNING"
+        restarts = f"restarted {process['restarts']}x" if process["restarts"] else ""
+        line = f"  {process['name']:<15} {state:<12} {process['pid'] or '':<8} {restarts:<14} {process.get('url', '')}"
+        yield line.rstrip()
+        if process["wrong"]:
+            yield from textwrap.wrap(process["wrong"], WIDTH, initial_indent="    ", subsequent_indent="    ")
+            yield f"    → touchpoint logs {process['name']}"
 
 
 def read_log(home: Home, name: str, *, follow: bool) -> Iterator[str]:

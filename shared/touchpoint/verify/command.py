@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from touchpoint.db import databases
-from touchpoint.db.engine import is_transient
+from touchpoint.db.engine import blames_database
 from touchpoint.errors import UsageError
+from touchpoint.explain import explain
 from touchpoint.reach import Database, Json, Since, dsns, kafka
 from touchpoint.verify.report import MOST_CUSTOMERS, MOST_EXAMPLES, Extent, Fault, Finding, Report
 from touchpoint.verify.run import Show, verify
@@ -90,9 +91,9 @@ async def _verify_all(database: str, consumer: str, since: datetime | None) -> l
                 try:
                     reports.append(await verify(subject, dsn, settings, since=since, show=show(subject.consumer)))
                 except Exception as error:
-                    if not is_transient(error):
+                    if not blames_database(error):
                         raise
-                    raise UsageError(f"{subject.consumer}: PostgreSQL went away meanwhile ({error})") from None
+                    raise UsageError(f"{subject.consumer} could not be checked: {explain(error)}") from None
     if not reports:
         raise UsageError(f"no consumer {consumer or 'has read anything'} here: see `touchpoint consumer list`")
     return reports

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from touchpoint.db.engine import is_transient, sqlstate
+from touchpoint.db.engine import blames_database
 from touchpoint.kafka.batch import Entry
 from touchpoint.kafka.handlers import Context, Handlers
-
-READ_ONLY = "25006"
-"""SQLSTATE of a write to a table that is not temporary: the subject does not name all its tables."""
 
 
 class Rebuild:
@@ -27,7 +24,8 @@ class Rebuild:
             try:
                 await self._handle(part)
             except Exception as error:
-                if is_transient(error) or sqlstate(error) == READ_ONLY:
+                # SQLSTATE 25006 among them: the subject does not name all its tables, and one is to be written to.
+                if blames_database(error):
                     raise
                 if len(part) == 1:
                     refused.append((part[0], error))

@@ -12,6 +12,7 @@ from touchpoint.db import dead_letters, replays
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.replays import Plan, Range, Replay
 from touchpoint.errors import ConflictError, UnreachableError, UsageError
+from touchpoint.explain import explain
 from touchpoint.kafka import admin
 from touchpoint.kafka.log import group_less
 from touchpoint.kafka.replay.census import Census, Show, count
@@ -49,7 +50,7 @@ async def plan_repair(
                                  "to and partition, or with the command `touchpoint replay plan`")  # fmt: skip
             await count(kafka, settings, ranges, census, show)
     except (KafkaError, TimeoutError) as error:
-        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
     asked = {"from": window.since.words, "to": window.until.words, "partitions": sorted(window.partitions)}
     plan = Plan(
         consumer=consumer,
@@ -97,7 +98,7 @@ async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer:
         async with group_less(settings) as kafka:
             logs = await standing(raw, kafka, settings, consumer)
     except (KafkaError, TimeoutError) as error:
-        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from None
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
     for log in logs.values():
         if log.begin > 0:
             raise ConflictError(

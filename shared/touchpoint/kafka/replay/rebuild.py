@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from touchpoint import telemetry
 from touchpoint.db import erasures, offsets, replays
-from touchpoint.db.engine import LOCK_NOT_AVAILABLE, Sessions, raw_connection, sqlstate, transaction
+from touchpoint.db.engine import Sessions, raw_connection, sqlstate, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
 from touchpoint.db.shadow import Shadow
+from touchpoint.db.sqlstates import LOCK_NOT_AVAILABLE
+from touchpoint.explain import explain
 from touchpoint.kafka.batch import HaltError
 from touchpoint.kafka.replay.fence import ReplayFence, ShadowFence, TrialFence
 from touchpoint.kafka.replay.run import Run
@@ -122,7 +124,7 @@ class Rebuild:
         try:
             await self._shadow.create(raw)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise HaltError(f"PostgreSQL lets the worker make no second schema: {error}") from None
+            raise HaltError(f"PostgreSQL lets the worker make no second schema: {explain(error)}") from None
         await replays.tell(session, self._replay.id, {"erased_before": await erasures.count(raw)})
 
     async def _level(self, session: AsyncSession, fence: ReplayFence) -> None:

@@ -37,6 +37,7 @@ class MaxErrors:
 
     allowed: int
     failed: int = 0
+    may_skip: int = 0
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
         """Why these, on top of what has failed, are too many; None if they are not."""

@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint import telemetry
 from touchpoint.db import replays, shadow
-from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction
+from touchpoint.db.engine import Sessions, blames_database, is_transient, raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
 from touchpoint.errors import TransientError
+from touchpoint.explain import explain
 from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import HaltError
 from touchpoint.kafka.handlers import Handlers
@@ -72,9 +73,9 @@ class Replayer:
                 await self._look(stop)
                 self._backoff.succeeded()
             except Exception as error:
-                if not (isinstance(error, TransientError | KafkaError) or is_transient(error)):
+                if not (isinstance(error, TransientError | KafkaError) or blames_database(error)):
                     raise
-                telemetry.log().warning(telemetry.REPLAY_BACKING_OFF, consumer=self.consumer, error=repr(error)[:500])
+                telemetry.log().warning(telemetry.REPLAY_BACKING_OFF, consumer=self.consumer, error=explain(error))
                 await self._backoff.wait(stop)
             await pause(stop, LOOK_SECONDS)
 
@@ -119,7 +120,7 @@ class Replayer:
             if isinstance(unexpected, TransientError | KafkaError) or is_transient(unexpected):
                 raise
             telemetry.log().error(telemetry.REPLAY_FAILED, consumer=self.consumer, exc_info=unexpected)
-            error = f"{type(unexpected).__name__}: see the worker's log"
+            error = f"{explain(unexpected)}; see the worker's log"
         async with transaction(self.sessions) as session:
             await replays.end(session, replay.id, f"{self.consumer} worker", error)
         telemetry.log().info(telemetry.REPLAY_ENDED, consumer=self.consumer, replay=str(replay.id), error=error)

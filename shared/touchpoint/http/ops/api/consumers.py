@@ -15,7 +15,7 @@ router = APIRouter(prefix="/consumers")
 
 @router.get("")
 async def list_consumers(caller: Reader, session: Session) -> Entries[schemas.ConsumerRead]:
-    """Every consumer: its state and reason, its open dead letters, and when it last applied something."""
+    """Every consumer: its state and reason, whether a process of it is alive, its dead letters, its last success."""
     found = await consumers.standing(session)
     return Entries(items=[schemas.ConsumerRead(**one) for one in found])
 

@@ -17,6 +17,8 @@ class ConsumerRead(BaseModel):
     partitions: int
     last_applied_at: datetime | None
     dead_letters: int = Field(description="open ones")
+    alive: bool = Field(description="whether a process of it has reported within the last 8 seconds")
+    last_reported_at: datetime | None = Field(description="when a process of it reported last; null: none runs")
 
 
 class Pause(Strict):

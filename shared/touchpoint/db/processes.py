@@ -1,0 +1,75 @@
+"""The processes of a service as they report themselves in its database: the evidence that they are alive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+REPORT_SECONDS = 2.0
+SILENT_SECONDS = 8.0
+"""A process that has not reported for longer is taken to be dead or frozen."""
+
+_REPORT = text("""
+INSERT INTO processes (id, role, host, pid, not_ready) VALUES (:id, :role, :host, :pid, :not_ready)
+    ON CONFLICT (id) DO UPDATE SET reported_at = clock_timestamp(), not_ready = excluded.not_ready
+""")
+_LEAVE = text("DELETE FROM processes WHERE id = :id OR reported_at < now() - interval '1 day'")
+_ALL = text("""
+SELECT role, host, pid, started_at, reported_at, not_ready,
+       extract(epoch FROM clock_timestamp() - reported_at)::float AS silent
+  FROM processes ORDER BY reported_at DESC
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A process and its last report. `silent`: seconds since then. `not_ready`: what its readiness check says."""
+
+    role: str
+    host: str
+    pid: int
+    started_at: datetime
+    reported_at: datetime
+    not_ready: str | None
+    silent: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has reported in time."""
+        return self.silent <= SILENT_SECONDS
+
+    def does(self, role: str) -> bool:
+        """Whether this is its role, alone or among all."""
+        return self.role in (role, "all")
+
+
+async def report(
+    session: AsyncSession, process: UUID, role: str, place: tuple[str, int], not_ready: str | None
+) -> None:
+    """Say that a process, at `place` (host and pid), is alive, and why it is not ready if it is not."""
+    host, pid = place
+    await session.execute(_REPORT, {"id": process, "role": role, "host": host, "pid": pid, "not_ready": not_ready})
+
+
+async def leave(session: AsyncSession, process: UUID) -> None:
+    """Forget a process that ends as it should, and those that died more than a day ago."""
+    await session.execute(_LEAVE, {"id": process})
+
+
+async def reported(session: AsyncSession) -> list[Reported]:
+    """All processes known, those that reported last first."""
+    return [Reported(**row) for row in (await session.execute(_ALL)).mappings()]
+
+
+def why_dead(known: Sequence[Reported], role: str) -> str | None:
+    """Why no process does what `role` does, in one line; None when one is alive."""
+    of_role = [process for process in known if process.does(role)]
+    if any(process.alive for process in of_role):
+        return None
+    if not of_role:
+        return f"no {role} process runs: none has reported, or the last was stopped"
+    last = of_role[0]
+    return f"no {role} process has reported for {last.silent:,.0f} s (the last: pid {last.pid} on {last.host})"

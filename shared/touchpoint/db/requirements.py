@@ -1,0 +1,145 @@
+"""What is needed of a PostgreSQL server, looked at when a process starts, before a migration, and by the doctor."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from touchpoint.db import databases
+from touchpoint.db.engine import PINNED
+from touchpoint.errors import UsageError
+
+_LOOK = """
+SELECT current_setting('server_version_num')::int AS version,
+       current_setting('server_version') AS shown_version,
+       current_setting('server_encoding') AS encoding,
+       current_setting('session_replication_role') AS replication_role,
+       current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('autovacuum') AS autovacuum,
+       current_setting('track_activities') AS track_activities,
+       coalesce(current_setting('transaction_timeout', true), '0') AS transaction_timeout,
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true), '0')::int AS connections,
+       d.datconnlimit AS database_limit, r.rolconnlimit AS login_limit,
+       d.datcollversion IS DISTINCT FROM pg_database_collation_actual_version(d.oid) AS other_collation,
+       d.datname AS database, r.rolname AS login
+  FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = session_user
+"""
+_ROLE = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1"
+
+
+_SESSION = """
+SELECT pg_backend_pid() AS pid, array_agg(current_setting(name) ORDER BY number) AS set
+  FROM unnest($1::text[]) WITH ORDINALITY AS pinned (name, number)
+"""
+
+
+class Flaw(NamedTuple):
+    """Something about the server that is not as it must be. Not `fatal`: it works, but less safely."""
+
+    text: str
+    fatal: bool
+
+
+class _Rule(NamedTuple):
+    holds: Callable[[Any], bool]
+    text: str
+    fatal: bool = False
+
+
+_RULES = (
+    _Rule(
+        lambda s: s["version"] >= 160_000, "PostgreSQL {shown_version} is too old: 16 or newer is needed", fatal=True
+    ),
+    _Rule(
+        lambda s: s["encoding"] == "UTF8",
+        "database {database} has the encoding {encoding}: create it anew with ENCODING 'UTF8' TEMPLATE template0",
+        fatal=True,
+    ),
+    _Rule(
+        lambda s: s["replication_role"] == "origin",
+        "session_replication_role is {replication_role} for {login}, so triggers and foreign keys are off: "
+        "ALTER ROLE {login} RESET session_replication_role",
+        fatal=True,
+    ),
+    _Rule(lambda s: s["fsync"] == "on", "fsync is off: a crash of its machine can destroy the database"),
+    _Rule(
+        lambda s: s["full_page_writes"] == "on",
+        "full_page_writes is off: a crash of its machine can destroy the database",
+    ),
+    _Rule(
+        lambda s: s["synchronous_commit"] != "off",
+        "synchronous_commit is off: a crash loses what the API has just confirmed (events are read again from Kafka)",
+    ),
+    _Rule(lambda s: s["autovacuum"] == "on", "autovacuum is off: tables grow without end and queries become slow"),
+    _Rule(
+        lambda s: s["track_activities"] == "on",
+        "track_activities is off: a frozen consumer that holds locks is not noticed, and must be ended by hand",
+    ),
+    _Rule(
+        lambda s: s["transaction_timeout"] == "0",
+        "transaction_timeout is {transaction_timeout}: replays, rebuilds and `touchpoint verify` need transactions "
+        "that last minutes",
+    ),
+    _Rule(
+        lambda s: not s["other_collation"],
+        "database {database} was made with another version of its collation (the operating system's library has "
+        "changed), so indexes of text may miss rows: REINDEX DATABASE {database}; "
+        "ALTER DATABASE {database} REFRESH COLLATION VERSION",
+    ),
+)
+
+
+async def require(dsn: str, *, connections: int = 0, role: str | None = None) -> list[str]:
+    """As `look`, but raises UsageError on what is fatal; answers the rest."""
+    flaws = await look(dsn, connections=connections, role=role)
+    if fatal := [flaw.text for flaw in flaws if flaw.fatal]:
+        raise UsageError(f"{databases.without_password(dsn)}: {'; '.join(fatal)}")
+    return [flaw.text for flaw in flaws]
+
+
+async def look(dsn: str, *, connections: int = 0, role: str | None = None) -> list[Flaw]:
+    """What is wrong with the server, the worst first. Raises UnreachableError, and UsageError behind a pooler.
+
+    `connections`: how many this process may open. `role`: the API's, which must not see other tenants' rows.
+    """
+    await refuse_pooler(dsn)
+    async with databases.connected(dsn) as connection:
+        server = await connection.fetchrow(_LOOK)
+        sees_all = role is not None and await connection.fetchval(_ROLE, role)
+    flaws = [Flaw(rule.text.format(**server), rule.fatal) for rule in _RULES if not rule.holds(server)]
+    if sees_all:
+        text = f"role {role} may see every tenant's rows: ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS"
+        flaws.append(Flaw(text, fatal=True))
+    limits = {"max_connections": "connections", "the database's CONNECTION LIMIT": "database_limit"}
+    limits |= {f"CONNECTION LIMIT of {server['login']}": "login_limit"}
+    for name, column in limits.items():
+        if 0 <= server[column] < connections:
+            text = f"{name} leaves {server[column]} connections; this process may need {connections}"
+            flaws.append(Flaw(text, fatal=False))
+    return sorted(flaws, key=lambda flaw: not flaw.fatal)
+
+
+async def refuse_pooler(dsn: str) -> None:
+    """Raises UsageError where connections are not sessions of the server's, or do not have the settings asked for.
+
+    With a pooler in transaction mode another client's transaction gets the session we have just used; where it drops
+    settings, the API's role would be dropped, too, and with it the wall between tenants.
+    """
+    async with databases.connected(dsn) as first, databases.connected(dsn) as second:
+        try:
+            one = await _session(first)
+            async with second.transaction():
+                other = await second.fetchrow(_SESSION, list(PINNED))
+                again = await _session(first)
+        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+            one = other = again = None  # another client's statements are in our session
+    if one is None or one["pid"] != again["pid"] or one["pid"] == other["pid"] or one["set"] != list(PINNED.values()):
+        raise UsageError(f"{databases.without_password(dsn)}: {databases.POOLER}")
+
+
+async def _session(connection: asyncpg.Connection) -> asyncpg.Record:
+    async with connection.transaction():
+        return await connection.fetchrow(_SESSION, list(PINNED))
