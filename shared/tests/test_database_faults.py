@@ -128,9 +128,7 @@ async def test_a_value_that_cannot_be_stored_is_the_events_own_fault_and_not_rep
             await log.append(feedback(id="first"), feedback(id="a-secret"), feedback(id="last"))
             await eventually(lambda: ids_are(ledger, ["first", "last"]))
     [letter] = await ledger.query("SELECT error, reason FROM dead_letters")
-    assert letter.reason.startswith(
-        "CheckViolationError: 23514 (schema public, table ledger, constraint no_secrets), at "
-    )
+    assert letter.reason.startswith("23514 (schema public, table ledger, constraint no_secrets), at ")
     assert "a-secret" not in letter.reason
     [entry] = [entry for entry in logged if entry["event"] == "consumer.dead_letter"]
     assert entry["reason"] == letter.reason

@@ -20,9 +20,12 @@ LONGEST = 500
 
 def explain(error: BaseException) -> str:
     """The kind of error and what is known of its cause, e.g. `UndefinedColumnError: 42703 column "x" …`."""
-    cause = _of_driver(error)
-    said = text(cause)
-    return (f"{type(cause).__name__}: {said}" if said else type(cause).__name__)[:LONGEST]
+    return ": ".join(filter(None, [kind(error), text(error)]))[:LONGEST]
+
+
+def kind(error: BaseException) -> str:
+    """The name of its class; for a database's error of that which the driver raised."""
+    return type(_of_driver(error)).__name__
 
 
 def text(error: BaseException) -> str:

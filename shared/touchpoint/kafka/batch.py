@@ -21,7 +21,7 @@ from touchpoint.db.engine import Sessions, is_transient, raw_connection, transac
 from touchpoint.db.inbox import Claim, Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.errors import PermanentError, TransientError
-from touchpoint.explain import explain, where
+from touchpoint.explain import kind, text, where
 from touchpoint.kafka import dead_letter
 from touchpoint.kafka.codec import DecodeError, Record, decode
 from touchpoint.kafka.dead_letter import DeadLetter
@@ -149,7 +149,7 @@ class Batches:
                     raise
                 if verdict(error) == sqlstates.HALT and not self.limit.may_skip:
                     if again:
-                        raise HaltError(self._why(error)) from error
+                        raise HaltError(f"{kind(error)}: {self._why(error)}") from error
                     again = True  # a migration or a swap may have passed at that moment
                     pending.append(part)
                     continue
@@ -166,7 +166,7 @@ class Batches:
             return [part[middle:], part[:middle]]
         (index,) = suspects
         entry = part[index]
-        letter = DeadLetter(entry.record, "handle", type(error).__name__, self._why(error))
+        letter = DeadLetter(entry.record, "handle", kind(error), self._why(error))
         meta = entry.event.meta if entry.event else None
         telemetry.log().error(
             telemetry.CONSUMER_DEAD_LETTER,
@@ -184,7 +184,7 @@ class Batches:
         if isinstance(error, PermanentError):
             return str(error)[:500]
         place = where(error, self.handlers.packages) or where(error, {"touchpoint"})
-        return explain(error) + (f", at {place}" if place else "")
+        return ", ".join(filter(None, [text(error), f"at {place}" if place else ""]))
 
     async def _commit(self, part: Sequence[Entry], starts: dict[Place, int]) -> None:
         moves = _moves(part, starts)
