@@ -7,7 +7,7 @@ import pytest
 
 from touchpoint.db.shadow import Shadow
 
-PROJECTIONS = {"feedback_svc": ["feedback", "timeline"], "metrics_svc": ["rollups", "customers", "tickets"]}
+PROJECTIONS = {"feedback_svc": ["feedback", "timeline"], "metrics_svc": ["rollups", "changes", "answers", "tickets"]}
 
 BY_HAND = """
 CREATE INDEX by_hand ON {table} USING hash (tenant_id) WHERE tenant_id <> 'nobody';
@@ -86,7 +86,7 @@ async def test_the_new_tables_are_in_everything_like_the_live_ones(package, conn
     ],
 )
 async def test_what_hangs_on_a_live_table_is_told(package, connection, statement, told):
-    table = {"feedback_svc": "feedback", "metrics_svc": "customers"}[package]
+    table = {"feedback_svc": "feedback", "metrics_svc": "tickets"}[package]
     if package == "metrics_svc":
         statement = statement.replace("uuid", "text")
     await connection.execute(statement.format(table=table))

@@ -1,30 +1,52 @@
-from touchpoint.contracts.order import Told, last_words
+from datetime import timedelta
+from itertools import permutations
+
+from touchpoint.contracts.order import Latest, newest_fields
 from touchpoint.testing import factories as make
 
 FIELDS = frozenset({"tier", "segment"})
+LATER = make.NOON + timedelta(seconds=1)
 
 
-def test_each_field_is_as_the_latest_event_that_gives_it_says_whichever_comes_first() -> None:
-    told: Told = {}
-    later = make.customer_updated(tier="basic", partition=1, offset=9)
-    earlier = make.customer_updated(tier="key", segment="smb", partition=1, offset=3)
-    assert last_words(told, later, FIELDS) == ["tier"]
-    assert last_words(told, earlier, FIELDS) == ["segment"]
-    assert told == {"tier": [1, 9], "segment": [1, 3]}
+def test_each_field_is_as_the_latest_event_that_gives_it_says_whichever_is_read_first() -> None:
+    latest: Latest = {}
+    later = make.customer_updated(tier="basic", time=LATER)
+    earlier = make.customer_updated(tier="key", segment="smb", recorded=LATER + timedelta(days=1))
+    assert newest_fields(latest, later, FIELDS) == ["tier"]
+    assert newest_fields(latest, earlier, FIELDS) == ["segment"]
 
 
-def test_the_same_event_again_is_heard_again() -> None:
-    event = make.customer_updated(tier="key", partition=1, offset=3)
-    told: Told = {}
-    assert last_words(told, event, FIELDS) == last_words(told, event, FIELDS) == ["tier"]
+def test_of_equal_times_the_later_recorded_one_wins_and_of_those_the_greater_identity() -> None:
+    events = [
+        make.customer_updated(tier="a", id="1"),
+        make.customer_updated(tier="b", id="2"),
+        make.customer_updated(tier="c", id="3", recorded=LATER),
+        make.customer_updated(tier="d", id="4", recorded=LATER),
+    ]
+    ends = set()
+    for order in permutations(events):
+        latest: Latest = {}
+        tier = ""
+        for event in order:
+            if newest_fields(latest, event, FIELDS):
+                tier = event.tier
+        ends.add(tier)
+    assert ends == {max(events[2:], key=lambda event: str(event.meta.identity)).tier}
 
 
-def test_between_partitions_whoever_is_applied_last_is_heard() -> None:
-    told: Told = {"tier": [1, 9]}
-    assert last_words(told, make.customer_updated(tier="key", partition=2, offset=3), FIELDS) == ["tier"]
+def test_partitions_and_offsets_decide_nothing() -> None:
+    latest: Latest = {}
+    assert newest_fields(latest, make.customer_updated(tier="key", time=LATER, offset=3), FIELDS) == ["tier"]
+    assert newest_fields(latest, make.customer_updated(tier="basic", partition=2, offset=9), FIELDS) == []
+
+
+def test_the_same_event_again_changes_nothing() -> None:
+    event = make.customer_updated(tier="key")
+    latest: Latest = {}
+    assert newest_fields(latest, event, FIELDS) == newest_fields(latest, event, FIELDS) == ["tier"]
 
 
 def test_fields_nobody_keeps_are_left_out() -> None:
-    told: Told = {}
-    assert last_words(told, make.customer_updated(name="Nordwind"), FIELDS) == []
-    assert told == {}
+    latest: Latest = {}
+    assert newest_fields(latest, make.customer_updated(name="Nordwind"), FIELDS) == []
+    assert latest == {}

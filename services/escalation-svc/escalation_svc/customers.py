@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
-from touchpoint.contracts.order import Told, last_words
+from touchpoint.contracts.order import Latest, newest_fields
 from touchpoint.contracts.touchpoints import CustomerUpdated
 
 
 @dataclass(slots=True)
 class Customer:
-    """A customer as of the last `customer.updated` in the log; what nobody has told is None."""
+    """A customer by the latest `customer.updated` that were read; a field that none gave is None."""
 
     tenant_id: str
     customer_id: str
@@ -21,12 +21,13 @@ class Customer:
     lifecycle_stage: str | None = None
     annual_recurring_revenue: Decimal | None = None
     currency: str | None = None
-    told: Told = field(default_factory=dict)
+    latest: Latest = field(default_factory=dict)
+    """Which event each field is from (`touchpoint.contracts.order`)."""
 
     def update(self, event: CustomerUpdated) -> None:
-        """Take over the fields the event gives, and only those, unless a later one gave them; null clears."""
-        for name in last_words(self.told, event, KNOWN):
+        """Take over the fields the event gives, and only those, unless a later event gave them; null clears."""
+        for name in newest_fields(self.latest, event, KNOWN):
             setattr(self, name, getattr(event, name))
 
 
-KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id", "told"}
+KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id", "latest"}

@@ -1,7 +1,9 @@
 """What is decided about events and the passing of time, in memory: nothing here touches the database.
 
 Events marked as backfill (imported history) open no case, whatever the policies say: nobody is paged by history. Their
-clocks are settled by the times of events alone, and `sla.breached` of such a clock carries the mark too.
+clocks are settled by the times of events alone, and `sla.breached` of such a clock carries the mark too. It is
+published when the clock is first found breached; should an earlier reply be read later, the clock is `achieved`, but
+what was published is not taken back.
 """
 
 from collections import Counter
@@ -10,7 +12,7 @@ from datetime import datetime
 from typing import TypeGuard, TypeVar
 from uuid import UUID, uuid5
 
-from escalation_svc.clocks import Clock, ClockState, ticket_cause
+from escalation_svc.clocks import Clock, ClockState, Step, Terms, Transition, ticket_cause
 from escalation_svc.customers import Customer
 from escalation_svc.policies import Policies, Policy
 from touchpoint.contracts.base import Event
@@ -87,21 +89,24 @@ class Decisions:
         self.updated[key] = customer
 
     def _move_clock(self, event: TicketEvent) -> None:
-        meta, timing = event.meta, self.policies.first_response
-        new = Clock.of_ticket(meta.tenant, event.ticket_id, event.customer_id)
+        new = Clock.of_ticket(event.meta.tenant, event.ticket_id)
         clock = self.clocks.setdefault(new.clock_id, new)
         before = clock.state
+        clock.read(self._transition(event))
+        self._report(clock, before)
+
+    def _transition(self, event: TicketEvent) -> Transition:
         match event:
             case TicketOpened():
+                timing = self.policies.first_response
                 known = event.priority if event.priority in timing.target_seconds else Priority.NORMAL
-                clock.open(meta, event.customer_id, known, timing.target_seconds[known], timing.warn_at)
+                target = timing.target_seconds[known]
+                terms = Terms(event.customer_id, known, target, target * timing.warn_at)
+                return Transition(Step.OPENED, event.meta, terms)
             case TicketReplied():
-                clock.reply(meta.time)
-            case TicketStatusChanged() if event.status in _ENDED:
-                clock.close(meta.time)
+                return Transition(Step.REPLIED, event.meta)
             case TicketStatusChanged():
-                clock.reopen(meta, timing.warn_at)
-        self._report(clock, before)
+                return Transition(Step.CLOSED if event.status in _ENDED else Step.REOPENED, event.meta)
 
     def _report(self, clock: Clock, before: ClockState) -> None:
         """Say what became of the clock, if it is something new."""
@@ -150,6 +155,7 @@ def _case(cause: Cause, policy: Policy) -> EscalationOpened:
 def _of_clock(kind: type[News], clock: Clock, time: datetime | None) -> News:
     assert clock.cause is not None
     assert clock.due_at is not None
+    assert clock.customer_id is not None
     event = kind(
         clock_id=clock.clock_id,
         clock_version=clock.version,

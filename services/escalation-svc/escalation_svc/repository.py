@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from escalation_svc.clocks import Clock, ClockState, clock_id
+from escalation_svc.clocks import Clock, ClockState, Transition, clock_id
 from escalation_svc.customers import Customer
 from escalation_svc.decisions import CustomerKey
 from escalation_svc.models import Escalation
@@ -24,17 +24,17 @@ from touchpoint.db.tenants import Tenants
 from touchpoint.errors import TransientError
 from touchpoint.http.pagination import Listing
 
-CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "told")
+CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "latest")
 
 LOAD_CUSTOMERS = """
 SELECT tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-       annual_recurring_revenue, currency, told
+       annual_recurring_revenue, currency, latest
   FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
 """
 SAVE_CUSTOMERS = """
 INSERT INTO customers (
     tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-    annual_recurring_revenue, currency, told
+    annual_recurring_revenue, currency, latest
 )
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -43,12 +43,12 @@ SELECT * FROM unnest(
 ON CONFLICT (tenant_id, customer_id) DO UPDATE SET
     account_id = excluded.account_id, tier = excluded.tier, segment = excluded.segment, owner = excluded.owner,
     region = excluded.region, lifecycle_stage = excluded.lifecycle_stage,
-    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency, told = excluded.told
+    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency, latest = excluded.latest
 """
 
 _CLOCK = """
 SELECT clocks.tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
-       fulfilled_at, closed_at, cause, version
+       fulfilled_at, closed_at, cause, history, version
 """
 LOAD_CLOCKS = f"""{_CLOCK}
   FROM clocks JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant_id, clock_id) USING (tenant_id, clock_id)
@@ -83,14 +83,14 @@ SELECT count(*) FROM (
 _CLOCK_ROWS = """
 SELECT * FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::timestamptz[],
-    $9::timestamptz[], $10::bool[], $11::timestamptz[], $12::timestamptz[], $13::jsonb[], $14::int[],
-    $15::text[], $16::int[], $17::timestamptz[]
+    $9::timestamptz[], $10::bool[], $11::timestamptz[], $12::timestamptz[], $13::jsonb[], $14::jsonb[], $15::int[],
+    $16::text[], $17::int[], $18::timestamptz[]
 )
 """
 INSERT_CLOCKS = f"""
 INSERT INTO clocks (
     tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
-    fulfilled_at, closed_at, cause, version, topic, partition, wake_at
+    fulfilled_at, closed_at, cause, history, version, topic, partition, wake_at
 ) {_CLOCK_ROWS}
 ON CONFLICT DO NOTHING
 """
@@ -98,11 +98,11 @@ _UPDATE_CLOCKS = """
 UPDATE clocks SET
     customer_id = new.customer_id, state = new.state, priority = new.priority, target_seconds = new.target_seconds,
     warn_at = new.warn_at, due_at = new.due_at, warned = new.warned, fulfilled_at = new.fulfilled_at,
-    closed_at = new.closed_at, cause = new.cause, version = new.version, topic = new.topic,
-    partition = new.partition, wake_at = new.wake_at
+    closed_at = new.closed_at, cause = new.cause, history = new.history, version = new.version,
+    topic = new.topic, partition = new.partition, wake_at = new.wake_at
   FROM ({rows}) AS new (
     tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
-    fulfilled_at, closed_at, cause, version, topic, partition, wake_at
+    fulfilled_at, closed_at, cause, history, version, topic, partition, wake_at
   )
  WHERE clocks.tenant_id = new.tenant_id AND clocks.clock_id = new.clock_id
 """
@@ -156,9 +156,9 @@ async def load_customers(session: AsyncSession, keys: Iterable[CustomerKey]) -> 
 
 
 async def save_customers(session: AsyncSession, customers: Iterable[Customer]) -> None:
-    """Store customers as they are now. All changes of one customer come by one partition: no other writer exists."""
+    """Store customers as they are now. The changes of one customer come by one partition: the caller holds its lock."""
     rows = [
-        (*(getattr(customer, name) for name in CUSTOMER_COLUMNS), json.dumps(customer.told)) for customer in customers
+        (*(getattr(customer, name) for name in CUSTOMER_COLUMNS), json.dumps(customer.latest)) for customer in customers
     ]
     if rows:
         raw = await raw_connection(session)
@@ -262,6 +262,7 @@ def _clock(row: asyncpg.Record) -> Clock:
         fulfilled_at=row["fulfilled_at"],
         closed_at=row["closed_at"],
         cause=msgspec.convert(row["cause"], Meta) if row["cause"] else None,
+        history=msgspec.convert(row["history"], list[Transition]),
         version=row["version"],
         stored=row["version"],
     )
@@ -271,6 +272,7 @@ def _clock_row(c: Clock) -> tuple[Any, ...]:
     cause = c.cause
     return (
         c.tenant_id, c.clock_id, c.ticket_id, c.customer_id, c.state, c.priority, c.target_seconds, c.warn_at, c.due_at,
-        c.warned, c.fulfilled_at, c.closed_at, cause and msgspec.json.encode(cause).decode(), c.version,
+        c.warned, c.fulfilled_at, c.closed_at, cause and msgspec.json.encode(cause).decode(),
+        msgspec.json.encode(c.history).decode(), c.version,
         cause and cause.topic, cause and cause.partition, c.wake_at,
     )  # fmt: skip

@@ -21,17 +21,18 @@ from touchpoint.contracts.escalations import (
     EscalationState,
 )
 from touchpoint.db import outbox
+from touchpoint.db.partitions import alone
 
 
 async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:
     """Decide about a batch of events, in log order: one query reads what it needs, one statement writes each table."""
+    await alone(session, "customers", {event.meta.partition for event in events})
     moving = [event for event in events if moves_clock(event)]
     clocks = await repository.lock_clocks(
         session, [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
     )
     named = [(event.meta.tenant, event.customer_id) for event in events if event.customer_id is not None]
-    kept = [(clock.tenant_id, clock.customer_id) for clock in clocks.values()]
-    customers = await repository.load_customers(session, [*named, *kept])
+    customers = await repository.load_customers(session, named)
     decisions = Decisions(policies, customers, clocks)
     for event in events:
         decisions.take(event)
@@ -45,7 +46,9 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
     the clocks are locked, and another worker skips them.
     """
     due = await repository.lock_due_clocks(session, consumer, limit)
-    customers = await repository.load_customers(session, [(d.clock.tenant_id, d.clock.customer_id) for d in due])
+    customers = await repository.load_customers(
+        session, [(d.clock.tenant_id, d.clock.customer_id) for d in due if d.clock.customer_id]
+    )
     decisions = Decisions(policies, customers, {d.clock.clock_id: d.clock for d in due})
     telemetry.observe_lateness(session, [one.lateness for one in due if one.clock.wake_at])
     for one in due:

@@ -1,6 +1,7 @@
 """What `touchpoint verify` decides anew of this service and compares.
 
-What time and people have done since is theirs, not the log's: a case's state, a clock's ending.
+What time and people have done since is theirs, not the log's: a case's state, a clock's ending. A clock's terms are
+those of the policies in force when its ticket was read.
 """
 
 from escalation_svc.app import NAME
@@ -12,12 +13,17 @@ from touchpoint.verify.subject import Effect, Subject
 CUSTOMERS = Effect(
     "customers",
     ("tenant_id", "customer_id"),
-    "SELECT tenant_id, customer_id, customers::text AS row FROM {tables}.customers",
+    "SELECT tenant_id, customer_id, (to_jsonb(customers) - 'told')::text AS row FROM {tables}.customers",
 )
 CLOCKS = Effect(
     "clocks",
     ("tenant_id", "clock_id"),
-    "SELECT tenant_id, clock_id, ticket_id AS row FROM {tables}.clocks",
+    """
+    SELECT tenant_id, clock_id,
+           concat_ws(' ', ticket_id,
+                     (SELECT jsonb_agg(step - 'terms') FROM jsonb_array_elements(history) AS step)) AS row
+      FROM {tables}.clocks
+    """,
 )
 # Time alone can open a case, too: then the ticket's clock has run out.
 CASES = Effect(

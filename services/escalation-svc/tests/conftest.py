@@ -1,16 +1,17 @@
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
-from escalation_svc.app import create_app
+from escalation_svc import service
+from escalation_svc.app import NAME, create_app
 from escalation_svc.config import Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import SHIPPED, Policies, load
-from touchpoint.db.engine import Sessions, create_engine
+from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.handlers import Handlers
@@ -82,6 +83,25 @@ def _event(value: bytes, headers: bytes) -> dict[str, Any]:
         "event_id": attributes["ce_id"],
         "backfill": "ce_backfill" in attributes,
     }
+
+
+READ = """
+INSERT INTO offsets (consumer, topic, partition, next, cluster_id, read_through)
+SELECT :consumer, 'touchpoints.v1', partition, 0, '', now() FROM generate_series(0, 2) AS partition
+ON CONFLICT (consumer, topic, partition) DO UPDATE SET read_through = excluded.read_through
+"""
+
+
+@pytest.fixture
+def time_passes(sessions: Sessions, policies: Policies) -> Callable[[], Awaitable[None]]:
+    """The consumer has read three partitions through to this moment, and the timer looks."""
+
+    async def passes() -> None:
+        async with transaction(sessions) as session:
+            await session.execute(text(READ), {"consumer": NAME})
+            await service.pass_time(session, policies, NAME, 100)
+
+    return passes
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ async def test_of_two_who_store_a_clock_first_the_later_tries_again_and_loses_no
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     """A ticket whose events name two customers comes by two partitions, and so by two consumers at once."""
-    reply = make.ticket_replied(customer_id="customer-2")
+    reply = make.ticket_replied(customer_id="customer-2", partition=1)
     async with transaction(sessions) as session:
         await handlers.handle([handlers.prepare(make.ticket_opened())], Context(session))
         other = asyncio.create_task(apply(handlers, sessions, [reply]))

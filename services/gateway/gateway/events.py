@@ -2,19 +2,19 @@
 
 import re
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from gateway.cloudevents import Parsed, invalid
 from touchpoint.contracts.base import EARLIEST, LATEST, REGISTRY, Event, Meta
+from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.topics import TOUCHPOINTS, WRITERS
 from touchpoint.http.errors import FieldError, ProblemError, field_errors
 from touchpoint.kafka import codec
 from touchpoint.kafka.codec import Record
 
 MAX_EVENT_BYTES = 256 * 1024
-MAX_AHEAD = timedelta(minutes=5)
 MAX_EXTENSIONS = 20
 
 _TOO_MANY = 40
@@ -163,7 +163,7 @@ class _Attributes:
             return received
         if not EARLIEST <= moment < LATEST:
             self.wrong("time", "the year must lie between 1900 and 2199")
-        elif moment - received > MAX_AHEAD:
+        elif moment - received > CLOCKS_DIFFER:
             self.wrong("time", f"is more than 5 minutes ahead of the gateway's clock, {codec.timestamp(received)}")
         return moment
 

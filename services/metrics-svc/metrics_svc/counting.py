@@ -1,21 +1,24 @@
-"""What events count for. Pure: state of customers and tickets goes in, their new state and the counts come out.
+"""What events count for. Pure: what is stored goes in, what is to be stored comes out.
 
-The times of a ticket are the earliest ones seen, whatever the order they are read in; when an earlier one turns up,
-what was counted is taken back and counted anew. So the same events give the same sums in any order, provided that each
-customer's `customer.updated` keep their place among that customer's answers and tickets: they do, in one partition.
-An update that comes late all the same (redriven, replayed) tells what no later one told, of what is counted from then.
+The same events leave the same rows in whatever order they are read, so whatever a later event may need is kept:
+
+- of a ticket its opening and the ends that may turn out to be the first one to it; when an earlier opening or end is
+  read, what was counted is taken back and counted anew;
+- of a customer every change of segment or tier, and every answer with the segment and tier it is counted under; when a
+  change is read later that held at the time of an answer or an opening, these move to another row.
 """
 
-import json
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
+from uuid import UUID
 
 from metrics_svc import sketch
 from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
 from metrics_svc.periods import hour
-from touchpoint.contracts.order import last_words
+from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.touchpoints import (
     Author,
     CustomerUpdated,
@@ -38,54 +41,121 @@ SCORES = {
     FeedbackKind.CES: Metric.CES,
 }
 SOLVED = frozenset({TicketStatus.RESOLVED, TicketStatus.CLOSED})
-
-CLOCK_SKEW = timedelta(minutes=5)
-"""How far two systems' clocks may differ, as at the gateway. An end so little before its beginning took no time; one
-further back is no response to it, and no measurement: 0 would flatter."""
+GROUPED_BY = frozenset({"segment", "tier"})
 
 Key = tuple[str, str]
 """Tenant and customer, or tenant and ticket."""
 
+Moment = tuple[str, str, datetime]
+"""A customer of a tenant at a time."""
 
-class Customer(NamedTuple):
-    """What a customer's answers and tickets are told apart by, and `Told` in JSON: who said so."""
+
+class Group(NamedTuple):
+    """What a customer's answers and tickets are told apart by."""
 
     segment: str = UNKNOWN
     tier: str = UNKNOWN
-    told: str = "{}"
+
+
+NOBODY = Group()
+"""Of an answer that names no customer."""
+
+
+class Change(NamedTuple):
+    """What one `customer.updated` gives, in the order of the table's columns; None is not given, a null clears."""
+
+    tenant_id: str
+    customer_id: str
+    at: datetime
+    recorded_at: datetime
+    event_id: UUID
+    segment: str | None
+    tier: str | None
+
+
+class Answer(NamedTuple):
+    """A customer's score and the group it is counted under, in the order of the table's columns."""
+
+    tenant_id: str
+    customer_id: str
+    at: datetime
+    event_id: UUID
+    metric: str
+    scale: str
+    channel: str
+    score: int
+    segment: str
+    tier: str
 
     @property
-    def group(self) -> tuple[str, str]:
-        """Segment and tier, as a cell has them."""
-        return self.segment, self.tier
+    def moment(self) -> Moment:
+        """Whose group counts, and when."""
+        return self.tenant_id, self.customer_id, self.at
 
+    def within(self, group: Group) -> "Answer":
+        """The same answer, counted under another group."""
+        return self._replace(segment=group.segment, tier=group.tier)
 
-GROUPED_BY = frozenset({"segment", "tier"})
+    def cell(self, partition: int) -> "Cell":
+        """Where it is counted."""
+        about = (self.metric, hour(self.at), self.scale, self.channel, self.segment, self.tier)
+        return Cell(self.tenant_id, *about, self.score, partition)
 
 
 class Opening(NamedTuple):
-    """How a ticket began; of several, the smallest counts, which is the earliest."""
+    """How a ticket began. Of several the smallest counts: the earliest, then the one recorded first, then by id."""
 
     at: datetime
+    recorded_at: datetime
+    event_id: UUID
+    customer_id: str
     channel: str
     segment: str
     tier: str
 
+    def within(self, group: Group) -> "Opening":
+        """The same opening, counted under another group."""
+        return self._replace(segment=group.segment, tier=group.tier)
+
 
 class Ticket(NamedTuple):
-    """What is known of a ticket. A reply or a resolution seen before its opening waits here."""
+    """What is known of a ticket. `replies` and `solutions` are in order, up to the first that belongs to the opening.
+
+    A later one can matter no more, whatever else is read: an opening can only be replaced by an earlier one.
+    """
 
     opening: Opening | None = None
-    replied_at: datetime | None = None
-    resolved_at: datetime | None = None
+    replies: tuple[datetime, ...] = ()
+    solutions: tuple[datetime, ...] = ()
+
+    def opened(self, opening: Opening) -> "Ticket":
+        """With one more opening."""
+        ticket = self._replace(opening=min(self.opening or opening, opening))
+        return ticket._replace(replies=ticket._needed(self.replies), solutions=ticket._needed(self.solutions))
+
+    def replied(self, at: datetime) -> "Ticket":
+        """With one more reply."""
+        return self._replace(replies=self._needed(_with(self.replies, at)))
+
+    def solved(self, at: datetime) -> "Ticket":
+        """With one more resolution or closing."""
+        return self._replace(solutions=self._needed(_with(self.solutions, at)))
 
     def durations(self) -> set[tuple[Metric, Opening, datetime]]:
         """What can be measured: the metric, from where, until when."""
         if self.opening is None:
             return set()
-        ends = ((Metric.FIRST_RESPONSE, self.replied_at), (Metric.RESOLUTION, self.resolved_at))
-        earliest = self.opening.at - CLOCK_SKEW
-        return {(metric, self.opening, end) for metric, end in ends if end and end >= earliest}
+        ends = ((Metric.FIRST_RESPONSE, self.replies), (Metric.RESOLUTION, self.solutions))
+        return {(metric, self.opening, known[-1]) for metric, known in ends if known and self._belongs(known[-1])}
+
+    def _needed(self, ends: tuple[datetime, ...]) -> tuple[datetime, ...]:
+        if self.opening is None:
+            return ends
+        return ends[: bisect_left(ends, self.opening.at - CLOCKS_DIFFER) + 1]
+
+    def _belongs(self, end: datetime) -> bool:
+        """Whether it is an end of this ticket: what is older by more than clocks differ belongs to something else."""
+        return self.opening is not None and end >= self.opening.at - CLOCKS_DIFFER
 
 
 class Cell(NamedTuple):
@@ -109,6 +179,14 @@ class Sums(NamedTuple):
     total: int = 0
 
 
+class Changed(NamedTuple):
+    """A customer whose segment or tier a batch changes: from when on, which of them, and the partition it came by."""
+
+    since: datetime
+    fields: frozenset[str]
+    partition: int
+
+
 def counts(event: Counted) -> bool:
     """Whether an event matters here: the others need no state."""
     match event:
@@ -124,30 +202,57 @@ def counts(event: Counted) -> bool:
             return True
 
 
-def customer_keys(events: Iterable[Counted]) -> set[Key]:
-    """The customers whose state these events need."""
-    telling = (event for event in events if isinstance(event, CustomerUpdated | FeedbackSubmitted | TicketOpened))
-    return {(event.meta.tenant, event.customer_id) for event in telling if event.customer_id is not None}
-
-
 def ticket_keys(events: Iterable[Counted]) -> set[Key]:
     """The tickets these events touch."""
     of_tickets = (event for event in events if isinstance(event, TicketOpened | TicketReplied | TicketStatusChanged))
     return {(event.meta.tenant, event.ticket_id) for event in of_tickets}
 
 
+def changes(events: Iterable[Counted]) -> list[Change]:
+    """What these events say of customers."""
+    return [
+        Change(
+            event.meta.tenant, event.customer_id, event.meta.time, event.meta.recorded, event.meta.identity,
+            *((getattr(event, name) or UNKNOWN) if name in event.model_fields_set else None for name in Group._fields),
+        )
+        for event in events
+        if isinstance(event, CustomerUpdated)
+    ]  # fmt: skip
+
+
+def changed(events: Iterable[Counted]) -> dict[Key, Changed]:
+    """The customers whose segment or tier these events change."""
+    found: dict[Key, Changed] = {}
+    for event in events:
+        if isinstance(event, CustomerUpdated):
+            key, given = (event.meta.tenant, event.customer_id), event.model_fields_set & GROUPED_BY
+            before = found.get(key, Changed(event.meta.time, frozenset(), event.meta.partition))
+            found[key] = Changed(min(before.since, event.meta.time), before.fields | given, event.meta.partition)
+    return found
+
+
+def moments(events: Iterable[Counted], tickets: Mapping[Key, Ticket], answers: Iterable[Answer]) -> set[Moment]:
+    """The customers and times whose group must be known to count these events, beside what is stored."""
+    asked = {answer.moment for answer in answers}
+    for event in events:
+        if isinstance(event, FeedbackSubmitted | TicketOpened) and event.customer_id is not None:
+            asked.add((event.meta.tenant, event.customer_id, event.meta.time))
+    for (tenant, _), ticket in tickets.items():
+        if ticket.opening is not None:
+            asked.add((tenant, ticket.opening.customer_id, ticket.opening.at))
+    return asked
+
+
 class Ledger:
-    """A batch being counted: takes the state its events need, then the events in log order."""
+    """A batch being counted, with the state its events need and the group of each customer at each time in question."""
 
-    def __init__(self, customers: dict[Key, Customer], tickets: dict[Key, Ticket]) -> None:
-        self._customers_before, self._tickets_before = customers, tickets
-        self._customers, self._tickets = dict(customers), dict(tickets)
+    def __init__(self, tickets: Mapping[Key, Ticket], groups: Mapping[Moment, Group]) -> None:
+        self._tickets_before, self._tickets, self._groups = tickets, dict(tickets), groups
         self._cells: dict[Cell, list[int]] = {}
-
-    @property
-    def customers(self) -> dict[Key, Customer]:
-        """The customers that are no longer as they were."""
-        return {key: now for key, now in self._customers.items() if self._customers_before.get(key) != now}
+        self.answers: list[Answer] = []
+        """The new ones."""
+        self.moved: list[Answer] = []
+        """Those stored before that are now counted under another group."""
 
     @property
     def tickets(self) -> dict[Key, Ticket]:
@@ -159,62 +264,76 @@ class Ledger:
         """What to add to the rollups; what was counted and taken back in one batch is left out."""
         return {cell: Sums(*sums) for cell, sums in self._cells.items() if any(sums)}
 
+    def regroup(self, customers: Mapping[Key, Changed], answers: Sequence[Answer]) -> None:
+        """Move what was counted before and belongs to another group by what is known of its customer now."""
+        for answer in answers:
+            now = answer.within(self._groups[answer.moment])
+            if now != answer:
+                partition = customers[answer.tenant_id, answer.customer_id].partition
+                self._add(answer.cell(partition), -1, -answer.score)
+                self._add(now.cell(partition), 1, now.score)
+                self.moved.append(now)
+        for key, ticket in self._tickets.items():
+            opening = ticket.opening
+            if opening is not None and (owner := customers.get((key[0], opening.customer_id))) is not None:
+                group = self._groups[key[0], opening.customer_id, opening.at]
+                self._settle(key, ticket._replace(opening=opening.within(group)), owner.partition)
+
     def count(self, event: Counted) -> None:
         """Count one event. Raises PermanentError for a score off the scale its kind is counted on."""
+        meta = event.meta
         match event:
             case FeedbackSubmitted():
                 self._score(event)
-            case CustomerUpdated():
-                self._know(event)
             case TicketOpened():
-                ticket = self._ticket(event)
-                opening = Opening(event.meta.time, str(event.channel), *self._customer(event).group)
-                self._settle(event, ticket._replace(opening=min(ticket.opening or opening, opening)))
+                about = (meta.time, meta.recorded, meta.identity, event.customer_id, str(event.channel))
+                opening = Opening(*about, *self._groups[meta.tenant, event.customer_id, meta.time])
+                self._settle(_ticket(event), self._known(event).opened(opening), meta.partition)
             case TicketReplied():
-                ticket = self._ticket(event)
-                self._settle(event, ticket._replace(replied_at=_earliest(ticket.replied_at, event.meta.time)))
+                self._settle(_ticket(event), self._known(event).replied(meta.time), meta.partition)
             case TicketStatusChanged():
-                ticket = self._ticket(event)
-                self._settle(event, ticket._replace(resolved_at=_earliest(ticket.resolved_at, event.meta.time)))
-
-    def _know(self, event: CustomerUpdated) -> None:
-        customer = self._customer(event)
-        told = json.loads(customer.told)
-        news = {name: getattr(event, name) or UNKNOWN for name in last_words(told, event, GROUPED_BY)}
-        self._customers[event.meta.tenant, event.customer_id] = customer._replace(
-            **news, told=json.dumps(told, sort_keys=True)
-        )
+                self._settle(_ticket(event), self._known(event).solved(meta.time), meta.partition)
 
     def _score(self, event: FeedbackSubmitted) -> None:
         meta, (scale, value) = event.meta, _whole(event.kind, event.score)
-        told = (SCORES[event.kind], hour(meta.time), scale, str(event.channel), *self._customer(event).group)
-        self._add(Cell(meta.tenant, *told, value, meta.partition), 1, value)
+        customer = event.customer_id
+        group = NOBODY if customer is None else self._groups[meta.tenant, customer, meta.time]
+        about = (meta.time, meta.identity, SCORES[event.kind], scale, str(event.channel), value)
+        answer = Answer(meta.tenant, customer or "", *about, *group)
+        if customer is not None:
+            self.answers.append(answer)
+        self._add(answer.cell(meta.partition), 1, value)
 
-    def _settle(self, event: TicketOpened | TicketReplied | TicketStatusChanged, now: Ticket) -> None:
+    def _settle(self, key: Key, now: Ticket, partition: int) -> None:
         """Count what can be measured now and could not before; take back what is no longer so."""
-        before, after = self._ticket(event).durations(), now.durations()
-        self._tickets[event.meta.tenant, event.ticket_id] = now
-        for sign, changed in ((-1, before - after), (1, after - before)):
-            for metric, opening, end in changed:
+        before, after = self._tickets.get(key, Ticket()).durations(), now.durations()
+        self._tickets[key] = now
+        for sign, different in ((-1, before - after), (1, after - before)):
+            for metric, opening, end in different:
                 took = sketch.microseconds(end - opening.at)
-                told = (metric, hour(end), "", opening.channel, opening.segment, opening.tier)
-                cell = Cell(event.meta.tenant, *told, bucket=sketch.bucket(took), partition=event.meta.partition)
-                self._add(cell, sign, sign * took)
+                about = (metric, hour(end), "", opening.channel, opening.segment, opening.tier)
+                self._add(Cell(key[0], *about, sketch.bucket(took), partition), sign, sign * took)
 
     def _add(self, cell: Cell, n: int, total: int) -> None:
         sums = self._cells.setdefault(cell, [0, 0])
         sums[0] += n
         sums[1] += total
 
-    def _customer(self, event: CustomerUpdated | FeedbackSubmitted | TicketOpened) -> Customer:
-        return self._customers.get((event.meta.tenant, event.customer_id or ""), Customer())
-
-    def _ticket(self, event: TicketOpened | TicketReplied | TicketStatusChanged) -> Ticket:
-        return self._tickets.get((event.meta.tenant, event.ticket_id), Ticket())
+    def _known(self, event: TicketOpened | TicketReplied | TicketStatusChanged) -> Ticket:
+        return self._tickets.get(_ticket(event), Ticket())
 
 
-def _earliest(known: datetime | None, other: datetime) -> datetime:
-    return min(known or other, other)
+def _ticket(event: TicketOpened | TicketReplied | TicketStatusChanged) -> Key:
+    return event.meta.tenant, event.ticket_id
+
+
+def _with(ends: tuple[datetime, ...], at: datetime) -> tuple[datetime, ...]:
+    """In order, each once."""
+    if at in ends:
+        return ends
+    found = list(ends)
+    insort(found, at)
+    return tuple(found)
 
 
 def _whole(kind: FeedbackKind, score: Score | None) -> tuple[str, int]:

@@ -1,9 +1,9 @@
 """The tables of metrics-svc. The consumer writes them in sets (`repository`); answers read the rollups."""
 
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ARRAY, BigInteger, DateTime, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -36,30 +36,54 @@ class Rollup(Base):
     """The exact sum of the scores, or of the durations in microseconds."""
 
 
-class Customer(Base):
-    """What `customer.updated` last said of a customer, in log order."""
+class Change(Base):
+    """What one `customer.updated` gives: null is not given, `unknown` is cleared. The latest by time counts."""
 
-    __tablename__ = "customers"
+    __tablename__ = "changes"
 
     tenant_id: Mapped[str] = mapped_column(primary_key=True)
     customer_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    recorded_at: Mapped[datetime] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    segment: Mapped[str | None]
+    tier: Mapped[str | None]
+
+
+class Answer(Base):
+    """A customer's score, and the segment and tier it is counted under: a change read later may move it."""
+
+    __tablename__ = "answers"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    customer_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    metric: Mapped[str]
+    scale: Mapped[str]
+    channel: Mapped[str]
+    score: Mapped[int]
     segment: Mapped[str]
     tier: Mapped[str]
-    told: Mapped[dict[str, list[int]]] = mapped_column(JSONB, server_default="{}")
-    """Of each field, where in the log the event stands that had the last word on it (`touchpoint.contracts.order`)."""
 
 
 class Ticket(Base):
-    """What the times of a ticket are measured from. Without `opened_at`, only later events were seen yet."""
+    """What the times of a ticket are measured from. Without `opened_at`, only later events were read yet."""
 
     __tablename__ = "tickets"
 
     tenant_id: Mapped[str] = mapped_column(primary_key=True)
     ticket_id: Mapped[str] = mapped_column(primary_key=True)
     opened_at: Mapped[datetime | None]
+    recorded_at: Mapped[datetime | None]
+    """When the opening was recorded; its identity follows. Both decide between two openings of one time."""
+    event_id: Mapped[UUID | None]
+    customer_id: Mapped[str | None]
     channel: Mapped[str | None]
     segment: Mapped[str | None]
-    """The customer's when `ticket.opened` was read, and so is the tier."""
+    """The customer's at the time of the opening, and so is the tier."""
     tier: Mapped[str | None]
-    replied_at: Mapped[datetime | None]
-    resolved_at: Mapped[datetime | None]
+    replies: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
+    """Replies of agents in order, up to the first that belongs to the opening."""
+    solutions: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
+    """The same of resolutions and closings."""

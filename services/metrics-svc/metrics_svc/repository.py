@@ -1,26 +1,61 @@
 """The database of this service. Counting reads and writes whole batches, each in one statement, keys sorted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from metrics_svc.counting import Cell, Customer, Key, Opening, Sums, Ticket
-from metrics_svc.measures import Count, Dimension, Metric
-from touchpoint.db.engine import raw_connection
+from metrics_svc.counting import Answer, Cell, Change, Changed, Group, Key, Moment, Opening, Sums, Ticket
+from metrics_svc.measures import UNKNOWN, Count, Dimension, Metric
+from touchpoint.db.engine import insert, raw_connection
 from touchpoint.db.tenants import Tenants
 
-READ_CUSTOMERS = """
-SELECT tenant_id, customer_id, segment, tier, told::text
-FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
+ALWAYS = datetime(1, 1, 2, tzinfo=UTC)
+"""Before any event."""
+
+_CHANGES = "SELECT {name} FROM changes AS c WHERE c.tenant_id = asked.tenant_id AND c.customer_id = asked.customer_id"
+_GIVEN = f"""
+       coalesce(
+         ({_CHANGES} AND {{name}} IS NOT NULL AND c.at <= asked.at
+           ORDER BY c.at DESC, recorded_at DESC, event_id DESC LIMIT 1),
+         ({_CHANGES} AND {{name}} IS NOT NULL AND c.at > asked.at ORDER BY c.at, recorded_at, event_id LIMIT 1),
+         '{UNKNOWN}'
+       )"""
+READ_GROUPS = f"""
+SELECT asked.tenant_id, asked.customer_id, asked.at, {", ".join(_GIVEN.format(name=name) for name in Group._fields)}
+  FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS asked (tenant_id, customer_id, at)
+"""  # noqa: S608 (our names)
+"""The last change at or before a moment decides. Before the first that is known that one does: the system that keeps
+the customers may have been connected only then."""
+
+# A change holds from its time on; the first of all that gives a field, for all times before, too.
+REACH = """
+SELECT asked.tenant_id, asked.customer_id,
+       CASE WHEN (NOT segment OR EXISTS (SELECT FROM changes AS c
+                   WHERE c.tenant_id = asked.tenant_id AND c.customer_id = asked.customer_id AND c.at < since
+                     AND c.segment IS NOT NULL))
+             AND (NOT tier OR EXISTS (SELECT FROM changes AS c
+                   WHERE c.tenant_id = asked.tenant_id AND c.customer_id = asked.customer_id AND c.at < since
+                     AND c.tier IS NOT NULL))
+            THEN since ELSE $6 END
+  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[], $5::bool[])
+    AS asked (tenant_id, customer_id, since, segment, tier)
 """
 
-WRITE_CUSTOMERS = """
-INSERT INTO customers (tenant_id, customer_id, segment, tier, told)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
-ON CONFLICT (tenant_id, customer_id)
-DO UPDATE SET segment = excluded.segment, tier = excluded.tier, told = excluded.told
+READ_ANSWERS = f"""
+SELECT {", ".join(Answer._fields)}
+  FROM answers JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS changed (tenant_id, customer_id, since)
+       USING (tenant_id, customer_id)
+ WHERE at >= since
+"""  # noqa: S608 (our names)
+
+MOVE_ANSWERS = """
+UPDATE answers SET segment = now.segment, tier = now.tier
+  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[])
+    AS now (tenant_id, customer_id, at, event_id, segment, tier)
+ WHERE answers.tenant_id = now.tenant_id AND answers.customer_id = now.customer_id AND answers.at = now.at
+   AND answers.event_id = now.event_id
 """
 
 # A ticket's events may come in two partitions when they name two customers: the row is there before it is locked, so
@@ -31,17 +66,28 @@ ON CONFLICT (tenant_id, ticket_id) DO NOTHING
 """
 
 LOCK_TICKETS = """
-SELECT tenant_id, ticket_id, opened_at, channel, segment, tier, replied_at, resolved_at
-FROM tickets JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, ticket_id) USING (tenant_id, ticket_id)
-ORDER BY tenant_id, ticket_id FOR UPDATE OF tickets
+SELECT tenant_id, ticket_id, opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies, solutions
+  FROM tickets JOIN (
+    SELECT * FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, ticket_id)
+     UNION
+    SELECT tenant_id, ticket_id
+      FROM tickets JOIN unnest($3::text[], $4::text[], $5::timestamptz[]) AS changed (tenant_id, customer_id, since)
+           USING (tenant_id, customer_id)
+     WHERE opened_at >= since
+  ) AS wanted USING (tenant_id, ticket_id)
+ ORDER BY tenant_id, ticket_id FOR UPDATE OF tickets
 """
 
 WRITE_TICKETS = """
-UPDATE tickets SET (opened_at, channel, segment, tier, replied_at, resolved_at)
-    = (now.opened_at, now.channel, now.segment, now.tier, now.replied_at, now.resolved_at)
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-    $8::timestamptz[]) AS now (tenant_id, ticket_id, opened_at, channel, segment, tier, replied_at, resolved_at)
-WHERE tickets.tenant_id = now.tenant_id AND tickets.ticket_id = now.ticket_id
+UPDATE tickets
+   SET (opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies, solutions)
+     = (now.opened_at, now.recorded_at, now.event_id, now.customer_id, now.channel, now.segment, now.tier,
+        now.replies::timestamptz[], now.solutions::timestamptz[])
+  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[],
+       $8::text[], $9::text[], $10::text[], $11::text[])
+    AS now (tenant_id, ticket_id, opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies,
+            solutions)
+ WHERE tickets.tenant_id = now.tenant_id AND tickets.ticket_id = now.ticket_id
 """
 
 ADD = """
@@ -65,31 +111,70 @@ SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS to
 """
 
 
-async def read_customers(session: AsyncSession, keys: Collection[Key]) -> dict[Key, Customer]:
-    """What is known of these customers; the unknown are missing."""
-    rows = await _fetch(session, READ_CUSTOMERS, sorted(keys))
-    return {(tenant, customer): Customer(*known) for tenant, customer, *known in rows}
+async def insert_changes(session: AsyncSession, changes: Sequence[Change]) -> None:
+    """Keep what was said of customers."""
+    await insert(session, "changes", Change._fields, changes)
 
 
-async def lock_tickets(session: AsyncSession, keys: Collection[Key]) -> dict[Key, Ticket]:
-    """These tickets, created where they are missing; nobody else changes them until the transaction ends."""
+async def reach(session: AsyncSession, customers: Mapping[Key, Changed]) -> dict[Key, datetime]:
+    """For each of these customers, whose changes are stored, the earliest time whose group may be another one now."""
+    asked = [
+        (*key, since, "segment" in fields, "tier" in fields) for key, (since, fields, _) in sorted(customers.items())
+    ]
+    rows = await _fetch(session, REACH, asked, ALWAYS)
+    return {(tenant, customer): since for tenant, customer, since in rows}
+
+
+async def read_groups(session: AsyncSession, moments: Collection[Moment]) -> dict[Moment, Group]:
+    """The group of each customer at each of these moments, by all the changes that are stored."""
+    rows = await _fetch(session, READ_GROUPS, sorted(moments))
+    return {(tenant, customer, at): Group(segment, tier) for tenant, customer, at, segment, tier in rows}
+
+
+async def read_answers(session: AsyncSession, reaching: Mapping[Key, datetime]) -> list[Answer]:
+    """The answers these customers gave from then on."""
+    rows = await _fetch(session, READ_ANSWERS, [(*key, since) for key, since in sorted(reaching.items())])
+    return [Answer(*row) for row in rows]
+
+
+async def insert_answers(session: AsyncSession, answers: Sequence[Answer]) -> None:
+    """Keep what customers answered, and how it is counted."""
+    await insert(session, "answers", Answer._fields, answers)
+
+
+async def move_answers(session: AsyncSession, answers: Iterable[Answer]) -> None:
+    """Note that answers are counted under another group now."""
+    rows = sorted((a.tenant_id, a.customer_id, a.at, a.event_id, a.segment, a.tier) for a in answers)
+    await _execute(session, MOVE_ANSWERS, rows)
+
+
+async def lock_tickets(
+    session: AsyncSession, keys: Collection[Key], reaching: Mapping[Key, datetime]
+) -> dict[Key, Ticket]:
+    """These tickets, created where they are missing, and those that customers opened from then on.
+
+    Nobody else changes them until the transaction ends.
+    """
     await _execute(session, CREATE_TICKETS, sorted(keys))
+    if not (keys or reaching):
+        return {}
+    wanted = [[tenant for tenant, _ in sorted(keys)], [ticket for _, ticket in sorted(keys)]]
+    rows = [(*key, since) for key, since in sorted(reaching.items())]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
     found = {}
-    for tenant, ticket, opened_at, *told, replied_at, resolved_at in await _fetch(session, LOCK_TICKETS, sorted(keys)):
-        opening = Opening(opened_at, *told) if opened_at else None
-        found[tenant, ticket] = Ticket(opening, replied_at, resolved_at)
+    raw = await raw_connection(session)
+    for tenant, ticket, *opening, replies, solutions in await raw.fetch(LOCK_TICKETS, *wanted, *columns):
+        known = Opening(*opening) if opening[0] else None
+        found[tenant, ticket] = Ticket(known, tuple(replies), tuple(solutions))
     return found
-
-
-async def write_customers(session: AsyncSession, customers: Mapping[Key, Customer]) -> None:
-    """Store what is known of these customers now."""
-    await _execute(session, WRITE_CUSTOMERS, sorted((*key, *customer) for key, customer in customers.items()))
 
 
 async def write_tickets(session: AsyncSession, tickets: Mapping[Key, Ticket]) -> None:
     """Store these tickets, which `lock_tickets` gave."""
-    nothing = (None, None, None, None)
-    rows = [(*key, *(now.opening or nothing), now.replied_at, now.resolved_at) for key, now in tickets.items()]
+    nothing = (None,) * len(Opening._fields)
+    rows = [
+        (*key, *(now.opening or nothing), _array(now.replies), _array(now.solutions)) for key, now in tickets.items()
+    ]
     await _execute(session, WRITE_TICKETS, rows)
 
 
@@ -127,6 +212,11 @@ async def _execute(session: AsyncSession, statement: str, rows: Iterable[tuple[A
         await (await raw_connection(session)).execute(statement, *columns)
 
 
-async def _fetch(session: AsyncSession, statement: str, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+async def _fetch(session: AsyncSession, statement: str, rows: Iterable[tuple[Any, ...]], *more: Any) -> list[Any]:
     columns = [list(column) for column in zip(*rows, strict=True)]
-    return list(await (await raw_connection(session)).fetch(statement, *columns)) if columns else []
+    return list(await (await raw_connection(session)).fetch(statement, *columns, *more)) if columns else []
+
+
+def _array(moments: Iterable[datetime]) -> str:
+    """An array of times as PostgreSQL reads it from text: `unnest` would take arrays of arrays apart."""
+    return f"{{{','.join(moment.isoformat() for moment in moments)}}}"

@@ -7,24 +7,32 @@ from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from metrics_svc import answers, errors, repository, telemetry
-from metrics_svc.counting import Counted, Ledger, counts, customer_keys, ticket_keys
+from metrics_svc.counting import Counted, Ledger, changed, changes, counts, moments, ticket_keys
 from metrics_svc.measures import MOST_ITEMS, Count, Metric
 from metrics_svc.periods import OffTheHourError, Period, TooManyPeriodsError, periods
 from metrics_svc.schemas import Answer, MetricQuery
+from touchpoint.db.partitions import alone
 from touchpoint.db.tenants import Tenants
 
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
-    """Add a batch of events, in log order, to the rollups. Locks in one order: tickets, customers, rollups."""
+    """Add a batch of events to the rollups, and move in them what these events say is counted elsewhere."""
     counted = [event for event in events if counts(event)]
-    tickets = await repository.lock_tickets(session, ticket_keys(counted))
-    ledger = Ledger(await repository.read_customers(session, customer_keys(counted)), tickets)
+    customers = changed(counted)
+    await alone(session, "changes", {event.meta.partition for event in counted})
+    await repository.insert_changes(session, changes(counted))
+    reaching = await repository.reach(session, customers)
+    tickets = await repository.lock_tickets(session, ticket_keys(counted), reaching)
+    answers = await repository.read_answers(session, reaching)
+    ledger = Ledger(tickets, await repository.read_groups(session, moments(counted, tickets, answers)))
+    ledger.regroup(customers, answers)
     for event in counted:
         ledger.count(event)
     await repository.write_tickets(session, ledger.tickets)
-    await repository.write_customers(session, ledger.customers)
+    await repository.insert_answers(session, ledger.answers)
+    await repository.move_answers(session, ledger.moved)
     cells = ledger.cells
     await repository.add(session, cells)
     telemetry.CELLS.inc(len(cells))

@@ -17,18 +17,28 @@ ROLLUPS = Effect(
     """,
     shown=True,
 )
-CUSTOMERS = Effect(
-    "customers",
-    ("tenant_id", "customer_id"),
-    "SELECT tenant_id, customer_id, customers::text AS row FROM {tables}.customers",
+CHANGES = Effect(
+    "changes",
+    ("tenant_id", "customer_id", "event_id"),
+    "SELECT tenant_id, customer_id, event_id, changes::text AS row FROM {tables}.changes",
+    per_event=True,
+)
+ANSWERS = Effect(
+    "answers",
+    ("tenant_id", "customer_id", "event_id"),
+    "SELECT tenant_id, customer_id, event_id, answers::text AS row FROM {tables}.answers",
 )
 TICKETS = Effect(
     "tickets",
     ("tenant_id", "ticket_id"),
-    "SELECT tenant_id, ticket_id, tickets::text AS row FROM {tables}.tickets",
+    """
+    SELECT tenant_id, ticket_id, concat_ws(' ', opened_at, recorded_at, event_id, customer_id, channel, segment, tier,
+                                           replies, solutions) AS row
+      FROM {tables}.tickets
+    """,
 )
 
 
 def subject() -> Subject:
     """This service."""
-    return Subject(NAME, handlers, ("rollups", "customers", "tickets"), (ROLLUPS, CUSTOMERS, TICKETS))
+    return Subject(NAME, handlers, ("rollups", "changes", "answers", "tickets"), (ROLLUPS, CHANGES, ANSWERS, TICKETS))

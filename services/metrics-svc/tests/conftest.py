@@ -65,15 +65,29 @@ TIMES = {
 
 
 def _told(log: Sequence[Any], place: int) -> tuple[str, str]:
-    """Segment and tier of an event's customer, from all the log said before it."""
-    event, known = log[place], dict[str, str | None]()
-    for other in log[:place]:
-        if other.type == "customer.updated" and (other.meta.tenant, other.customer_id) == (
-            event.meta.tenant,
-            event.customer_id,
-        ):
-            known |= other.model_dump(exclude_unset=True)
-    return known.get("segment") or "unknown", known.get("tier") or "unknown"
+    """Segment and tier of an event's customer at its time: each as last given by then, or else as first given."""
+    event = log[place]
+    if event.customer_id is None:
+        return "unknown", "unknown"
+    changes = sorted(
+        (
+            other
+            for other in log
+            if other.type == "customer.updated"
+            and (other.meta.tenant, other.customer_id) == (event.meta.tenant, event.customer_id)
+        ),
+        key=lambda other: (other.meta.time, other.meta.recorded, other.meta.identity),
+    )
+    segment, tier = (
+        [getattr(other, name) or "unknown" for other in changes if name in other.model_fields_set][:1]
+        + [
+            getattr(other, name) or "unknown"
+            for other in changes
+            if name in other.model_fields_set and other.meta.time <= event.meta.time
+        ]
+        for name in ("segment", "tier")
+    )
+    return (segment or ["unknown"])[-1], (tier or ["unknown"])[-1]
 
 
 def _hour(moment: datetime) -> datetime:
@@ -92,15 +106,18 @@ def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
     for tenant, ticket in {(e.meta.tenant, e.ticket_id) for e in log if e.type.startswith("ticket.")}:
         places = [n for n, e in enumerate(log) if (e.meta.tenant, getattr(e, "ticket_id", None)) == (tenant, ticket)]
         openings = [
-            (log[n].meta.time, log[n].channel, *_told(log, n)) for n in places if log[n].type == "ticket.opened"
+            (log[n].meta.time, log[n].meta.recorded, log[n].meta.identity, log[n].channel, *_told(log, n))
+            for n in places
+            if log[n].type == "ticket.opened"
         ]
         for metric, ends in TIMES.items():
             reached = [log[n].meta.time for n in places if ends(log[n])]
             if openings and reached:
-                opened, *about = min(openings)
-                took = round((min(reached) - opened).total_seconds() * 1_000_000)
-                if took >= -300_000_000:
-                    yield (tenant, metric, _hour(min(reached)), "", *about), max(0, took)
+                opened, _, _, *about = min(openings)
+                end = min((end for end in reached if end >= opened - timedelta(minutes=5)), default=None)
+                if end is not None:
+                    took = round((end - opened).total_seconds() * 1_000_000)
+                    yield (tenant, metric, _hour(end), "", *about), max(0, took)
 
 
 @pytest.fixture(scope="session")

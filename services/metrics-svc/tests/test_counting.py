@@ -10,7 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_svc import sketch
-from metrics_svc.counting import Cell, Customer, Key, Ledger, Sums, Ticket, counts, customer_keys, ticket_keys
+from metrics_svc.counting import (
+    Answer,
+    Cell,
+    Change,
+    Group,
+    Key,
+    Ledger,
+    Moment,
+    Sums,
+    Ticket,
+    changed,
+    changes,
+    counts,
+    moments,
+    ticket_keys,
+)
 from touchpoint.contracts.base import Event
 from touchpoint.errors import PermanentError
 from touchpoint.testing import factories as make
@@ -23,22 +38,40 @@ class Memory:
     """The tables as dictionaries: what the service does with a batch, without a database."""
 
     def __init__(self) -> None:
-        self.customers: dict[Key, Customer] = {}
+        self.changes: list[Change] = []
+        self.answers: dict[Any, Answer] = {}
         self.tickets: dict[Key, Ticket] = {}
         self.cells: dict[Cell, Sums] = {}
 
     def batch(self, events: Sequence[Any]) -> None:
         counted = [event for event in events if counts(event)]
-        tickets = {key: self.tickets.get(key, Ticket()) for key in ticket_keys(counted)}
-        customers = {key: self.customers[key] for key in customer_keys(counted) if key in self.customers}
-        ledger = Ledger(customers, tickets)
+        self.changes = sorted([*self.changes, *changes(counted)], key=lambda change: change[:5])
+        customers, keys = changed(counted), ticket_keys(counted)
+        tickets = {key: self.tickets.get(key, Ticket()) for key in keys} | {
+            key: ticket
+            for key, ticket in self.tickets.items()
+            if ticket.opening and (key[0], ticket.opening.customer_id) in customers
+        }
+        answers = [answer for answer in self.answers.values() if answer[:2] in customers]
+        ledger = Ledger(tickets, {moment: self.group(moment) for moment in moments(counted, tickets, answers)})
+        ledger.regroup(customers, answers)
         for event in counted:
             ledger.count(event)
-        self.customers |= ledger.customers
+        self.answers |= {answer.event_id: answer for answer in (*ledger.answers, *ledger.moved)}
         self.tickets |= ledger.tickets
         for cell, sums in ledger.cells.items():
             before = self.cells.get(cell, Sums())
             self.cells[cell] = Sums(before.n + sums.n, before.total + sums.total)
+
+    def group(self, moment: Moment) -> Group:
+        """The last that was given of each field by then; before the first, that."""
+        own = [change for change in self.changes if change[:2] == moment[:2]]
+        found = {}
+        for name in Group._fields:
+            given = [change for change in own if getattr(change, name) is not None]
+            if given:
+                found[name] = getattr(([given[0]] + [change for change in given if change.at <= moment[2]])[-1], name)
+        return Group(**found)
 
     def sums(self) -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
         """By everything but partition and bucket: how many in each bucket, and the total."""
@@ -92,12 +125,14 @@ def test_any_batches_count_what_a_recount_finds(logs: Logs, recount: Recount, da
 
 
 @given(st.data())
-def test_events_of_a_ticket_give_the_same_sums_in_any_order(logs: Logs, data: st.DataObject) -> None:
+def test_the_same_events_give_the_same_sums_in_any_order(logs: Logs, data: st.DataObject) -> None:
     log = data.draw(logs("acme"))
-    told = [event for event in log if event.type == "customer.updated"]
-    rest = [event for event in log if event.type != "customer.updated"]
-    shuffled = data.draw(st.permutations(rest))
-    assert counted(*told, *shuffled).sums() == counted(*told, *rest).sums()
+    shuffled = data.draw(st.permutations(log))
+    cut = data.draw(st.integers(0, len(log)))
+    memory = counted(*shuffled[:cut])
+    memory.batch(shuffled[cut:])
+    assert memory.sums() == counted(*log).sums()
+    assert (memory.tickets, memory.answers) == (counted(*log).tickets, counted(*log).answers)
 
 
 def test_a_score_is_a_count_of_itself_on_its_scale() -> None:
@@ -115,19 +150,22 @@ def test_kinds_that_are_no_metric_count_nothing() -> None:
     assert counted(make.feedback(kind="rating", score=4), make.feedback(kind="text", score=None)).cells == {}
 
 
-def test_an_answer_carries_what_the_log_said_of_its_customer_by_then() -> None:
-    memory = counted(
-        make.feedback(score=1),
+@given(st.permutations(range(8)))
+def test_an_answer_counts_under_what_its_customer_was_at_its_time(order: list[int]) -> None:
+    events = [
         make.customer_updated(segment="smb", tier="key"),
-        make.feedback(score=2),
-        make.customer_updated(tier=None),
-        make.feedback(score=3),
-        make.customer_updated(name="Another name"),
-        make.feedback(score=4),
-        make.feedback(score=5, customer_id=None),
-    )
-    assert {(c.bucket, c.segment, c.tier) for c in memory.cells} == {
-        (1, "unknown", "unknown"),
+        make.feedback(score=2, **later(1)),
+        make.customer_updated(tier=None, **later(2)),
+        make.feedback(score=3, **later(3)),
+        make.customer_updated(name="Another name", **later(4)),
+        make.feedback(score=4, **later(5)),
+        make.customer_updated(segment="enterprise", **later(6)),
+        make.feedback(score=5, customer_id=None, **later(7)),
+    ]
+    memory = Memory()
+    for place in order:
+        memory.batch([events[place]])
+    assert {(c.bucket, c.segment, c.tier) for c, sums in memory.cells.items() if sums.n} == {
         (2, "smb", "key"),
         (3, "smb", "unknown"),
         (4, "smb", "unknown"),
@@ -135,15 +173,13 @@ def test_an_answer_carries_what_the_log_said_of_its_customer_by_then() -> None:
     }
 
 
-@given(st.permutations(range(4)))
-def test_changes_of_a_customer_end_in_the_same_state_in_any_order(order: list[int]) -> None:
-    changes = [{"segment": "smb", "tier": "key"}, {"tier": None}, {"segment": "enterprise"}, {"name": "Another name"}]
-    events = [make.customer_updated(**change, partition=1, offset=n) for n, change in enumerate(changes)]
-    memory = Memory()
-    for place in order:
-        memory.batch([events[place]])
-    assert memory.customers == counted(*events).customers
-    assert memory.customers["acme", "customer-1"].group == ("enterprise", "unknown")
+def test_before_the_first_change_that_is_known_that_one_counts() -> None:
+    memory = counted(make.customer_updated(tier="key", **later(1)), make.feedback(), make.ticket_opened())
+    memory.batch([make.customer_updated(segment="smb", **later(2)), make.ticket_replied(**later(3))])
+    assert {(c.metric, c.segment, c.tier) for c, sums in memory.cells.items() if sums.n} == {
+        ("nps", "smb", "key"),
+        ("first-response", "smb", "key"),
+    }
 
 
 def test_customers_of_two_tenants_are_two() -> None:
@@ -191,7 +227,7 @@ def test_a_ticket_counts_where_its_customer_stood_when_it_was_opened() -> None:
     memory = counted(
         make.customer_updated(segment="smb"),
         make.ticket_opened(channel="chat"),
-        make.customer_updated(segment="enterprise"),
+        make.customer_updated(segment="enterprise", **later(1)),
         make.ticket_replied(channel="email", **later(10)),
     )
     only, _ = cell(memory)
@@ -204,8 +240,10 @@ def test_a_reply_a_little_before_the_opening_took_no_time() -> None:
 
 
 def test_an_agent_who_wrote_well_before_the_opening_did_not_respond_to_it() -> None:
-    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5.1)), make.ticket_replied(**later(10)))
+    memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5.1)))
     assert memory.cells == {}
+    memory.batch([make.ticket_replied(**later(10))])
+    assert durations(memory, "first-response") == [("12", 1, 600)]
 
 
 def test_history_counts_like_the_present() -> None:

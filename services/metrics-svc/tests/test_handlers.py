@@ -61,8 +61,8 @@ async def test_any_batches_leave_what_a_recount_finds(
 
 async def test_what_was_known_in_one_batch_is_known_in_the_next(sessions: Sessions) -> None:
     await apply(handlers, sessions, [make.customer_updated(segment="smb", tier="key"), make.ticket_opened()])
-    await apply(handlers, sessions, [make.customer_updated(tier=None)])
-    await apply(handlers, sessions, [make.feedback(score=3), make.ticket_replied(**later(2))])
+    await apply(handlers, sessions, [make.customer_updated(tier=None, **later(1))])
+    await apply(handlers, sessions, [make.feedback(score=3, **later(2)), make.ticket_replied(**later(2))])
     assert await sums(sessions) == {
         ("acme", "nps", make.NOON, "0-10", "email", "smb", "unknown"): ({3: 1}, 3),
         ("acme", "first-response", make.NOON, "", "email", "smb", "key"): (

@@ -1,9 +1,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import uuid4
 
 from metrics_svc import repository
-from metrics_svc.counting import Cell, Customer, Opening, Sums, Ticket
+from metrics_svc.counting import Cell, Opening, Sums, Ticket
 from metrics_svc.measures import Count, Dimension, Metric
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.roles import api_role
@@ -13,17 +14,18 @@ from touchpoint.testing.factories import NOON
 Waiting = Callable[[Sessions], Awaitable[None]]
 
 KEY = ("acme", "ticket-1")
-OPENED = Ticket(Opening(NOON, "email", "smb", "key"))
+OPENED = Ticket(Opening(NOON, NOON, uuid4(), "customer-1", "email", "smb", "key"))
 CELL = Cell("acme", "nps", NOON, "0-10", "email", "smb", "key", bucket=9, partition=0)
 
 
 async def test_a_ticket_is_read_as_it_was_written(sessions: Sessions) -> None:
-    for ticket in (OPENED, Ticket(None, NOON, None), OPENED._replace(replied_at=NOON, resolved_at=NOON)):
+    ends = (NOON, NOON + timedelta(seconds=1.5))
+    for ticket in (OPENED, Ticket(None, ends), OPENED._replace(replies=ends, solutions=(NOON,))):
         async with transaction(sessions) as session:
-            await repository.lock_tickets(session, {KEY})
+            await repository.lock_tickets(session, {KEY}, {})
             await repository.write_tickets(session, {KEY: ticket})
         async with transaction(sessions) as session:
-            assert await repository.lock_tickets(session, {KEY, ("acme", "new")}) == {
+            assert await repository.lock_tickets(session, {KEY, ("acme", "new")}, {}) == {
                 KEY: ticket,
                 ("acme", "new"): Ticket(),
             }
@@ -33,26 +35,18 @@ async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left
     sessions: Sessions, waiting: Waiting
 ) -> None:
     async with transaction(sessions) as session:
-        await repository.lock_tickets(session, {KEY})
+        await repository.lock_tickets(session, {KEY}, {})
 
     async def second() -> dict[tuple[str, str], Ticket]:
         async with transaction(sessions) as session:
-            return await repository.lock_tickets(session, {KEY})
+            return await repository.lock_tickets(session, {KEY}, {})
 
     async with transaction(sessions) as first:
-        await repository.lock_tickets(first, {KEY})
+        await repository.lock_tickets(first, {KEY}, {})
         found = asyncio.create_task(second())
         await waiting(sessions)
         await repository.write_tickets(first, {KEY: OPENED})
     assert await found == {KEY: OPENED}
-
-
-async def test_customers_are_read_as_last_written_and_the_unknown_are_missing(sessions: Sessions) -> None:
-    async with transaction(sessions) as session:
-        await repository.write_customers(session, {("acme", "c"): Customer("smb", "key"), ("globex", "c"): Customer()})
-        await repository.write_customers(session, {("acme", "c"): Customer("smb", "basic", '{"tier": [1, 7]}')})
-        found = await repository.read_customers(session, {("acme", "c"), ("acme", "unheard-of")})
-    assert found == {("acme", "c"): Customer("smb", "basic", '{"tier": [1, 7]}')}
 
 
 async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
@@ -79,6 +73,8 @@ async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: st
 
 async def test_nothing_to_write_is_no_error(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
-        assert await repository.lock_tickets(session, set()) == {}
-        assert await repository.read_customers(session, set()) == {}
+        assert await repository.lock_tickets(session, set(), {}) == {}
+        assert await repository.reach(session, {}) == {}
+        assert await repository.read_groups(session, set()) == {}
+        assert await repository.read_answers(session, {}) == []
         await repository.add(session, {})

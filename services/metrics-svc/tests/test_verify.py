@@ -32,7 +32,8 @@ PLANTED = {
         (Fault.MISSING, "rollups"): 1,
         (Fault.UNEXPLAINED, "rollups"): 1,
     },
-    "UPDATE customers SET tier = 'standard'": {(Fault.CHANGED, "customers"): 1},
+    "UPDATE changes SET tier = 'standard'": {(Fault.CHANGED, "changes"): 1},
+    "UPDATE answers SET segment = 'industry' WHERE customer_id = 'c2'": {(Fault.CHANGED, "answers"): 1},
     "DELETE FROM tickets": {(Fault.MISSING, "tickets"): 1},
     "DELETE FROM dead_letters": {(Fault.MISSING, "touchpoints.v1"): 1},
 }
@@ -45,7 +46,7 @@ async def test_every_sum_equals_a_recount_and_whatever_was_planted_is_found(kafk
     assert _found(report) == {}
     assert report.outcomes == Counter(applied=8, ignored=1, open=1)
     assert report.published == 1
-    assert report.rows == {"rollups": 4, "customers": 1, "tickets": 1}
+    assert report.rows == {"rollups": 4, "changes": 1, "answers": 3, "tickets": 1}
     for statement, expected in PLANTED.items():
         async with planted(dsn, statement) as copy:
             assert _found(await verify(subject(), copy, kafka)) == expected, statement

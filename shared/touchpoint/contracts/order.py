@@ -1,26 +1,39 @@
-"""Who has the last word on a thing whose fields several events change, when an old one comes late."""
+"""What decides between events of one thing, in whatever order they are read.
+
+The order is that of time, then of recording, then of the id: all three belong to the event, none to who reads it.
+"""
 
 from collections.abc import Set
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from touchpoint.contracts.base import Event
+from touchpoint.contracts.base import Event, Meta
 
-Told: TypeAlias = dict[str, list[int]]
-"""Of each field the partition and offset of the event that had the last word on it; it is kept with the thing."""
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the clocks of two systems may differ. The gateway takes events dated this far ahead; what a ticket's events
+date this far before its opening still belongs to the ticket, and took no time."""
 
+Rank: TypeAlias = tuple[datetime, datetime, str]
+"""Of two events the one with the greater rank is the later one."""
 
-def last_words(told: Told, event: Event, fields: Set[str]) -> list[str]:
-    """Those of `fields` that the event gives and no later event gave; notes in `told` that it did.
-
-    The live stream comes in log order, a dead letter that is redriven or a gap that is filled comes late: this way both
-    end in the same state. Offsets of two partitions cannot be compared: there whoever is applied last is heard.
-    """
-    meta = event.meta
-    place = [meta.partition, meta.offset]
-    heard = [name for name in event.model_fields_set & fields if not _is_later(told.get(name), place)]
-    told.update(dict.fromkeys(heard, place))
-    return heard
+Latest: TypeAlias = dict[str, list[str]]
+"""For each field the rank (as JSON can hold it) of the latest event that gave it; it is stored with the thing."""
 
 
-def _is_later(known: list[int] | None, place: list[int]) -> bool:
-    return known is not None and known[0] == place[0] and known[1] > place[1]
+def rank(meta: Meta) -> Rank:
+    """Where an event stands among others: by time, then by recording, then by its identity."""
+    return meta.time, meta.recorded, str(meta.identity)
+
+
+def newest_fields(latest: Latest, event: Event, fields: Set[str]) -> list[str]:
+    """Those of `fields` that the event gives and no later event gave; `latest` then holds that this one gave them."""
+    at, recorded, identity = rank(event.meta)
+    place = [_sortable(at), _sortable(recorded), identity]
+    newest = [name for name in event.model_fields_set & fields if latest.get(name, []) <= place]
+    latest.update(dict.fromkeys(newest, place))
+    return newest
+
+
+def _sortable(moment: datetime) -> str:
+    """A time as text that sorts as the time does."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -10,12 +10,12 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 from pydantic import ValidationError
 
+from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.importer import converters
 from touchpoint.importer.mapping import TYPES, EventRule, Mapping
 from touchpoint.importer.rules import Rule, search
 
 _IDS = uuid5(NAMESPACE_URL, "urn:touchpoint:import")
-_AHEAD = timedelta(minutes=5)
 
 
 class RecordError(Exception):
@@ -101,7 +101,7 @@ class Translator:
                 time += timedelta(seconds=seconds)
             except OverflowError:
                 raise RecordError(f"{place}.time.plus: {seconds} seconds are too many") from None
-        if time > self.now + _AHEAD:
+        if time > self.now + CLOCKS_DIFFER:
             raise RecordError(f"{place}.time: {time} lies in the future")
         return time
 

@@ -1,0 +1,102 @@
+"""The order of reading decides nothing: the same events, in any order and any batches, leave the same rows."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalation_svc.verify import subject
+from touchpoint.contracts.base import Event
+from touchpoint.db.engine import Sessions
+from touchpoint.testing import factories as make
+from touchpoint.testing.orders import LATELY, any_order, deliver, moments, numbered, readings, state_after
+
+Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
+TimePasses = Callable[[], Awaitable[None]]
+
+tickets = {"customer_id": st.sampled_from(["a", "a", "b"]), "ticket_id": st.sampled_from(["t-1", "t-1", "t-2"])}
+happenings = st.one_of(
+    st.tuples(
+        st.just("ticket_opened"),
+        st.fixed_dictionaries(
+            {**tickets, "time": moments, "priority": st.sampled_from(["urgent", "normal"])},
+            optional={"backfill": st.just(True)},
+        ),
+    ),
+    st.tuples(st.just("ticket_replied"), st.fixed_dictionaries({**tickets, "time": moments})),
+    st.tuples(
+        st.just("ticket_status_changed"),
+        st.fixed_dictionaries({**tickets, "time": moments, "status": st.sampled_from(["resolved", "closed", "open"])}),
+    ),
+)
+changes = st.tuples(
+    st.just("customer_updated"),
+    st.fixed_dictionaries(
+        {"customer_id": st.just("a"), "time": moments, "recorded": moments},
+        optional={"tier": st.sampled_from(["key", "basic", None]), "region": st.sampled_from(["EMEA", None])},
+    ),
+)
+
+
+async def clocks(rows: Rows) -> list[dict[str, Any]]:
+    """All columns but the version, which counts how often a row was written."""
+    return [{**row, "version": None} for row in await rows("clocks ORDER BY tenant_id, clock_id")]
+
+
+@any_order
+@given(happened=st.lists(happenings, min_size=2, max_size=9), data=st.data())
+async def test_clocks_are_the_same_in_any_order_before_and_after_the_timer(
+    sessions: Sessions, time_passes: TimePasses, rows: Rows, happened: list[Any], data: st.DataObject
+) -> None:
+    events = numbered(happened)
+    found = []
+    for reading in ([events], data.draw(readings(events))):
+        read = await state_after(subject(), sessions, reading)
+        before = await clocks(rows)
+        await time_passes()
+        found.append((read["clocks"], before, await clocks(rows)))
+    assert found[0] == found[1]
+
+
+@any_order
+@given(happened=st.lists(changes, min_size=2, max_size=6), data=st.data())
+async def test_what_is_known_of_a_customer_is_the_same_in_any_order(
+    sessions: Sessions, happened: list[Any], data: st.DataObject
+) -> None:
+    events = numbered(happened)
+    in_order = await state_after(subject(), sessions, [events])
+    assert await state_after(subject(), sessions, data.draw(readings(events))) == in_order
+
+
+def later(seconds: float) -> dict[str, Any]:
+    return {"time": LATELY + timedelta(seconds=seconds)}
+
+
+URGENT = make.ticket_opened(priority="urgent", topic="touchpoints.v1", partition=0, **later(0))
+ANSWERED = [make.ticket_replied(**later(-86_400)), make.ticket_replied(**later(60))]
+"""A reply of the day before, which the ticket was split from, and one in time."""
+
+
+@pytest.mark.parametrize("events", [[*ANSWERED, URGENT], [URGENT, *ANSWERED], [ANSWERED[0], URGENT, ANSWERED[1]]])
+async def test_an_answered_ticket_is_no_breach_though_an_older_reply_is_read_before_it(
+    sessions: Sessions, time_passes: TimePasses, rows: Rows, events: list[Event]
+) -> None:
+    for event in events:
+        await deliver(subject().handlers, sessions, [event])
+    await time_passes()
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["fulfilled_at"]) == ("achieved", LATELY + timedelta(seconds=60))
+    assert [case["reason"] for case in await rows("escalations")] == ["urgent_ticket"]
+
+
+@pytest.mark.parametrize("first", ["opened", "closed"])
+async def test_a_closing_half_a_second_before_the_opening_ends_the_waiting(
+    sessions: Sessions, rows: Rows, first: str
+) -> None:
+    closed = make.ticket_status_changed(status="closed", **later(-0.5))
+    await deliver(subject().handlers, sessions, [URGENT, closed] if first == "opened" else [closed, URGENT])
+    (clock,) = await rows("clocks")
+    assert (clock["state"], clock["wake_at"]) == ("cancelled", None)
