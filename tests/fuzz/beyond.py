@@ -20,7 +20,7 @@ _REASONS = re.compile(
             "control character|without blanks|traceparent|must be application/json|is required:",
             "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",
             # Time zones, and ranges with too many periods for an answer.
-            "time zone of the IANA|whole number of hours|full hour|periods",
+            "time zone of the IANA|whole number of quarters|quarter of an hour|periods",
             # What the log holds and the consumer reads; a time or a place in one text.
             "no time: write|two times for one end|the log ends at|does not read|does not handle|say why, where",
         )

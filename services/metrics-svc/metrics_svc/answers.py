@@ -21,7 +21,7 @@ def nps(head: Head, count: Count) -> NpsItem:
         scale=str(NPS_SCALE),
         distribution=_distribution(count, NPS_SCALE),
         value=formulas.net(promoters, detractors, count.n),
-        interval_95=_bounds(formulas.net_interval(promoters, detractors, count.n)),
+        **_interval(formulas.net_interval(promoters, detractors, count.n), count.n, formulas.FEWEST_NET),
         promoters=promoters,
         passives=count.n - promoters - detractors,
         detractors=detractors,
@@ -37,7 +37,7 @@ def csat(head: Head, count: Count) -> CsatItem:
         scale=count.scale or None,
         distribution=_distribution(count, scale),
         value=formulas.share(satisfied, count.n),
-        interval_95=_bounds(formulas.share_interval(satisfied, count.n)),
+        **_interval(formulas.share_interval(satisfied, count.n), count.n, 1),
         satisfied=satisfied,
     )
 
@@ -51,7 +51,7 @@ def ces(head: Head, count: Count) -> CesItem:
         scale=count.scale or None,
         distribution=_distribution(count, scale),
         value=formulas.mean(count.buckets),
-        interval_95=_bounds(formulas.mean_interval(count.buckets, *scale)) if scale else None,
+        **_interval(formulas.mean_interval(count.buckets, *scale) if scale else None, count.n, formulas.FEWEST_MEAN),
         score_sum=count.total,
         agreeing_share=formulas.share(_between(count, 5, 7), known),
         easy_minus_difficult=formulas.net(_between(count, 6, 7), _between(count, 1, 3), known),
@@ -65,7 +65,11 @@ def durations(head: Head, count: Count) -> DurationItem:
     return DurationItem(
         **head,
         value=sketch.percentile(50),
-        interval_95=Bounds(low=sketch.at_rank(ranks[0]), high=sketch.at_rank(ranks[1])) if ranks else None,
+        **_interval(
+            formulas.Interval(sketch.at_rank(ranks[0]), sketch.at_rank(ranks[1])) if ranks else None,
+            count.n,
+            formulas.FEWEST_MEDIAN,
+        ),
         total_seconds=total_seconds,
         mean_seconds=total_seconds / count.n if count.n else None,
         p90_seconds=sketch.percentile(90),
@@ -100,5 +104,12 @@ def _distribution(count: Count, scale: Scale | None) -> dict[int, int]:
     return {score: count.buckets.get(score, 0) for score in range(scale.low, scale.high + 1)} if scale else {}
 
 
-def _bounds(interval: formulas.Interval | None) -> Bounds | None:
-    return Bounds(low=interval.low, high=interval.high) if interval else None
+def _interval(interval: formulas.Interval | None, n: int, fewest: int) -> dict[str, Any]:
+    """The fields of an interval, or of why there is none."""
+    if interval is not None:
+        return {"interval_95": Bounds(low=interval.low, high=interval.high)}
+    if n >= fewest:
+        reason = "all answers are equal: the method would claim certainty"
+    else:
+        reason = f"{fewest} are needed, there are {n}" if n else "nothing was measured"
+    return {"interval_95": None, "no_interval_because": reason}

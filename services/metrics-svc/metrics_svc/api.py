@@ -25,6 +25,6 @@ async def read_metric(
 
     Segment and tier are the customer's when the answer was given or the ticket opened, as the log told it by then.
     First response: from the ticket's opening to the first public reply of a human agent. Resolution: to the first time
-    it was resolved or closed. Both are counted once per ticket, in the hour they ended.
+    it was resolved or closed. Both are counted once per ticket, at the time they ended.
     """
     return await service.answer(rows, caller.tenant, metric, query)

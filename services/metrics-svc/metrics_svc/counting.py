@@ -17,7 +17,7 @@ from uuid import UUID
 
 from metrics_svc import sketch
 from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
-from metrics_svc.periods import hour
+from metrics_svc.periods import quarter
 from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.touchpoints import (
     Author,
@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 
     def cell(self, partition: int) -> "Cell":
         """Where it is counted."""
-        about = (self.metric, hour(self.at), self.scale, self.channel, self.segment, self.tier)
+        about = (self.metric, quarter(self.at), self.scale, self.channel, self.segment, self.tier)
         return Cell(self.tenant_id, *about, self.score, partition)
 
 
@@ -163,7 +163,7 @@ class Cell(NamedTuple):
 
     tenant_id: str
     metric: str
-    hour: datetime
+    quarter: datetime
     scale: str
     channel: str
     segment: str
@@ -311,7 +311,7 @@ class Ledger:
         for sign, different in ((-1, before - after), (1, after - before)):
             for metric, opening, end in different:
                 took = sketch.microseconds(end - opening.at)
-                about = (metric, hour(end), "", opening.channel, opening.segment, opening.tier)
+                about = (metric, quarter(end), "", opening.channel, opening.segment, opening.tier)
                 self._add(Cell(key[0], *about, sketch.bucket(took), partition), sign, sign * took)
 
     def _add(self, cell: Cell, n: int, total: int) -> None:

@@ -11,8 +11,8 @@ def too_many_items() -> ProblemError:
     return ProblemError(422, "too-many-items", detail, errors=[FieldError(field="interval", reason=reason)])
 
 
-def zone_off_the_hour(zone: str) -> ProblemError:
-    """A time zone whose days do not begin on a full hour of UTC."""
-    reason = f"{zone} is not a whole number of hours from UTC in this range: ask in UTC"
-    detail = "Metrics are kept by hour of UTC; periods have to begin with one."
-    return ProblemError(422, "zone-off-the-hour", detail, errors=[FieldError(field="timezone", reason=reason)])
+def zone_off_the_quarter(zone: str) -> ProblemError:
+    """A time zone whose days did not begin with a quarter of an hour of UTC, as some before 1973."""
+    reason = f"{zone} was not a whole number of quarters of an hour from UTC in this range: ask in UTC"
+    detail = "Metrics are kept by quarter of an hour of UTC; periods have to begin with one."
+    return ProblemError(422, "zone-off-the-quarter", detail, errors=[FieldError(field="timezone", reason=reason)])

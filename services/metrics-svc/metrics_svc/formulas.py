@@ -10,6 +10,9 @@ from typing import NamedTuple
 Z = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
+FEWEST_NET, FEWEST_MEAN, FEWEST_MEDIAN = 10, 3, 6
+"""How many answers, or durations, an interval of a net score, of a mean and of a median needs."""
+
 
 class Interval(NamedTuple):
     """Between what the true value lies, 95 times of 100."""
@@ -26,10 +29,13 @@ def net(plus: int, minus: int, n: int) -> float | None:
 def net_interval(plus: int, minus: int, n: int) -> Interval | None:
     """Adjusted Wald interval in points: ¾ of an answer more for either side, 3 in all (Rocks 2016, arXiv 1601.07235).
 
-    Plain Wald covers 87–91 % at n = 10 and has no width when all answers agree; this one covers 95 %. It is centred
-    on the adjusted score, so it leans towards 0 in small samples.
+    With p = (plus + ¾) / (n + 3) and d likewise: p − d ± 1.96 · √((p + d − (p − d)²) / (n + 3)), cut at −100 and 100.
+    It is centred on the adjusted score, so it leans towards 0 in small samples.
+
+    None below `FEWEST_NET`. Computed exactly over a grid of true shares in steps of 0.05, it covers 95 % on average at
+    every n, but for some shares only 65 % at n = 1, 84 % at 5, 88 % at 10. At n = 1 it excludes the value itself.
     """
-    if not n:
+    if n < FEWEST_NET:
         return None
     p, d = (plus + 0.75) / (n + 3), (minus + 0.75) / (n + 3)
     margin = Z * sqrt((p + d - (p - d) ** 2) / (n + 3))
@@ -59,11 +65,11 @@ def mean(distribution: Mapping[int, int]) -> float | None:
 def mean_interval(distribution: Mapping[int, int], low: int, high: int) -> Interval | None:
     """Student's t interval of a mean score, cut at the scale's ends.
 
-    None below 3 answers, and when all answers agree: t would claim certainty.
+    None below `FEWEST_MEAN` answers, and when all answers agree: t would claim certainty.
     """
     n = sum(distribution.values())
     centre = mean(distribution)
-    if n < 3 or centre is None:
+    if n < FEWEST_MEAN or centre is None:
         return None
     squares = sum(count * (score - centre) ** 2 for score, count in distribution.items())
     margin = _t(n - 1) * sqrt(squares / (n - 1) / n)

@@ -21,7 +21,8 @@ class Rollup(Base):
     tenant_id: Mapped[str] = mapped_column(primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True)
-    """The hour of UTC it was measured in: of the answer, the first response, the resolution."""
+    """The beginning of the quarter of an hour of UTC it was measured in: of the answer, the first response, the
+    resolution. Rows of before 30 November 2026 hold whole hours, and so the column has its name."""
     scale: Mapped[str] = mapped_column(primary_key=True)
     """What a score was asked on, such as "1-5"; empty for durations."""
     channel: Mapped[str] = mapped_column(primary_key=True)

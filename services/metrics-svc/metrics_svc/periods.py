@@ -8,6 +8,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 HOUR = timedelta(hours=1)
+QUARTER = timedelta(minutes=15)
+"""What measurements are kept by. From 1973 on every zone is a whole number of these from UTC."""
 
 
 class Interval(StrEnum):
@@ -27,8 +29,8 @@ class Period(NamedTuple):
     end: datetime
 
 
-class OffTheHourError(ValueError):
-    """A period would begin between full hours of UTC, and what is counted is kept by hour."""
+class OffTheQuarterError(ValueError):
+    """A period would begin between quarters of an hour of UTC, which is what measurements are kept by."""
 
 
 class TooManyPeriodsError(ValueError):
@@ -38,42 +40,58 @@ class TooManyPeriodsError(ValueError):
 def periods(start: datetime, end: datetime, interval: Interval, zone: ZoneInfo, most: int) -> list[Period]:
     """The periods from `start` to `end`, the first and last cut to them.
 
-    Raises OffTheHourError for a zone that is no whole number of hours from UTC, TooManyPeriodsError past `most`.
+    A day that a zone left out (Apia, 30 December 2011) is no period. Raises OffTheQuarterError where the zone was no
+    whole number of quarters of an hour from UTC, TooManyPeriodsError past `most`.
     """
     bounds = [start.astimezone(UTC)]
     for bound in _bounds(bounds[0], interval, zone):
         if bound >= end:
             break
+        if bound <= bounds[-1]:
+            continue
         if len(bounds) == most:
             raise TooManyPeriodsError
         bounds.append(bound)
     bounds.append(end.astimezone(UTC))
-    if not all(on_the_hour(bound) for bound in bounds):
-        raise OffTheHourError
+    if not all(on_the_quarter(bound) for bound in bounds):
+        raise OffTheQuarterError
     return [Period(*pair) for pair in pairwise(bounds)]
 
 
-def on_the_hour(moment: datetime) -> bool:
-    """Whether a full hour of UTC begins at this moment."""
-    return hour(moment) == moment
+def on_the_quarter(moment: datetime) -> bool:
+    """Whether a quarter of an hour of UTC begins at this moment."""
+    return quarter(moment) == moment
 
 
-def hour(moment: datetime) -> datetime:
-    """The beginning of the hour of UTC a moment is in."""
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def quarter(moment: datetime) -> datetime:
+    """The beginning of the quarter of an hour of UTC a moment is in."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(minute=utc.minute // 15 * 15, second=0, microsecond=0)
 
 
 def _bounds(start: datetime, interval: Interval, zone: ZoneInfo) -> Iterator[datetime]:
-    """Where periods begin after `start`, without end but the calendar's."""
-    if interval is Interval.HOUR:
-        while True:
-            yield (start := hour(start) + HOUR)
+    """Where periods begin after `start`, without end but the calendar's; a day left out begins as the next one."""
     if interval is Interval.TOTAL:
         return
+    if interval is Interval.HOUR:
+        while True:
+            yield (start := start + HOUR - _past_the_hour(start.astimezone(zone)))
     day = start.astimezone(zone).date()
     while True:
         day = _next(day, interval)
-        yield datetime.combine(day, time(), zone).astimezone(UTC)
+        yield _beginning(day, zone)
+
+
+def _past_the_hour(local: datetime) -> timedelta:
+    return timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+
+
+def _beginning(day: date, zone: ZoneInfo) -> datetime:
+    """The first moment of a day: midnight, the first of two, or where clocks went forward over it, what came after."""
+    moment = datetime.combine(day, time(), zone).astimezone(UTC)
+    while (moment - QUARTER).astimezone(zone).date() >= day:
+        moment -= QUARTER
+    return moment
 
 
 def _next(day: date, interval: Interval) -> date:

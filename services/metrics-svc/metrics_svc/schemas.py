@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
-from metrics_svc.periods import Interval, on_the_hour
+from metrics_svc.periods import Interval, on_the_quarter
 from metrics_svc.sketch import RELATIVE_ACCURACY
 from touchpoint.contracts.base import Label, refusal
 from touchpoint.contracts.touchpoints import Channel
@@ -45,17 +45,18 @@ class MetricQuery(BaseModel):
     from_: Bound = Field(
         alias="from",
         examples=["2026-11-01T00:00:00Z"],
-        description="from when, included; a full hour, with its offset from UTC",
+        description="from when, included; a full quarter of an hour, with its offset from UTC",
     )
     to: Bound = Field(
-        examples=["2026-11-22T00:00:00Z"], description="until when, excluded; a full hour, with its offset from UTC"
+        examples=["2026-11-22T00:00:00Z"],
+        description="until when, excluded; a full quarter of an hour, with its offset from UTC",
     )
     interval: Interval = Field(
         Interval.TOTAL,
         description=f"how long a period is; total: the whole range. Periods × groups: {MOST_ITEMS} at most",
     )
     timezone: Annotated[ZoneInfo, WrapValidator(_known)] = Field(
-        ZoneInfo("UTC"), description="where days, weeks and months begin at midnight"
+        ZoneInfo("UTC"), description="whose hours, days, weeks and months are meant"
     )
     group_by: Annotated[list[Dimension], BeforeValidator(_split)] = Field(
         [], description="an item for each value of these: comma-separated or repeated"
@@ -66,9 +67,9 @@ class MetricQuery(BaseModel):
 
     @field_validator("from_", "to")
     @classmethod
-    def _full_hour(cls, moment: datetime) -> datetime:
-        if not on_the_hour(moment):
-            raise ValueError("metrics are kept by hour: give a full hour")
+    def _full_quarter(cls, moment: datetime) -> datetime:
+        if not on_the_quarter(moment):
+            raise ValueError("metrics are kept by quarter of an hour: give minute 0, 15, 30 or 45")
         return moment
 
     @field_validator("to")
@@ -113,7 +114,10 @@ class Item(BaseModel):
     )
     n: int = Field(description="how many were measured: the denominator", examples=[10])
     value: float | None = Field(description="in the answer's unit; null when n is 0")
-    interval_95: Bounds | None = Field(description="of the value; null when n is too small to tell")
+    interval_95: Bounds | None = Field(description="of the value; null where no_interval_because says why")
+    no_interval_because: str | None = Field(
+        None, description="why interval_95 is null", examples=["10 are needed, there are 4"]
+    )
 
 
 class ScoreItem(Item):
@@ -126,7 +130,7 @@ class ScoreItem(Item):
 
 
 class NpsItem(ScoreItem):
-    """`value` is 100 · (promoters − detractors) / n; the interval is adjusted Wald (n + 3; Rocks 2016)."""
+    """`value` is 100 · (promoters − detractors) / n; the interval is adjusted Wald (Rocks 2016), from n = 10 on."""
 
     promoters: int = Field(description="answers 9 and 10", examples=[6])
     passives: int = Field(description="answers 7 and 8", examples=[3])
@@ -200,7 +204,7 @@ class CesAnswer(_Answer[CesItem]):
 
 
 class DurationAnswer(_Answer[DurationItem]):
-    """First-response or resolution time, counted in the hour of the response or the resolution."""
+    """First-response or resolution time, counted at the time of the response or the resolution."""
 
     metric: Literal[Metric.FIRST_RESPONSE, Metric.RESOLUTION]
     unit: Literal["seconds"] = "seconds"

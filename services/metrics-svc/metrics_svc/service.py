@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from metrics_svc import answers, errors, repository, telemetry
 from metrics_svc.counting import Counted, Ledger, changed, changes, counts, moments, ticket_keys
 from metrics_svc.measures import MOST_ITEMS, Count, Metric
-from metrics_svc.periods import OffTheHourError, Period, TooManyPeriodsError, periods
+from metrics_svc.periods import OffTheQuarterError, Period, TooManyPeriodsError, periods
 from metrics_svc.schemas import Answer, MetricQuery
 from touchpoint.db.partitions import alone
 from touchpoint.db.tenants import Tenants
@@ -69,5 +69,5 @@ def _periods(query: MetricQuery) -> list[Period]:
         return periods(query.from_, query.to, query.interval, query.timezone, MOST_ITEMS)
     except TooManyPeriodsError:
         raise errors.too_many_items() from None
-    except OffTheHourError:
-        raise errors.zone_off_the_hour(query.timezone.key) from None
+    except OffTheQuarterError:
+        raise errors.zone_off_the_quarter(query.timezone.key) from None

@@ -56,7 +56,7 @@ def waiting() -> Callable[[Sessions], Awaitable[None]]:
 
 
 Fact = tuple[Any, ...]
-"""What a count is about: tenant, metric, hour, scale, channel, segment, tier."""
+"""What a count is about: tenant, metric, quarter of an hour, scale, channel, segment, tier."""
 
 TIMES = {
     "first-response": lambda event: event.type == "ticket.replied" and event.author == "agent" and event.public,
@@ -90,15 +90,15 @@ def _told(log: Sequence[Any], place: int) -> tuple[str, str]:
     return (segment or ["unknown"])[-1], (tier or ["unknown"])[-1]
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def _quarter(moment: datetime) -> datetime:
+    return datetime.fromtimestamp(moment.timestamp() // 900 * 900, UTC)
 
 
 def _scores(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
     for place, event in enumerate(log):
         if event.type == "feedback.submitted" and event.kind in ("nps", "csat", "ces"):
             scale = f"{event.score.min:.0f}-{event.score.max:.0f}"
-            about = (event.meta.tenant, event.kind, _hour(event.meta.time), scale, event.channel, *_told(log, place))
+            about = (event.meta.tenant, event.kind, _quarter(event.meta.time), scale, event.channel, *_told(log, place))
             yield about, int(event.score.value)
 
 
@@ -117,7 +117,7 @@ def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
                 end = min((end for end in reached if end >= opened - timedelta(minutes=5)), default=None)
                 if end is not None:
                     took = round((end - opened).total_seconds() * 1_000_000)
-                    yield (tenant, metric, _hour(end), "", *about), max(0, took)
+                    yield (tenant, metric, _quarter(end), "", *about), max(0, took)
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,25 @@ def test_nothing_measured_is_null_and_not_zero(metric: Metric) -> None:
     assert all(found[name] is None for name in derived & found.keys())
 
 
+@pytest.mark.parametrize(
+    ("metric", "buckets", "scale", "reason"),
+    [
+        (Metric.NPS, {}, "0-10", "nothing was measured"),
+        (Metric.NPS, {9: 1}, "0-10", "10 are needed, there are 1"),
+        (Metric.NPS, {9: 10}, "0-10", None),
+        (Metric.CSAT, {4: 1}, "1-5", None),
+        (Metric.CES, {4: 2}, "1-7", "3 are needed, there are 2"),
+        (Metric.CES, {4: 3}, "1-7", "all answers are equal: the method would claim certainty"),
+        (Metric.RESOLUTION, {7: 5}, "", "6 are needed, there are 5"),
+    ],
+)
+def test_where_there_is_no_interval_the_answer_says_why(
+    metric: Metric, buckets: dict[int, int], scale: str, reason: str | None
+) -> None:
+    found = item(metric, buckets, scale)
+    assert (found["interval_95"] is None, found["no_interval_because"]) == (reason is not None, reason)
+
+
 def test_a_scale_is_read_as_it_is_written() -> None:
     for scale in (Scale(0, 10), Scale(-3, 3), Scale(-10, -5)):
         assert Scale.parse(str(scale)) == scale

@@ -51,6 +51,7 @@ async def test_an_answer_carries_n_its_parts_and_the_interval(sessions: Sessions
                 "n": 10,
                 "value": 30.0,
                 "interval_95": {"low": pytest.approx(-19.05, abs=0.01), "high": pytest.approx(65.20, abs=0.01)},
+                "no_interval_because": None,
                 "scale": "0-10",
                 "distribution": {str(score): n for score, n in enumerate([1, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3])},
                 "promoters": 5,
@@ -71,6 +72,7 @@ async def test_sums_over_partitions_are_one_answer(sessions: Sessions, client: C
 async def test_nothing_measured_is_one_item_without_a_value(client: Client, metric: str) -> None:
     (item,) = (await ask(client, metric))["items"]
     assert (item["n"], item["value"], item["interval_95"]) == (0, None, None)
+    assert item["no_interval_because"] == "nothing was measured"
 
 
 async def test_each_group_has_an_item_in_each_period(sessions: Sessions, client: Client) -> None:
@@ -165,12 +167,14 @@ async def test_a_tenant_sees_its_own_numbers_only(sessions: Sessions, client: Cl
     assert (await ask(client, "nps", tenant="globex"))["items"][0]["n"] == 1
 
 
-async def test_the_range_must_run_forward_from_hour_to_hour(client: Client) -> None:
+async def test_the_range_must_run_forward_from_quarter_to_quarter(client: Client) -> None:
     assert (await refused(client, to=DAY["from"]))[1].keys() == {"to"}
-    _, reasons = await refused(client, **{"from": "2026-11-20T00:30:00Z"})
-    assert "full hour" in reasons["from"]
+    _, reasons = await refused(client, **{"from": "2026-11-20T00:20:00Z"})
+    assert "minute 0, 15, 30 or 45" in reasons["from"]
     _, reasons = await refused(client, to="2026-11-21T00:00:00")
     assert "timezone" in reasons["to"]
+    for beyond in ("1899-12-31T23:00:00Z", "2200-01-01T00:00:00Z", "9999-12-31T23:00:00Z"):
+        assert (await refused(client, **{"from": "1899-01-01T00:00:00Z", "to": beyond}))[1].keys() >= {"from"}
     assert (await refused(client, to="9999-12-31T23:00:00Z"))[1].keys() == {"to"}
 
 
@@ -207,10 +211,27 @@ async def test_too_many_groups_are_refused(sessions: Sessions, client: Client) -
     assert (await refused(client, interval="hour", group_by="segment"))[0] == "too-many-items"
 
 
-async def test_a_zone_between_the_hours_is_told_to_ask_in_utc(client: Client) -> None:
-    code, reasons = await refused(client, interval="day", timezone="Asia/Kolkata")
-    assert code == "zone-off-the-hour"
+@pytest.mark.parametrize(("zone", "offset"), [("Asia/Kolkata", 330), ("Asia/Kathmandu", 345)])
+async def test_days_of_a_zone_off_the_hour_are_counted_exactly(
+    sessions: Sessions, client: Client, zone: str, offset: int
+) -> None:
+    midnight = make.NOON.replace(hour=0) + timedelta(days=1, minutes=-offset)
+    seconds = (-1, 0, 86_399)
+    await apply(handlers, sessions, [make.feedback(time=midnight + timedelta(seconds=s)) for s in seconds])
+    span = {"from": "2026-11-19T00:00:00Z", "to": "2026-11-22T00:00:00Z", "interval": "day"}
+    items = (await ask(client, "nps", **span, timezone=zone))["items"]
+    assert [i["n"] for i in items] == [0, 1, 2, 0]
+
+
+async def test_a_zone_whose_days_cut_a_quarter_of_an_hour_is_told_to_ask_in_utc(client: Client) -> None:
+    span = {"from": "1930-01-01T00:00:00Z", "to": "1930-01-03T00:00:00Z"}
+    code, reasons = await refused(client, interval="day", timezone="Africa/Monrovia", **span)
+    assert code == "zone-off-the-quarter"
     assert "UTC" in reasons["timezone"]
+
+
+async def test_an_empty_group_by_is_refused(client: Client) -> None:
+    assert (await refused(client, group_by=""))[1].keys() == {"group_by.0"}
 
 
 async def test_an_unknown_metric_is_refused(client: Client) -> None:

@@ -96,7 +96,7 @@ def cell(memory: Memory) -> tuple[Cell, Sums]:
 def durations(memory: Memory, metric: str) -> list[tuple[str, int, int]]:
     """Hour of the day, n and total seconds of each cell of a metric that holds something."""
     return sorted(
-        (c.hour.strftime("%H"), sums.n, sums.total // 1_000_000)
+        (c.quarter.strftime("%H"), sums.n, sums.total // 1_000_000)
         for c, sums in memory.cells.items()
         if c.metric == metric and sums.n
     )
@@ -137,13 +137,15 @@ def test_the_same_events_give_the_same_sums_in_any_order(logs: Logs, data: st.Da
 
 def test_a_score_is_a_count_of_itself_on_its_scale() -> None:
     only, sums = cell(counted(make.feedback(kind="ces", score=6, channel="chat", partition=2, **later(59))))
-    assert only == Cell("acme", "ces", make.NOON, "1-7", "chat", "unknown", "unknown", bucket=6, partition=2)
+    assert only == Cell(
+        "acme", "ces", make.NOON + timedelta(minutes=45), "1-7", "chat", "unknown", "unknown", bucket=6, partition=2
+    )
     assert sums == Sums(1, 6)
 
 
-def test_the_hour_is_that_of_utc_wherever_the_answer_came_from() -> None:
+def test_the_quarter_is_that_of_utc_wherever_the_answer_came_from() -> None:
     noon_in_kolkata = make.NOON.astimezone(ZoneInfo("Asia/Kolkata"))
-    assert cell(counted(make.feedback(time=noon_in_kolkata)))[0].hour == make.NOON
+    assert cell(counted(make.feedback(time=noon_in_kolkata)))[0].quarter == make.NOON
 
 
 def test_kinds_that_are_no_metric_count_nothing() -> None:

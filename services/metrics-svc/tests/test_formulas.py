@@ -43,6 +43,24 @@ def test_adjusted_wald_has_a_width_when_all_answers_agree_and_stays_on_the_scale
     assert 40 < interval.low < interval.high <= 100
 
 
+def test_a_net_score_of_few_answers_has_no_interval() -> None:
+    assert formulas.net(1, 0, 1) == 100
+    assert formulas.net_interval(1, 0, 1) is None
+    assert formulas.net_interval(5, 2, 9) is None
+
+
+@given(counts, counts, counts)
+def test_an_interval_holds_its_own_value(plus: int, minus: int, rest: int) -> None:
+    n = plus + minus + rest
+    for value, interval in (
+        (formulas.net(plus, minus, n), formulas.net_interval(plus, minus, n)),
+        (formulas.share(plus, n), formulas.share_interval(plus, n)),
+        (formulas.mean({1: plus, 4: minus, 7: rest}), formulas.mean_interval({1: plus, 4: minus, 7: rest}, 1, 7)),
+    ):
+        if value is not None and interval is not None:
+            assert interval.low - 1e-9 <= value <= interval.high + 1e-9
+
+
 def coverage(n: int, promoting: float, detracting: float) -> float:
     """How often the interval holds the true score, over every outcome of n answers."""
     covered = 0.0

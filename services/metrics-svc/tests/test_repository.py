@@ -52,12 +52,12 @@ async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left
 async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
     hours = [NOON + timedelta(hours=n) for n in range(4)]
     cells = {
-        CELL._replace(hour=hour, bucket=n, partition=p): Sums(1, n) for n, hour in enumerate(hours) for p in (0, 1)
+        CELL._replace(quarter=hour, bucket=n, partition=p): Sums(1, n) for n, hour in enumerate(hours) for p in (0, 1)
     }
-    cells[CELL._replace(channel="chat", hour=hours[2])] = Sums(3, 27)
+    cells[CELL._replace(channel="chat", quarter=hours[2])] = Sums(3, 27)
     async with transaction(sessions) as session:
         await repository.add(session, cells)
-        await repository.add(session, {CELL._replace(channel="chat", hour=hours[2]): Sums(1, 9)})
+        await repository.add(session, {CELL._replace(channel="chat", quarter=hours[2]): Sums(1, 9)})
     engine = create_engine(dsn, "tests", role=api_role("metrics_svc"))
     periods, by_channel = [hours[0], hours[2]], [Dimension.CHANNEL]
     found = await repository.read_counts(
