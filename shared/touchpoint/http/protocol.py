@@ -1,88 +1,35 @@
-"""HTTP on one connection, within bounds: uvicorn's own protocol sets none to what a client may hold or how long.
+"""HTTP/1.1 on one connection: uvicorn's protocol class with a reader, bounds and deadlines of its own.
 
-A client has HEAD_SECONDS from the connection, or its last answer, to the end of the next request's headers, and
-ANSWER_SECONDS to take in an answer. What is no body (headers, trailers, chunk extensions) is bounded in bytes.
+Requests are read by `wire`, strictly, and one at a time: what a client sends ahead of an answer stays unread until that
+answer is complete. An `Upgrade` is ignored (RFC 9110, 7.8): the request is served over HTTP/1.1, with its body.
+A client has HEAD_SECONDS from the connection, or its last answer, to the end of the next request's headers.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
+from starlette.types import Receive, Scope, Send
+from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from touchpoint.http.connections import Connections
 from touchpoint.http.errors import MEDIA_TYPE, ProblemError
+from touchpoint.http.wire import Head, RequestReader
 from touchpoint.telemetry import CONNECTIONS_ENDED
 
 HEAD_SECONDS = 10
-ANSWER_SECONDS = 30
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 100
-MAX_AHEAD = 16
-"""Requests sent without waiting for the answers to those before."""
-ROOM_SECONDS = 1
-"""Who has kept the server waiting for so long makes room for a newcomer."""
+IDLE_SECONDS = 5
+"""A connection is kept for so long after an answer."""
+LEAVING_SECONDS = 2
+"""After the last answer a client may go on sending for so long, and is not listened to."""
+MAX_AHEAD_BYTES = 64 * 1024
+"""Read before the answer to the request in work, at most one reading of the socket more."""
+MAX_UNREAD_BYTES = 64 * 1024
+"""Of a body still to come when its answer is there: up to so many are read and dropped, else the connection ends."""
 
-
-def _whole(error: ProblemError) -> bytes:
-    """An answer for who gets no further than this."""
-    body = error.problem.model_dump_json(exclude_none=True).encode()
-    headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close", **error.headers}
-    lines = [f"HTTP/1.1 {error.problem.status} {error.problem.title}", *(f"{k}: {v}" for k, v in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-BUSY = _whole(ProblemError(503, "too-many-connections", "All connections are in use.", headers={"Retry-After": "1"}))
-MALFORMED = _whole(
-    ProblemError(400, "malformed-request", f"This is not HTTP/1.1, or more than {MAX_AHEAD} requests at once.")
-)
-TOO_LARGE = _whole(
-    ProblemError(431, "headers-too-large", f"A request may have {MAX_HEADERS} headers and 64 KiB before its body.")
-)
-TOO_SLOW = _whole(ProblemError(408, "headers-too-slow", f"The headers did not arrive within {HEAD_SECONDS} seconds."))
-
-
-class Connections(ServerState):
-    """The connections of one server: how many there may be, and which of them keep it waiting since when."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-        self.waiting: dict[BoundedProtocol, float] = {}
-        """For a request's headers; the longest first."""
-        self.unread: dict[BoundedProtocol, float] = {}
-        """For the client to take in an answer."""
-
-    def admit(self, newcomer: "BoundedProtocol") -> None:
-        """Let a new connection in if there is room, or if one that is idle can make room."""
-        now = newcomer.loop.time()
-        self.waiting[newcomer] = now
-        if len(self.connections) <= self._most:
-            return
-        longest, since = next(iter(self.waiting.items()))
-        if now - since > ROOM_SECONDS:
-            longest.end("idle")
-            longest.transport.abort()
-            self.connections.discard(longest)
-            del self.waiting[longest]
-        else:
-            newcomer.end("refused", BUSY)
-
-    def sweep(self) -> None:
-        """End what has kept the server waiting for too long. Call it every second."""
-        now = asyncio.get_running_loop().time()
-        for connection in _since(self.waiting, now - HEAD_SECONDS):
-            if connection.transport.is_closing():  # it does not even take in what is left for it
-                connection.transport.abort()
-            else:
-                connection.end("headers_too_slow", TOO_SLOW if connection.unparsed else b"")
-        for connection in _since(self.unread, now - ANSWER_SECONDS):
-            connection.end("answer_not_read")
-            connection.transport.abort()
-
-
-def _since(found: Mapping["BoundedProtocol", float], limit: float) -> Iterator["BoundedProtocol"]:
-    return (connection for connection, since in list(found.items()) if since < limit)
+TOO_SLOW = ProblemError(408, "headers-too-slow", f"The headers did not arrive within {HEAD_SECONDS} seconds.")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -92,56 +39,115 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.unparsed = 0
-        """Bytes received since the last headers or body, at most one reading of the socket too many."""
-        self._refusal = MALFORMED
+        self.reader = RequestReader()
+        self._keep_alive = True
+        self._leaving = False
+        """Nothing more is read or answered; what has been answered may still be on its way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, or refuse to."""
         super().connection_made(transport)
+        # What an answer writes to: it closes the connection as this class does.
+        self._answering: Any = SimpleNamespace(
+            write=transport.write, is_closing=lambda: self._leaving or transport.is_closing(), close=self.leave
+        )
         self.server_state.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
-        self.server_state.waiting.pop(self, None)
-        self.server_state.unread.pop(self, None)
+        self.server_state.forget(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came; too much that is no body ends the connection."""
-        if self.transport.is_closing():
+        """Take in what came."""
+        if self._leaving:
             return
-        self.unparsed += len(data)
-        super().data_received(data)
-        if self.unparsed > MAX_HEAD_BYTES or (self.headers and len(self.headers) > MAX_HEADERS):
-            self._refusal = TOO_LARGE
-            self.send_400_response("")
+        self.reader.feed(data)
+        self._read()
 
-    def on_headers_complete(self) -> None:
-        """Pass a request on; raises what makes uvicorn call `send_400_response` when it is out of bounds."""
-        if (self.unparsed > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES) or len(self.headers) > MAX_HEADERS:
-            self._refusal = TOO_LARGE
-            raise ValueError("headers too large")
-        if len(self.pipeline) == MAX_AHEAD:
-            raise ValueError("too many requests ahead")
-        self.unparsed = 0
+    def _read(self) -> None:
+        """Go on with the request in work or, if there is none, with the next one."""
+        try:
+            if not self.reader.complete:
+                self._go_on()
+            if self.reader.complete and (self.cycle is None or self.cycle.response_complete):
+                head = self.reader.head() if self.reader.pending else None
+                if head is not None:
+                    self._begin(head)
+        except ProblemError as error:
+            self.refuse(error)
+        if self.reader.pending > MAX_AHEAD_BYTES:
+            self.flow.pause_reading()
+
+    def _begin(self, head: Head) -> None:
+        """Have the application answer a request."""
         self.server_state.waiting.pop(self, None)
-        super().on_headers_complete()
+        self._keep_alive = head.keep_alive
+        self.scope = HTTPScope(
+            type="http",
+            asgi={"version": self.asgi_version, "spec_version": "2.3"},
+            http_version=head.version,
+            server=self.server,
+            client=self.client,
+            scheme=self.scheme or "http",
+            method=head.method,
+            root_path=self.root_path,
+            path=self.root_path + head.path,
+            raw_path=self.root_path.encode() + head.raw_path,
+            query_string=head.query,
+            headers=head.headers,
+            state=self.app_state.copy(),
+            extensions={},
+        )
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self._answering,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=head.expects_continue and not self.reader.pending,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        self._go_on()
+        app: Any = _options if head.path == "*" else self.app
+        self._start_asgi_task(self.cycle, app)
 
-    def _head_bytes(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def on_body(self, body: bytes) -> None:
-        """Pass a part of the body on."""
-        self.unparsed = 0
-        super().on_body(body)
+    def _go_on(self) -> None:
+        """Hand what has arrived of the body to the application, or drop it after the answer. Raises ProblemError."""
+        cycle, reader = self.cycle, self.reader
+        piece = b"" if reader.complete else reader.body()
+        if cycle.response_complete:
+            return
+        cycle.body += piece
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if reader.complete:
+            cycle.more_body = False
+        # If the answer comes before all of the body is there: a client that waits for a 100 may still send it, or not.
+        left = reader.left
+        droppable = reader.complete or (left is not None and left <= MAX_UNREAD_BYTES)
+        cycle.keep_alive = self._keep_alive and droppable and not cycle.waiting_for_100_continue
+        if piece or reader.complete:
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it is there."""
-        super().on_response_complete()
-        if self.cycle.response_complete:
-            self.cycle.body.clear()  # nobody reads it any more
-            self.server_state.waiting[self] = self.loop.time()
+        self.server_state.total_requests += 1
+        if self._leaving or self.transport.is_closing():
+            return
+        self.cycle.body.clear()  # nobody reads it any more
+        self.flow.resume_reading()
+        self.server_state.waiting[self] = self.loop.time()
+        self._read()
+
+    def shutdown(self) -> None:
+        """Answer the request in work, if any, and no more."""
+        self._keep_alive = False
+        super().shutdown()
 
     def pause_writing(self) -> None:
         """Note that the client does not take in its answer."""
@@ -153,16 +159,75 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self.server_state.unread.pop(self, None)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse a request that cannot be read."""
-        if self.transport.is_closing():
-            return
-        self.server_state.waiting.setdefault(self, self.loop.time())
-        self.end("headers_too_large" if self._refusal is TOO_LARGE else "malformed", self._refusal)
+    def give_up_waiting(self, seconds: float) -> None:
+        """End what has kept the server waiting for so many seconds, if that is too long."""
+        if self.transport.is_closing() or self._leaving:
+            unsent = self.transport.get_write_buffer_size()
+            if seconds > (HEAD_SECONDS if unsent else LEAVING_SECONDS):
+                self.transport.abort()
+        elif self.cycle is not None and self.reader.complete and not self.reader.pending:
+            if seconds > IDLE_SECONDS:
+                self.leave()
+        elif seconds > HEAD_SECONDS:
+            if self.reader.pending:
+                self.refuse(TOO_SLOW)
+            else:
+                self.leave()
 
-    def end(self, reason: str, answer: bytes = b"") -> None:
-        """Close the connection, with an answer unless one has begun."""
+    def refuse(self, error: ProblemError) -> None:
+        """End the connection, with this answer to the request that is being read unless it has had one."""
+        if self._leaving or self.transport.is_closing():
+            return
+        CONNECTIONS_ENDED.labels(_REASONS.get(error.problem.status, "malformed")).inc()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            answered = not self.reader.complete
+        else:
+            answered = cycle.response_started
+            cycle.disconnected = True  # the application gets no more of the body, and its answer goes nowhere
+            cycle.message_event.set()
+        if not answered:
+            self.transport.write(_whole(error, self.server_state.default_headers))
+        self.leave(listening=True)
+
+    def leave(self, *, listening: bool = False) -> None:
+        """Close the connection once the client has what was written.
+
+        While the client may still be sending, only the sending half is closed at first: a full close would make the
+        kernel reset the connection, and the client might lose its answer (RFC 9112, 9.6).
+        """
+        if self._leaving or self.transport.is_closing():
+            return
+        self._leaving = True
+        self.server_state.waiting[self] = self.loop.time()
+        if listening or self.reader.pending or not self.reader.complete:
+            self.transport.write_eof()
+            self.flow.resume_reading()
+        else:
+            self.transport.close()
+        self.reader.clear()
+
+    def cut(self, reason: str) -> None:
+        """End the connection at once."""
         CONNECTIONS_ENDED.labels(reason).inc()
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(answer)
-        self.transport.close()
+        self._leaving = True
+        self.transport.abort()
+
+
+_REASONS = {408: "headers_too_slow", 414: "headers_too_large", 431: "headers_too_large", 503: "refused"}
+"""By an answer's status, why a connection was ended."""
+
+
+def _whole(error: ProblemError, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer that is given without the application."""
+    body = error.problem.model_dump_json(exclude_none=True).encode()
+    own = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close", **error.headers}
+    lines = [f"HTTP/1.1 {error.problem.status} {error.problem.title}", *(f"{k}: {v}" for k, v in own.items())]
+    lines += [f"{name.decode()}: {value.decode()}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def _options(_: Scope, __: Receive, send: Send) -> None:
+    """Answers OPTIONS *: the server is there (RFC 9110, 9.3.7)."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})

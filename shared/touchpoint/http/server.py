@@ -9,7 +9,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from touchpoint.errors import UsageError
-from touchpoint.http.protocol import BoundedProtocol, Connections
+from touchpoint.http.connections import Connections
+from touchpoint.http.protocol import BoundedProtocol
 
 STOP_SECONDS = 15
 """How long requests in hand may take once the server is told to stop."""
@@ -43,6 +44,7 @@ async def serve(app: ASGIApp, listening: socket.socket, connections: int, stop: 
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=STOP_SECONDS,
         ws="none",
     )

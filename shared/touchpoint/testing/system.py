@@ -77,6 +77,10 @@ class System:
         """The gateway's admin address."""
         return f"http://{HOST}:{self._ports['gateway', 'api'][1]}"
 
+    def service_url(self, service: str) -> str:
+        """A service's API."""
+        return f"http://{HOST}:{self._ports[service, 'api'][0]}"
+
     @property
     def admin_urls(self) -> dict[Part, str]:
         """Of every part."""

@@ -1,0 +1,233 @@
+"""The table of raw requests through real proxies: this server sees exactly the requests that the proxy passed on.
+
+Where the two split a connection's bytes differently, a request is hidden from the proxy, or an answer goes to somebody
+else. So each proxy keeps a log of what it has passed on, and another client's requests go over the same connections.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from touchpoint.http.server import listen, serve
+from touchpoint.testing import eventually, ports
+
+from .table import Connection, rows
+
+HOST = "127.0.0.1"
+SECONDS = 3
+"""A proxy is given so long to answer what is cut short or malformed."""
+AT_ONCE = 10
+
+
+@dataclass
+class Recorder:
+    """An application that notes what it is asked, and answers with it."""
+
+    seen: Counter[str] = field(default_factory=Counter)
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        query = scope["query_string"]
+        target = f"{scope['method']} {(scope['raw_path'] + (b'?' + query if query else b'')).decode()}"
+        self.seen[target] += 1
+        self.bodies.append(body)
+        answer = target.encode()
+        headers = [(b"content-length", b"%d" % len(answer)), (b"x-passed", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+
+def _nginx(folder: Path, port: int, behind: int, connection: str) -> tuple[list[str], str]:
+    user = "user root;" if os.geteuid() == 0 else ""
+    return (
+        ["nginx", "-e", "stderr", "-c", "{config}"],
+        f"""
+daemon off; worker_processes 1; pid {folder}/nginx.pid; {user}
+events {{ worker_connections 512; }}
+http {{
+  log_format passed escape=json
+    '{{"method": "$request_method", "target": "$request_uri", "status": "$upstream_status"}}';
+  access_log {folder}/passed.log passed;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  client_header_timeout {SECONDS}s; client_body_timeout {SECONDS}s;
+  upstream behind {{ server {HOST}:{behind}; keepalive 4; }}
+  server {{
+    listen {HOST}:{port};
+    location / {{
+      proxy_pass http://behind; proxy_http_version 1.1; proxy_request_buffering off;
+      {connection}
+    }}
+  }}
+}}
+""",
+    )
+
+
+def nginx(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
+    """As its documentation has it for connections that are kept."""
+    return _nginx(folder, port, behind, 'proxy_set_header Connection "";')
+
+
+def nginx_for_websockets(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
+    """As its documentation has it for WebSockets: every request asks for an upgrade, if its client does."""
+    headers = 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    return _nginx(folder, port, behind, headers)
+
+
+def nginx_of_old(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
+    """HTTP/1.0 to the server, which was its default."""
+    command, config = _nginx(folder, port, behind, "")
+    return command, config.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
+
+
+def haproxy(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
+    """With connections to the server shared among all clients."""
+    return (
+        ["haproxy", "-f", "{config}"],
+        f"""
+global
+  log stdout len 32768 format raw local0
+  tune.http.logurilen 20480
+defaults
+  mode http
+  log global
+  log-format '{{"method": "%HM", "target": "%HU", "status": "%[var(txn.passed)]"}}'
+  timeout connect 2s
+  timeout client {SECONDS}s
+  timeout server {SECONDS}s
+  timeout http-request {SECONDS}s
+frontend before
+  bind {HOST}:{port}
+  http-response set-var(txn.passed) res.hdr(x-passed)
+  default_backend behind
+backend behind
+  http-reuse always
+  server behind {HOST}:{behind}
+""",
+    )
+
+
+Proxy = Callable[[Path, int, int], tuple[list[str], str]]
+
+
+@asynccontextmanager
+async def proxied(proxy: Proxy, folder: Path) -> AsyncIterator[tuple[Recorder, int]]:
+    """A server behind a proxy; what it sees, and the proxy's port."""
+    recorder, stop, listening = Recorder(), asyncio.Event(), listen(HOST, 0)
+    serving = asyncio.create_task(serve(recorder, listening, 100, stop))
+    [port] = ports.reserve(1)
+    command, config = proxy(folder, port, listening.getsockname()[1])
+    file = folder / "config"
+    file.write_text(config.lstrip())
+    with (folder / "passed.log").open("ab") as log, (folder / "errors.log").open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(word.replace("{config}", str(file)) for word in command), stdout=log, stderr=errors
+        )
+
+    async def is_up() -> bool:
+        assert process.returncode is None, (folder / "errors.log").read_text()
+        with suppress(OSError):
+            (await Connection.to(HOST, port)).writer.close()
+            return True
+        return False
+
+    try:
+        await eventually(is_up)
+        yield recorder, port
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        stop.set()
+        await serving
+
+
+def _passed_on(folder: Path) -> Counter[str]:
+    """What the proxy says it has passed on and got the application's answer to."""
+    passed = Counter[str]()
+    for line in (folder / "passed.log").read_text("latin-1").split("\n"):
+        if line.startswith("{"):
+            entry = json.loads(line, strict=False)
+            if entry["status"] in ("200", "1"):
+                target = re.sub(r"^https?://[^/?]+", "", entry["target"])
+                passed[f"{entry['method']} {target if target.startswith(('/', '*')) else '/' + target}"] += 1
+    return passed
+
+
+@pytest.mark.parametrize("proxy", [nginx, nginx_for_websockets, nginx_of_old, haproxy], ids=lambda f: f.__name__)
+async def test_the_server_sees_what_the_proxy_has_passed_on_and_nobody_gets_anothers_answer(proxy, tmp_path):
+    program = proxy.__name__.partition("_")[0]
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    async with proxied(proxy, tmp_path) as (recorder, port):
+        done = asyncio.Event()
+        bystander = asyncio.create_task(_bystander(port, done))
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def send(data: bytes) -> list[int]:
+            async with places:
+                return await _exchange(port, data)
+
+        answers = await asyncio.gather(*(send(row.bytes_with("KEY")) for row in rows()))
+        done.set()
+        asked = await bystander
+
+        def agreed() -> bool:
+            return _passed_on(tmp_path) == recorder.seen
+
+        try:
+            await eventually(agreed)
+        finally:
+            seen, passed = recorder.seen, _passed_on(tmp_path)
+            assert (seen - passed, passed - seen) == (Counter(), Counter())
+    assert asked > 10
+    assert recorder.seen.total() > 50
+    refused = sum(1 for statuses in answers if statuses and statuses[-1] >= 400)
+    print(f"{program}: {recorder.seen.total()} requests passed on, {refused} rows refused, {asked} of a bystander")
+
+
+async def _bystander(port: int, done: asyncio.Event) -> int:
+    """Ask for something else each time, and get the answer to that; how often."""
+    asked = 0
+    while not done.is_set():
+        target = f"/bystander-{asked}"
+        connection = await Connection.to(HOST, port)
+        await connection.send([f"GET {target} HTTP/1.1\r\nHost: touchpoint\r\n\r\n".encode()])
+        answer = await connection.answer()
+        connection.writer.close()
+        assert answer
+        assert (answer.status, answer.body) == (200, f"GET {target}".encode())
+        asked += 1
+    return asked
+
+
+async def _exchange(port: int, data: bytes) -> list[int]:
+    """The statuses of all that comes back before the connection ends, or nothing more comes."""
+    connection = await Connection.to(HOST, port)
+    try:
+        await connection.send([data])
+        received = b""
+        with suppress(TimeoutError, ConnectionError):
+            while piece := await connection.some(SECONDS + 1):
+                received += piece
+        return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3})", received, re.MULTILINE)]
+    finally:
+        connection.writer.transport.abort()
