@@ -61,7 +61,7 @@ SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a
 """
 
 SAMPLES = {"text": "'x'", "uuid": "gen_random_uuid()", "bool": "false", "jsonb": "'{}'", "timestamptz": "now()"}
-"""A value for each type of column; numbers are 1."""
+"""A value for each type of column; numbers are 1, arrays (whose type begins with _) empty."""
 
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
@@ -92,7 +92,7 @@ async def tables(owner) -> dict[str, list[str]]:
 
 
 def _sample(kind: str) -> str:
-    return "'{{}}'" if kind == "jsonb" else SAMPLES.get(kind, "1")
+    return "'{{}}'" if kind == "jsonb" or kind.startswith("_") else SAMPLES.get(kind, "1")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ first event after this revision nothing is known of where a customer's facts are
 from alembic import op
 
 revision = "4d1e7a92c5b8"
-down_revision = "2ac7b09e4f16"
+down_revision = "c7e1d2a40f12"
 branch_labels = None
 depends_on = None
 

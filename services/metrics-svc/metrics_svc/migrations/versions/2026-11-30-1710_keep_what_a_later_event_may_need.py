@@ -9,8 +9,8 @@ from alembic import op
 
 from touchpoint.db import tenants_v1
 
-revision = "20261130_1700"
-down_revision = "20261122_2130"
+revision = "20261130_1710"
+down_revision = "c7e1d2a40f13"
 
 STATEMENTS = (
     """
