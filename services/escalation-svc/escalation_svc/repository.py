@@ -58,14 +58,20 @@ LOAD_CLOCKS = f"""{_CLOCK}
 FIND_CLOCK = f"""{_CLOCK}
   FROM clocks WHERE tenant_id = $1 AND clock_id = $2
 """
-DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through) AS until, now() AS now
-  FROM offsets JOIN clocks USING (topic, partition)
- WHERE consumer = $1 AND read_through IS NOT NULL AND wake_at < least(now(), read_through)
+DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through, others.read) AS until, now() AS now
+  FROM offsets JOIN clocks USING (topic, partition), LATERAL (
+    SELECT min(coalesce(o.read_through, '-infinity')) AS read
+      FROM jsonb_to_recordset(history) AS step (cause jsonb)
+      JOIN offsets AS o ON o.topic = step.cause->>'topic' AND o.partition = (step.cause->>'partition')::int
+     WHERE o.consumer = $1
+  ) AS others
+ WHERE consumer = $1 AND read_through IS NOT NULL AND wake_at < least(now(), read_through, others.read)
  LIMIT $2
    FOR UPDATE OF clocks SKIP LOCKED
-"""
+"""  # noqa: S608 (our names)
 """Strictly before: what was appended at `read_through` itself may not have been applied. Null there means that nothing
-is known of the partition, but `least` passes over nulls."""
+is known of the partition, but `least` passes over nulls. A ticket that has had several customers has events in several
+partitions: all those known of must have been read so far."""
 
 COUNT_OPEN = """
 SELECT tenant_id, reason, count(*) FROM escalations WHERE tenant_id = ANY($1) AND state <> 'resolved' GROUP BY 1, 2

@@ -135,6 +135,24 @@ async def test_it_does_not_fire_until_its_partition_has_been_read_past_due(
     assert await breached(rows) == ["t-1"]
 
 
+async def test_it_does_not_fire_until_the_partitions_of_all_its_customers_have_been_read_past_due(
+    handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
+) -> None:
+    due = now() - timedelta(hours=1)
+    other = {"ticket_id": "t-1", "customer_id": "customer-2", "topic": TOPIC, "partition": 1}
+    reopened = make.ticket_status_changed(status="open", time=due - timedelta(minutes=1), **other)
+    await apply(handlers, sessions, [ticket(due), reopened])
+    await reach(sessions, now())
+    await reach(sessions, None, partition=1)
+    assert await look(sessions, policies) == 0, "nothing is known of the other partition"
+    await reach(sessions, due, partition=1)
+    await look(sessions, policies)
+    assert await breached(rows) == []
+    await reach(sessions, now(), partition=1)
+    await look(sessions, policies)
+    assert await breached(rows) == ["t-1"]
+
+
 async def test_a_reply_read_while_the_timer_waited_counts(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
 ) -> None:
