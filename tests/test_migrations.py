@@ -44,6 +44,7 @@ TYPES = {
     "TEXT": "text",
     "TEXT[]": "_text",
     "TIMESTAMP WITH TIME ZONE": "timestamptz",
+    "TIMESTAMP WITH TIME ZONE[]": "_timestamptz",
     "UUID": "uuid",
     "VARCHAR": "text",
 }

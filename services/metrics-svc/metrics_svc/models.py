@@ -88,3 +88,6 @@ class Ticket(Base):
     """Replies of agents in order, up to the first that belongs to the opening."""
     solutions: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
     """The same of resolutions and closings."""
+    replied_at: Mapped[datetime | None]
+    """Not used any more, like `resolved_at`: processes of the version before may still write both."""
+    resolved_at: Mapped[datetime | None]
