@@ -33,7 +33,13 @@ from touchpoint.http.straight import Straight
 from touchpoint.kafka.producer import Producer
 
 NAME = "gateway"
-STRAIGHT = (("POST", "/v1/events"), ("POST", "/v1/feedback"), ("GET", "/v1/feedback"), ("GET", "/v1/escalations"))
+STRAIGHT = (
+    ("POST", "/v1/events"),
+    ("POST", "/v1/batches"),
+    ("POST", "/v1/feedback"),
+    ("GET", "/v1/feedback"),
+    ("GET", "/v1/escalations"),
+)
 """The hot routes."""
 
 
@@ -57,6 +63,7 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     route = partial(_route, bodies)
     routes = [
         route("POST", "/v1/events", ingest),
+        route("POST", "/v1/batches", ingest),
         route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
         route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
         *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),

@@ -1,4 +1,8 @@
-"""`POST /v1/events`: the hot path, a small ASGI application. 202 goes out once Kafka has acknowledged, not before."""
+"""`POST /v1/events` and `/v1/batches`: the hot path, a small ASGI application. 202: Kafka has acknowledged.
+
+What a body is, its Content-Type says; the second address is there for clients that are generated from the OpenAPI
+document, which knows one kind of body and of answer for an address.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -38,7 +38,8 @@ PUBLIC_ROUTES, OPERATORS_ROUTES = (
 ROUTES = [*PUBLIC_ROUTES, *OPERATORS_ROUTES]
 SCOPES = {(query.method, query.route): query.scope for query in QUERIES} | {
     **{(operation.method, operation.path): operation.scope for operation in OPERATIONS},
-    ("POST", "/v1/events"): OWN_SCOPES["send_events"],
+    ("POST", "/v1/events"): OWN_SCOPES["send_event"],
+    ("POST", "/v1/batches"): OWN_SCOPES["send_batch"],
     ("POST", "/v1/feedback"): OWN_SCOPES["send_feedback"],
     ("GET", "/v1/events/{event:path}"): OWN_SCOPES["get_event_status"],
 }

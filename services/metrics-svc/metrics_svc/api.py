@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 
 from metrics_svc import service
 from metrics_svc.measures import Metric
-from metrics_svc.schemas import Answer, MetricQuery
+from metrics_svc.schemas import MetricAnswer, MetricQuery
 from touchpoint.http.deps import Rows
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.scopes import Scope
@@ -14,13 +14,13 @@ from touchpoint.http.scopes import Scope
 router = APIRouter(tags=["metrics"])
 
 
-@router.get("/v1/metrics/{metric}", response_model=Answer)
+@router.get("/v1/metrics/{metric}", response_model=MetricAnswer)
 async def read_metric(
     metric: Metric,
     query: Annotated[MetricQuery, Query()],
     caller: Annotated[Caller, Depends(allowed(Scope.METRICS_READ))],
     rows: Rows,
-) -> Answer:
+) -> MetricAnswer:
     """A metric by period and group, each with n, its numerator, and a 95 % interval; null where nothing was measured.
 
     Segment and tier are the customer's when the answer was given or the ticket opened, as the log told it by then.

@@ -15,6 +15,7 @@ from pydantic import (
     WrapValidator,
     field_validator,
 )
+from typing_extensions import TypeAliasType  # before Python 3.12
 
 from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
 from metrics_svc.periods import Interval, on_the_quarter
@@ -170,7 +171,7 @@ T = TypeVar("T", bound=Item)
 
 
 class _Answer(BaseModel, Generic[T]):
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, json_schema_serialization_defaults_required=True)
 
     metric: Metric
     unit: str = Field(description="of value and its interval")
@@ -213,5 +214,7 @@ class DurationAnswer(_Answer[DurationItem]):
     )
 
 
-Answer = Annotated[NpsAnswer | CsatAnswer | CesAnswer | DurationAnswer, Field(discriminator="metric")]
+MetricAnswer = TypeAliasType(
+    "MetricAnswer", Annotated[NpsAnswer | CsatAnswer | CesAnswer | DurationAnswer, Field(discriminator="metric")]
+)
 """One shape a metric, told apart by `metric`."""

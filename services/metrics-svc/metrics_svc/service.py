@@ -10,11 +10,11 @@ from metrics_svc import answers, errors, repository, telemetry
 from metrics_svc.counting import Counted, Ledger, changed, changes, counts, moments, ticket_keys
 from metrics_svc.measures import MOST_ITEMS, Count, Metric
 from metrics_svc.periods import OffTheQuarterError, Period, TooManyPeriodsError, periods
-from metrics_svc.schemas import Answer, MetricQuery
+from metrics_svc.schemas import MetricAnswer, MetricQuery
 from touchpoint.db.partitions import alone
 from touchpoint.db.tenants import Tenants
 
-ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+ANSWER: TypeAdapter[MetricAnswer] = TypeAdapter(MetricAnswer)
 
 
 async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
@@ -40,7 +40,7 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
         telemetry.MEASUREMENTS.labels(cell.metric).inc(max(0, sums.n))
 
 
-async def answer(tenants: Tenants, tenant: str, metric: Metric, query: MetricQuery) -> Answer:
+async def answer(tenants: Tenants, tenant: str, metric: Metric, query: MetricQuery) -> MetricAnswer:
     """The items of a metric for each period and group asked for. Raises ProblemError when they are too many."""
     spans = _periods(query)
     starts = [span.start for span in spans]

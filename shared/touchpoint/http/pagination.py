@@ -41,6 +41,8 @@ class PageQuery(BaseModel):
 class Page(BaseModel, Generic[T]):
     """Part of a list, newest first. `next_cursor` is null on the last page."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     items: list[T]
     next_cursor: str | None = Field(None, examples=["WyIyMDI2LTExLTIyVDA5OjMwOjAwKzAwOjAwIiwgIuKApiJd"])
 

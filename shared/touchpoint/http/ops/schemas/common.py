@@ -38,6 +38,8 @@ class Unanswered(BaseModel):
 class Entries(BaseModel, Generic[T]):
     """Part of a list, of all services asked."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     items: list[T]
     next_cursor: str | None = Field(None, description="for the next page; null on the last one")
     unanswered: list[Unanswered] = Field([], description="services that gave no answer: their items are missing here")

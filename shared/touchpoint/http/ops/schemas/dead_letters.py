@@ -42,7 +42,7 @@ class CausesQuery(Filter):
 class DeadLettersQuery(CausesQuery, PageQuery):
     """Which dead letters to list."""
 
-    state: State | Literal["any"] = "open"
+    state: Literal[State, "any"] = "open"
 
     @property
     def selection(self) -> Selection:

@@ -1,0 +1,83 @@
+"""Schemas as OpenAPI 3.0.3 has them, made from JSON Schema 2020-12, which pydantic and FastAPI write.
+
+Client generators understand 3.0 best: docs/adr/0020 says which ones were tried, and what each did.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+_INNER = ("properties", "items", "additionalProperties")
+_CHOICES = ("anyOf", "oneOf", "allOf")
+_NULL = {"type": "null"}
+_INT32 = 2**31 - 1
+_LEFT_OUT = ("title", "propertyNames")
+"""Pydantic's titles are not unique, and generators name types after them. 3.0 has no `propertyNames`."""
+_GENERIC = re.compile(r"(\w+?)_(\w+?)(?:Read)?_")
+
+
+def generic_name(found: str) -> str:
+    """A schema's name: FastAPI's for a generic class, such as Page_FeedbackRead_, becomes FeedbackPage."""
+    return _GENERIC.sub(r"\2\1", found)
+
+
+class Converter:
+    """Converts parts of a document, whose schemas these are by their names."""
+
+    def __init__(self, schemas: Mapping[str, Json]) -> None:
+        self._schemas = schemas
+
+    def part(self, part: Any) -> Any:
+        """A copy of any part, with the schemas in it converted."""
+        if isinstance(part, list):
+            return [self.part(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        return {key: self.schema(value) if key == "schema" else self.part(value) for key, value in part.items()}
+
+    def schema(self, found: Json) -> Json:
+        """One schema, and all in it."""
+        made: Json = {}
+        for key, value in found.items():
+            if key in _INNER:
+                made |= self._inner(key, value)
+            elif key in _CHOICES:
+                made |= self._choices(key, value)
+            else:
+                made |= _keyword(key, value)
+        if made.get("type") == "integer" and made.get("maximum", _INT32 + 1) > _INT32:
+            made["format"] = "int64"  # else Go and Java have 32 bits for it
+        if "$ref" in made and len(made) > 1:  # 3.0 ignores what stands beside a $ref
+            if "nullable" in made:
+                made["type"] = self._schemas[made["$ref"].rpartition("/")[2]]["type"]
+            made["allOf"] = [{"$ref": made.pop("$ref")}]
+        return made
+
+    def _inner(self, key: str, value: Any) -> Json:
+        if key == "properties":
+            return {key: {name: self.schema(each) for name, each in value.items()}}
+        return {key: self.schema(value) if isinstance(value, dict) else value}
+
+    def _choices(self, key: str, value: list[Json]) -> Json:
+        kept = [self.schema(each) for each in value if each != _NULL]
+        if len(kept) < len(value):
+            kept[0]["nullable"] = True
+        return kept[0] if len(kept) == 1 else {key: kept}
+
+
+def _keyword(key: str, value: Any) -> Json:
+    """A keyword that has no schema in it, as 3.0.3 says the same."""
+    match key:
+        case "type" if isinstance(value, list):
+            [kind] = [each for each in value if each != "null"]
+            return {"type": kind, "nullable": True}
+        case "const":
+            return {"enum": [value]}
+        case "examples":
+            return {"example": value[0]}
+        case "exclusiveMinimum" | "exclusiveMaximum":
+            return {key.replace("exclusiveM", "m"): value, key: True}
+    left_out = key in _LEFT_OUT or (key == "default" and value in (None, []))
+    return {} if left_out else {key: value}
