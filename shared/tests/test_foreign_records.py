@@ -4,13 +4,17 @@ import re
 
 import pytest
 from aiokafka.errors import CorruptRecordException
+from msgspec.structs import replace
 
+from touchpoint.db.relay import Relay
 from touchpoint.errors import UsageError
+from touchpoint.kafka import log as logs
 from touchpoint.kafka.codec import encode
 from touchpoint.kafka.decompression import MAX_BATCH_BYTES
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.testing.foreign import CODECS, RawRecord, batch, foreign_producer
+from touchpoint.verify.run import verify
 
 TOPIC = "touchpoints.v1"
 BAD_NAME = (b"tra\xffce", b"1")
@@ -50,6 +54,48 @@ async def test_a_header_name_that_is_not_utf8_becomes_a_dead_letter(log, ledger,
     assert r"tra\xffce" in await touchpoint("dlq", "show", f"{TOPIC}/0/1")
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"more": [(b"ce_tenant", b"other")]}, "header ce_tenant occurs more than once"),
+        ({"more": [(b"ce_id", b"e0")]}, "header ce_id occurs more than once"),
+        ({"key": b"other:C-1"}, "the key is not the tenant and customer of the event: it may have overtaken others"),
+        ({"key": None}, "the key is not the tenant and customer of the event: it may have overtaken others"),
+        ({"value": None}, "data: json_invalid"),
+        ({"value": b'{"a":' * 10_000}, "data: json_invalid"),
+        ({"value": b'{"text": "a", "score": {"value": ' + b"9" * 5000 + b"}}"}, None),
+        ({"value": b'{"text": NaN}'}, None),
+        ({"value": b'"' + b" " * 600_000 + b'"'}, "data has more than 524,288 bytes"),
+        ({"more": [(b"x", b"")] * 6000 + [BAD_NAME]}, "it has 6010 headers"),
+    ],
+)
+async def test_what_is_no_event_of_ours_becomes_a_dead_letter(log, ledger, foreign, consuming, changes, reason):
+    event = raw(feedback(id="e0"))
+    more = changes.pop("more", [])
+    await foreign.write(TOPIC, 0, batch([event._replace(headers=[*event.headers, *more], **changes)]))
+    await log.append(feedback(id="e1"))
+    async with consuming():
+        await _at(ledger, 2)
+    assert await ledger.ids() == ["e1"]
+    [(offset, _, said, _)] = await letters(ledger)
+    assert (offset, said[: len(reason or "")]) == (0, reason or "")
+
+
+@pytest.mark.parametrize(("name", "moment"), [
+    ("ce_time", b"0001-01-01T00:00:00+14:00"), ("ce_time", b"9999-12-31T23:59:59-14:00"), ("ce_time", b"9" * 5000),
+    ("ce_id", b"a\0b"), ("ce_id", b""), ("ce_source", b"s" * 1001), ("ce_type", b"t" * 1001), ("ce_tenant", b"\xff"),
+])  # fmt: skip
+async def test_an_attribute_that_nobody_could_store_becomes_a_dead_letter(
+    log, ledger, foreign, consuming, name, moment
+):
+    event = encode(feedback(id="e0"))
+    changed = replace(event, headers=[(each, moment if each == name else value) for each, value in event.headers])
+    await log.append(changed, feedback(id="e1"))
+    async with consuming():
+        await _at(ledger, 2)
+    assert (await ledger.ids(), [letter[:2] for letter in await letters(ledger)]) == (["e1"], [(0, "decode")])
+
+
 @pytest.mark.parametrize("codec", CODECS)
 async def test_batches_of_every_codec_are_read(log, ledger, foreign, consuming, codec):
     events = [raw(feedback(id=f"e{n}", text="so good " * 50)) for n in range(20)]
@@ -87,6 +133,29 @@ async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, l
     assert "a bomb, INC-17" in await touchpoint("dlq", "show", f"{TOPIC}/0/2")
 
 
+async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without_what_is_too_large(
+    log, ledger, foreign, consuming, touchpoint, kafka
+):
+    """Compressed, the record was small enough to arrive."""
+    headers = [(b"ce_type", b"feedback.submitted"), *((b"x%d" % n, b"x" * 1000) for n in range(240))]
+    await foreign.write(TOPIC, 0, batch([RawRecord(b"k" * 50_000, b"{" + b" " * 880_000, headers)], "gzip"))
+    relay = Relay("ledger-svc", kafka, ledger.sessions)
+    await relay._producer.start()
+    async with consuming():
+        await _at(ledger, 1)
+    assert await relay.round() == 1
+    await relay._producer.stop()
+    report = await verify(ledger.subject, ledger.dsn, kafka)
+    assert (report.findings, report.published) == ([], 1)
+    [letter] = await _in_topic(kafka, f"{TOPIC}.ledger-svc.dlq")
+    said = dict(letter.headers)
+    assert (said["dlq_headers"], said["dlq_key"]) == (
+        b"141 too many or too large to be copied", b"too large to be copied whole"
+    )  # fmt: skip
+    assert (len(letter.key), "dlq_value" in said, len(letter.value)) == (10_000, False, 880_001)
+    assert "x" * 1000 in await touchpoint("dlq", "show", f"{TOPIC}/0/0")
+
+
 async def test_only_the_place_where_a_consumer_stands_can_be_passed(log, ledger, foreign, consuming, touchpoint):
     await log.append(feedback(id="e0"))
     async with consuming():
@@ -103,6 +172,13 @@ async def test_the_broker_takes_no_batch_with_a_wrong_checksum(log, foreign):
     broken[-1] ^= 1
     with pytest.raises(CorruptRecordException):
         await foreign.write(TOPIC, 0, bytes(broken))
+
+
+async def _in_topic(kafka, topic):
+    async with logs.connected(kafka, [topic]) as reader:
+        begins, ends = await reader.begins([topic]), await reader.ends([topic])
+        spans = {place: (begin, ends[place]) for place, begin in begins.items()}
+        return [record async for records in reader.read(spans) for record in records]
 
 
 async def _is_halted(ledger):

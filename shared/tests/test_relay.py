@@ -1,12 +1,15 @@
 """The relay against real Kafka and PostgreSQL."""
 
 import asyncio
+import json
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from touchpoint.db import outbox
 from touchpoint.db.engine import transaction
 from touchpoint.db.relay import Relay
+from touchpoint.errors import NotFoundError
 from touchpoint.kafka.codec import Record
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import escalation_opened
@@ -32,7 +35,7 @@ async def test_two_relays_at_once_keep_the_order(log, ledger, kafka):
     assert await _sent(kafka) == [str(n) for n in range(1000)]
 
 
-async def test_a_record_that_cannot_be_sent_holds_up_its_own_key_only(log, ledger, kafka):
+async def test_what_kafka_can_never_take_is_parked_and_holds_up_nothing(log, ledger, kafka, touchpoint):
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, *_events(0, 2))
         await outbox.write(session, [outbox.row(Record(TOPIC, b"giant", b"x" * 1_100_000, []))])
@@ -40,14 +43,29 @@ async def test_a_record_that_cannot_be_sent_holds_up_its_own_key_only(log, ledge
         await outbox.publish(session, *_events(2, 1))
     relay = Relay("ledger-svc", kafka, ledger.sessions)
     await relay._producer.start()
-    assert await relay.round() is None
-    left = await ledger.query("SELECT key FROM outbox")
-    assert [row.key for row in left] == [b"giant", b"giant"]
-    await ledger.query("DELETE FROM outbox WHERE length(value) > 1000000")
-    assert await relay.round() == 1
+    assert await relay.round() == 5
+    assert await relay.round() == 0
     await relay._producer.stop()
-    sent = await _sent(kafka)
-    assert [found for found in sent if found != "after the giant"] == ["0", "1", "2"]
+    assert sorted(await _sent(kafka)) == ["0", "1", "2", "after the giant"]
+    [row] = json.loads(await touchpoint("outbox", "list", "--json"))
+    assert row["reason"] == "a record may have 1000000 bytes with headers"
+    assert "outbox-grows" in await touchpoint("doctor", code=1)
+
+
+async def test_a_parked_row_is_tried_again_or_given_up(log, ledger, kafka, touchpoint):
+    async with transaction(ledger.sessions) as session:
+        await outbox.publish(session, *_events(0, 2))
+    await ledger.query("UPDATE outbox SET parked = 'too large'")
+    first, second = [row.id for row in await ledger.query("SELECT id FROM outbox ORDER BY id")]
+    assert "1 will be tried again" in await touchpoint("outbox", "retry", str(first), "--reason", "a larger limit")
+    assert "1 discarded" in await touchpoint("outbox", "discard", str(second), "--reason", "a test")
+    with pytest.raises(NotFoundError, match="none of these rows is parked"):
+        await touchpoint("outbox", "discard", str(first), "--reason", "it is not parked any more")
+    async with _relays(ledger, kafka, 1):
+        await eventually(lambda: _empty(ledger))
+    assert await _sent(kafka) == ["0"]
+    trail = await ledger.query("SELECT action, reason FROM audit ORDER BY id")
+    assert [tuple(line) for line in trail] == [("outbox.retried", "a larger limit"), ("outbox.discarded", "a test")]
 
 
 async def test_what_was_rolled_back_is_never_sent(log, ledger, kafka):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import typer
 
-from touchpoint import consumer_commands
+from touchpoint import consumer_commands, outbox_commands
 from touchpoint.dlq import commands as dlq_commands
 from touchpoint.doctor import doctor
 from touchpoint.errors import UsageError
@@ -35,6 +35,7 @@ def commands() -> typer.Typer:
     app.command()(doctor)
     app.add_typer(consumer_commands.app, name="consumer")
     app.add_typer(dlq_commands.app, name="dlq")
+    app.add_typer(outbox_commands.app, name="outbox")
     app.add_typer(replay_commands.app, name="replay")
     app.command("audit")(audit)
     app.command("verify")(verify_command)

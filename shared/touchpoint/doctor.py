@@ -61,7 +61,9 @@ READ_ONLY = "it takes no writes: it is a standby, or default_transaction_read_on
 _READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 _OUTBOX = text("""
 SELECT coalesce(max(id) - min(id) + 1, 0) AS rows,
-       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds FROM outbox
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds,
+       (SELECT count(*) FROM outbox WHERE parked IS NOT NULL) AS parked
+  FROM outbox WHERE parked IS NULL
 """)
 
 
@@ -151,7 +153,7 @@ async def _consumers_and_outbox(session: AsyncSession) -> list[Finding]:
     return [
         *(finding for one in standing for finding in (_consumer(one, behind[one["consumer"]]), _dead_letters(one))),
         *(_processes(service, await processes.reported(session)) if standing else []),
-        _relay(service, outbox.rows, outbox.seconds),
+        _relay(service, outbox.rows, outbox.seconds, outbox.parked),
     ]
 
 
@@ -185,8 +187,10 @@ def _dead_letters(one: dict[str, Any]) -> Finding:
     return Finding(where, f"{count:,} open", "dead-letters-rise") if count else Finding(where, "none open")
 
 
-def _relay(service: str, rows: int, seconds: float) -> Finding:
+def _relay(service: str, rows: int, seconds: float, parked: int) -> Finding:
     where = f"{service} outbox"
+    if parked:
+        return Finding(where, f"{parked:,} parked: Kafka can never take them; {rows:,} events wait", "outbox-grows")
     if seconds > LATE_SECONDS:
         return Finding(where, f"{rows:,} events wait, the oldest for {seconds:,.0f} s", "outbox-grows")
     return Finding(where, f"{rows:,} events wait")

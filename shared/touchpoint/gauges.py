@@ -41,8 +41,9 @@ STATES = ("planned", "running", "paused", "built", "failed")
 _OFFSETS = text("SELECT topic, partition, next FROM offsets WHERE consumer = :consumer")
 _OUTBOX = text(f"""
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds
-  FROM (SELECT created_at FROM outbox ORDER BY id LIMIT {MOST}) AS unsent
+  FROM (SELECT created_at FROM outbox WHERE parked IS NULL ORDER BY id LIMIT {MOST}) AS unsent
 """)  # noqa: S608 (our own words)
+_PARKED = text("SELECT count(*) FROM outbox WHERE parked IS NOT NULL")
 _DEAD_LETTERS = text(f"""
 SELECT count(*) FROM (SELECT FROM dead_letters WHERE consumer = :consumer AND state = 'open' LIMIT {MOST}) AS open
 """)  # noqa: S608 (our own words)
@@ -78,6 +79,7 @@ class Gauges:
             outbox = (await session.execute(_OUTBOX)).one()
             telemetry.OUTBOX_PENDING.set(outbox.rows)
             telemetry.OUTBOX_AGE.set(outbox.seconds)
+            telemetry.OUTBOX_PARKED.set((await session.execute(_PARKED)).scalar_one())
             open_letters = (await session.execute(_DEAD_LETTERS, consumer)).scalar_one()
             telemetry.DEAD_LETTERS.labels(self.service).set(open_letters)
             await self._measure_replays(session)

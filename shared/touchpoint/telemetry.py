@@ -83,9 +83,11 @@ DEAD_LETTERS = Gauge(
 OUTBOX_PENDING = Gauge(
     "touchpoint_outbox_pending_rows", "Outbox rows the relay has not sent (at most 100000 are counted)."
 )
+OUTBOX_PARKED = Gauge("touchpoint_outbox_parked_rows", "Outbox rows that Kafka can never take.")
 OUTBOX_AGE = Gauge("touchpoint_outbox_oldest_age_seconds", "Age of the oldest unsent outbox row.")
 TABLE_BYTES = Gauge("touchpoint_table_size_bytes", "A table on disk, with its indexes and large values.", ["table"])
 RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka and acknowledged.")
+RELAY_PARKED = Counter("touchpoint_relay_parked_total", "Outbox rows that Kafka can never take, when that was seen.")
 RELAY_FAILURES = Counter(
     "touchpoint_relay_failures_total",
     "Rounds of the relay that failed, in whole or in part; they are repeated.",
@@ -147,6 +149,7 @@ PRODUCER_BROKEN = "producer.broken"
 PRODUCER_GAVE_UP = "producer.gave_up"
 PRODUCER_UNREACHABLE = "producer.kafka_unreachable"
 RELAY_FAILED = "relay.failed"
+RELAY_ROW_PARKED = "relay.row_parked"
 REPLAY_BACKING_OFF = "replay.backing_off"
 REPLAY_ENDED = "replay.ended"
 REPLAY_FAILED = "replay.failed"

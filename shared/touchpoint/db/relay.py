@@ -3,7 +3,7 @@
 import asyncio
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 from sqlalchemy import text
@@ -14,7 +14,7 @@ from touchpoint.db.engine import Sessions, blames_database, raw_connection, tran
 from touchpoint.db.outbox import load_headers
 from touchpoint.explain import explain
 from touchpoint.kafka.codec import Record
-from touchpoint.kafka.producer import Producer, SendError
+from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError, SendError
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 
@@ -28,6 +28,9 @@ _LOCK = zlib.crc32(b"touchpoint relay")
 
 class Relay:
     """Sends unsent rows in the order of their ids; a row that fails holds up those after it under its key, no other.
+
+    A row that Kafka can never take, because it is too large, is parked: it stays in the outbox with the reason, is not
+    tried again, and holds up nothing. Consumers tolerate an event that is missing as they tolerate a dead letter.
 
     The lock is the transaction's: a frozen relay loses it to PostgreSQL's idle timeout, and another takes over. What
     both have sent then arrives twice with the same id; consumers apply it once.
@@ -73,34 +76,46 @@ class Relay:
             if not records:
                 return 0
             outcomes = await self._producer.send_all(records, SEND_SECONDS)
+            found = zip(ids, outcomes, strict=True)
+            parked = {row_id: str(outcome) for row_id, outcome in found if isinstance(outcome, RecordTooLargeError)}
             sent = _in_order(ids, records, outcomes)
             raw = await raw_connection(session)
             await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", sent)
+            await self._park(raw, parked)
         telemetry.RELAYED.inc(len(sent))
         telemetry.RELAY_SECONDS.observe(time.perf_counter() - started)
-        if len(sent) < len(ids):
+        if len(sent) + len(parked) < len(ids):
             telemetry.RELAY_FAILURES.inc()
-            error = next(outcome for outcome in outcomes if outcome is not None)
+            error = next(outcome for outcome in outcomes if isinstance(outcome, NotAcknowledgedError))
             telemetry.log().warning(telemetry.RELAY_FAILED, service=self._service, error=str(error))
             return None
         return len(ids)
 
+    async def _park(self, raw: asyncpg.Connection, parked: Mapping[int, str]) -> None:
+        for row_id, reason in parked.items():
+            await raw.execute("UPDATE outbox SET parked = $2 WHERE id = $1", row_id, reason)
+            telemetry.RELAY_PARKED.inc()
+            telemetry.log().error(telemetry.RELAY_ROW_PARKED, service=self._service, row=row_id, error=reason)
+
     async def _unsent(self, session: AsyncSession) -> tuple[list[int], list[Record]]:
         raw = await raw_connection(session)
         rows = await raw.fetch(
-            "SELECT id, topic, partition, key, value, headers FROM outbox ORDER BY id LIMIT $1", BATCH_ROWS
+            "SELECT id, topic, partition, key, value, headers FROM outbox WHERE parked IS NULL ORDER BY id LIMIT $1",
+            BATCH_ROWS,
         )
         return [row["id"] for row in rows], [_record(row) for row in rows]
 
 
 def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendError | None]) -> list[int]:
-    """The rows that are done: acknowledged, and nothing before them under their key has failed.
+    """The rows that are done: acknowledged, and nothing before them under their key has to be sent again.
 
     What failed is sent again, and so is all after it under the same key: the copy that came too early is a duplicate.
     """
     failed, done = set(), []
     for row_id, record, outcome in zip(ids, records, outcomes, strict=True):
         lane = (record.topic, record.partition, record.key)
+        if isinstance(outcome, RecordTooLargeError):
+            continue
         if outcome is not None or lane in failed:
             failed.add(lane)
         else:

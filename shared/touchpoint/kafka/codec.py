@@ -14,6 +14,9 @@ from touchpoint.errors import PermanentError
 
 Headers = list[tuple[str, bytes]]
 
+MAX_DATA_BYTES = 512 * 1024
+"""Of an event's data. The gateway takes half of it. What a service makes of an event adds less than that to it, so it
+always fits into a record."""
 MAX_ATTRIBUTE_CHARACTERS = 1000
 """Of an attribute that is stored with an event. The gateway takes 200; PostgreSQL can index 2,700 bytes."""
 
@@ -169,6 +172,8 @@ def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
     model = handled.get(_text(found, "ce_type"))
     if model is None:
         return None
+    if len(record.value) > MAX_DATA_BYTES:
+        raise DecodeError(f"data has more than {MAX_DATA_BYTES:,} bytes")
     meta = _meta(found, record)
     event = _read(model, record.value).with_meta(meta)
     if event.partition_key.encode() != record.key:
@@ -189,18 +194,21 @@ def _read(model: type[Event], value: bytes) -> Event:
 def _word(found: Mapping[str, bytes | None], name: str) -> str:
     """An attribute that must say something, and that PostgreSQL can store."""
     text = _text(found, name)
-    if not text or "\x00" in text or len(text) > MAX_ATTRIBUTE_CHARACTERS:
-        raise DecodeError(f"header {name} is empty, too long, or has U+0000 in it")
+    if not text or "\x00" in text:
+        raise DecodeError(f"header {name} is empty, or has U+0000 in it")
     return text
 
 
 def _text(found: Mapping[str, bytes | None], name: str) -> str:
     try:
-        return (found[name] or b"").decode()
+        text = (found[name] or b"").decode()
     except KeyError:
         raise DecodeError(f"header {name} is missing") from None
     except UnicodeDecodeError:
         raise DecodeError(f"header {name} is not UTF-8") from None
+    if len(text) > MAX_ATTRIBUTE_CHARACTERS:
+        raise DecodeError(f"header {name} has more than {MAX_ATTRIBUTE_CHARACTERS:,} characters")
+    return text
 
 
 def _moment(found: Mapping[str, bytes | None], name: str) -> datetime:

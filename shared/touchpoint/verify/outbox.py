@@ -12,7 +12,7 @@ from touchpoint.kafka.log import Spans
 
 BATCH_ROWS = 10_000
 
-_ROWS = "SELECT id, topic, headers FROM {schema}.outbox WHERE id > $1 ORDER BY id LIMIT $2"
+_ROWS = "SELECT id, topic, headers FROM {schema}.outbox WHERE id > $1 AND parked IS NULL ORDER BY id LIMIT $2"
 
 _DEAD_LETTERS = """
 SELECT topic, partition, "offset"
@@ -54,7 +54,7 @@ class Outbox:
         return [row["topic"] for row in await self._raw.fetch("SELECT DISTINCT topic FROM verify_promised")]
 
     async def keep_waiting(self) -> None:
-        """Count what waits in the service's outbox as published: it will be."""
+        """Count what waits in the service's outbox as published: it will be, unless it is parked."""
         async for records, _ in self._waiting("public", 0):
             await self.keep(records)
 
