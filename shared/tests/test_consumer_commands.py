@@ -1,6 +1,7 @@
 """`touchpoint consumer`: an operator's view of consumers, and a hand on them."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -23,6 +24,27 @@ async def test_a_consumer_is_listed_with_its_state_and_open_dead_letters(log, le
         [found] = json.loads(await command("list", "--json"))
     assert (found["consumer"], found["state"], found["dead_letters"]) == ("ledger-svc", "running", 0)
     assert "ledger-svc" in await command("list")
+
+
+async def test_who_is_dead_is_listed_as_down_in_80_columns(log, ledger, consuming, command):
+    async with consuming():
+        await log.append(feedback())
+        await eventually(ledger.ids)
+    assert "ledger-svc      DOWN: no process of it is alive\n  process       NONE RUNS" in await command("list")
+    await ledger.query(
+        "INSERT INTO processes (id, role, host, pid, reported_at) "
+        "VALUES (gen_random_uuid(), 'consumer', 'box-7', 4711, now() - interval '35 s')"
+    )
+    said = await command("list")
+    assert re.search(r"DOWN: no process of it is alive\n  process       DEAD: none has reported for 3\d s  →", said)
+    [found] = json.loads(await command("list", "--json"))
+    assert (found["state"], found["alive"]) == ("running", False)
+    await ledger.query("UPDATE processes SET reported_at = now()")
+    await ledger.set_state("halted", 'UndefinedColumnError: 42703 column "x" does not exist, at conftest:41 write_down')
+    said = await command("list")
+    assert "ledger-svc      HALTED: it has stopped itself since " in said
+    assert 'to go on      touchpoint consumer resume ledger-svc --reason "…"' in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 async def test_pausing_holds_the_consumer_and_resuming_lets_it_go_on(log, ledger, consuming, command):

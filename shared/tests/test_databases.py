@@ -1,5 +1,6 @@
 """Creating databases: again is harmless, and what is missing is said with the way out."""
 
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -55,6 +56,15 @@ async def test_a_server_that_does_not_answer_is_named_without_the_password() -> 
     with pytest.raises(UsageError, match=r"cannot be used at postgresql://me@127\.0\.0\.1:1/db: ") as raised:
         await databases.create("postgresql://me:secret@127.0.0.1:1/db", "feedback")
     assert "secret" not in str(raised.value)
+
+
+async def test_a_server_that_hangs_is_said_to_hang_and_its_address_not_doubted(monkeypatch) -> None:
+    monkeypatch.setattr(databases, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db"
+        with pytest.raises(UsageError, match=r"it does not answer within 0\.3 s: does it hang") as raised:
+            await databases.create(dsn, "feedback")
+    assert "DATABASE_URL" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

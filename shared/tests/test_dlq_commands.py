@@ -76,7 +76,7 @@ async def test_one_is_shown_with_its_error_its_data_and_its_customers_other_even
     assert "bad-3" in shown
     neighbours = [line.split()[-1] for line in shown.splitlines() if "feedback.submitted " in line]
     assert neighbours == ["fine-0", "bad-1", "bad-3", "fine-4"]
-    assert "look for consumer.dead_letter with this fingerprint" in shown
+    assert "\n    touchpoint dlq redrive --fingerprint " in shown
     [found] = json.loads(await dlq("show", PLACE + "3", "--json"))["dead_letters"]
     assert found["attempt"] == 1
 
@@ -164,4 +164,14 @@ async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, 
 
 
 async def test_redriving_nothing_does_nothing(log, ledger, dlq):
-    assert await dlq("redrive", "--execute", "--reason", "why not") == ""
+    assert "no open dead letter is chosen" in await dlq("redrive", "--execute", "--reason", "why not")
+    assert await dlq("redrive", "--execute", "--reason", "why not", "--json") == ""
+
+
+async def test_what_is_printed_of_dead_letters_fits_into_80_columns(failed, dlq):
+    for arguments in (["stats"], ["list"], ["show", PLACE + "2"], ["redrive"], ["discard"]):
+        said = await dlq(*arguments)
+        assert max(map(len, said.splitlines())) <= 80, said
+    assert f"{PLACE + '3':<24}  2" in await dlq("list")
+    assert "open, 1 attempt\n  ledger-svc, feedback.submitted, acme / C-1, cause " in await dlq("list")
+    assert f"  example: touchpoint dlq show {PLACE}2\n" in await dlq("stats")

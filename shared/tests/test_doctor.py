@@ -101,12 +101,12 @@ async def test_a_process_stopped_on_purpose_leaves_no_report(ledger, applied):
 
 async def test_a_process_that_is_alive_and_not_ready_says_why(ledger, applied):
     async def database():
-        return "PostgreSQL takes no writes"
+        return "PostgreSQL cannot be used: TimeoutError"
 
     async with alive(ledger, database=database):
         [(about, page, said)] = await wrong(ledger)
     assert (about, page) == ("processes", "process-down")
-    assert said.endswith("is not ready: database: PostgreSQL takes no writes")
+    assert said.endswith("is not ready: database: PostgreSQL cannot be used: TimeoutError")
 
 
 async def test_a_consumer_that_was_paused_is_said_once(ledger, applied):

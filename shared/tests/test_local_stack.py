@@ -217,6 +217,22 @@ def test_one_in_another_folder_names_the_busy_port(stack: Running, tmp_path: Pat
     assert stack.status()["state"] == "ready"
 
 
+async def test_a_service_that_hangs_makes_one_verdict_everywhere(stack: Running) -> None:
+    os.kill(stack.process("metrics-svc")["pid"], signal.SIGSTOP)
+    try:
+        await eventually(lambda: "DOWN" in stack.command("consumer", "list").stdout, timeout=60)
+        status, doctor = stack.command("status"), stack.command("doctor")
+    finally:
+        os.kill(stack.process("metrics-svc")["pid"], signal.SIGCONT)
+    assert status.returncode == doctor.returncode == 1
+    assert status.stdout.startswith("Touchpoint is not ready.\n")
+    assert re.search(r"metrics-svc +NOT READY +\d+ .*\n    it does not answer within 5 s\n", status.stdout)
+    assert "✗ metrics-svc process: it does not answer within 5 s\n" in doctor.stdout
+    assert "✗ metrics-svc processes: no consumer process has reported for " in doctor.stdout
+    assert max(map(len, (status.stdout + doctor.stdout).splitlines())) <= 80
+    await eventually(lambda: stack.command("status").returncode == 0, timeout=60)
+
+
 async def test_a_service_that_is_killed_comes_back(stack: Running) -> None:
     before = stack.process("feedback-svc")
     os.kill(before["pid"], signal.SIGKILL)

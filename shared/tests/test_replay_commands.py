@@ -64,7 +64,7 @@ async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoi
 
 @pytest.mark.parametrize(
     ("whose", "said"),
-    [(["--customer", "nobody"], "look at the spelling"), ([], "Nothing is missing here: there is nothing to run")],
+    [(["--customer", "nobody"], "Check the spelling"), ([], "Nothing is missing here: there is nothing to run")],
 )
 async def test_a_plan_of_nothing_says_so_and_offers_no_run(applied, touchpoint, whose, said):
     planned = await touchpoint("replay", "plan", "--consumer", "ledger-svc", *ALL, *whose)
@@ -101,6 +101,36 @@ async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, r
         said = await touchpoint("replay", "run", plan, "--reason", "a test", code=1)
     assert "30 matched = 9 applied + 20 already applied + 1 failed + 0 erased" in said
     assert "touchpoint dlq stats --consumer ledger-svc" in said
+    assert "ended, but 1 of 30 events FAILED" in said
+    assert "done" not in said
+
+
+async def test_a_pause_does_not_make_a_replay_slow(lost, ledger, touchpoint):
+    """Its speed, and so the time left, is that of the seconds in which it worked."""
+    plan = (await _plan(touchpoint, *ALL))["id"]
+    await touchpoint("replay", "run", plan, "--reason", "a test", "--detach")
+    await touchpoint("replay", "pause", plan, "--reason", "a test")
+    await ledger.query("ALTER TABLE audit DISABLE TRIGGER append_only")
+    await ledger.query("UPDATE audit SET at = at - interval '1 hour' WHERE action = 'replay.run'")
+    await ledger.query("UPDATE audit SET at = at - interval '3590 s' WHERE action = 'replay.pause'")
+    await ledger.query("UPDATE replays SET started_at = started_at - interval '1 hour'")
+    await ledger.query('UPDATE replay_checkpoints SET next = "end"')
+    paused = json.loads(await touchpoint("replay", "status", plan, "--json"))
+    resumed = json.loads(await touchpoint("replay", "resume", plan, "--reason", "a test", "--json"))
+    for found in (paused, resumed):
+        assert found["passed"] == 30
+        assert 1.5 < found["records_per_second"] <= 3.1  # 30 in about ten seconds, not in an hour
+
+
+async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint):
+    said = [await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h")]
+    plan = said[0].split()[1]
+    why = "a reason that is rather long, as people write them when they are tired and it is three in the morning"
+    said.append(await touchpoint("replay", "run", plan, "--reason", why, "--detach"))
+    said.append(await touchpoint("replay", "pause", plan, "--reason", why))
+    assert f'to go on: touchpoint replay resume {plan} --reason "…"' in said[-1]
+    said += [await touchpoint("replay", "list"), await touchpoint("audit")]
+    assert max(len(line) for each in said for line in each.splitlines()) <= 80, said
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What `touchpoint verify` says of the log, the inbox and the dead letters, whatever the service."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from touchpoint.errors import PermanentError, UsageError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import NOON, TENANT, customer_updated, feedback
+from touchpoint.verify import command
 from touchpoint.verify.command import _extent, _plan
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify
@@ -36,6 +38,28 @@ def applied(log, ledger, consuming):
             await eventually(all_read)
 
     return run
+
+
+async def test_what_was_redriven_is_counted_as_redriven(ledger, applied, report, touchpoint, replaying):
+    def refuse(events):
+        if any(event.meta.id.startswith("poison") for event in events):
+            raise PermanentError("poison")
+
+    ledger.before = refuse
+    await applied(feedback(id="first"), feedback(id="poison-1"), feedback(id="poison-2"), feedback(id="last"))
+    ledger.before = lambda events: None
+    async with replaying():
+        await touchpoint("dlq", "redrive", "--execute", "--reason", "mended")
+    found = await report()
+    assert found.outcomes == Counter(applied=2, redriven=2)
+    assert (_found(found), found.rows) == ({}, {"ledger": 4})
+
+
+async def test_without_a_terminal_it_says_what_it_is_at(ledger, applied, touchpoint, monkeypatch):
+    monkeypatch.setattr(command, "_subject", lambda _: ledger.subject)
+    monkeypatch.setattr(command, "LINE_SECONDS", 0.001)
+    await applied(feedback())
+    assert re.search(r"verify: ledger-svc: (reading the log|comparing|looking)", await touchpoint("verify"))
 
 
 def _found(report):

@@ -1,7 +1,6 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
 import json
-import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.errors import NotFoundError, UsageError
 from touchpoint.kafka.passing import pass_over
+from touchpoint.lines import wrapped
 from touchpoint.reach import Database, Json, in_each, operator
 from touchpoint.words import Span
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Consumers: whether they work, and why not. A halted one has stopped itself and waits for a person.",
 )
 
-TIME, WIDTH = "%Y-%m-%d %H:%M:%S", 80
+TIME = "%Y-%m-%d %H:%M:%S"
 STATES = {"running": "running", "paused": "PAUSED", "halted": "HALTED: it has stopped itself"}
 
 Name = Annotated[str, typer.Argument(help="The consumer, as `touchpoint consumer list` shows it: feedback-svc.")]
@@ -51,7 +51,8 @@ def _shown(one: dict[str, Any]) -> Iterator[str]:
     yield f"  last applied  {applied}"
     yield f"  dead letters  {one['dead_letters']:,} open" + ("  → touchpoint dlq stats" if one["dead_letters"] else "")
     if one["reason"]:
-        yield from textwrap.wrap(f"  reason        {one['reason']}", WIDTH, subsequent_indent=" " * 16)
+        label = "resumed" if one["state"] == "running" else "reason"
+        yield wrapped(f"  {label:<12}  {one['reason']}", hanging=" " * 16)
     if one["state"] != "running":
         if one["state"] == "halted":
             yield "  what to do    docs/runbooks/consumer-halted.md; once the cause is gone:"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from touchpoint.db import consumers, processes, requirements
 from touchpoint.db.processes import Reported
 from touchpoint.errors import UnreachableError, UsageError
 from touchpoint.kafka import admin, log
+from touchpoint.lines import wrapped
 from touchpoint.reach import Database, Json, dsns, in_one, kafka, local_stack
 
 LEVEL_SECONDS = 5
@@ -30,7 +30,6 @@ KAFKA_SECONDS = 10
 RUNBOOKS = "docs/runbooks"
 ROLES = ("consumer", "worker")
 """Without a process of each nothing is applied, sent or timed. The API's processes are watched by who calls them."""
-WIDTH = 80
 MARKS = {
     (False, False): typer.style("✓", fg="green"),
     (True, True): typer.style("!", fg="yellow"),
@@ -199,9 +198,8 @@ def _relay(service: str, rows: int, seconds: float, parked: int) -> Finding:
 def _print(found: Sequence[Finding]) -> None:
     """A line for each finding, wrapped under itself; what is wrong has its page below."""
     for where, said, page, warning in found:
-        mark = MARKS[bool(page), warning]
-        lines = textwrap.wrap(f"{where}: {said}", WIDTH - 2, break_long_words=False, break_on_hyphens=False)
-        typer.echo(f"{mark} " + "\n  ".join([*lines, *([f"→ {RUNBOOKS}/{page}.md"] if page else [])]))
+        lines = wrapped(f"{where}: {said}", "  ").removeprefix("  ")
+        typer.echo(f"{MARKS[bool(page), warning]} {lines}" + (f"\n  → {RUNBOOKS}/{page}.md" if page else ""))
     wrong = sum(finding.wrong for finding in found)
     typer.echo(f"{wrong} of {len(found)} checks found something wrong." if wrong else "Nothing is wrong.")
     typer.echo("Were events missed? `touchpoint verify` looks.")

@@ -38,9 +38,17 @@ _ACTIONS: dict[Action, tuple[tuple[str, ...], str]] = {
 
 _FOUND = text("""
 SELECT r.*, c.*,
-       coalesce(round(c.passed / nullif(extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at), 0), 1), 0)
-           ::float8 AS records_per_second
+       coalesce(round(c.passed / nullif(extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at - rest.time), 0),
+                      1), 0)::float8 AS records_per_second
   FROM replays r
+ CROSS JOIN LATERAL (
+    SELECT coalesce(sum(until - at), '0') AS time
+      FROM (
+        SELECT action, at, lead(at, 1, coalesce(r.ended_at, now())) OVER (ORDER BY id) AS until
+          FROM audit WHERE plan_id = r.id
+      ) AS steps
+     WHERE action IN ('replay.pause', 'replay.failed', 'replay.built')
+ ) rest
  CROSS JOIN LATERAL (
     SELECT coalesce(sum(matched), 0)::bigint AS matched, coalesce(sum(applied), 0)::bigint AS applied,
            coalesce(sum(already_applied), 0)::bigint AS already_applied, coalesce(sum(failed), 0)::bigint AS failed,
@@ -89,7 +97,7 @@ class Plan:
 class Replay:
     """A replay as it stands. `passed` of `length` offsets are behind it; the other counts are of events.
 
-    `records_per_second` are those passed since its start, pauses included.
+    `records_per_second` are those passed since its start, the time it was paused, failed or built left out.
     """
 
     id: UUID

@@ -185,6 +185,8 @@ def redrive(
     chosen = replace(selection, limit=limit)
     why = _told(reason) if execute else _show_only(database, chosen, as_json, "redriven")
     started = in_each(database, lambda session: plan.redrive_all(session, chosen, operator(), why, rate=rate))
+    if not (started or as_json):
+        typer.echo("Nothing was redriven: no open dead letter is chosen by these options.")
     watch(database, started, as_json)
 
 

@@ -8,13 +8,9 @@ from textwrap import indent
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from touchpoint.kafka.codec import Flawed, Record, attributes
-
-WIDTH = 160
-"""Of a table, at least: the terminal wraps its lines, but no cell."""
+from touchpoint.lines import wrapped
 
 TRY = {
     "read": (
@@ -33,7 +29,7 @@ TRY = {
         "Else it can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "handle": (
-        "The handler failed. Its log says where: look for consumer.dead_letter with this fingerprint.",
+        "The handler refused it, or failed: the reason is above. An unexpected error names its place in the code.",
         "Mend and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
     ),
 }
@@ -41,7 +37,7 @@ TRY = {
 
 
 def causes(found: Sequence[dict[str, Any]]) -> None:
-    """Three lines a cause."""
+    """A paragraph for each cause."""
     if not found:
         typer.echo("No dead letters.")
         return
@@ -49,27 +45,21 @@ def causes(found: Sequence[dict[str, Any]]) -> None:
         counts = ", ".join(f"{each[state]:,} {state}" for state in ("open", "redriven", "discarded") if each[state])
         first, last = (f"{each[name]:%Y-%m-%d %H:%M:%S}" for name in ("first_failed_at", "last_failed_at"))
         typer.echo(f"{each['fingerprint']}  {each['consumer']}  {_shown(each['type'])}: {counts}")
-        typer.echo(f"  {each['stage']}: {each['error']}: {_shown(each['reason'])}")
+        typer.echo(wrapped(f"{each['stage']}: {each['error']}: {_shown(each['reason'])}", "  "))
         whom = f"{_many(each['customers'], 'customer')} of {_many(each['tenants'], 'tenant')}"
-        typer.echo(f"  {first} to {last}, {whom}, for example {each['example']}\n")
+        typer.echo(f"  {first} to {last}, {whom}")
+        typer.echo(f"  example: touchpoint dlq show {each['example']}\n")
 
 
 def letters(found: Sequence[dict[str, Any]]) -> None:
-    """A line a dead letter."""
-    table = Table("consumer", "place", "failed", "try", "state", "type", "tenant", "customer", "cause", box=None)
+    """Two lines for each dead letter: where it lies and since when; whose it is and why."""
+    if not found:
+        typer.echo("No dead letters.")
     for one in found:
-        table.add_row(
-            one["consumer"],
-            _place(one),
-            f"{one['failed_at']:%Y-%m-%d %H:%M:%S}",
-            str(one["attempt"]),
-            one["state"],
-            one["type"],
-            one["tenant_id"],
-            one["customer_id"],
-            one["fingerprint"],
-        )
-    Console(markup=False, width=max(Console().width, WIDTH)).print(table)
+        times = _many(one["attempt"], "attempt")
+        typer.echo(f"{_place(one):<24}  {one['failed_at']:%Y-%m-%d %H:%M:%S}  {one['state']}, {times}")
+        whose = " / ".join(_shown(one[name]) for name in ("tenant_id", "customer_id") if one[name]) or "of nobody known"
+        typer.echo(wrapped(f"{one['consumer']}, {_shown(one['type'])}, {whose}, cause {one['fingerprint']}", "  "))
 
 
 def one(found: Sequence[dict[str, Any]], records: Sequence[Record], offset: int) -> None:
@@ -102,7 +92,7 @@ def _print_error(same: Sequence[dict[str, Any]]) -> None:
     }
     for name, value in said.items():
         if value:
-            typer.echo(f"  {name:<12}  {value}")
+            typer.echo(wrapped(f"  {name:<12}  {value}", hanging=" " * 16))
     typer.echo()
 
 
@@ -143,7 +133,10 @@ def _print_advice(same: Sequence[dict[str, Any]]) -> None:
     typer.echo(f"What to try for {_consumers(same)}")
     said = {"consumer": _consumers(same), "type": _shown(same[0]["type"]), "fingerprint": same[0]["fingerprint"]}
     for line in TRY[same[0]["stage"]]:
-        typer.echo(f"  {line.format(**said)}")
+        advice, _, command = line.format(**said).partition(": touchpoint ")
+        typer.echo(wrapped(f"{advice}:" if command else advice, "  "))
+        if command:
+            typer.echo(f"    touchpoint {command}")
 
 
 def _many(count: int, what: str) -> str:

@@ -94,7 +94,9 @@ class Reader:
         A jump back is a log that was cut or made anew, and has new records at offsets that were applied.
         """
         if first < start:
-            raise HaltError(f"{tp.topic}/{tp.partition}: reading went back from {start} to {first}: the log was cut")
+            raise HaltError(
+                f"{tp.topic}/{tp.partition}: the next record was to be {start}, Kafka gives {first}: the log was cut"
+            )
         if first > start and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > start:
             raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
 

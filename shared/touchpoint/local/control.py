@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 import httpx
 
 from touchpoint.errors import UsageError
+from touchpoint.lines import wrapped
 from touchpoint.local.home import SUPERVISOR, Home
 from touchpoint.local.process import Process, Program
 from touchpoint.local.services import SERVICES, LocalService
@@ -19,7 +19,6 @@ from touchpoint.local.services import SERVICES, LocalService
 LAST_LINES = 100
 LOOK_SECONDS = 0.2
 ANSWER_SECONDS = 5
-WIDTH = 80
 
 
 async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: TextIO) -> None:
@@ -108,7 +107,7 @@ def told(found: dict[str, Any]) -> Iterator[str]:
         line = f"  {process['name']:<15} {state:<12} {process['pid'] or '':<8} {restarts:<14} {process.get('url', '')}"
         yield line.rstrip()
         if process["wrong"]:
-            yield from textwrap.wrap(process["wrong"], WIDTH, initial_indent="    ", subsequent_indent="    ")
+            yield wrapped(process["wrong"], "    ")
             yield f"    → touchpoint logs {process['name']}"
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from touchpoint.db.replays import OUTCOMES, Replay
+from touchpoint.lines import wrapped
 
 
 def short(replay: Replay) -> str:
@@ -21,7 +22,8 @@ def short(replay: Replay) -> str:
 def plan(replay: Replay) -> None:
     """What a plan would do."""
     found = replay.summary
-    typer.echo(f"Plan {short(replay)} of {replay.consumer}: {_window(replay.filter)}, {replay.length} records to read")
+    head = f"Plan {short(replay)} of {replay.consumer}: {_window(replay.filter)}, {replay.length} records to read"
+    typer.echo(wrapped(head, hanging="  "))
     names = ("matching", "applied", "missing", "dead_letters", "erased")
     table = Table("type", *(name.replace("_", " ") for name in names), box=None)
     for kind, counts in found["types"].items():
@@ -29,49 +31,56 @@ def plan(replay: Replay) -> None:
     if found["types"]:
         Console().print(table)
     if not found["matching"]:
-        typer.echo(
-            "No event of the window is meant: look at the spelling of tenant, customer and type, and at its times."
-        )
+        why = "No event of the window matches. Check the spelling of tenant, customer and type, and the times."
+        typer.echo(wrapped(why))
         return
     fresh = found["missing"] + found["dead_letters"]
     if fresh:
-        typer.echo(
+        would = (
             f"{found['missing']} missing events would be applied and {found['dead_letters']} open dead letters tried "
             "again; what they cause is published, as it would have been then."
         )
-    typer.echo(
-        f"{found['applied']} were applied before and stay as they are. "
-        f"{found['erased']} are of erased customers: left out."
-    )
+        typer.echo(wrapped(would))
+    stay = f"{found['applied']} were applied before and stay as they are. {found['erased']} are of erased customers:"
+    typer.echo(wrapped(f"{stay} left out."))
     if found["discarded"]:
         typer.echo(f"{found['discarded']} discarded dead letters stay out.")
     if found["behind"]:
-        typer.echo(f"{found['behind']} records of the window lie before the live consumer: they are its to apply.")
+        typer.echo(f"{found['behind']} records are ahead of the live consumer, which will apply them itself.")
     if not fresh:
         typer.echo("Nothing is missing here: there is nothing to run.")
         return
-    typer.echo(
-        f'About {found["estimated_seconds"]:.0f} s. touchpoint replay run {short(replay)} --reason "…" starts it.'
-    )
+    typer.echo(f"It would take about {found['estimated_seconds']:.0f} s. To start it:")
+    typer.echo(f'  touchpoint replay run {short(replay)} --reason "…"')
 
 
 def status(replay: Replay) -> None:
     """How a replay stands."""
-    share = f"{100 * replay.passed / replay.length:.0f} %" if replay.length else "nothing to read"
-    typer.echo(f"{replay.kind} {short(replay)} of {replay.consumer}: {replay.state}, {share}")
+    typer.echo(wrapped(f"{replay.kind} {short(replay)} of {replay.consumer}: {_stands(replay)}", hanging="  "))
     typer.echo(f"  {_counted(replay.counts)}")
     if replay.started_at:
         speed = replay.records_per_second
         left = f", {(replay.length - replay.passed) / speed:.0f} s left" if replay.state == "running" and speed else ""
         typer.echo(f"  since {_time(replay.started_at)}, {speed:,.0f} records/s{left}")
     if replay.error:
-        typer.echo(f"  {replay.error}")
+        typer.echo(wrapped(f"it stopped: {replay.error}", "  "))
+    if replay.state in ("paused", "failed"):
+        typer.echo(f'  to go on: touchpoint replay resume {short(replay)} --reason "…"')
     if replay.state == "failed":
-        typer.echo(f'  touchpoint replay resume {short(replay)} --reason "…" goes on, --max-errors N allows more')
+        typer.echo("  (with --max-errors N it passes more events that fail)")
     if replay.kind == "rebuild":
         _rebuild(replay)
     if replay.failed and (replay.kind != "rebuild" or replay.state == "done"):
-        typer.echo(f"  the failed ones are open dead letters: touchpoint dlq stats --consumer {replay.consumer}")
+        typer.echo("  the failed ones are open dead letters:")
+        typer.echo(f"  touchpoint dlq stats --consumer {replay.consumer}")
+
+
+def _stands(replay: Replay) -> str:
+    """Its state and how far it is. One that ended with failures is no success: its exit code is 1."""
+    if replay.state == "done" and replay.failed:
+        return f"ended, but {replay.failed:,} of {replay.matched:,} events FAILED"
+    share = f"{100 * replay.passed / replay.length:.0f} %" if replay.length else "nothing to read"
+    return f"{replay.state}, {share}"
 
 
 def _rebuild(replay: Replay) -> None:
@@ -79,9 +88,10 @@ def _rebuild(replay: Replay) -> None:
     if compared := replay.summary.get("compared"):
         _compared(compared)
     if replay.state == "built":
-        typer.echo(f'  nothing live was changed: touchpoint replay swap {short(replay)} --reason "…" puts it in place,')
+        typer.echo("  nothing live was changed. To put the new tables in place:")
+        typer.echo(f'  touchpoint replay swap {short(replay)} --reason "…"')
     if replay.state in ("built", "failed"):
-        typer.echo(f'  touchpoint replay abort {short(replay)} --reason "…" throws it away')
+        typer.echo(f'  to throw it away: touchpoint replay abort {short(replay)} --reason "…"')
     if held := replay.summary.get("held_seconds"):
         typer.echo(f"  swapped: writers were held for {held['writers']:.2f} s, readers for {held['readers']:.2f} s")
 
@@ -100,15 +110,15 @@ def _compared(compared: Mapping[str, Any]) -> None:
 
 
 def table(found: Sequence[Replay]) -> None:
-    """A line for each, and one for what came of it."""
+    """What each is, what came of it, who planned it and why."""
     for one in found:
-        typer.echo(
-            f"{short(one)}  {_time(one.planned_at)}  {one.consumer}  {one.kind}: {one.state}, by {one.planned_by}"
-        )
+        typer.echo(wrapped(f"{short(one)}  {one.kind} of {one.consumer}: {_stands(one)}", hanging="  "))
         if one.kind == "repair":
-            typer.echo(f"  {_meant(one.filter)}; {one.summary['missing']} missing")
+            typer.echo(wrapped(f"{_meant(one.filter)}; {one.summary['missing']} missing", "  "))
         if one.started_at:
-            typer.echo(f"  {_counted(one.counts)}: {one.reason}")
+            typer.echo(f"  {_counted(one.counts)}")
+        why = f": {one.reason}" if one.reason else ""
+        typer.echo(wrapped(f"planned {_time(one.planned_at)} by {one.planned_by}{why}", "  "))
 
 
 def trail(found: Sequence[dict[str, Any]]) -> None:
@@ -118,9 +128,10 @@ def trail(found: Sequence[dict[str, Any]]) -> None:
     for one in found:
         plan_id = f" {str(one['plan_id'])[:8]}" if one["plan_id"] else ""
         typer.echo(f"{_time(one['at'])}  {one['subject']}  {one['action']}{plan_id}, by {one['who']}")
-        told = [_counted(one) if one["matched"] else "", one["reason"] or ""]
-        if any(told):
-            typer.echo("  " + ": ".join(filter(None, told)))
+        if one["matched"]:
+            typer.echo(f"  {_counted(one)}")
+        if one["reason"]:
+            typer.echo(wrapped(one["reason"], "  "))
 
 
 @contextmanager
@@ -130,11 +141,13 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None, rate=0.0)
+        task, before = progress.add_task("", total=None, rate=0.0), None
 
         def show(done: int, total: int) -> None:
+            nonlocal before
+            before = done if before is None else before  # what it had passed before we looked is no speed
             elapsed = progress.tasks[0].elapsed or 0
-            progress.update(task, completed=done, total=total, rate=done / elapsed if elapsed else 0)
+            progress.update(task, completed=done, total=total, rate=(done - before) / elapsed if elapsed else 0)
 
         yield show
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
@@ -27,13 +28,16 @@ SUBJECTS_GROUP = "touchpoint.verify"
 FOUND = 1
 """Exit code: something is not as it should be. 2 is a check that could not be made."""
 
+LINE_SECONDS = 10
+"""Between two lines about the progress where there is no terminal."""
+
 OUTCOMES = {
     "applied": "applied",
     "ignored": "ignored (no type of this consumer's)",
     "duplicate": "sent again, applied once",
     "conflict": "sent again with other data, not applied",
     "open": "dead letters, open",
-    "redriven": "dead letters, redriven",
+    "redriven": "dead letters, redriven and applied",
     "discarded": "dead letters, discarded",
     "erased": "left out: customer to be forgotten",
 }
@@ -85,7 +89,7 @@ def verify_command(
 async def _verify_all(database: str, consumer: str, since: datetime | None) -> list[Report]:
     settings = kafka()
     reports = []
-    with _bar() as show:
+    async with _showing() as show:
         for dsn in dsns(database):
             for subject in await _subjects(dsn, consumer):
                 try:
@@ -113,27 +117,41 @@ def _subject(consumer: str) -> Subject:
     raise UsageError(f"{consumer} is not installed here: run `touchpoint verify` where it is, in its own container")
 
 
-class _Bars:
-    """One line for each consumer and step, on the terminal if there is one."""
+class _Shown:
+    """How far it is: a bar for each consumer on a terminal, elsewhere a line on stderr now and then."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._latest = "begins"
 
     def __call__(self, consumer: str) -> Show:
-        task = self._progress.add_task(consumer, total=None)
+        task = self._bars.add_task(consumer, total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            self._progress.update(task, description=f"{consumer}: {step}", completed=done, total=total or None)
+            self._bars.update(task, description=f"{consumer}: {step}", completed=done, total=total or None)
+            self._latest = f"{consumer}: {step}" + (f", {done:,} of {total:,} records" if total else "")
 
         return show
 
+    async def keep_saying(self) -> None:
+        """Without a terminal, say every ten seconds what it is at: a comparison may take minutes. Until cancelled."""
+        begun = time.monotonic()
+        while self._bars.disable:
+            await asyncio.sleep(LINE_SECONDS)
+            typer.echo(f"verify: {self._latest} ({time.monotonic() - begun:.0f} s)", err=True)
 
-@contextmanager
-def _bar() -> Iterator[_Bars]:
+
+@asynccontextmanager
+async def _showing() -> AsyncIterator[_Shown]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Bars(progress)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        shown = _Shown(bars)
+        saying = asyncio.create_task(shown.keep_saying())
+        try:
+            yield shown
+        finally:
+            saying.cancel()
 
 
 def _print(reports: Sequence[Report]) -> None:

@@ -13,14 +13,17 @@ from touchpoint.kafka.log import Spans
 
 MISSING = "missing"
 APPLIED = "applied"
+REDRIVEN = "redriven"
+"""Applied after it had been a dead letter."""
 ERASED = "erased"
 
 # A record is `applied` where the inbox names its very place. Claimed from another place, it is a duplicate of what
 # stands there, or a conflict; but a dead letter says more of a record than that somebody sent it again.
 _OUTCOMES = """
 SELECT CASE
-         WHEN (i.topic, i.partition, i."offset") = (r.topic, r.partition, r."offset") THEN 'applied'
-         WHEN d.state IS NOT NULL THEN d.state
+         WHEN (i.topic, i.partition, i."offset") = (r.topic, r.partition, r."offset")
+              THEN CASE d.state WHEN 'redriven' THEN 'redriven' ELSE 'applied' END
+         WHEN d.state IN ('open', 'discarded') THEN d.state
          WHEN i.event_id IS NULL THEN 'missing'
          WHEN i.payload_hash = r.payload_hash THEN 'duplicate'
          ELSE 'conflict'
@@ -103,7 +106,7 @@ class Inbox:
         applied = [
             (row["event_id"], *_place(entry), entry.record.key, row["age"])
             for entry, row in zip(entries, found, strict=True)
-            if row["outcome"] == APPLIED
+            if row["outcome"] in (APPLIED, REDRIVEN)
         ]
         await self._raw.copy_records_to_table("verify_applied", records=applied)
         return await self._with_erased(entries, [row["outcome"] for row in found])

@@ -16,7 +16,7 @@ from touchpoint.kafka.codec import Record
 from touchpoint.kafka.log import Log, Spans
 from touchpoint.settings import KafkaSettings
 from touchpoint.verify.compare import compare
-from touchpoint.verify.inbox import APPLIED, MISSING, Inbox, Position
+from touchpoint.verify.inbox import APPLIED, MISSING, REDRIVEN, Inbox, Position
 from touchpoint.verify.outbox import Outbox
 from touchpoint.verify.rebuild import Rebuild
 from touchpoint.verify.report import Fault, Report
@@ -69,11 +69,11 @@ class _Check:
         async for records in self.log.read(spans):
             await self._take(records)
             done += len(records)
-            self.show("read", done, total)
+            self.show("reading the log", done, total)
         await self._look_at_inbox(spans)
         for effect in self.subject.effects:
             if whole or effect.per_event:
-                self.show(effect.name, 0, 0)
+                self.show(f"comparing {effect.name}", 0, 0)
                 await compare(self.raw, effect, self.report, made="pg_temp", whole=whole)
         await self._look_for_published(spans, since)
         if not whole:
@@ -109,13 +109,13 @@ class _Check:
             self.report.outcomes[outcome] += 1
             if outcome == MISSING:
                 self.report.find(Fault.MISSING, entry.record.topic, _told(entry), entry)
-        applied = [entry for entry, outcome in found if outcome == APPLIED and entry.event is not None]
+        applied = [entry for entry, outcome in found if outcome in (APPLIED, REDRIVEN) and entry.event is not None]
         for entry, error in await self.rebuild.apply(applied):
             self.report.find(Fault.REFUSED, entry.record.topic, _told(entry) | {"error": type(error).__name__}, entry)
         await self.outbox.promise()
 
     async def _look_at_inbox(self, spans: Spans) -> None:
-        self.show("inbox", 0, 0)
+        self.show("looking through the inbox", 0, 0)
         async for row in self.inbox.overtaken():
             self.report.find(Fault.OUT_OF_ORDER, row["topic"], dict(row))
         async for row in self.inbox.unexplained(spans):
@@ -131,7 +131,7 @@ class _Check:
         async for records in self.log.read({key: (begin, ends[key]) for key, begin in begins.items()}):
             await self.outbox.keep(records)
             done += len(records)
-            self.show("published", done, total)
+            self.show("looking for what was published", done, total)
         self.report.published = await self.outbox.promised()
         cut = {topic for (topic, _), begin in begins.items() if begin and since is None}
         self.report.notes += [f"{topic} has lost its beginning: not all can be looked for there" for topic in cut]
