@@ -120,7 +120,7 @@ class Consumer:
             self.settings,
             group_id=self.settings.topic_prefix + self.name,
             client_id=self.name,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # what retention took unread is an error, not passed over
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,

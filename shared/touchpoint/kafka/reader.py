@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.assignment import Assignment
@@ -53,10 +53,12 @@ class Reader:
         """
         while len(self._ahead) < BATCH_RECORDS and self._ahead_bytes < BATCH_BYTES:
             idle = applying.done()
-            found = await self._kafka.getmany(
-                timeout_ms=POLL_MS if idle and not self._ahead else POLL_MS_AHEAD,
-                max_records=BATCH_RECORDS - len(self._ahead),
-            )
+            found: dict[TopicPartition, list[ConsumerRecord]] = {}
+            with suppress(NoOffsetForPartitionError):  # just assigned: it is sought before anything is read
+                found = await self._kafka.getmany(
+                    timeout_ms=POLL_MS if idle and not self._ahead else POLL_MS_AHEAD,
+                    max_records=BATCH_RECORDS - len(self._ahead),
+                )
             self._forget_if_stale()
             for tp in sorted(found):
                 await self._keep(tp, found[tp])
