@@ -1,6 +1,7 @@
 """What the fence rests on: raw work joins the transaction, a frozen holder of the lock is ended, one winner."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -69,6 +70,16 @@ async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):
         raw = await raw_connection(session)
         await offsets.mark_read_through(raw, "ledger-svc", [(TOPIC, 0, 6, now.at)])
     assert await ledger.query("SELECT 1 FROM offsets WHERE read_through IS NOT NULL") == []
+
+
+async def test_a_moment_noted_while_postgresqls_clock_was_ahead_is_taken_back(ledger):
+    await _create(ledger, {0: 7})
+    [now] = await ledger.query("SELECT clock_timestamp() AS at")
+    for moment in (now.at + timedelta(hours=1), now.at):
+        async with transaction(ledger.sessions) as session:
+            await offsets.mark_read_through(await raw_connection(session), "ledger-svc", [(TOPIC, 0, 7, moment)])
+    [found] = await ledger.query("SELECT read_through FROM offsets")
+    assert found.read_through == now.at, "else a clock that is due within the hour would not wait for the consumer"
 
 
 @pytest.mark.parametrize("frozen_in", ["idle in transaction", "the middle of a COPY"])

@@ -39,6 +39,7 @@ OPEN_CASES = Gauge(
 
 BUSINESS_BACKING_OFF = "business.backing_off"
 TIMER_BACKING_OFF = "timer.backing_off"
+TIMER_CLOCKS_DIFFER = "timer.clocks_differ"
 
 
 def count_decisions(

@@ -17,6 +17,7 @@ from escalation_svc.config import Settings
 from escalation_svc.policies import Policies
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.http.health import Check
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.service import Runtime
 from touchpoint.testing import apply, eventually
@@ -64,12 +65,14 @@ def running(dsn: str) -> Callable[..., Any]:
     """A worker's timer, on an engine of its own, while the block lasts."""
 
     @asynccontextmanager
-    async def run(factory: Callable[[Sessions], Any] = lambda sessions: sessions) -> AsyncIterator[asyncio.Task[None]]:
+    async def run(
+        factory: Callable[[Sessions], Any] = lambda sessions: sessions, checks: dict[str, Check] | None = None
+    ) -> AsyncIterator[asyncio.Task[None]]:
         engine = create_engine(dsn, "timer")
         settings = Settings(
             database_url=SecretStr(dsn), internal_token_secrets=[SecretStr("x" * 32)], timer_seconds=0.05
         )
-        runtime = Runtime(settings, engine, factory(sessions_of(engine)))
+        runtime = Runtime(settings, engine, factory(sessions_of(engine)), checks={} if checks is None else checks)
         task = asyncio.create_task(timer.run(runtime))
         try:
             yield task
@@ -151,6 +154,28 @@ async def test_it_does_not_fire_until_the_partitions_of_all_its_customers_have_b
     await reach(sessions, now(), partition=1)
     await look(sessions, policies)
     assert await breached(rows) == ["t-1"]
+
+
+@pytest.mark.parametrize(("hours", "which"), [(1, "ahead of"), (-1, "behind")])
+async def test_no_clock_is_woken_while_postgresqls_clock_and_this_machines_differ(
+    hours: int, which: str, handlers: Handlers, sessions: Sessions, rows: Rows, running: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("touchpoint.db.clock.time", lambda: datetime.now(UTC).timestamp() - 3600 * hours)
+    await apply(handlers, sessions, [ticket(now() - timedelta(minutes=1))])
+    await reach(sessions, now())
+    checks: dict[str, Check] = {}
+    async with running(checks=checks):
+        await eventually(lambda: "clock" in checks)
+        why = await eventually(checks["clock"])
+        assert why.startswith(f"PostgreSQL's clock is 3,600 s {which} this machine's")
+        assert await breached(rows) == []
+        monkeypatch.undo()
+        await eventually(lambda: breached(rows))
+
+        async def well() -> bool:
+            return await checks["clock"]() is None
+
+        await eventually(well)
 
 
 async def test_a_reply_read_while_the_timer_waited_counts(

@@ -93,11 +93,12 @@ async def mark_read_through(
 ) -> None:
     """Note for (topic, partition, next, moment) that all that was appended before `moment` has been applied.
 
-    It holds only while `next` is where the row stands: whoever has lost the partition writes nothing.
+    It holds only while `next` is where the row stands: whoever has lost the partition writes nothing. A moment before
+    the one that stands there replaces it: PostgreSQL's clock was ahead then, and has been set back.
     """
     await raw.execute(
         """
-        UPDATE offsets SET read_through = greatest(read_through, reached.moment)
+        UPDATE offsets SET read_through = reached.moment
           FROM unnest($2::text[], $3::int[], $4::bigint[], $5::timestamptz[])
                AS reached (topic, partition, next, moment)
          WHERE offsets.consumer = $1 AND offsets.topic = reached.topic

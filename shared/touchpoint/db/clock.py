@@ -1,0 +1,26 @@
+"""PostgreSQL's clock, by which timers act, compared with this machine's: if they differ, one of them is wrong."""
+
+from time import time
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.errors import TransientError
+
+AGREE_SECONDS = 60
+"""Machines that keep time by NTP differ by milliseconds."""
+
+
+class ClocksDifferError(TransientError):
+    """What is done by the clock has to wait: done too early it cannot be taken back."""
+
+
+async def require_agreement(session: AsyncSession) -> None:
+    """Raise ClocksDifferError when PostgreSQL's clock and this machine's are more than AGREE_SECONDS apart."""
+    before = time()
+    there = (await session.execute(text("SELECT extract(epoch FROM clock_timestamp())::float"))).scalar_one()
+    after = time()
+    ahead = there - (before + after) / 2
+    if abs(ahead) - (after - before) / 2 > AGREE_SECONDS:
+        which = "ahead of" if ahead > 0 else "behind"
+        raise ClocksDifferError(f"PostgreSQL's clock is {abs(ahead):,.0f} s {which} this machine's: one is wrong")
