@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults upgrade fuzz alerts bench lint typecheck audit format docs lock compose-up clean
+.PHONY: help up test faults night upgrade fuzz alerts bench lint typecheck audit format docs lock compose-up clean
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
@@ -30,6 +30,9 @@ test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
 	    FAULT_REPLAY_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults $(LONG)
+
+night: $(INSTALLED) ## break what breaks at night, one after the other under load: who notices, how it is shown, what is lost
+	@FAULT_NIGHT=1 $(BIN)/pytest tests/faults/test_night.py $(LONG)
 
 upgrade: $(INSTALLED) ## replace FROM (a tag, a commit) by what is here, process by process under load, then verify
 	@test -n "$(FROM)" || { echo "which version is the old one? make upgrade FROM=v0.1.0" >&2; exit 2; }

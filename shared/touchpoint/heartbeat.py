@@ -38,7 +38,7 @@ async def beat(role: str, checks: Mapping[str, Check], sessions: Sessions, stop:
 
 async def _not_ready(checks: Mapping[str, Check]) -> str | None:
     """The first of its readiness checks that has something to say."""
-    for name, check in checks.items():
+    for name, check in list(checks.items()):  # a part that begins meanwhile may add one
         try:
             answer = await check()
         except Exception as error:  # a bug of the check

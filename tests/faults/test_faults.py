@@ -8,37 +8,27 @@ another order of faults and victims.
 import asyncio
 import os
 import random
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from statistics import median
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-import escalation_svc.verify
-import feedback_svc.verify
-import metrics_svc.verify
-from touchpoint.contracts.base import identity
-from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.errors import UsageError
-from touchpoint.kafka import log as logs
 from touchpoint.testing import eventually
 from touchpoint.testing.servers import Servers, own_brokers, own_postgres, reached
-from touchpoint.testing.system import READS, System
+from touchpoint.testing.system import System
 from touchpoint.verify.report import Fault as Finding
 from touchpoint.verify.report import Report
-from touchpoint.verify.run import verify
 
-from .faults import FAULTS, OF_KAFKA, USER, Fault, Stage, a_score
-from .load import SOURCE, Load
+from .checks import TENANT, not_in_the_log, recovered, verified
+from .faults import FAULTS, OF_KAFKA, USER, Fault, Stage
+from .load import Load
 
 SHARE = float(os.environ.get("FAULT_SHARE", "0"))
 EVENTS = int(os.environ.get("FAULT_EVENTS", "3000"))
@@ -46,10 +36,6 @@ SEED = int(os.environ.get("FAULT_SEED", "5"))
 RATE = float(os.environ.get("FAULT_RATE", "200"))
 """Events per second, as far as the gateway takes them."""
 BROKERS = int(os.environ.get("FAULT_BROKERS", "1"))
-PROBES = f"{SOURCE}/probes"
-RECOVERY_SECONDS = 180
-TENANT = "acme"
-SUBJECTS = [package.verify.subject() for package in (escalation_svc, feedback_svc, metrics_svc)]
 
 pytestmark = pytest.mark.faults
 
@@ -101,11 +87,13 @@ async def test_every_accepted_event_has_its_effects_once_and_in_order_whatever_h
     async with _loading(load), _supervised(stage.system) as restarts:
         outcomes = [await _suffer(stage, load, fault, times) for fault, times in faults if times]
         if SHARE:
-            outcomes.append(Outcome("while more comes in", reports=await _verified(stage)))
+            outcomes.append(Outcome("while more comes in", reports=await verified(stage)))
         load.enough.set()
     await eventually(stage.system.is_quiet, 600)
-    whole = Outcome("all, in the end", accepted=set(load.accepted), reports=await _verified(stage))
-    await _look_for_lost(stage, [*outcomes, whole])
+    whole = Outcome("all, in the end", accepted=set(load.accepted), reports=await verified(stage))
+    missing = await not_in_the_log(stage.system, whole.accepted)
+    for outcome in [*outcomes, whole]:
+        outcome.lost = len(outcome.accepted & missing)
     _print([*outcomes, whole], load, restarts)
     for outcome in [*outcomes, whole]:
         assert outcome.lost == 0, outcome.name
@@ -119,65 +107,12 @@ async def _suffer(stage: Stage, load: Load, fault: Fault, times: int) -> Outcome
     for _ in range(times):
         await eventually(lambda: load.in_flight, 60)
         async with fault.happen(stage):
-            outcome.recoveries.append(await _recovered(stage))
+            outcome.recoveries.append(await recovered(stage))
     outcome.accepted = load.accepted - before
     if SHARE:
-        outcome.reports = await _verified(stage, since=began)
+        outcome.reports = await verified(stage, since=began)
     print(fault.name, *(f"{each:.1f} s" for each in outcome.recoveries), flush=True)
     return outcome
-
-
-_probes = count()
-
-
-async def _recovered(stage: Stage) -> float:
-    """Seconds from the damage until an event sent after it has been applied by every consumer."""
-    event = a_score(f"{SEED}-{next(_probes)}", datetime.now(UTC), source=PROBES)
-    async with httpx.AsyncClient(base_url=stage.system.url, timeout=10) as client:
-
-        async def taken() -> bool:
-            try:
-                answer = await client.post("/v1/events", json=event, headers=stage.headers)
-            except httpx.TransportError:
-                return False
-            if answer.status_code not in (429, 503):
-                answer.raise_for_status()
-            return answer.status_code == 202
-
-        await eventually(taken, RECOVERY_SECONDS)
-    probe = identity(TENANT, PROBES, event["id"])
-    await eventually(lambda: _is_applied(stage, probe), RECOVERY_SECONDS)
-    return time.monotonic() - stage.struck
-
-
-async def _is_applied(stage: Stage, probe: Any) -> bool:
-    for service in READS:
-        try:
-            async with stage.connected(stage.system.databases[service]) as connection:
-                if not await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = $1", probe):
-                    return False
-        except UsageError:  # not up yet
-            return False
-    return True
-
-
-async def _verified(stage: Stage, since: datetime | None = None) -> list[Report]:
-    return [
-        await verify(subject, stage.system.dsn(subject.consumer), stage.system.kafka, since=since)
-        for subject in SUBJECTS
-    ]
-
-
-async def _look_for_lost(stage: Stage, outcomes: list[Outcome]) -> None:
-    """Count what was accepted and is not in the log."""
-    missing, topics = set(outcomes[-1].accepted), [TOUCHPOINTS]
-    async with logs.connected(stage.system.kafka, topics) as log:
-        begins, ends = await log.begins(topics), await log.ends(topics)
-        async for records in log.read({place: (begin, ends[place]) for place, begin in begins.items()}):
-            found = [dict(record.headers) for record in records]
-            missing -= {each["ce_id"].decode() for each in found if each["ce_source"] == SOURCE.encode()}
-    for outcome in outcomes:
-        outcome.lost = len(outcome.accepted & missing)
 
 
 @asynccontextmanager

@@ -28,7 +28,8 @@ def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starle
         return JSONResponse({"status": "alive"})
 
     async def readyz(_: Request) -> JSONResponse:
-        found: dict[str, Any] = {name: await check() for name, check in checks.items()}
+        # A part that begins meanwhile may add a check.
+        found: dict[str, Any] = {name: await check() for name, check in list(checks.items())}
         wrong = {name: said for name, said in found.items() if said is not None}
         return JSONResponse(
             {"status": "not ready" if wrong else "ready", "checks": {name: found[name] or "ok" for name in found}},

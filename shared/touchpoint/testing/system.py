@@ -7,13 +7,15 @@ import secrets
 import signal
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import asyncpg
 import httpx
+import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from touchpoint.db import databases, migrate
@@ -52,6 +54,8 @@ class System:
     """Further settings of all services, as environment variables."""
     own: dict[str, dict[str, str]] = field(default_factory=dict)
     """Further settings of single services."""
+    roles: Mapping[str, Sequence[str]] = field(default_factory=lambda: SERVICES)
+    """What runs of each service; the gateway's is `api`. `all`: one process, as under `touchpoint up`."""
     partitions: int = 6
     python: Path = Path(sys.executable)
     """Whose packages processes run that are started from now on."""
@@ -65,7 +69,7 @@ class System:
         )
         self.databases = {service: f"system_{name}_{service.split('-')[0]}" for service in SERVICES}
         self._secret = secrets.token_urlsafe(32)
-        self._ports = {(service, role): ports.reserve(2) for service, roles in SERVICES.items() for role in roles}
+        self._ports = {(service, role): ports.reserve(2) for service, roles in self.roles.items() for role in roles}
 
     @property
     def url(self) -> str:
@@ -131,7 +135,8 @@ class System:
     async def stop_part(self, part: Part) -> int | None:
         """Tell a part to stop; answers its exit code."""
         process = self._running.pop(part)
-        process.handle.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            process.handle.send_signal(signal.SIGTERM)
         return await process.ended()
 
     def start_ended(self) -> list[Part]:
@@ -166,6 +171,17 @@ class System:
         )
         printed, _ = await process.communicate()
         return str(json.loads(printed)["token"])
+
+    async def operate(self, service: str, *arguments: str) -> str:
+        """Run a command of operators' on a service; answers what it prints, errors as well."""
+        process = await asyncio.create_subprocess_exec(
+            *(self.python, "-m", "touchpoint.cli", *arguments),
+            env=self._environment((service, self.roles[service][0])),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await process.communicate()
+        return printed.decode()
 
     async def terminate(self) -> dict[Part, int | None]:
         """Tell every part to stop; answers their exit codes."""
@@ -219,7 +235,7 @@ class System:
     def _environment(self, part: Part) -> dict[str, str]:
         port, admin_port = self._ports[part]
         urls = {
-            f"{service.split('-')[0].upper()}_URL": f"http://{HOST}:{self._ports[service, 'api'][0]}"
+            f"{service.split('-')[0].upper()}_URL": f"http://{HOST}:{self._ports[service, self.roles[service][0]][0]}"
             for service in READS
         }
         return {

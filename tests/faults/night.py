@@ -1,0 +1,142 @@
+"""What may break at night, and who notices: each breakage does its damage, waits to be noticed, and is mended."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from touchpoint import doctor
+from touchpoint.testing import eventually
+from touchpoint.testing.system import READS
+
+from .faults import Stage
+from .load import Load
+
+LOOK_SECONDS = 0.5
+WATCHED_SECONDS = 30
+"""How long the doctor's answer may be away before the next one is asked all the same."""
+REASON = "the night's trial"
+
+
+@dataclass
+class Night:
+    """A system under a small load, and what was noticed since the damage was done."""
+
+    stage: Stage
+    load: Load
+    policies: Path
+    """escalation-svc's policy file."""
+    noticed: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """By whom (readiness, doctor, clients, log), after how many seconds, and how it was shown."""
+    recovered_by: str = ""
+    struck: float | None = None
+    leaving: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What is to be put back when all has been looked at."""
+
+    def begin(self) -> None:
+        """Forget the breakage before."""
+        self.noticed, self.recovered_by, self.struck = {}, "", None
+
+    def strike(self) -> None:
+        """The damage is done now: what is seen from here on counts."""
+        self.struck = time.monotonic()
+
+    def notice(self, by: str, shown: str) -> None:
+        """Somebody has seen that something is wrong."""
+        if self.struck is not None:
+            self.noticed.setdefault(by, (time.monotonic() - self.struck, shown))
+
+    async def is_noticed(self, *by: str, seconds: float = 120) -> None:
+        """Wait until all of these have noticed."""
+        await eventually(lambda: all(each in self.noticed for each in by), seconds)
+
+    def mended(self, how: str) -> None:
+        """The cause is gone; the system is to recover from now on."""
+        self.recovered_by = how
+        self.stage.strike()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Have readiness, the doctor and the load's clients looked at, again and again."""
+        watching = [asyncio.create_task(look) for look in (self._watch_readiness(), self._watch_doctor())]
+        try:
+            yield
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+    async def _watch_readiness(self) -> None:
+        async with httpx.AsyncClient(timeout=5) as client:
+            while True:
+                retries = self.load.retries
+                for (service, _), url in self.stage.system.admin_urls.items():
+                    if said := await _why_not_ready(client, url):
+                        self.notice("readiness", f"{service} {said}")
+                await asyncio.sleep(LOOK_SECONDS)
+                if self.load.retries > retries:
+                    self.notice("clients", "503, or no answer: sent again")
+
+    async def _watch_doctor(self) -> None:
+        while True:
+            for service in READS:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCHED_SECONDS):
+                        for finding in await doctor.examine(self.stage.system.dsn(service)):
+                            if finding.wrong:
+                                self.notice("doctor", f"{finding.where}: {finding.said}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def heal(self) -> str:
+        """Do what the runbooks say about consumers that halted and about dead letters; answers what that was."""
+        done = []
+        for service in READS:
+            async with self.stage.connected(self.stage.system.databases[service]) as connection:
+                halted = await connection.fetchval("SELECT count(*) FROM consumers WHERE state = 'halted'")
+            if halted:
+                done.append(f"`consumer resume {service}`")
+                await self.operate(service, "consumer", "resume", service, "--reason", REASON)
+        await eventually(self.stage.system.is_quiet, 300)
+        for service in READS:
+            async with self.stage.connected(self.stage.system.databases[service]) as connection:
+                letters = await connection.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'open'")
+            if letters:
+                done.append(f"`dlq redrive` of {letters} at {service}")
+                await self.operate(service, "dlq", "redrive", "--execute", "--reason", REASON)
+        return ", ".join(done)
+
+    async def operate(self, service: str, *arguments: str) -> str:
+        """Run an operator's command."""
+        return await self.stage.system.operate(service, *arguments)
+
+
+async def _why_not_ready(client: httpx.AsyncClient, url: str) -> str | None:
+    try:
+        answer = await client.get(f"{url}/readyz")
+    except httpx.TransportError:
+        return "does not answer"
+    if answer.is_success:
+        return None
+    return next(f"{name}: {said}" for name, said in answer.json()["checks"].items() if said != "ok")
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """`quick`: short enough for every test run. `expected`: kinds of verify's findings that stay."""
+
+    name: str
+    happen: Callable[[Night], Awaitable[None]]
+    quick: bool = False
+    needs_root: bool = False
+    loses: bool = False
+    """Kafka itself loses records by it."""
+
+
+def seconds(long: float, short: float) -> float:
+    """How long something is kept broken: whole in `make night`, short in every test run."""
+    return long if os.environ.get("FAULT_NIGHT") else short

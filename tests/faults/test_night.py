@@ -1,0 +1,119 @@
+"""A bad night, breakage by breakage: who notices, after how long, how it is shown, how it recovers, what is lost.
+
+`make night` runs all and prints a table; a test run the quick ones, shortened.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Iterable
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+import pytest
+
+from touchpoint.testing import eventually
+from touchpoint.testing.servers import Servers, own_kafka, own_postgres, reached
+from touchpoint.testing.system import SERVICES, System
+from touchpoint.verify.report import Fault as Finding
+from touchpoint.verify.report import Report
+
+from .breakages import BREAKAGES
+from .checks import TENANT, not_in_the_log, recovered, verified
+from .faults import USER, Stage
+from .load import Load
+from .night import Breakage, Night
+
+LONG = "FAULT_NIGHT" in os.environ
+RATE = 40
+"""Events a second: a small load."""
+PAUSE_SECONDS = 2
+"""A supervisor's, before it starts again what has ended."""
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+async def night(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Night]:
+    """A system under load, one process a service, on servers of its own. One breakage comes after another."""
+    folder = tmp_path_factory.mktemp("night")
+    policies = folder / "policies.yaml"
+    policies.write_text((files("escalation_svc") / "policies.yaml").read_text())
+    async with own_kafka() as broker, own_postgres() as postgres:
+        dsn = postgres.server.address
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")
+        await connection.close()
+        roles = {service: ("api",) if service == "gateway" else ("all",) for service in SERVICES}
+        servers = Servers(reached([broker]), dsn.replace("postgres@", f"{USER}@"))
+        system = System(servers, folder, {"POLICIES_PATH": str(policies)}, roles=roles)
+        try:
+            await system.start()
+            stage = Stage(system, [broker], postgres, await system.create_key(TENANT), random.Random())
+            night = Night(stage, Load(system.url, stage.key, 0, RATE), policies)
+            sending, keeping = asyncio.create_task(night.load.run()), asyncio.create_task(keep(system))
+            async with night.leaving:
+                yield night
+                keeping.cancel()
+                sending.cancel()
+                await asyncio.gather(keeping, sending, return_exceptions=True)
+        finally:
+            await system.terminate()
+
+
+def params() -> list[Any]:
+    """Each breakage; those that take long are for `make night`."""
+    return [
+        pytest.param(each, id=each.name, marks=[] if LONG or each.quick else [pytest.mark.skip("for `make night`")])
+        for each in BREAKAGES
+    ]
+
+
+@pytest.mark.parametrize("breakage", params())
+async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
+    night: Night, breakage: Breakage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if breakage.needs_root and os.getuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    system = night.stage.system
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", system.kafka.bootstrap_servers)  # for the doctor
+    monkeypatch.setenv("KAFKA_TOPIC_PREFIX", system.kafka.topic_prefix)
+    before = set(night.load.accepted)
+    night.begin()
+    await eventually(lambda: len(night.load.accepted) >= len(before) + 100, 120)
+    async with night.watched():
+        await breakage.happen(night)
+    by_hand = await night.heal()
+    after = await recovered(night.stage)
+    await eventually(lambda: night.load.in_flight == 0 and len(night.load.accepted), 60)
+    accepted = night.load.accepted - before
+    reports = await verified(night.stage)
+    missing = await not_in_the_log(system, accepted)
+    lost = len(missing) + count(reports, Finding.MISSING, Finding.UNPUBLISHED)
+    doubled = count(reports, Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED)
+    print("\n" + row(night, breakage, by_hand, after, len(accepted), lost, doubled), flush=True)
+    if not breakage.loses:
+        assert [finding for report in reports for finding in report.findings] == []
+        assert missing == set()
+
+
+def count(reports: Iterable[Report], *kinds: Finding) -> int:
+    """How many of these all consumers have together."""
+    return sum(report.count(kind) for report in reports for kind in kinds)
+
+
+async def keep(system: System) -> None:
+    """Start again what ends by itself, as a supervisor does."""
+    while True:
+        system.start_ended()
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def row(night: Night, breakage: Breakage, by_hand: str, after: float, accepted: int, lost: int, doubled: int) -> str:
+    """A line of the table in docs/reliability.md."""
+    noticed = "; ".join(f"{by} {seconds:.1f} s" for by, (seconds, _) in night.noticed.items())
+    shown = [night.noticed[by][1] for by in ("verify", "log", "doctor", "readiness") if by in night.noticed]
+    how = "; ".join(filter(None, [night.recovered_by, by_hand, f"works again after {after:.1f} s"]))
+    cells = (breakage.name, noticed, shown[0] if shown else "", how, accepted, lost, doubled)
+    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
