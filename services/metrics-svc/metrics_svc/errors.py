@@ -12,7 +12,7 @@ def too_many_items() -> ProblemError:
 
 
 def zone_off_the_quarter(zone: str) -> ProblemError:
-    """A time zone whose days did not begin with a quarter of an hour of UTC, as some before 1973."""
+    """A time zone whose days did not begin with a quarter of an hour of UTC, as some before October 1979."""
     reason = f"{zone} was not a whole number of quarters of an hour from UTC in this range: ask in UTC"
     detail = "Metrics are kept by quarter of an hour of UTC; periods have to begin with one."
     return ProblemError(422, "zone-off-the-quarter", detail, errors=[FieldError(field="timezone", reason=reason)])

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 HOUR = timedelta(hours=1)
 QUARTER = timedelta(minutes=15)
-"""What measurements are kept by. From 1973 on every zone is a whole number of these from UTC."""
+"""What measurements are kept by. From October 1979 on every zone is a whole number of these from UTC."""
 
 
 class Interval(StrEnum):
