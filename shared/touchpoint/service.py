@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from touchpoint import telemetry, tracing, vitals
+from touchpoint.contracts.reasons import reason
 from touchpoint.db import migrate, requirements
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.relay import Relay
@@ -121,7 +122,7 @@ def _settings(service: Service) -> ServiceSettings:
     except ValidationError as error:
         prefix = "KAFKA_" if error.title == KafkaSettings.__name__ else ""
         _give_up(
-            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {reason(e)}" for e in error.errors())
         )
 
 

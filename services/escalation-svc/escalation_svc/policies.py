@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from escalation_svc.customers import KNOWN, Customer
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.escalations import EscalationReason
+from touchpoint.contracts.reasons import described, reason
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, Priority
 from touchpoint.errors import UsageError
 
@@ -33,6 +34,9 @@ FIELDS: dict[Trigger, frozenset[str]] = {
 """What the policies of each event may ask about."""
 
 _BOUNDS = {"at_most": compare.le, "at_least": compare.ge, "below": compare.lt, "above": compare.gt}
+
+
+_NAME = described(r"^[a-z0-9][a-z0-9-]{0,62}$", "must have 1–63 small letters, digits and hyphens, no hyphen first")
 
 
 class _Model(BaseModel):
@@ -94,7 +98,7 @@ class Policy(_Model):
     """Opens a case with this reason and priority for an event, when its conditions hold."""
 
     position: int
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     event: Trigger
     reason: EscalationReason
     priority: Priority
@@ -184,8 +188,5 @@ def load(path: Path) -> Policies:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"policy file {path} cannot be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
+        wrong = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {reason(e)}" for e in error.errors()]
         raise UsageError(f"policy file {path} is not valid: {'; '.join(wrong)}") from None

@@ -175,10 +175,10 @@ def test_every_field_a_policy_may_ask_about_can_be_answered(event: Event) -> Non
         (policy(all=[{"field": "normalised_score", "operator": "is", "value": "1"}]), "is does not fit the field"),
         (policy(all=[{"field": "kind", "operator": "like", "value": "x"}]), "policies.0.all.0: "),
         (policy(all=[{"field": "kind", "operator": "one_of", "value": "nps"}]), "policies.0.all.0.one_of.value: "),
-        (policy(reason="anger"), "policies.0.reason: Input should be 'detractor', "),
+        (policy(reason="anger"), "policies.0.reason: must be one of: 'detractor', "),
         (policy(event="feedback.recorded"), "policies.0.event: "),
         (policy(name="Has Spaces"), "policies.0.name: "),
-        (policy(condition=[]), "policies.0.condition: Extra inputs are not permitted"),
+        (policy(condition=[]), "policies.0.condition: is not known here"),
     ],
 )
 def test_a_policy_that_cannot_work_is_refused_naming_the_place(

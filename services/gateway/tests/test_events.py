@@ -92,7 +92,7 @@ def test_a_time_up_to_five_minutes_ahead_or_long_ago_is_taken(time):
         ("id", "x" * 201, "1–200"),
         ("id", "a\x1fb", "control"),
         ("source", None, "required"),
-        ("source", "has blank", "blanks"),
+        ("source", "has blank", "U+0020 as %20"),
         ("type", None, "required"),
         ("type", "feedback.invented", "must be one of"),
         ("type", "feedback.recorded", "feedback-svc only"),

@@ -1,7 +1,7 @@
 """What every event is: CloudEvents attributes (`Meta`) around data whose class declares type, topic and bounds."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha1
@@ -26,14 +26,13 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from touchpoint.contracts import quick
+from touchpoint.contracts import quick, times
+from touchpoint.contracts.characters import TOLERANT, visible_id, visible_label
 from touchpoint.contracts.quick import NO_CONTROL, NO_NUL
+from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.contracts.topics import WRITERS
 
 IDENTITY_NAMESPACE = pgproto.UUID(uuid5(NAMESPACE_URL, "urn:touchpoint:event").bytes)
-
-TOLERANT: JsonDict = {"tolerant": True}
-"""Validation context of consumers: words they do not know are kept."""
 
 
 class Broken(NamedTuple):
@@ -83,10 +82,14 @@ class Vocabulary(StrEnum):
         return member
 
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROL)]
-"""An id another system gave: 1–200 characters, no control characters."""
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROL), BeforeValidator(visible_id)
+]
+"""An id another system gave: 1–200 characters, each of which can be seen."""
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL)]
+Label = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL), BeforeValidator(visible_label)
+]
 """A word to group by, such as a tag, a tier or a segment."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -118,22 +121,28 @@ Quantity = Annotated[
 ]
 """How much of something, to a millionth."""
 
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
 
 def _within_reach(moment: datetime) -> datetime:
     if not EARLIEST <= moment < LATEST:
-        raise refusal("time_out_of_reach", "the year must lie between 1900 and 2199")
+        raise refusal("time_out_of_reach", times.YEARS)
     return moment
 
 
-def _written_out(value: Any) -> Any:
-    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-" and value[10:11] in ("T", "t")):
-        return value  # a bare number, in text too, would be read as seconds since 1970, and a blank as a T
-    raise refusal("not_rfc3339", "write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z")
+def read_time(value: Any, info: ValidationInfo) -> Any:
+    """Validator of times in text: RFC 3339 only. What a consumer reads may be in the log from before that was held."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        if isinstance(value, str):
+            return times.read(value)
+    except ValueError as error:
+        if info.context != TOLERANT:
+            raise refusal("not_rfc3339", str(error)) from None
+        return value
+    raise refusal("not_rfc3339", times.FORM)  # a number would be read as seconds since 1970
 
 
-WRITTEN_OUT = BeforeValidator(_written_out)
+WRITTEN_OUT = BeforeValidator(read_time)
 """For times: as text, with their parts."""
 
 Moment = Annotated[AwareDatetime, WRITTEN_OUT, AfterValidator(_within_reach)]

@@ -12,12 +12,16 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from pydantic import BaseModel
 
-NO_CONTROL = r"^[^\x00-\x1f\x7f]+$"
-NO_NUL = r"^[^\x00]*$"
+from touchpoint.contracts.characters import suspicious, visible_id, visible_label
+from touchpoint.contracts.reasons import described
+
+NO_CONTROL = described(r"^[^\x00-\x1f\x7f]+$", "must not be empty or contain control characters")
+NO_NUL = described(r"^[^\x00]*$", "must not contain U+0000 (NUL): leave it out")
 """PostgreSQL cannot store U+0000 in text, so it is refused at the door."""
 
 _HELD_WHERE_PLAIN = {None, NO_CONTROL, NO_NUL}
 """Patterns that no text without escapes and without U+007F breaks: other control characters JSON only has escaped."""
+_VALIDATORS_HELD_WHERE_PLAIN = {visible_id, visible_label}
 
 _ESCAPE, _DELETE = ord("\\"), 0x7F
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -45,7 +49,7 @@ def reader(model: type[BaseModel]) -> Callable[[bytes], Any]:
     assert build is not None
 
     def read(raw: bytes) -> Any:
-        if _ESCAPE in raw or _DELETE in raw or raw[:1] != b"{":
+        if _ESCAPE in raw or _DELETE in raw or raw[:1] != b"{" or suspicious(raw):
             return None
         try:
             return build(decode(raw))
@@ -71,6 +75,13 @@ def _text(schema: Any) -> _Part:
     if pattern not in _HELD_WHERE_PLAIN:
         bounds["pattern"] = pattern
     return _Part(Annotated[str, msgspec.Meta(**bounds)] if bounds else str)
+
+
+def _validated(schema: Any) -> _Part:
+    """What a validator of ours looks for first."""
+    if schema["function"]["function"] not in _VALIDATORS_HELD_WHERE_PLAIN:
+        raise _UnknownError("function-before")
+    return _part(schema["schema"])
 
 
 def _number(schema: Any) -> _Part:
@@ -161,6 +172,7 @@ _put_fields_set, _put_extra, _put_private = (
 
 _KNOWN: dict[str, tuple[frozenset[str], Callable[[Any], _Part]]] = {
     "str": (frozenset({"min_length", "max_length", "pattern"}), _text),
+    "function-before": (frozenset({"function", "schema"}), _validated),
     "float": (frozenset({"strict", "allow_inf_nan", "ge", "le"}), _number),
     "bool": (frozenset({"strict"}), _truth),
     "enum": (frozenset({"cls", "members", "sub_type"}), _words),

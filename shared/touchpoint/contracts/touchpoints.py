@@ -19,11 +19,15 @@ from touchpoint.contracts.base import (
     Vocabulary,
     example,
 )
+from touchpoint.contracts.reasons import described
 
-Language = Annotated[str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$")]
+_LANGUAGE = described(r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$", "must be a language tag of BCP 47, such as en or pt-BR")
+_CURRENCY = described(r"^[A-Z]{3}$", "must be a currency code of ISO 4217, such as EUR")
+
+Language = Annotated[str, StringConstraints(max_length=35, pattern=_LANGUAGE)]
 """A BCP 47 language tag."""
 
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[str, StringConstraints(pattern=_CURRENCY)]
 """An ISO 4217 currency code."""
 
 Seconds = Annotated[float, Field(strict=True, ge=0, le=31_622_400, allow_inf_nan=False)]

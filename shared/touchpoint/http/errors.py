@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from touchpoint import telemetry
+from touchpoint.contracts.reasons import reason
 from touchpoint.db.engine import is_transient, sqlstate
 from touchpoint.db.sqlstates import QUERY_CANCELED, READ_ONLY
 from touchpoint.errors import ConflictError, NotFoundError, UnreachableError, UsageError
@@ -38,7 +39,7 @@ class FieldError(BaseModel):
     """One thing wrong with the input: where, and what would be right."""
 
     field: str = Field(examples=["score.value"])
-    reason: str = Field(examples=["Input should be less than or equal to 10"])
+    reason: str = Field(examples=["must be 10 or less"])
 
 
 class Problem(BaseModel):
@@ -83,7 +84,7 @@ def response(error: ProblemError) -> JSONResponse:
 def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
     """The first of pydantic's errors as ours; `skip` leaves out leading steps such as FastAPI's "body" or "query"."""
     return [
-        FieldError(field=".".join(map(str, error["loc"][skip:]))[:200] or "body", reason=error["msg"])
+        FieldError(field=".".join(map(str, error["loc"][skip:]))[:200] or "body", reason=reason(error))
         for error in errors[:MAX_ERRORS]
     ]
 

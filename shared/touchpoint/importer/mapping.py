@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from touchpoint.contracts import sources
 from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.reasons import reason
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.errors import UsageError
 from touchpoint.importer.rules import Expression, Part, Rule, Time, Zone
@@ -62,6 +64,15 @@ def _exists(model: type[BaseModel], name: str) -> bool:
     return not rest or any(issubclass(part, BaseModel) and _exists(part, rest) for part in parts)
 
 
+def _a_source(given: str) -> str:
+    if wrong := sources.wrong(given):
+        raise ValueError(wrong)
+    return given
+
+
+Source = Annotated[str, AfterValidator(_a_source)]
+
+
 class Csv(Part):
     """How a CSV file is written."""
 
@@ -72,9 +83,7 @@ class Csv(Part):
 class Mapping(Part):
     """A whole mapping."""
 
-    source: str = Field(
-        pattern=r"^[^\x00-\x20\x7f]{1,500}$", description="the events' source; with the ids, their identity"
-    )
+    source: Source = Field(description="the events' source; with the ids, their identity")
     id: Rule = Field(description="what tells a record from every other record of this source, now and next time")
     format: Literal["csv", "json", "jsonl"] | None = Field(None, description="by the file's name if not given")
     records: str | None = Field(None, description="JSON: where the list is, such as data.items")
@@ -133,8 +142,7 @@ def load(path: Path) -> Mapping:
 
 def _said(error: ErrorDetails) -> str:
     unknown = error["type"] == "extra_forbidden"
-    reason = "there is no such key here" if unknown else error["msg"].removeprefix("Value error, ")
-    return f"{_place(error['loc'])}: {reason}"
+    return f"{_place(error['loc'])}: {'there is no such key here' if unknown else reason(error)}"
 
 
 def _place(steps: tuple[int | str, ...]) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import ValidationError
 
 from touchpoint.contracts.order import CLOCKS_DIFFER
+from touchpoint.contracts.reasons import reason
 from touchpoint.importer import converters
 from touchpoint.importer.mapping import TYPES, EventRule, Mapping
 from touchpoint.importer.rules import Rule, search
@@ -74,7 +75,7 @@ class Translator:
         except UnicodeEncodeError:
             raise RecordError(f"{place}: holds bytes that are no text; is the encoding right?") from None
         except ValidationError as error:
-            found = [f"{place}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            found = [f"{place}.{'.'.join(map(str, each['loc']))}: {reason(each)}" for each in error.errors()]
             raise RecordError("; ".join(found[:5])) from None
         if broken:
             raise RecordError("; ".join(f"{place}.{each.field}: {each.reason}" for each in broken))
