@@ -31,10 +31,8 @@ REACHABLE = {
     "datetime": {"datetime_type", "datetime_parsing", "datetime_object_invalid", "datetime_from_date_parsing"}
     | {"timezone_aware"},
     "uuid": {"uuid_type", "uuid_parsing", "uuid_version"},
-    **dict.fromkeys(
-        ("function-before", "function-after", "function-plain", "default", "nullable", "model-field"), set()
-    ),
-    **dict.fromkeys(("with-info", "no-info"), set()),
+    **{kind: set[str]() for kind in ("function-before", "function-after", "function-plain", "with-info", "no-info")},
+    **{kind: set[str]() for kind in ("default", "nullable", "model-field")},
 }
 """By the kind of a node in a contract's schema: the errors that pydantic can find there."""
 

@@ -42,8 +42,7 @@ def test_what_rfc_3339_allows_is_read(text, moment):
         ("2026-02-30T09:30:00Z", "calendar"),
         ("2026-11-22T09:30:60Z", "23:59:60 in UTC"),
         ("2026-11-22T23:59:60Z", "last day of a month"),
-        ("1899-12-31T23:59:59Z", "1900 and 2199"),
-        ("9999-12-31T23:59:60-23:59", "1900 and 2199"),
+        ("9999-12-31T23:59:60-23:59", "last day of a month"),
         ("1700000000", "RFC 3339"),
     ],
 )
@@ -75,7 +74,8 @@ def test_a_uri_reference_is_a_source(source):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "1–500"), ("x" * 501, "1–500"), ("my crm", "U+0020 as %20"), ("größe", "U+00F6 as %C3%B6"), ("a|b", "U+007C"),
+        ("", "1–500"), ("x" * 501, "1–500"), ("my crm", "U+0020 as %20"), ("größe", "U+00F6 as %C3%B6"),
+        ("a|b", "U+007C"),
         ("100%", "%25"), ("%zz", "%25"), ("1:2", "RFC 3986"), ("a#b#c", "RFC 3986"), ("http://a]b", "RFC 3986"),
         ("a\u202eb", "U+202E"),
     ],

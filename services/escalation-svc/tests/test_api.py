@@ -269,6 +269,7 @@ async def test_two_who_acknowledge_at_once_make_one_step(client: Client, publish
 
 
 async def test_the_service_tells_what_became_of_an_event(client: Client) -> None:
-    answer = await get(client(), f"/internal/events/{uuid4()}")
+    answer = await get(client(), f"/internal/events?id={uuid4()}&id={uuid4()}")
     assert answer["consumer"] == "escalation-svc"
     assert "ticket.opened" in answer["handles"]
+    assert answer["events"] == {}

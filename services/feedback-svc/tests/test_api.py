@@ -212,3 +212,21 @@ async def test_with_the_database_away_it_is_503_and_said_when_to_try_again() -> 
             answer = await client().get(path)
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:touchpoint:problem:database-unavailable")
             assert answer.headers["retry-after"]
+
+
+async def test_a_parameter_that_is_no_list_given_twice_is_refused_naming_it(client: Client) -> None:
+    for path in ("/v1/feedback", "/v1/customers/C-1/timeline"):
+        answer = await client().get(f"{path}?limit=1&limit=2&from=2026-01-01T00:00:00Z&from=2026-02-01T00:00:00Z")
+        assert answer.status_code == 422
+        assert [(e["field"], e["reason"]) for e in answer.json()["errors"]] == [
+            ("limit", "is given 2 times: give it once"),
+            ("from", "is given 2 times: give it once"),
+        ]
+
+
+async def test_a_plus_in_a_time_need_not_be_escaped(sessions: Sessions, client: Client) -> None:
+    await apply(handlers, sessions, [make.feedback(id="f-1", time=make.NOON)])
+    for bound, found in (("from=2026-11-20T14:00:00+02:00", 1), ("from=2026-11-20T14:00:01+02:00", 0)):
+        answer = await client().get(f"/v1/feedback?{bound}")
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["items"]) == found

@@ -24,7 +24,7 @@ from gateway.queries import QUERIES, Proxy
 from gateway.requests import Bodies
 from gateway.services import Services
 from gateway.sharing import Sharing
-from gateway.status import StatusDoor
+from gateway.status import StatusDoor, Statuses, StatusesDoor
 from gateway.telemetry import BODY_BYTES
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
@@ -60,12 +60,14 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     app.state.checks = {"kafka": producer.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
+    statuses = Statuses(behind, ends)
     route = partial(_route, bodies)
     routes = [
         route("POST", "/v1/events", ingest),
         route("POST", "/v1/batches", ingest),
         route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
-        route("GET", "/v1/events/{event:path}", StatusDoor(keyring, limits, behind, ends)),
+        route("POST", "/v1/events/statuses", StatusesDoor(keyring, limits, statuses)),
+        route("GET", "/v1/events/{source:path}/{id:path}", StatusDoor(keyring, limits, statuses)),
         *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
     ]
     app.router.routes += [*routes, *documents.routes()]

@@ -188,7 +188,9 @@ class _Attributes:
         except ValueError as error:
             self.wrong("time", str(error))
             return received
-        if moment - received > CLOCKS_DIFFER:
+        if not times.EARLIEST <= moment < times.LATEST:
+            self.wrong("time", times.YEARS)
+        elif moment - received > CLOCKS_DIFFER:
             self.wrong("time", f"is more than 5 minutes ahead of the gateway's clock, {codec.timestamp(received)}")
         return moment
 

@@ -27,11 +27,19 @@ OWN_SCOPES = {
     "send_batch": Scope.EVENTS_WRITE,
     "send_feedback": Scope.EVENTS_WRITE,
     "get_event_status": Scope.EVENTS_READ,
+    "find_event_statuses": Scope.EVENTS_READ,
 }
 """The scopes of the gateway's own operations."""
 
 _REF = "#/components/schemas/"
-_ANSWERS = (schemas.EventTaken, schemas.FeedbackTaken, schemas.BatchReport, schemas.BatchRefused, schemas.EventStatus)
+_ANSWERS = (
+    schemas.EventTaken,
+    schemas.FeedbackTaken,
+    schemas.BatchReport,
+    schemas.BatchRefused,
+    schemas.EventStatus,
+    schemas.EventStatuses,
+)
 _PROBLEMS = {
     "Malformed": "The body is not JSON or not the gzip it says, or a header is malformed.",
     "Unauthorized": "No API key, or an unknown, expired or revoked one.",
@@ -214,7 +222,7 @@ def _problem(name: str, description: str) -> Json:
 
 
 def _own_schemas() -> Json:
-    events = [(event, "validation") for event in TYPES.values()]
+    events = [(event, "validation") for event in (*TYPES.values(), schemas.EventNames)]
     answers = [(answer, "serialization") for answer in (*_ANSWERS, Problem)]
     _, found = models_json_schema([*events, *answers], ref_template=_REF + "{model}")  # type: ignore[list-item] # pydantic's Literal is lost in the list
     converter = Converter(found["$defs"])

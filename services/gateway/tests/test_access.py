@@ -23,7 +23,7 @@ FILLED = {
     "{escalation_id}": "0190a5f2-0000-7000-8000-000000000000",
     "{customer_id:path}": "C-1",
     "{metric}": "nps",
-    "{event:path}": "%2Fcrm/4711",
+    "{source:path}/{id:path}": "%2Fcrm/4711",
     "{consumer}": "feedback-svc",
     "{topic}/{partition}/{offset}": "touchpoints.v1/3/1042",
     "{replay_id}": "0190a5f2-0000-7000-8000-000000000000",
@@ -41,7 +41,8 @@ SCOPES = {(query.method, query.route): query.scope for query in QUERIES} | {
     ("POST", "/v1/events"): OWN_SCOPES["send_event"],
     ("POST", "/v1/batches"): OWN_SCOPES["send_batch"],
     ("POST", "/v1/feedback"): OWN_SCOPES["send_feedback"],
-    ("GET", "/v1/events/{event:path}"): OWN_SCOPES["get_event_status"],
+    ("GET", "/v1/events/{source:path}/{id:path}"): OWN_SCOPES["get_event_status"],
+    ("POST", "/v1/events/statuses"): OWN_SCOPES["find_event_statuses"],
 }
 
 

@@ -115,7 +115,7 @@ def test_the_documents_describe_exactly_the_routes_there_are():
     app = create_app(settings, create_engine("postgresql:///unused", "tests"))
     for served, document in ((app, DOCUMENT), (app.state.beside, OPERATIONS_DOCUMENT)):
         routes = {
-            (method, route.path.replace(":path}", "}").replace("{event}", "{source}/{id}"))
+            (method, route.path.replace(":path}", "}"))
             for route in served.routes
             if route.path.startswith("/v1") and not route.path.endswith("openapi.json")
             for method in route.methods - {"HEAD"}
@@ -352,12 +352,19 @@ async def test_the_answers_to_plain_feedback_are_as_documented(door):
 async def test_the_answers_about_an_event_are_as_documented(open_door, behind):
     path = "/v1/events/{source}/{id}"
     door = await open_door(**{f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")})
-    behind.answer = lambda _: JSONResponse(
-        {"consumer": "x-svc", "status": None, "conflicting": False, "type": None, "handles": [], "positions": {}}
-    )
+    behind.answer = lambda _: JSONResponse({"consumer": "x-svc", "handles": [], "positions": {}, "events": {}})
     assert documented(await door.get("/v1/events/%2Fcrm/1"), "GET", path).status_code == 404
     sent = await door.post("/v1/feedback", json={"kind": "text", "channel": "web", "text": "Fine."})
     assert documented(await door.get(sent.json()["status_url"]), "GET", path).status_code == 200
+
+    async def post(body):
+        return documented(await door.post(statuses, content=body), "POST", statuses).status_code
+
+    statuses = "/v1/events/statuses"
+    assert await post(b'{"events": [{"source": "/crm", "id": "1"}]}') == 200
+    assert await post(b'{"events": []}') == 422
+    assert await post(b"{") == 400
+    assert await post(b" " * 262_145) == 413
 
 
 @pytest.mark.parametrize("place", [query[:2] for query in QUERIES], ids=" ".join)

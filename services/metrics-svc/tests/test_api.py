@@ -172,7 +172,7 @@ async def test_the_range_must_run_forward_from_quarter_to_quarter(client: Client
     _, reasons = await refused(client, **{"from": "2026-11-20T00:20:00Z"})
     assert "minute 0, 15, 30 or 45" in reasons["from"]
     _, reasons = await refused(client, to="2026-11-21T00:00:00")
-    assert "timezone" in reasons["to"]
+    assert "offset" in reasons["to"]
     for beyond in ("1899-12-31T23:00:00Z", "2200-01-01T00:00:00Z", "9999-12-31T23:00:00Z"):
         assert (await refused(client, **{"from": "1899-01-01T00:00:00Z", "to": beyond}))[1].keys() >= {"from"}
     assert (await refused(client, to="9999-12-31T23:00:00Z"))[1].keys() == {"to"}

@@ -142,10 +142,7 @@ def read_time(value: Any, info: ValidationInfo) -> Any:
     raise refusal("not_rfc3339", times.FORM)  # a number would be read as seconds since 1970
 
 
-WRITTEN_OUT = BeforeValidator(read_time)
-"""For times: as text, with their parts."""
-
-Moment = Annotated[AwareDatetime, WRITTEN_OUT, AfterValidator(_within_reach)]
+Moment = Annotated[AwareDatetime, BeforeValidator(read_time), AfterValidator(_within_reach)]
 """A point in time as RFC 3339 text, 1900–2199; the offset from UTC is required."""
 
 

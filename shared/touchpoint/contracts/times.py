@@ -31,13 +31,14 @@ def read(text: str) -> datetime:
         moment = datetime.fromisoformat(f"{date}T{clock}{exact}{'+00:00' if offset in 'Zz' else offset}")
     except ValueError:
         raise ValueError(f"{date} is not a day of the calendar") from None
-    if not EARLIEST <= moment < LATEST:
-        raise ValueError(YEARS)
     if leap and not _ends_a_month(moment):
         raise ValueError("second 60 exists only as 23:59:60 in UTC on the last day of a month")
     return moment
 
 
 def _ends_a_month(moment: datetime) -> bool:
-    following = moment.astimezone(UTC) + timedelta(microseconds=1)
+    try:
+        following = moment.astimezone(UTC) + timedelta(microseconds=1)
+    except OverflowError:  # at the very end of the calendar
+        return False
     return (following.day, following.hour, following.minute) == (1, 0, 0)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from touchpoint.db.tenants import Tenants
@@ -10,6 +10,7 @@ from touchpoint.http import errors, status
 from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.http.ops import api as ops
+from touchpoint.http.parameters import once_each
 from touchpoint.http.straight import Straight
 from touchpoint.http.timing import Timed
 from touchpoint.kafka.handlers import Handlers
@@ -24,7 +25,7 @@ def create(
     `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready,
     `app.state.above_tenants` sessions of the tables' owner: the operators' routes have no others.
     """
-    app = Straight(title=name)
+    app = Straight(title=name, dependencies=[Depends(once_each)])
     app.state.name = name
     app.state.tenants = Tenants(engine)
     app.state.token_secrets = settings.internal_token_secrets

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate
@@ -11,19 +12,35 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from starlette.responses import Response
 
-from touchpoint.contracts.base import EARLIEST, LATEST, WRITTEN_OUT
+from touchpoint.contracts import times
+from touchpoint.contracts.base import read_time, refusal
+from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.db.tenants import Tenants
 from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
 
+_BLANK_FOR_PLUS = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
+
 PAGE_CHARACTERS = 1_000_000
 """Of long texts in one answer; what does not fit is on the next page."""
 
-Bound = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST), WRITTEN_OUT]
+
+def _in_a_query(value: Any, info: ValidationInfo) -> Any:
+    """In a query a + that is not written as %2B means a blank. In a time no blank has another meaning."""
+    return read_time(_BLANK_FOR_PLUS.sub("+", value) if isinstance(value, str) else value, info)
+
+
+def _within_reach(moment: datetime) -> datetime:
+    if not EARLIEST <= moment <= LATEST:
+        raise refusal("time_out_of_reach", times.YEARS)
+    return moment
+
+
+Bound = Annotated[AwareDatetime, BeforeValidator(_in_a_query), AfterValidator(_within_reach)]
 """A time to filter by, within the years that events have."""
 
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from touchpoint.http import errors
 from touchpoint.http.identity import current
 from touchpoint.http.leaving import UntilClientLeaves
+from touchpoint.http.parameters import lists, refuse_repeated
 from touchpoint.http.timing import Timed
 
 Endpoint = Callable[[Any, Any, Any], Awaitable[Response]]
@@ -44,8 +45,7 @@ class Straight(FastAPI):
 class _List:
     """Calls an endpoint with what its three parameters are annotated with for FastAPI.
 
-    `caller: Annotated[Caller, Depends(allowed(scope))]`, `rows: Rows` and `query: Annotated[Model, Query()]`, where no
-    parameter of the model is a list.
+    `caller: Annotated[Caller, Depends(allowed(scope))]`, `rows: Rows` and `query: Annotated[Model, Query()]`.
     """
 
     def __init__(self, app: FastAPI, endpoint: Endpoint) -> None:
@@ -58,8 +58,11 @@ class _List:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request({**scope, "app": self._app})
         caller = await self._allow(await current(request))
+        given = request.query_params
+        refuse_repeated(given, (self._query,))
+        several = {name: given.getlist(name) for name in lists(self._query) if name in given}
         try:
-            query = self._query.model_validate(dict(request.query_params))
+            query = self._query.model_validate(dict(given) | several)
         except ValidationError as error:
             raise RequestValidationError([e | {"loc": ("query", *e["loc"])} for e in error.errors()]) from None
         response = await self._endpoint(caller, self._app.state.tenants, query)
