@@ -65,7 +65,7 @@ def test_every_moment_is_read_as_it_is_written(moment, minutes, digits):
 @pytest.mark.parametrize(
     "source",
     ["/crm/eu", "urn:crm:eu", "https://crm.example.com:8443/eu?x=1#y", "//host/p", "crm", "/a:b", "?q", "http://[::1]/",
-     "mailto:a@b.example", "/gr%C3%B6sse", "a/../b", "x" * 500],
+     "mailto:a@b.example", "/gr%C3%B6sse", "/größe", "http://bücher.example/ä?ö#ü", "a/../b", "x" * 500],
 )  # fmt: skip
 def test_a_uri_reference_is_a_source(source):
     assert sources.wrong(source) is None
@@ -74,7 +74,7 @@ def test_a_uri_reference_is_a_source(source):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "1–500"), ("x" * 501, "1–500"), ("my crm", "U+0020 as %20"), ("größe", "U+00F6 as %C3%B6"),
+        ("", "1–500"), ("x" * 501, "1–500"), ("my crm", "U+0020 as %20"), ("a\u3000b", "U+3000 as %E3%80%80"),
         ("a|b", "U+007C"),
         ("100%", "%25"), ("%zz", "%25"), ("1:2", "RFC 3986"), ("a#b#c", "RFC 3986"), ("http://a]b", "RFC 3986"),
         ("a\u202eb", "U+202E"),

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from touchpoint.contracts.base import EARLIEST, LATEST
+from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.errors import UsageError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -1,5 +1,6 @@
 """The main job: what another system sends in at the gateway is stored, routed, timed, counted, and can be asked for."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -103,6 +104,21 @@ async def test_what_became_of_an_event_can_be_asked(gateway, customer):
     taken = await _send(gateway, "usage.reported", customer_id=customer, **_usage())
     statuses = await eventually(lambda: _statuses(gateway, taken["status_url"], "applied"))
     assert statuses == {"feedback-svc": "applied", "escalation-svc": "ignored", "metrics-svc": "ignored"}
+
+
+async def test_an_event_never_sent_is_unknown_also_while_others_flow(gateway, customer):
+    """Consumers are always a little behind a log that grows; that is no reason to call it pending."""
+    stop = asyncio.Event()
+
+    async def flow() -> None:
+        while not stop.is_set():
+            await _send(gateway, "feedback.submitted", customer_id=customer, **_nps(10))
+
+    flowing = [asyncio.create_task(flow()) for _ in range(4)]
+    answers = [(await gateway.get(f"/v1/events/%2Fcrm/never-{number}")).status_code for number in range(15)]
+    stop.set()
+    await asyncio.gather(*flowing)
+    assert answers == [404] * 15
 
 
 async def test_another_payload_under_a_used_id_is_refused_as_a_conflict(gateway, customer):

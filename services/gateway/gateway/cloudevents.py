@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -21,7 +21,11 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPECIFIED = (msgspec.json.Decoder(str | None), "must be a string")
-_EXTENSION = (msgspec.json.Decoder(str | bool | int | None), "must be a string, a boolean or a whole number")
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_EXTENSION = (
+    msgspec.json.Decoder(str | bool | _Integer | None),
+    "must be a string, a boolean or a whole number of 32 bits; write a larger one as a string",
+)
 _TEXT = msgspec.json.Decoder(str)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

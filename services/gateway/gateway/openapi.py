@@ -16,6 +16,7 @@ from gateway.openapi_3_0 import Converter, generic_name
 from gateway.ops import OPERATIONS, Operation
 from gateway.queries import QUERIES, Query
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.quick import NO_CONTROL
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import Problem
 from touchpoint.http.scopes import Scope
@@ -66,8 +67,8 @@ _IDEMPOTENCY_KEY: Json = {
         "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     },
 }
-_NO_BLANKS = r"^[^\x00-\x20\x7f]+$"
-_A_SOURCE = "the system it comes from: a URI reference, of which nothing is checked but that it has no blanks"
+_IN_SOURCES = r'^[^\x00-\x20\x7f"<>\\^`{|}]+$'
+_A_SOURCE = "the system it comes from: a URI reference (RFC 3986), also with characters beyond ASCII; not . or .."
 _TEXT: Json = {"type": "string"}
 _HEADERS: Json = {
     "RateLimit-Policy": {
@@ -250,11 +251,11 @@ def _cloud_event(name: str, event: type[Event]) -> Json:
         "required": ["specversion", "id", "source", "type", "data"],
         "properties": {
             "specversion": {"type": "string", "enum": ["1.0"]},
-            "id": text | {"maxLength": 200, "description": "unique within its source"},
-            "source": text | {"maxLength": 500, "pattern": _NO_BLANKS, "description": _A_SOURCE},
+            "id": text | {"maxLength": 200, "pattern": NO_CONTROL, "description": "unique within its source"},
+            "source": text | {"maxLength": 500, "pattern": _IN_SOURCES, "description": _A_SOURCE},
             "type": {"type": "string", "enum": [name]},
             "time": maybe | {"format": "date-time", "description": "when it happened; left out: now"},
-            "subject": maybe | {"minLength": 1, "maxLength": 500},
+            "subject": maybe | {"minLength": 1, "maxLength": 500, "pattern": NO_CONTROL},
             "datacontenttype": maybe | {"example": "application/json"},
             "dataschema": maybe | {"description": f"{event.dataschema()}, or left out"},
             "backfill": {"type": "boolean", "nullable": True, "description": "imported history: pages nobody"},
@@ -276,7 +277,8 @@ def _cloud_event(name: str, event: type[Event]) -> Json:
 def _plain_feedback(feedback: Json) -> Json:
     maybe: Json = {"type": "string", "nullable": True}
     given = {
-        "id": maybe | {"maxLength": 200, "minLength": 1, "description": "yours; left out: a random one"},
+        "id": maybe
+        | {"maxLength": 200, "minLength": 1, "pattern": NO_CONTROL, "description": "yours; left out: a random one"},
         "time": maybe | {"format": "date-time", "description": "when it was said; left out: now"},
     }
     described = {"description": "Feedback, and if you like its own id and time."}

@@ -4,6 +4,7 @@ import base64
 import json
 from functools import partial
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,3 +192,16 @@ def _read(given):
         return cloudevents.structured(json.dumps(given).encode())
     except ProblemError as error:
         return error.problem
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [(2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**31) - 1, False)]
+)
+def test_a_number_in_an_extension_is_an_integer_as_cloudevents_has_it(value, taken):
+    raw = msgspec.json.encode({"specversion": "1.0", "id": "1", "source": "/a", "type": "x", "sequence": value})
+    if taken:
+        assert cloudevents.structured(raw).attributes["sequence"] == str(value)
+        return
+    with pytest.raises(ProblemError) as caught:
+        cloudevents.structured(raw)
+    assert [error.field for error in caught.value.problem.errors] == ["sequence"]
