@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from touchpoint.contracts.base import EARLIEST, LATEST, Event, Meta
+from touchpoint.contracts.base import Event, Meta
+from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.errors import PermanentError
 
 Headers = list[tuple[str, bytes]]
