@@ -104,7 +104,7 @@ def of_database(error: Exception) -> ProblemError | None:
         detail = "The database takes no changes at the moment; nothing was changed. Reading works."
         return ProblemError(503, "database-read-only", detail, headers={"Retry-After": "5"})
     if is_transient(error):
-        detail = "The database does not answer at the moment."
+        detail = "The database cannot be used at the moment."
         return ProblemError(503, "database-unavailable", detail, headers={"Retry-After": "5"})
     return None
 
