@@ -26,8 +26,8 @@ SELECT c.relname AS table, a.attname AS first
  WHERE i.indisunique
 """
 PLUMBING = {
-    "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "offsets", "outbox",
-    "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
+    "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "log_losses",
+    "offsets", "outbox", "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
 }  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""

@@ -84,6 +84,27 @@ async def test_a_consumer_is_seen_paused_and_resumed_with_a_trail(failed, ledger
     assert await trail(ops) == [("consumer.resume", WHO, "found it"), ("consumer.pause", WHO, "looking")]
 
 
+async def test_a_consumer_that_misses_records_goes_on_once_exactly_their_loss_is_accepted(failed, ledger, ops):
+    await ledger.set_state("halted", "Kafka has lost records")
+    await ledger.query(
+        "INSERT INTO log_losses (consumer, topic, partition, first, until, resume_at, cluster_id, topic_id, why) "
+        "VALUES (:name, 'touchpoints.v1', 0, 4, 6, 4, 'c', gen_random_uuid(), 'the log was cut')",
+        name=NAME,
+    )
+    resume = f"/consumers/{NAME}/resume"
+    refused = await ops.post(resume, json={"reason": "a disk broke"})
+    assert problem(refused) == (409, "conflict")
+    assert "touchpoints.v1/0/4-5" in refused.json()["detail"]
+    other = await ops.post(resume, json={"reason": "a disk broke", "accept_loss": ["touchpoints.v1/0/4-4"]})
+    assert problem(other) == (409, "conflict")
+    assert (await ledger.state()).state == "halted"
+    resumed = await ops.post(resume, json={"reason": "a disk broke", "accept_loss": ["touchpoints.v1/0/4-5"]})
+    assert resumed.json()["state"] == "running"
+    assert (await ledger.next())[0] == 4
+    [line, *_] = items(await ops.get("/audit"))
+    assert line["details"]["lost"][0]["first"] == 4
+
+
 async def test_dead_letters_are_counted_by_cause_listed_and_shown_with_their_neighbours(failed, ops):
     most, other = items(await ops.get("/dead-letters/stats"))
     assert (most["open"], most["reason"], other["stage"]) == (2, "no such segment", "validate")

@@ -24,8 +24,11 @@ def reading(log, ledger):
     async def run(start=0):
         client = AIOKafkaConsumer(**log.settings.client_options(), auto_offset_reset="earliest")
         await client.start()
-        client.assign([TopicPartition(log.settings.topic_prefix + TOPIC, 0)])
+        partition = TopicPartition(log.settings.topic_prefix + TOPIC, 0)
+        client.assign([partition])
         assignment = Assignment("ledger-svc", log.settings, ledger.sessions)
+        assignment.on_partitions_assigned([partition])
+        await assignment.prepare(client)
         assignment.starts[TOPIC, 0] = start
         try:
             yield Reader(client, assignment, ledger.handlers), assignment
@@ -102,12 +105,31 @@ async def test_records_of_a_partition_that_is_not_ready_are_not_kept(log, readin
         assert await _read(reader) == []
 
 
-async def test_reading_that_goes_back_halts(log, reading):
+async def test_reading_that_goes_back_has_the_log_examined_and_halts_where_it_looks_whole(log, reading):
     """What a log that was cut, and has grown again, looks like to a running consumer."""
     await log.append(*numbered(5))
-    async with reading(start=6) as (reader, _):
+    async with reading(start=6) as (reader, assignment):
+        assert await _read(reader) == []
+        assert assignment.starts == {}
         with pytest.raises(HaltError, match="the next record was to be 6, Kafka gives 0: the log was cut"):
-            await _read(reader)
+            await assignment.prepare(reader._kafka)
+
+
+async def test_what_comes_over_another_connection_is_kept_once_the_log_was_examined(log, reading):
+    await log.append(*numbered(2))
+    async with reading() as (reader, assignment):
+        assert await _read(reader) == [0, 1]
+        for connection in list(reader._kafka._client._conns.values()):
+            connection.close()
+        await log.append(*numbered(2))
+
+        async def examined():
+            assert await _read(reader) == []
+            return not assignment.starts
+
+        await eventually(examined)
+        await assignment.prepare(reader._kafka)
+        assert assignment.starts == {(TOPIC, 0): 0}  # nothing of it was applied
 
 
 async def test_nothing_is_called_read_through_while_it_waits_to_be_applied(log, ledger, consuming, monkeypatch):

@@ -1,7 +1,7 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -85,29 +85,42 @@ def resume(
     past: Annotated[
         str, typer.Option(help="Go on behind these offsets, which it cannot read: touchpoints.v1/3/1042-1049.")
     ] = "",
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOPIC/PARTITION/FIRST-LAST",
+            help="Go on without these records, which Kafka has lost; once for each partition. What a command without "
+            "it names.",
+        ),
+    ] = None,
     database: Database = "",
 ) -> None:
     """Let a paused or halted consumer go on from where it stopped.
 
     It halts again if the cause is still there. When that cannot be mended now, --skip lets it pass so many events it
     cannot handle, and --past the offsets it halted at because they cannot be read. They are kept as dead letters.
+    Where Kafka has lost records, it goes on only with --accept-loss, at the first offset that holds another record:
+    docs/runbooks/log-lost.md.
 
     \b
     Examples:
       touchpoint consumer resume metrics-svc --reason "0.4.1 is deployed"
       touchpoint consumer resume metrics-svc --reason "broken events of the shop, asked them" --skip 200
       touchpoint consumer resume metrics-svc --reason "a disk broke, INC-17" --past touchpoints.v1/3/1042-1049
+      touchpoint consumer resume metrics-svc --reason "disk of broker 2" --accept-loss touchpoints.v1/5/4801-4807
     """
     span = words.span(past) if past else None
     if past and span is None:
         raise UsageError(f"{past!r} names no offsets: write topic/partition/first-last, as the halted consumer does")
-    _change(database, name, ConsumerState("running", reason, skip), span)
+    _change(database, name, ConsumerState("running", reason, skip), span, accept_loss or ())
 
 
-def _change(database: str, name: str, new: ConsumerState, past: Span | None = None) -> None:
+def _change(
+    database: str, name: str, new: ConsumerState, past: Span | None = None, accept_loss: Sequence[str] = ()
+) -> None:
     async def change(session: AsyncSession) -> list[str]:
         try:
-            before = await consumers.change(session, name, new, operator())
+            before = await consumers.change(session, name, new, operator(), accept_loss=accept_loss)
         except NotFoundError:
             return []  # another service's
         if past is not None:

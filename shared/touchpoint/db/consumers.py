@@ -1,12 +1,13 @@
 """Whether a consumer may work: running, paused by an operator, or halted by itself; kept in its database."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db import audit
+from touchpoint.db import audit, losses
 from touchpoint.db.processes import SILENT_SECONDS
 from touchpoint.errors import NotFoundError
 
@@ -54,16 +55,23 @@ async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) ->
     await session.execute(change, {"consumer": consumer, **asdict(new)})
 
 
-async def change(session: AsyncSession, consumer: str, new: ConsumerState, who: str) -> State:
-    """An operator changes a consumer's state, with a line in the trail; answers the state it had.
+async def change(
+    session: AsyncSession, consumer: str, new: ConsumerState, who: str, *, accept_loss: Sequence[str] = ()
+) -> State:
+    """An operator changes a consumer's state, with a line in the audit trail; answers the state it had.
 
-    Raises NotFoundError when it has never run here.
+    A consumer that misses records of Kafka runs again only when `accept_loss` names exactly these (`Loss.name`); it
+    then goes on where the log is still the same. Raises NotFoundError when it has never run here, ConflictError when
+    other records are missed than were named.
     """
     known = [one["state"] for one in await standing(session) if one["consumer"] == consumer]
     if not known:
         raise NotFoundError(f"no consumer {consumer} here: see `touchpoint consumer list`")
+    lost = await losses.accept(session, consumer, accept_loss, who) if new.state == "running" else ()
     await set_state(session, consumer, new)
-    details = {"before": known[0], "may_skip": new.may_skip}
+    details: dict[str, Any] = {"before": known[0], "may_skip": new.may_skip}
+    if lost:
+        details["lost"] = [asdict(loss) for loss in lost]
     action = "pause" if new.state == "paused" else "resume"
     await audit.add(session, who, f"consumer.{action}", consumer, details, reason=new.reason)
     before: State = known[0]

@@ -9,7 +9,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db import audit
+from touchpoint.db import audit, inbox
+from touchpoint.kafka.codec import Record
 
 MOST = 100_000
 """Of one command."""
@@ -20,9 +21,11 @@ consumer_version, stage, error, reason, fingerprint"""
 _AGAIN = """
 ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
    SET attempt = old.attempt + 1, state = 'open', closed_at = NULL, closed_reason = NULL,
-       consumer_version = excluded.consumer_version, stage = excluded.stage, error = excluded.error,
-       reason = excluded.reason, fingerprint = excluded.fingerprint
+       event_id = excluded.event_id, tenant_id = excluded.tenant_id, customer_id = excluded.customer_id,
+       type = excluded.type, traceparent = excluded.traceparent, consumer_version = excluded.consumer_version,
+       stage = excluded.stage, error = excluded.error, reason = excluded.reason, fingerprint = excluded.fingerprint
 """
+"""At the place of a record that Kafka has lost another event may become a dead letter."""
 
 _NOTE = f"""
 INSERT INTO dead_letters AS old ({_COLUMNS})
@@ -31,6 +34,13 @@ SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[], $6::te
 {_AGAIN}
 RETURNING topic, partition, "offset", attempt, failed_at
 """  # noqa: S608 (our own words)
+
+_TAKEN = """
+SELECT d."offset"
+  FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[]) AS r (topic, partition, "offset", event_id)
+  JOIN dead_letters d USING (topic, partition, "offset")
+ WHERE d.consumer = $1 AND d.event_id = r.event_id
+"""
 
 
 class IndexRow(NamedTuple):
@@ -62,6 +72,13 @@ async def note(raw: asyncpg.Connection, consumer: str, rows: Sequence[IndexRow])
     """Index dead letters, each once in `rows`; one that failed before is open again. Answers attempts by place."""
     found = await raw.fetch(_NOTE, consumer, *map(list, zip(*rows, strict=True)))
     return {(r["topic"], r["partition"], r["offset"]): Attempt(r["attempt"], r["failed_at"]) for r in found}
+
+
+async def taken(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
+    """The offsets of those records, of one partition, that are dead letters of the events they hold."""
+    rows = [(r.topic, r.partition, r.offset, inbox.identity_of(r)) for r in records]
+    found = await raw.fetch(_TAKEN, consumer, *map(list, zip(*rows, strict=True))) if rows else ()
+    return {row["offset"] for row in found}
 
 
 async def take_over(raw: asyncpg.Connection, schema: str) -> None:

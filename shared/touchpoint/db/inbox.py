@@ -27,6 +27,18 @@ SELECT r."offset"
   FROM unnest($2::uuid[], $3::text[], $4::int[], $5::bigint[]) AS r (event_id, topic, partition, "offset")
   JOIN inbox i ON i.event_id = r.event_id AND i.consumer = $1
  WHERE (i.topic, i.partition, i."offset") <> (r.topic, r.partition, r."offset")
+   AND NOT EXISTS (
+       SELECT FROM log_losses l
+        WHERE l.consumer = $1 AND l.topic = i.topic AND l.partition = i.partition
+          AND i."offset" >= l.first AND i."offset" < l.until)
+"""
+
+_HERE = """
+SELECT r."offset"
+  FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::int[], $6::bigint[])
+       AS r (event_id, payload_hash, topic, partition, "offset")
+  JOIN inbox i ON i.event_id = r.event_id AND i.consumer = $1
+ WHERE (i.topic, i.partition, i."offset", i.payload_hash) = (r.topic, r.partition, r."offset", r.payload_hash)
 """
 
 
@@ -105,8 +117,24 @@ async def applied(raw: asyncpg.Connection, consumer: str, records: Sequence[Reco
     }
 
 
+async def applied_here(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
+    """The offsets of those records, of one partition, that were applied with this very payload from where they lie."""
+    asked = [
+        (found, _payload_hash(attributes(r.headers).get("ce_type") or b"", r.value), r.topic, r.partition, r.offset)
+        for r in records
+        if (found := identity_of(r)) is not None
+    ]
+    if not asked:
+        return set()
+    rows = await raw.fetch(_HERE, consumer, *map(list, zip(*asked, strict=True)))
+    return {row["offset"] for row in rows}
+
+
 async def applied_elsewhere(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
-    """The offsets of those records, of one partition, whose events were applied from another place of the log."""
+    """The offsets of those records, of one partition, whose events were applied from another place of the log.
+
+    A place that Kafka has lost does not count: what was sent again since is the log's only copy.
+    """
     asked = [(found, r.topic, r.partition, r.offset) for r in records if (found := identity_of(r)) is not None]
     if not asked:
         return set()

@@ -1,8 +1,9 @@
 """A consumer's offsets, kept beside its effects: the fence that lets each record's effects commit exactly once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -16,10 +17,17 @@ class FenceLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a consumer stands in one partition: `next` is the first offset not yet applied."""
+    """Where a consumer stands in one partition: `next` is the first offset not yet applied.
+
+    The rest says which log that is, None where it is not known: `last_record` is the fingerprint
+    (`touchpoint.kafka.codec`) of the last record read, at `last_offset`. Between that and `next` no record lies.
+    """
 
     next: int
     cluster_id: str
+    topic_id: UUID | None
+    last_offset: int | None
+    last_record: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +38,26 @@ class Move:
     partition: int
     start: int
     end: int
+    last_record: bytes | None = None
+    """The fingerprint of the record before `end`; None where no record lies there."""
 
 
 # Locked in one order whoever locks, then moved. Who waited for another's commit finds `next` elsewhere, and no row.
 _ADVANCE = """
 WITH locked AS (
-    SELECT o.topic, o.partition, move."end"
+    SELECT o.topic, o.partition, move."end", move.last_record
       FROM offsets o
-      JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS move (topic, partition, start, "end")
+      JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bytea[])
+           AS move (topic, partition, start, "end", last_record)
         ON o.topic = move.topic AND o.partition = move.partition AND o.next = move.start
      WHERE o.consumer = $1
      ORDER BY o.topic, o.partition
        FOR UPDATE OF o
 )
-UPDATE offsets SET next = locked."end", updated_at = now()
+UPDATE offsets
+   SET next = locked."end", last_record = coalesce(locked.last_record, offsets.last_record),
+       last_offset = CASE WHEN locked.last_record IS NULL THEN offsets.last_offset ELSE locked."end" - 1 END,
+       updated_at = now()
   FROM locked
  WHERE offsets.consumer = $1 AND offsets.topic = locked.topic AND offsets.partition = locked.partition
 RETURNING offsets.topic, offsets.partition
@@ -52,8 +66,12 @@ RETURNING offsets.topic, offsets.partition
 
 async def load(raw: asyncpg.Connection, consumer: str) -> dict[Place, Position]:
     """All the consumer's positions."""
-    rows = await raw.fetch("SELECT topic, partition, next, cluster_id FROM offsets WHERE consumer = $1", consumer)
-    return {(row["topic"], row["partition"]): Position(row["next"], row["cluster_id"]) for row in rows}
+    rows = await raw.fetch(
+        "SELECT topic, partition, next, cluster_id, topic_id, last_offset, last_record FROM offsets "
+        "WHERE consumer = $1",
+        consumer,
+    )
+    return {(topic, partition): Position(*rest) for topic, partition, *rest in rows}
 
 
 async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins: Iterable[tuple[Place, int]]) -> None:
@@ -65,9 +83,20 @@ async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins
     )
 
 
+async def learn(raw: asyncpg.Connection, consumer: str, found: Mapping[Place, Position]) -> None:
+    """Note which log it is, where the row still stands at `next`."""
+    await raw.executemany(
+        """
+        UPDATE offsets SET topic_id = $5, last_offset = $6, last_record = $7
+         WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next = $4
+        """,
+        [(consumer, *place, p.next, p.topic_id, p.last_offset, p.last_record) for place, p in found.items()],
+    )
+
+
 async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move]) -> None:
     """Move the fence of every partition in the batch, locking in one order; raises FenceLostError if any has moved."""
-    rows = [(move.topic, move.partition, move.start, move.end) for move in moves]
+    rows = [(move.topic, move.partition, move.start, move.end, move.last_record) for move in moves]
     moved = await raw.fetch(_ADVANCE, consumer, *map(list, zip(*rows, strict=True)))
     standing = {(row["topic"], row["partition"]) for row in moved}
     lost = [move for move in moves if (move.topic, move.partition) not in standing]

@@ -213,6 +213,7 @@ async def change(
     rate: int | None = None,
     max_errors: int | None = None,
     swap: bool = False,
+    drop_lost: bool = False,
 ) -> Replay:
     """Start a planned replay, pause, resume, swap or abort it; the audit has it. None: rate and errors as they were.
 
@@ -220,6 +221,10 @@ async def change(
     NotFoundError, and ConflictError where it is in another state, or another one is under way.
     """
     before = await get(session, prefix)
+    if drop_lost:
+        await tell(session, before.id, {"drop_lost": True})
+    elif action == "swap" and (why := last_copies(before)) is not None:
+        raise ConflictError(why)
     allowed, state = _ACTIONS[action]
     update = text("""
         UPDATE replays SET state = :state, reason = :reason, requested_by = :who, error = NULL,
@@ -242,6 +247,17 @@ async def change(
         raise ConflictError(f"replay {after.id} is {after.state}: {action} is for one that is {' or '.join(allowed)}")
     await _note(session, after, action, who, reason)
     return after
+
+
+def last_copies(replay: Replay) -> str | None:
+    """Why a rebuild is not to be put in place: events are in the live tables only, and nobody said to drop them."""
+    count = replay.summary.get("compared", {}).get("only_here", 0)
+    if not count or replay.summary.get("drop_lost"):
+        return None
+    return (
+        f"the live tables hold the last copy of {count:,} events that Kafka has lost, and a swap deletes them: have "
+        "them sent again first (docs/runbooks/log-lost.md); --drop-lost swaps all the same."
+    )
 
 
 async def running(session: AsyncSession, consumer: str) -> Replay | None:

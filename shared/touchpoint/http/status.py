@@ -27,7 +27,14 @@ UNION ALL
 SELECT event_id, 'conflict', NULL, NULL, NULL, NULL FROM conflicts
  WHERE consumer = :consumer AND event_id = ANY(:event_ids)
 """)
-POSITIONS = text("SELECT topic, partition, next, inbox_from FROM offsets WHERE consumer = :consumer")
+# Where Kafka has lost records the offsets behind prove nothing: they are used again for others.
+POSITIONS = text("""
+SELECT o.topic, o.partition, least(o.next, l.first), o.inbox_from
+  FROM offsets o
+  LEFT JOIN log_losses l ON l.consumer = o.consumer AND l.topic = o.topic AND l.partition = o.partition
+                        AND l.accepted_at IS NULL
+ WHERE o.consumer = :consumer
+""")
 
 
 class EventsQuery(BaseModel):

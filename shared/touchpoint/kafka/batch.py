@@ -23,7 +23,7 @@ from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.errors import PermanentError, TransientError
 from touchpoint.explain import kind, text, where
 from touchpoint.kafka import dead_letter
-from touchpoint.kafka.codec import DecodeError, Record, decode
+from touchpoint.kafka.codec import DecodeError, Record, decode, fingerprint
 from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.tracing.database import taping
@@ -287,5 +287,5 @@ def _failed(part: Sequence[Entry]) -> list[bool]:
 
 def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:
     """How far each partition goes with these entries: from what we last stored, never from the first record."""
-    ends = {(entry.record.topic, entry.record.partition): entry.record.offset + 1 for entry in part}
-    return [Move(topic, partition, starts[topic, partition], end) for (topic, partition), end in ends.items()]
+    last = {(entry.record.topic, entry.record.partition): entry.record for entry in part}
+    return [Move(*place, starts[place], record.offset + 1, fingerprint(record)) for place, record in last.items()]

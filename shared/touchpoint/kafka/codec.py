@@ -1,5 +1,6 @@
 """Events to and from Kafka records: CloudEvents 1.0, Kafka binding, binary mode (attributes in `ce_*` headers)."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,15 @@ class Flawed(bytes):
         made = super().__new__(cls, value)
         made.fault, made.offsets = fault, offsets
         return made
+
+
+def fingerprint(record: Record) -> bytes:
+    """What tells a record from any other that may come to lie at its offset: when it was appended, key and value."""
+    digest = hashlib.blake2b(record.appended.to_bytes(8, "big", signed=True), digest_size=16)
+    digest.update(len(record.key).to_bytes(4, "big"))
+    digest.update(record.key)
+    digest.update(record.value)
+    return digest.digest()
 
 
 class DecodeError(PermanentError):

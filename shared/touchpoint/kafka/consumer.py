@@ -32,6 +32,10 @@ from touchpoint.settings import KafkaSettings
 KAFKA_TIMEOUT = 5.0
 """Seconds a side question to Kafka (end offsets, commit, stop) may take; the loop goes on without the answer."""
 HORIZON_SECONDS = 0.5
+ELECTION_SECONDS = 2.0
+"""How often to look whether a partition has had an election: its log may have been cut."""
+PREPARE_SECONDS = 30.0
+"""Getting partitions ready may take so long: what a cut log has lost is looked for."""
 FROZEN_SECONDS = 5.0
 """A session holding the fence's lock, silent this long, is ended."""
 STALL_SECONDS = 60.0
@@ -64,6 +68,7 @@ class Consumer:
     _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
     _progress: float = field(default_factory=time.monotonic, init=False)
     _turned: float = field(default_factory=time.monotonic, init=False)
+    _elections_seen: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._assignment = Assignment(self.name, self.settings, self.sessions)
@@ -150,7 +155,7 @@ class Consumer:
         try:
             working = self._state.state == "running" and not self._backoff.active
             if working and self._assignment.stale:
-                async with asyncio.timeout(2 * KAFKA_TIMEOUT):
+                async with asyncio.timeout(PREPARE_SECONDS):
                     await self._assignment.prepare(kafka)
             _pause(kafka, not working)
             applying = asyncio.create_task(self._apply(reader.take() if working else []), name="apply")
@@ -215,6 +220,8 @@ class Consumer:
                 passed.append(Move(*place, start, position))
             reached[place] = moment
             del self._horizon[tp]
+        if self._assignment.distrust_if_reconnected(kafka, map(self._assignment.partition, reached)):
+            return
         if passed:
             await self._assignment.move(passed)
         if reached:
@@ -241,6 +248,7 @@ class Consumer:
             try:
                 await self._follow_state()
                 await self._end_frozen_peers()
+                await self._look_for_elections(kafka)
                 await self._look_ahead(kafka)
                 await self._mirror_offsets(kafka)
             except (TimeoutError, KafkaError) as error:
@@ -289,6 +297,9 @@ class Consumer:
             moment = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
         async with asyncio.timeout(KAFKA_TIMEOUT):
             ends = await kafka.end_offsets(ready)
+            if any(end < self._assignment.starts.get(self._assignment.place(tp), 0) for tp, end in ends.items()):
+                self._assignment.distrust()
+                return
             # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
             self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
             telemetry.KAFKA_UP.labels(self.name).set(1)
@@ -296,6 +307,12 @@ class Consumer:
             # What lies behind an open transaction cannot be read: waiting for that is no stall.
             readable = await kafka.readable_ends(behind) if behind else {}
         self._watch([tp for tp, end in readable.items() if await kafka.position(tp) < end])
+
+    async def _look_for_elections(self, kafka: LogConsumer) -> None:
+        if self._assignment.starts and time.monotonic() - self._elections_seen > ELECTION_SECONDS:
+            async with asyncio.timeout(KAFKA_TIMEOUT):
+                await self._assignment.distrust_if_elected(kafka)
+            self._elections_seen = time.monotonic()
 
     def _watch(self, behind: list[TopicPartition]) -> None:
         """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""

@@ -2,17 +2,19 @@
 
 import asyncio
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from touchpoint.db.offsets import Place
-from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.batch import Entry, HaltError, decoded
 from touchpoint.kafka.client import LogConsumer
 from touchpoint.kafka.codec import Flawed, Record
 from touchpoint.kafka.handlers import Handlers
+
+if TYPE_CHECKING:  # which reads records itself
+    from touchpoint.kafka.assignment import Assignment
 
 POLL_MS = 200
 POLL_MS_AHEAD = 10
@@ -27,7 +29,7 @@ DECODE_CHUNK = 100
 class Reader:
     """The records of the ready partitions, decoded, from where each is to be read on."""
 
-    def __init__(self, kafka: LogConsumer, assignment: Assignment, handlers: Handlers) -> None:
+    def __init__(self, kafka: LogConsumer, assignment: "Assignment", handlers: Handlers) -> None:
         self._kafka = kafka
         self._assignment = assignment
         self._handlers = handlers
@@ -47,10 +49,7 @@ class Reader:
         return {(entry.record.topic, entry.record.partition) for entry in self._ahead}
 
     async def read(self, applying: asyncio.Task[None]) -> None:
-        """Read until `applying` is done, a full batch at most; then until something came or for a moment.
-
-        Raises HaltError when the log is not where it should be read on.
-        """
+        """Read until `applying` is done, a full batch at most; then until something came or for a moment."""
         while len(self._ahead) < BATCH_RECORDS and self._ahead_bytes < BATCH_BYTES:
             idle = applying.done()
             found: dict[TopicPartition, list[ConsumerRecord]] = {}
@@ -74,10 +73,14 @@ class Reader:
     async def _keep(self, tp: TopicPartition, found: list[ConsumerRecord]) -> None:
         place = self._assignment.place(tp)
         start = self._next.get(place, self._assignment.starts.get(place))
-        if start is None:  # records of a partition that is not ready were read before the seek
-            return
         generation = self._generation
+        if start is None or generation != self._assignment.generation:
+            return  # records of a partition that is not ready, or no longer, were read before the seek
+        if self._assignment.distrust_if_reconnected(self._kafka, [tp]):
+            return
         await self._check_gap(tp, start, found[0].offset)
+        if generation != self._assignment.generation:
+            return
         found = await self._up_to_unreadable(tp, start, found)
         if not found:
             return
@@ -96,11 +99,13 @@ class Reader:
         A jump back is a log that was cut or made anew, and has new records at offsets that were applied.
         """
         if first < start:
-            raise HaltError(
+            self._assignment.suspect(
                 f"{tp.topic}/{tp.partition}: the next record was to be {start}, Kafka gives {first}: the log was cut"
             )
-        if first > start and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > start:
-            raise HaltError(f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied")
+        elif first > start and (begin := (await self._kafka.beginning_offsets([tp]))[tp]) > start:
+            self._assignment.suspect(
+                f"{tp.topic}/{tp.partition}: records {start} to {begin - 1} are gone, never applied"
+            )
 
     async def _up_to_unreadable(
         self, tp: TopicPartition, start: int, found: list[ConsumerRecord]

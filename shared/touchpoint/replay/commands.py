@@ -38,6 +38,12 @@ PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Its id, or as much 
 Reason = Annotated[str, typer.Option(help="Why; kept with the replay and in the trail (`touchpoint audit`).")]
 Rate = Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")]
 MaxErrors = Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")]
+DropLost = Annotated[
+    bool,
+    typer.Option(
+        "--drop-lost", help="Swap although events that Kafka has lost are in the live tables only: they are deleted."
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")]
 
 
@@ -115,6 +121,7 @@ def rebuild(
     ],
     reason: Reason,
     swap: Annotated[bool, typer.Option("--swap", help="Put them in place at once, whatever differs.")] = False,
+    drop_lost: DropLost = False,
     rate: Rate = None,
     max_errors: MaxErrors = MAX_ERRORS,
     detach: Detach = False,
@@ -134,7 +141,15 @@ def rebuild(
 
     async def work(session: AsyncSession) -> Replay:
         return await rebuild_all(
-            session, reach.kafka(), consumer, operator(), reason, rate=rate, max_errors=max_errors, swap=swap
+            session,
+            reach.kafka(),
+            consumer,
+            operator(),
+            reason,
+            rate=rate,
+            max_errors=max_errors,
+            swap=swap,
+            drop_lost=drop_lost,
         )
 
     _follow(database, _where_it_reads(database, consumer, work), detach=detach, as_json=as_json)
@@ -145,6 +160,7 @@ def swap(
     plan: PlanId,
     *,
     reason: Reason,
+    drop_lost: DropLost = False,
     detach: Detach = False,
     database: Database = "",
     as_json: Json = False,
@@ -153,7 +169,7 @@ def swap(
 
     Its consumer is held for a moment, at most two seconds at a time; who reads sees the old tables or the new.
     """
-    _follow(database, _change(database, plan, "swap", reason), detach=detach, as_json=as_json)
+    _follow(database, _change(database, plan, "swap", reason, drop_lost=drop_lost), detach=detach, as_json=as_json)
 
 
 @app.command()
@@ -221,17 +237,14 @@ def list_replays(
         page.table(found)
 
 
-def _change(
-    database: str, prefix: str, action: Action, reason: str, *, rate: int | None = None, max_errors: int | None = None
-) -> Replay:
+def _change(database: str, prefix: str, action: Action, reason: str, **options: Any) -> Replay:
+    """`options`: as `replays.change` takes them."""
     chosen = _one(database, prefix)
 
     async def work(session: AsyncSession) -> list[Replay]:
         if not await replays.find(session, str(chosen.id)):
             return []
-        return [
-            await replays.change(session, str(chosen.id), action, operator(), reason, rate=rate, max_errors=max_errors)
-        ]
+        return [await replays.change(session, str(chosen.id), action, operator(), reason, **options)]
 
     return in_each(database, work)[0]
 

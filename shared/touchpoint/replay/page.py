@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from touchpoint.db.replays import OUTCOMES, Replay
+from touchpoint.db.replays import OUTCOMES, Replay, last_copies
 from touchpoint.lines import wrapped
 
 
@@ -87,7 +87,9 @@ def _rebuild(replay: Replay) -> None:
     """What a rebuild has found, and what can be done now."""
     if compared := replay.summary.get("compared"):
         _compared(compared)
-    if replay.state == "built":
+    if why := last_copies(replay):
+        typer.echo(wrapped(why, "  "))
+    elif replay.state == "built":
         typer.echo("  nothing live was changed. To put the new tables in place:")
         typer.echo(f'  touchpoint replay swap {short(replay)} --reason "…"')
     if replay.state in ("built", "failed"):
@@ -130,6 +132,10 @@ def trail(found: Sequence[dict[str, Any]]) -> None:
         typer.echo(f"{_time(one['at'])}  {one['subject']}  {one['action']}{plan_id}, by {one['who']}")
         if one["matched"]:
             typer.echo(f"  {_counted(one)}")
+        if lost := [
+            f"{x['topic']}/{x['partition']}/{x['first']}-{x['until'] - 1}" for x in one["details"].get("lost", ())
+        ]:
+            typer.echo(wrapped(f"accepted the loss of {', '.join(lost)}", "  "))
         if one["reason"]:
             typer.echo(wrapped(one["reason"], "  "))
 

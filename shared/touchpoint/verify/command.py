@@ -40,6 +40,7 @@ OUTCOMES = {
     "redriven": "dead letters, redriven and applied",
     "discarded": "dead letters, discarded",
     "erased": "left out: customer to be forgotten",
+    "sent again": "lost by Kafka, sent again",
 }
 
 _REBUILD = 'touchpoint replay rebuild --consumer {consumer} --reason "…"'
@@ -47,12 +48,17 @@ WHAT_TO_DO = {
     Fault.MISSING: f"make the tables anew: {_REBUILD}",
     Fault.TWICE: f"report it, this must never happen; then {_REBUILD}",
     Fault.CHANGED: f"where rows follow from the log alone, make them anew: {_REBUILD}",
+    Fault.GONE: "these tables are their last copy: have them sent again under the same ids (docs/runbooks/log-lost.md)",
     Fault.UNEXPLAINED: f"look who wrote it; a rebuild leaves it out: {_REBUILD}",
     Fault.OUT_OF_ORDER: f"later events were judged without this one: {_REBUILD}",
     Fault.REFUSED: "an older version took it: see the changes of {consumer}'s handlers",
     Fault.UNPUBLISHED: "report it, this must never happen: nothing sends it again",
 }
 """A rebuild is for consumers whose rows follow from the log alone; of the others the command says so."""
+LAST_COPY = (
+    "first have the events that are gone from Kafka sent again: these rows may be theirs, and a rebuild deletes them"
+)
+"""What to do in the place of a rebuild."""
 
 
 def verify_command(
@@ -161,7 +167,7 @@ def _print(reports: Sequence[Report]) -> None:
         for note in report.notes:
             console.print(f"{report.consumer}: {note}")
         for finding in report.findings:
-            _print_finding(console, report.consumer, finding)
+            _print_finding(console, report, finding)
     wrong = sum(finding.count for report in reports for finding in report.findings)
     said = "Every event that was read has its effects, once and in order."
     console.print(f"\n{wrong:,} things are wrong: see above." if wrong else said)
@@ -191,13 +197,17 @@ def _outcome(report: Report, outcome: str) -> int:
     return report.outcomes[outcome]
 
 
-def _print_finding(console: Console, consumer: str, finding: Finding) -> None:
-    extent = finding.extent
+def _print_finding(console: Console, report: Report, finding: Finding) -> None:
+    consumer, extent = report.consumer, finding.extent
     whose = f", {_extent(extent)}" if extent else ""
     console.print(f"\n{consumer}: {finding.count:,} {finding.fault} in {finding.where}{whose}", soft_wrap=True)
-    for example in finding.examples:
+    for example in finding.examples[:MOST_EXAMPLES]:
         console.print("  " + " ".join(f"{name}={value}" for name, value in example.items()), soft_wrap=True)
+    if len(finding.examples) > MOST_EXAMPLES:
+        console.print("  … `touchpoint verify --json` names all", soft_wrap=True)
     advice = WHAT_TO_DO[finding.fault].format(consumer=consumer)
+    if report.count(Fault.GONE) and "rebuild" in advice:
+        advice = LAST_COPY
     if extent and finding.fault is Fault.MISSING:
         advice = f"read them again, it fills gaps only: {_plan(consumer, extent)}"
     console.print(f"  → {advice}", soft_wrap=True)

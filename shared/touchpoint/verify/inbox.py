@@ -1,12 +1,13 @@
 """What the inbox and the dead letters say of the log's records."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from touchpoint.db import erasures
+from touchpoint.db import erasures, offsets
+from touchpoint.db.losses import Span
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.batch import Entry
 from touchpoint.kafka.log import Spans
@@ -15,6 +16,8 @@ MISSING = "missing"
 APPLIED = "applied"
 REDRIVEN = "redriven"
 """Applied after it had been a dead letter."""
+AGAIN = "sent again"
+"""It was applied, Kafka lost it, and it was sent again: the outcome of its first copy in the log."""
 ERASED = "erased"
 
 # A record is `applied` where the inbox names its very place. Claimed from another place, it is a duplicate of what
@@ -25,6 +28,11 @@ SELECT CASE
               THEN CASE d.state WHEN 'redriven' THEN 'redriven' ELSE 'applied' END
          WHEN d.state IN ('open', 'discarded') THEN d.state
          WHEN i.event_id IS NULL THEN 'missing'
+         WHEN i.payload_hash = r.payload_hash AND EXISTS (
+              SELECT FROM verify_lost l
+               WHERE l.topic = i.topic AND l.partition = i.partition
+                 AND i."offset" >= l.first AND i."offset" < l.until)
+              AND NOT EXISTS (SELECT FROM verify_applied a WHERE a.event_id = r.event_id) THEN 'sent again'
          WHEN i.payload_hash = r.payload_hash THEN 'duplicate'
          ELSE 'conflict'
        END AS outcome,
@@ -34,10 +42,14 @@ SELECT CASE
   LEFT JOIN inbox i ON i.event_id = r.event_id AND i.consumer = $1
   LEFT JOIN dead_letters d ON d.consumer = $1
    AND d.topic = r.topic AND d.partition = r.partition AND d."offset" = r."offset"
+   AND coalesce(d.event_id = r.event_id, true)
  ORDER BY r.n
 """
 
-_POSITIONS = "SELECT topic, partition, next, cluster_id, inbox_from FROM offsets WHERE consumer = $1"
+_POSITIONS = """
+SELECT topic, partition, next, cluster_id, topic_id, last_offset, last_record, inbox_from
+  FROM offsets WHERE consumer = $1
+"""
 
 # Rows of one partition's inbox were made by transactions that followed one another: `age` counts transactions back from
 # now. Who was applied later than an event that stands behind it in its customer's log was overtaken.
@@ -59,12 +71,16 @@ SELECT topic, partition, "offset"
 """
 
 _UNEXPLAINED = """
-SELECT event_id, type, topic, partition, "offset"
+SELECT event_id, type, topic, partition, "offset",
+       EXISTS (SELECT FROM verify_lost l
+                WHERE l.topic = inbox.topic AND l.partition = inbox.partition
+                  AND "offset" >= l.first AND "offset" < l.until) AS lost
   FROM inbox
   JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS span (topic, partition, start, "end")
        USING (topic, partition)
  WHERE consumer = $1 AND "offset" >= start AND "offset" < "end"
    AND NOT EXISTS (SELECT FROM verify_applied WHERE verify_applied.event_id = inbox.event_id)
+   AND NOT EXISTS (SELECT FROM verify_again WHERE verify_again.event_id = inbox.event_id)
 """
 
 _EARLIER = """
@@ -79,8 +95,7 @@ SELECT EXISTS (
 class Position(NamedTuple):
     """Where a consumer stands in one partition."""
 
-    next: int
-    cluster_id: str
+    log: offsets.Position
     inbox_from: int
     """Of records before this offset nobody knows any more whether they were applied."""
 
@@ -91,11 +106,20 @@ class Inbox:
     def __init__(self, raw: asyncpg.Connection, consumer: str) -> None:
         self._raw = raw
         self._consumer = consumer
+        self._again: set[UUID] = set()
+        """The events that were lost and sent again, of which a copy was read."""
 
     async def positions(self) -> dict[Place, Position]:
         """Where the consumer stands in each partition."""
         rows = await self._raw.fetch(_POSITIONS, self._consumer)
-        return {(topic, partition): Position(*rest) for topic, partition, *rest in rows}
+        return {
+            (topic, partition): Position(offsets.Position(*identity), inbox_from)
+            for topic, partition, *identity, inbox_from in rows
+        }
+
+    async def lose(self, lost: Iterable[Span]) -> None:
+        """Count these records as lost by Kafka."""
+        await self._raw.copy_records_to_table("verify_lost", records=list(lost))
 
     async def outcomes(self, entries: Sequence[Entry]) -> list[str]:
         """What became of each of these, which are events or cannot be read; applied ones are noted."""
@@ -109,7 +133,26 @@ class Inbox:
             if row["outcome"] in (APPLIED, REDRIVEN)
         ]
         await self._raw.copy_records_to_table("verify_applied", records=applied)
-        return await self._with_erased(entries, [row["outcome"] for row in found])
+        return await self._with_erased(entries, await self._sent_again(found))
+
+    async def _sent_again(self, found: Sequence[asyncpg.Record]) -> list[str]:
+        """The outcomes; of several copies of an event that was lost the first counts, the others are duplicates.
+
+        So is what was sent again of an event that lies at an offset used again.
+        """
+        there = {row["event_id"] for row in found if row["outcome"] in (APPLIED, REDRIVEN)} | self._again
+        outcomes: list[str] = []
+        for row in found:
+            if row["outcome"] == AGAIN and row["event_id"] in there:
+                outcomes.append("duplicate")
+                continue
+            outcomes.append(row["outcome"])
+            if row["outcome"] == AGAIN:
+                there.add(row["event_id"])
+        fresh = {row["event_id"] for row, outcome in zip(found, outcomes, strict=True) if outcome == AGAIN}
+        self._again |= fresh
+        await self._raw.copy_records_to_table("verify_again", records=[(event_id,) for event_id in fresh])
+        return outcomes
 
     async def _with_erased(self, entries: Sequence[Entry], outcomes: list[str]) -> list[str]:
         """A replay leaves out whose customer is to be forgotten: that is not missed."""
@@ -122,7 +165,7 @@ class Inbox:
         return self._rows(_OVERTAKEN)
 
     def unexplained(self, spans: Spans) -> AsyncIterator[asyncpg.Record]:
-        """Rows of the inbox whose record is not where they say, of those records that were read."""
+        """Rows of the inbox whose record is not where they say, in these spans; `lost` where Kafka has lost it."""
         columns = zip(*((*where, start, end) for where, (start, end) in spans.items()), strict=True)
         return self._rows(_UNEXPLAINED, *map(list, columns))
 

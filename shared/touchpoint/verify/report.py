@@ -14,6 +14,8 @@ from touchpoint.kafka.replay.selection import owner_of
 
 MOST_EXAMPLES = 5
 MOST_CUSTOMERS = 1000
+MOST_GONE = 10_000
+"""Of events whose last copy is here all are named: they are to be asked for again."""
 
 
 class Fault(StrEnum):
@@ -25,6 +27,8 @@ class Fault(StrEnum):
     """An effect is there more often than its event."""
     CHANGED = "changed"
     """A row or a sum is not what the log says."""
+    GONE = "gone from Kafka"
+    """Kafka has lost an event that was applied: what is stored here is its last copy."""
     UNEXPLAINED = "unexplained"
     """A row that no event of the log accounts for."""
     OUT_OF_ORDER = "out of order"
@@ -121,7 +125,7 @@ class Report:
             finding.extent = finding.extent or Extent()
             finding.extent.take(entry)
         finding.count += 1
-        if len(finding.examples) < self.most_examples:
+        if len(finding.examples) < (MOST_GONE if fault is Fault.GONE else self.most_examples):
             finding.examples.append(example)
 
     def count(self, fault: Fault) -> int:

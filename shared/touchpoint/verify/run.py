@@ -8,15 +8,18 @@ from typing import Any
 import asyncpg
 
 from touchpoint.contracts.topics import WRITERS, dead_letters
+from touchpoint.db import losses
+from touchpoint.db.losses import Loss
 from touchpoint.db.offsets import Place
 from touchpoint.errors import UsageError
 from touchpoint.kafka import log as logs
 from touchpoint.kafka.batch import Entry, decoded
 from touchpoint.kafka.codec import Record
+from touchpoint.kafka.identity import examine
 from touchpoint.kafka.log import Log, Spans
 from touchpoint.settings import KafkaSettings
 from touchpoint.verify.compare import compare
-from touchpoint.verify.inbox import APPLIED, MISSING, REDRIVEN, Inbox, Position
+from touchpoint.verify.inbox import AGAIN, APPLIED, MISSING, REDRIVEN, Inbox, Position
 from touchpoint.verify.outbox import Outbox
 from touchpoint.verify.rebuild import Rebuild
 from touchpoint.verify.report import Fault, Report
@@ -44,7 +47,7 @@ async def verify(
     ):
         check = _Check(
             subject, log, raw, Inbox(raw, consumer), Rebuild(connection, subject.handlers), Outbox(raw, consumer), show,
-            Report(consumer),
+            Report(consumer), kafka,
         )  # fmt: skip
         return await check.run(since)
 
@@ -59,10 +62,12 @@ class _Check:
     outbox: Outbox
     show: Show
     report: Report
+    settings: KafkaSettings
 
     async def run(self, since: datetime | None) -> Report:
         positions = await self.inbox.positions()
-        spans = await self._spans(positions, since)
+        lost = await self._lost(positions)
+        spans = await self._spans(positions, since, {(loss.topic, loss.partition): loss.first for loss in lost})
         pruned = any(position.inbox_from for position in positions.values())
         whole = not (pruned or await self.inbox.begins_before(spans))
         done, total = 0, sum(end - start for start, end in spans.values())
@@ -70,7 +75,13 @@ class _Check:
             await self._take(records)
             done += len(records)
             self.show("reading the log", done, total)
-        await self._look_at_inbox(spans)
+        await self._look_at_inbox(
+            {
+                place: (start, max(end, positions[place].log.next))
+                for place, (start, end) in spans.items()
+                if place in positions
+            }
+        )
         for effect in self.subject.effects:
             if whole or effect.per_event:
                 self.show(f"comparing {effect.name}", 0, 0)
@@ -80,22 +91,38 @@ class _Check:
             self._say_what_was_left_out(since)
         return self.report
 
-    async def _spans(self, positions: Mapping[Place, Position], since: datetime | None) -> Spans:
-        """What the consumer has read, as of the snapshot; what it has not come to yet is counted as pending."""
+    async def _lost(self, positions: Mapping[Place, Position]) -> Sequence[Loss]:
+        """What Kafka has lost and nobody has accepted; that counts as lost, and what was accepted before."""
         for (topic, partition), position in positions.items():
-            if position.cluster_id != self.log.cluster_id:
+            if position.log.cluster_id != self.log.cluster_id:
                 raise UsageError(
-                    f"{self.subject.consumer} has read {topic}/{partition} of Kafka cluster {position.cluster_id}, "
+                    f"{self.subject.consumer} has read {topic}/{partition} of Kafka cluster {position.log.cluster_id}, "
                     f"this is {self.log.cluster_id}: do KAFKA_BOOTSTRAP_SERVERS and the database belong together?"
                 )
         topics = self.subject.handlers.topics
-        begins, ends = await self.log.begins(topics, since), await self.log.ends(topics)
-        if not begins:
+        if not await self.log.begins(topics):
             raise UsageError(f"Kafka has no {' or '.join(topics)}: is KAFKA_TOPIC_PREFIX right?")
+        logs = {place: position.log for place, position in positions.items()}
+        found = (await examine(self.raw, self.settings, self.subject.consumer, logs)).losses
+        self.report.notes += [f"Kafka has lost records: {loss.why}" for loss in found]
+        known = await losses.spans(self.raw, self.subject.consumer)
+        await self.inbox.lose({*known, *((loss.topic, loss.partition, loss.first, loss.until) for loss in found)})
+        return found
+
+    async def _spans(
+        self, positions: Mapping[Place, Position], since: datetime | None, lost: Mapping[Place, int]
+    ) -> Spans:
+        """What the consumer has read, as of the snapshot; what it has not come to yet is counted as pending.
+
+        So is what lies at offsets used again, from where a partition is `lost`.
+        """
+        topics = self.subject.handlers.topics
+        begins, ends = await self.log.begins(topics, since), await self.log.ends(topics)
         spans = {}
         for key in begins:
             begin = max(begins[key], positions[key].inbox_from if key in positions else 0)
-            read = max(begin, positions[key].next if key in positions else 0)
+            read = max(begin, positions[key].log.next if key in positions else 0)
+            read = min(read, max(begin, lost.get(key, read)))
             spans[key] = begin, min(read, ends[key])
             self.report.pending += max(0, ends[key] - read)
         return spans
@@ -109,7 +136,8 @@ class _Check:
             self.report.outcomes[outcome] += 1
             if outcome == MISSING:
                 self.report.find(Fault.MISSING, entry.record.topic, _told(entry), entry)
-        applied = [entry for entry, outcome in found if outcome in (APPLIED, REDRIVEN) and entry.event is not None]
+        seen = (APPLIED, REDRIVEN, AGAIN)
+        applied = [entry for entry, outcome in found if outcome in seen and entry.event is not None]
         for entry, error in await self.rebuild.apply(applied):
             self.report.find(Fault.REFUSED, entry.record.topic, _told(entry) | {"error": type(error).__name__}, entry)
         await self.outbox.promise()
@@ -119,7 +147,9 @@ class _Check:
         async for row in self.inbox.overtaken():
             self.report.find(Fault.OUT_OF_ORDER, row["topic"], dict(row))
         async for row in self.inbox.unexplained(spans):
-            self.report.find(Fault.UNEXPLAINED, "inbox", dict(row))
+            event = dict(row)
+            fault = Fault.GONE if event.pop("lost") else Fault.UNEXPLAINED
+            self.report.find(fault, row["topic"] if fault is Fault.GONE else "inbox", event)
 
     async def _look_for_published(self, spans: Spans, since: datetime | None) -> None:
         """What is no longer in the snapshot's outbox is in Kafka by now, so its topics are read to their ends."""

@@ -12,6 +12,8 @@ from touchpoint.db.engine import create_engine
 
 SCRATCH = (
     'CREATE TEMP TABLE verify_applied (event_id uuid, topic text, partition int, "offset" bigint, key bytea, age int)',
+    "CREATE TEMP TABLE verify_again (event_id uuid)",
+    "CREATE TEMP TABLE verify_lost (topic text, partition int, first bigint, until bigint)",
     "CREATE TEMP TABLE verify_promised (topic text, what text)",
     "CREATE TEMP TABLE verify_published (topic text, what text)",
 )

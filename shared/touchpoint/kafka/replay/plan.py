@@ -73,10 +73,12 @@ async def rebuild(
     rate: int | None = None,
     max_errors: int = replays.MAX_ERRORS,
     swap: bool = False,
+    drop_lost: bool = False,
 ) -> Replay:
     """Have the worker make a consumer's projections anew from the whole log, and compare, or `swap` them.
 
-    Raises ConflictError where that cannot be done.
+    Events that Kafka has lost are in the live tables only: unless `drop_lost`, such tables are not swapped. Raises
+    ConflictError where that cannot be done.
     """
     raw = await raw_connection(session)
     await _subscribed(raw, consumer, ())
@@ -87,7 +89,7 @@ async def rebuild(
         raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
     planned = await replays.create(session, await _whole_log(raw, settings, consumer), who)
     return await replays.change(
-        session, str(planned.id), "run", who, reason, rate=rate, max_errors=max_errors, swap=swap
+        session, str(planned.id), "run", who, reason, rate=rate, max_errors=max_errors, swap=swap, drop_lost=drop_lost
     )
 
 

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from touchpoint import telemetry
-from touchpoint.db import erasures, offsets, replays
+from touchpoint.db import erasures, losses, offsets, replays
 from touchpoint.db.engine import Sessions, raw_connection, sqlstate, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
@@ -97,6 +97,8 @@ class Rebuild:
         elif "compared" not in now.summary:
             await self._compare()
         elif now.swap:
+            if (why := replays.last_copies(now)) is not None:
+                raise HaltError(f"{why} Abort it")
             return await self._try_to_swap()
         else:
             async with transaction(self._sessions) as session:
@@ -166,6 +168,7 @@ class Rebuild:
             "at": await raw.fetchval("SELECT now()"),
             "rows": report.rows,
             "findings": [finding.as_json() for finding in report.findings],
+            "only_here": await losses.only_here(raw, self._replay.consumer, self._shadow.schema),
             "dead_letters_left_out": await raw.fetchval(letters, self._replay.consumer),
         }
 

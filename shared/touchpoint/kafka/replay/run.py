@@ -10,7 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from touchpoint import telemetry
-from touchpoint.db import offsets, replays
+from touchpoint.db import losses, offsets, replays
 from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.offsets import Move, Place
 from touchpoint.db.replays import Range, Replay
@@ -127,6 +127,9 @@ class Run:
         """Raises HaltError when the log is no longer the one that was planned."""
         if self.finished:
             return
+        async with transaction(self._sessions) as session:
+            if lost := await losses.unaccepted(session, self._replay.consumer):
+                raise HaltError(f"Kafka has lost records, see `touchpoint consumer list`: {lost[0].why}")
         if (cluster := await admin.cluster_id(self._settings)) != self._replay.cluster_id:
             raise HaltError(f"it was planned on Kafka cluster {self._replay.cluster_id}, this one is {cluster}")
         partitions = [self._partition(place) for place in self._ranges]

@@ -1,5 +1,7 @@
 """Consumers: whether they work, and a hand on them."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,12 +34,17 @@ async def pause_consumer(
 async def resume_consumer(
     caller: Operator, session: Session, consumer: Consumer, body: schemas.Resume
 ) -> schemas.ConsumerChanged:
-    """Let a paused or halted consumer go on from where it stopped; it halts again if the cause is still there."""
-    return await _set_state(session, caller, consumer, ConsumerState("running", body.reason, body.skip))
+    """Let a paused or halted consumer go on from where it stopped; it halts again if the cause is still there.
+
+    409 while Kafka has lost records that it counts on and `accept_loss` does not name exactly these: the problem names
+    them.
+    """
+    new = ConsumerState("running", body.reason, body.skip)
+    return await _set_state(session, caller, consumer, new, body.accept_loss)
 
 
 async def _set_state(
-    session: AsyncSession, caller: Caller, consumer: str, new: ConsumerState
+    session: AsyncSession, caller: Caller, consumer: str, new: ConsumerState, accept_loss: Sequence[str] = ()
 ) -> schemas.ConsumerChanged:
-    before = await consumers.change(session, consumer, new, caller.who)
+    before = await consumers.change(session, consumer, new, caller.who, accept_loss=accept_loss)
     return schemas.ConsumerChanged(consumer=consumer, before=before, state=new.state)

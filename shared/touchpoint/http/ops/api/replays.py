@@ -95,8 +95,11 @@ async def resume_replay(
 
 
 @router.post("/{replay_id}/swap")
-async def swap_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Stop) -> schemas.ReplayRead:
-    """Let the tables of a rebuild take the place of the live ones, which are dropped."""
+async def swap_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Swap) -> schemas.ReplayRead:
+    """Let the tables of a rebuild take the place of the live ones, which are dropped.
+
+    409 while these hold the last copy of events that Kafka has lost, unless `drop_lost`.
+    """
     return await _change(session, caller, replay_id, "swap", body)
 
 

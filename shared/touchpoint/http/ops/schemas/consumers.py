@@ -34,6 +34,12 @@ class Resume(Strict):
     skip: int = Field(
         0, ge=0, le=1_000_000, strict=True, description="let each of its processes make so many dead letters first"
     )
+    accept_loss: list[str] = Field(
+        [],
+        max_length=10_000,
+        description="go on without these records, which Kafka has lost: topic/partition/first-last, as the 409 names",
+        examples=[["touchpoints.v1/5/4801-4807"]],
+    )
 
 
 class ConsumerChanged(BaseModel):

@@ -65,6 +65,11 @@ class ReplaysQuery(PageQuery):
     consumer: Consumer | None = None
 
 
+DropLost = Field(
+    False, strict=True, description="swap although events that Kafka has lost are in the live tables only, and go"
+)
+
+
 class Run(Strict):
     """How a plan is to be carried out."""
 
@@ -78,6 +83,7 @@ class Rebuild(Run):
 
     consumer: Consumer
     swap: bool = Field(False, strict=True, description="put them in place at once, whatever differs")
+    drop_lost: bool = DropLost
 
 
 class Continue(Strict):
@@ -92,6 +98,12 @@ class Stop(Strict):
     """Why a replay is to stop."""
 
     reason: Reason
+
+
+class Swap(Stop):
+    """Why a rebuild is to be put in place."""
+
+    drop_lost: bool = DropLost
 
 
 class ReplayRead(Listed):
