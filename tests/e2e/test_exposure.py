@@ -221,15 +221,16 @@ async def _bring_poison(system: System) -> None:
         json.dumps({"kind": word, "score": word}).encode(),
         b"{}",
     ]
+    key = unstorable.partition_key.encode()
     producer = Producer(system.kafka, "tests")
     await producer.start()
     for event, body in zip((unstorable, *others), bodies, strict=True):
-        await producer.send(Record("touchpoints.v1", b"acme:x", body, headers(event.meta, type(event))))
+        await producer.send(Record("touchpoints.v1", key, body, headers(event.meta, type(event))))
     broken = [
         (name, word.encode() if name == "ce_time" else value)
         for name, value in headers(others[0].meta, type(others[0]))
     ]
-    await producer.send(Record("touchpoints.v1", b"acme:x", unstorable.data(), broken))
+    await producer.send(Record("touchpoints.v1", key, unstorable.data(), broken))
     await producer.stop()
     await eventually(system.is_quiet, 60)
     async with _database(system, "feedback-svc") as database:

@@ -145,7 +145,7 @@ async def test_an_event_is_pending_while_a_consumer_is_down_and_applied_after_it
 
 async def test_a_record_nobody_can_read_is_dead_lettered_and_says_so(system, gateway, customer):
     broken = factories.feedback(customer_id=customer, source="/elsewhere")
-    await _write(system, broken.meta, type(broken), b'{"kind": "nps"}')
+    await _write(system, broken.partition_key, broken.meta, type(broken), b'{"kind": "nps"}')
     url = f"/v1/events/%2Felsewhere/{broken.meta.id}"
     statuses = await eventually(lambda: _statuses(gateway, url, "dead-lettered"))
     assert set(statuses.values()) == {"dead-lettered"}
@@ -267,9 +267,9 @@ async def _statuses(gateway: httpx.AsyncClient, url: str, wanted: str, consumer:
     return found if done else None
 
 
-async def _write(system: System, meta: Meta, kind: Any, value: bytes) -> None:
+async def _write(system: System, key: str, meta: Meta, kind: Any, value: bytes) -> None:
     """Put a record past the gateway."""
     producer = Producer(system.kafka, "tests")
     await producer.start()
-    await producer.send(Record("touchpoints.v1", b"acme:someone", value, headers(meta, kind)))
+    await producer.send(Record("touchpoints.v1", key.encode(), value, headers(meta, kind)))
     await producer.stop()
