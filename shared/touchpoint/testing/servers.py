@@ -120,8 +120,9 @@ async def _own(make: Callable[[Path], Awaitable[Sequence[Kafka | Postgres]]]) ->
 
 def stop(folder: Path) -> None:
     """Stop and delete what `ensure` started, if anything."""
-    for record in folder.glob("*.json"):
-        process = Process.find(**json.loads(record.read_text())["process"])
+    for name in ("kafka", "postgres"):  # a system started there keeps files of its own beside them
+        record = folder / f"{name}.json"
+        process = Process.find(**json.loads(record.read_text())["process"]) if record.exists() else None
         if process:
             asyncio.run(process.stop())
     shutil.rmtree(folder, ignore_errors=True)
