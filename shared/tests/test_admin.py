@@ -3,6 +3,7 @@ import pytest
 from touchpoint.contracts.topics import ESCALATIONS, FEEDBACK, TOUCHPOINTS
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
+from touchpoint.kafka.requirements import topic_resource
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
 
@@ -33,19 +34,19 @@ async def test_topics_keep_everything_and_carry_the_brokers_time(kafka: KafkaSet
     name = kafka.topic_prefix + TOUCHPOINTS
     wanted = ("cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes")
     async with admin.connected(kafka) as client:
-        [answer] = await client.describe_configs([admin.topic_resource(name, dict.fromkeys(wanted))])
+        [answer] = await client.describe_configs([topic_resource(name, dict.fromkeys(wanted))])
     entries = {entry[0]: entry[1] for entry in answer.resources[0][4]}
     assert [entries[key] for key in wanted] == ["delete", "-1", "LogAppendTime", "1048576"]
 
 
 async def test_another_partition_count_is_refused_with_the_way_out(kafka: KafkaSettings) -> None:
-    with pytest.raises(UsageError, match=r"has 3 partitions, not 4: set KAFKA_PARTITIONS=3"):
+    with pytest.raises(UsageError, match=r"has partitions=3, not 4: see docs/runbooks/topic-changed\.md"):
         await admin.provision(kafka.model_copy(update={"partitions": 4}), {})
 
 
 async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: KafkaSettings) -> None:
     async with admin.connected(kafka) as client:
-        await client.alter_configs([admin.topic_resource(kafka.topic_prefix + FEEDBACK, {"retention.ms": "1000000"})])
+        await client.alter_configs([topic_resource(kafka.topic_prefix + FEEDBACK, {"retention.ms": "1000000"})])
 
     async def refused() -> str:
         try:
@@ -54,7 +55,10 @@ async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: Kafk
             return str(error)
         return ""  # the broker has not learnt of the change yet
 
-    assert "feedback.v1 has message.timestamp.type=CreateTime: set it to LogAppendTime" in await eventually(refused)
+    assert (
+        "feedback.v1 has message.timestamp.type=CreateTime, not LogAppendTime: kafka-configs.sh "
+        in await eventually(refused)
+    )
 
 
 async def test_more_replicas_than_brokers_are_refused_in_kafkas_words(kafka: KafkaSettings) -> None:

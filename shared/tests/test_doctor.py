@@ -166,7 +166,7 @@ async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, appl
 
 async def test_a_database_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint):
     away = re.sub("host=[^&]*", "host=/nowhere", ledger.dsn)
-    assert [finding.page for finding in await doctor.examine(away)] == [None, "database-down"]
+    assert [finding.page for finding in await doctor.examine(away)] == [None, None, "database-down"]
 
 
 async def test_kafka_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint, monkeypatch):

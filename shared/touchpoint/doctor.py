@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,13 +10,16 @@ import typer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.contracts.topics import WRITERS
+from touchpoint.contracts.topics import WRITERS, is_dead_letters
 from touchpoint.db import consumers, processes, requirements
+from touchpoint.db.offsets import Place
 from touchpoint.db.processes import Reported
 from touchpoint.errors import UnreachableError, UsageError
 from touchpoint.kafka import admin, log
+from touchpoint.kafka.requirements import deviations
 from touchpoint.lines import wrapped
 from touchpoint.reach import Database, Json, dsns, in_one, kafka, local_stack
+from touchpoint.settings import KafkaSettings
 
 LEVEL_SECONDS = 5
 """Whoever has nothing left to read says so every second or two."""
@@ -91,7 +94,7 @@ async def examine(database: str) -> list[Finding]:
     """All checks, on the database named or on those of the stack that runs here."""
     databases = [await _database(dsn) for dsn in dsns(database)]
     here = [] if database else await _processes_here()
-    return [*here, await _kafka(), *(finding for each in databases for finding in each)]
+    return [*here, *await _kafka(), *(finding for each in databases for finding in each)]
 
 
 async def _processes_here() -> list[Finding]:
@@ -105,7 +108,7 @@ async def _processes_here() -> list[Finding]:
     return wrong or [Finding(where, f"all {len(stack['processes'])} run")]
 
 
-async def _kafka() -> Finding:
+async def _kafka() -> list[Finding]:
     settings = kafka()
     where = f"Kafka {settings.bootstrap_servers}"
     try:
@@ -114,10 +117,22 @@ async def _kafka() -> Finding:
             partitions = [each for topic in await client.describe_topics(ours) for each in topic["partitions"]]
             async with log.connected(settings, WRITERS) as reader:
                 held = await reader.held_back(WRITERS)
+            wrong = await deviations(client, settings, _required(settings, ours))
     except UsageError as error:
-        return Finding(where, str(error), "broker-down")
+        return [Finding(where, str(error), "broker-down")]
     except TimeoutError:
-        return Finding(where, f"does not answer within {KAFKA_SECONDS} s", "broker-down")
+        return [Finding(where, f"does not answer within {KAFKA_SECONDS} s", "broker-down")]
+    topics = [Finding(one.topic, str(one), "topic-changed", not one.stops) for one in wrong]
+    return [_brokers(where, partitions, held), *(topics or [Finding("topics", "all are set as they must be")])]
+
+
+def _required(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """The services' topics, which must be there, and of dead-letter topics those that are."""
+    ours = [settings.topic_prefix + topic for topic in WRITERS]
+    return [*ours, *(name for name in names if is_dead_letters(name) and name.startswith(tuple(ours)))]
+
+
+def _brokers(where: str, partitions: Sequence[dict[str, Any]], held: Mapping[Place, int]) -> Finding:
     leaderless = sum(each["leader"] < 0 for each in partitions)
     thin = sum(len(each["isr"]) < len(each["replicas"]) for each in partitions)
     if leaderless or thin:

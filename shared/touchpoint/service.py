@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from touchpoint import telemetry, tracing, vitals
 from touchpoint.contracts.reasons import reason
+from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db import migrate, requirements
 from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.relay import Relay
@@ -36,6 +37,7 @@ from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.replay.worker import Replayer
+from touchpoint.kafka.watch import TopicWatch
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings, ServiceSettings
 from touchpoint.tracing.http import traced
@@ -234,15 +236,19 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
     parts["heartbeat"] = partial(beat, role, runtime.checks, beats, runtime.stop)
     if role in ("api", "all"):
         runtime.checks["api_database"] = database_check(engines.api)
-    if role != "api":
-        runtime.checks["database"] = database_check(runtime.engine, writes=True)
+    if role == "api":
+        return parts
+    runtime.checks["database"] = database_check(runtime.engine, writes=True)
+    watch = TopicWatch(settings.kafka, _topics(service, role))
+    runtime.checks["topics"] = watch.check
+    parts["topics"] = partial(watch.run, runtime.stop)
     if role in ("consumer", "all"):
         limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
-        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit)
+        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit, watch)
         runtime.checks["consumer"] = consumer.check
         parts["consumer"] = partial(consumer.run, runtime.stop)
     if role in ("worker", "all"):
-        relay = Relay(service.name, settings.kafka, runtime.sessions)
+        relay = Relay(service.name, settings.kafka, runtime.sessions, watch)
         parts["relay"] = partial(relay.run, runtime.stop)
         replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions, service.projections)
         parts["replays"] = partial(replayer.run, runtime.stop)
@@ -251,6 +257,14 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         for number, task in enumerate(service.worker):
             parts[f"worker-{number}"] = partial(task, runtime)
     return parts
+
+
+def _topics(service: Service, role: str) -> set[str]:
+    """What a consumer reads, and what a worker writes."""
+    read = set(service.handlers.topics) if service.handlers else set()
+    written = {topic for topic, writer in WRITERS.items() if writer == service.name}
+    written |= {dead_letters(topic, service.name) for topic in read}
+    return {"consumer": read, "worker": written}.get(role, read | written)
 
 
 async def _may_begin(service: Service, runtime: Runtime, engine: AsyncEngine, role: str) -> bool:

@@ -80,6 +80,11 @@ DEAD_LETTERS = Gauge(
     "Events that could not be handled and wait for a person (at most 100000).",
     ["consumer"],
 )
+TOPIC_DEVIATIONS = Gauge(
+    "touchpoint_topic_deviations",
+    "1 while a topic this process relies on has a setting that is not what it must be; stops=yes: it does not work so.",
+    ["topic", "setting", "stops"],
+)
 OUTBOX_PENDING = Gauge(
     "touchpoint_outbox_pending_rows", "Outbox rows the relay has not sent (at most 100000 are counted)."
 )
@@ -131,6 +136,8 @@ REPLAY_TO_PASS = Gauge(
 for _reason in ("refused", "idle", "headers_too_slow", "headers_too_large", "malformed", "answer_not_read"):
     CONNECTIONS_ENDED.labels(_reason)
 
+TOPIC_CHANGED = "topics.changed"
+TOPICS_UNSEEN = "topics.unseen"
 CONSUMER_ASSIGNED = "consumer.assigned"
 CONSUMER_BACKING_OFF = "consumer.backing_off"
 CONSUMER_BLOCKER_TERMINATED = "consumer.blocker_terminated"

@@ -10,6 +10,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFai
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
+from touchpoint.kafka.requirements import topic_resource
 from touchpoint.testing.system import READS
 
 PREFIX = "rights."
@@ -107,7 +108,7 @@ async def test_an_operator_changes_no_topic(secured, topics):
     name = PREFIX + "feedback.v1"
     async with admin.connected(secured.kafka_as("operator", PREFIX)) as client:
         [(_, deleted)] = (await client.delete_topics([name])).topic_error_codes
-        [answer] = await client.alter_configs([admin.topic_resource(name, {"retention.ms": "1"})])
+        [answer] = await client.alter_configs([topic_resource(name, {"retention.ms": "1"})])
         [(altered, *_)] = answer.resources
         assert {deleted, altered} == {TopicAuthorizationFailedError.errno}
         with pytest.raises(TopicAuthorizationFailedError):

@@ -26,11 +26,13 @@ from gateway.services import Services
 from gateway.sharing import Sharing
 from gateway.status import StatusDoor, Statuses, StatusesDoor
 from gateway.telemetry import BODY_BYTES
+from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.http.straight import Straight
 from touchpoint.kafka.producer import Producer
+from touchpoint.kafka.watch import TopicWatch
 
 NAME = "gateway"
 STRAIGHT = (
@@ -45,7 +47,8 @@ STRAIGHT = (
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API."""
-    producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes)
+    watch = TopicWatch(settings.kafka, [TOUCHPOINTS])
+    producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes, watch=watch)
     keyring = Keyring(sessions(engine), settings.key_grace_seconds)
     limits = Limits(settings)
     sharing = Sharing(limits, sessions(engine))
@@ -55,9 +58,9 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     bodies = Bodies(settings.body_bytes)
     BODY_BYTES.set_function(lambda: bodies.held_bytes)
 
-    running = partial(_running, producer, keyring, sharing, remembered, (behind, behind_operators, ends))
+    running = partial(_running, (producer, watch), keyring, sharing, remembered, (behind, behind_operators, ends))
     app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lambda _: running())
-    app.state.checks = {"kafka": producer.check}
+    app.state.checks = {"kafka": producer.check, "topics": watch.check}
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
     statuses = Statuses(behind, ends)
@@ -81,15 +84,16 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _running(
-    producer: Producer,
+    kafka: tuple[Producer, TopicWatch],
     keyring: Keyring,
     sharing: Sharing,
     remembered: Idempotency,
     others: Sequence[Services | LogEnds],
 ) -> AsyncIterator[None]:
     """What lives as long as the application does."""
-    await producer.start()
-    works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting())
+    producer, watch = kafka
+    await asyncio.gather(producer.start(), watch.look())
+    works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting(), watch.run(asyncio.Event()))
     keeping = [asyncio.create_task(work) for work in works]
     yield
     for task in keeping:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
+from aiokafka.admin import NewPartitions
 from cloudevents.core.bindings import http as sdk
 from cloudevents.core.v1.event import CloudEvent
 from cloudevents.v1.conversion import to_binary as old_to_binary
@@ -18,10 +19,14 @@ from gateway import requests
 from gateway.events import too_large
 from gateway.ingest import MAX_BATCH_BYTES
 from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope
+from touchpoint.kafka import admin
 from touchpoint.kafka.codec import decode
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
+from touchpoint.kafka.requirements import deviations
+from touchpoint.testing import eventually
 
 FEEDBACK = {"kind": "nps", "channel": "email", "customer_id": "C-1", "score": {"value": 3, "min": 0, "max": 10}}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -356,3 +361,23 @@ async def test_a_bug_is_answered_as_a_problem_too(door, monkeypatch):
         await post(door, event(1))
     door._transport.raise_app_exceptions = False
     problem(await post(door, event(1)), 500, "internal-error")
+
+
+async def test_a_topic_with_another_number_of_partitions_is_written_to_by_nobody(open_door, kafka, log):
+    """A gateway that starts then would map customers to other partitions than the events it took before."""
+    name = kafka.topic_prefix + TOUCHPOINTS
+    async with admin.connected(kafka) as client:
+        await client.create_partitions({name: NewPartitions(6)})
+
+    async def seen():
+        async with admin.connected(kafka) as client:
+            return await deviations(client, kafka, [name])
+
+    await eventually(seen)
+    door = await open_door()
+    said = f"topic {name} has partitions=6, not 3: see docs/runbooks/topic-changed.md"
+    refused = await post(door, event())
+    assert problem(refused, 503, "not-acknowledged")["detail"].startswith(f"Not sent: {said}")
+    ready = await door.get("http://admin/readyz")
+    assert (ready.status_code, ready.json()["checks"]["topics"]) == (503, said)
+    assert await log() == []

@@ -15,6 +15,7 @@ from touchpoint.db.outbox import load_headers
 from touchpoint.explain import explain
 from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError, SendError
+from touchpoint.kafka.watch import TopicWatch
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 
@@ -36,10 +37,13 @@ class Relay:
     both have sent then arrives twice with the same id; consumers apply it once.
     """
 
-    def __init__(self, service: str, settings: KafkaSettings, sessions: Sessions) -> None:
+    def __init__(
+        self, service: str, settings: KafkaSettings, sessions: Sessions, watch: TopicWatch | None = None
+    ) -> None:
+        """`watch`: of the topics that are written; nothing is sent while it says that work stops."""
         self._service = service
         self._sessions = sessions
-        self._producer = Producer(settings, f"{service} relay")
+        self._producer = Producer(settings, f"{service} relay", watch=watch)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop` is set, then send what is left, within bounds."""

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -18,15 +17,11 @@ from aiokafka.errors import (
     for_code,
 )
 
+from touchpoint import telemetry
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.errors import UnreachableError, UsageError
+from touchpoint.kafka.requirements import configs, deviations
 from touchpoint.settings import KafkaSettings
-
-MAX_MESSAGE_BYTES = 1024 * 1024
-"""Room for the largest event the gateway takes (256 KiB), its headers, and a producer's batch around it."""
-
-REQUIRED = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
-"""A topic with another value here breaks what the engine promises: order and clocks rest on it."""
 
 _UNKNOWN_TOPIC = 3
 _NOT_AUTHORIZED = (29, 31)  # TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED
@@ -45,10 +40,12 @@ async def provision(settings: KafkaSettings, consumers: Mapping[str, Iterable[st
         missing = [name for name in names if name not in found]
         if missing:
             await _create(admin, settings, missing)
-            found = await _settled(admin, names)
-        for name, partitions in found.items():
-            _check_partitions(name, partitions, settings.partitions)
-        await _check_settings(admin, names)
+            await _settled(admin, names)
+        wrong = await deviations(admin, settings, names)
+    for one in wrong:
+        if one.stops:
+            raise UsageError(str(one))
+        telemetry.log().warning(telemetry.TOPIC_CHANGED, deviation=str(one), stops=False)
 
 
 @asynccontextmanager
@@ -97,11 +94,6 @@ async def cluster_id(settings: KafkaSettings) -> str:
         await client.close()
 
 
-def topic_resource(name: str, configs: Mapping[str, str | None]) -> ConfigResource:
-    """A topic's settings as the admin client wants them: values to set, or None to ask."""
-    return ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(configs))
-
-
 def _logical_names(consumers: Mapping[str, Iterable[str]]) -> list[str]:
     return [*WRITERS, *(dead_letters(topic, name) for name, topics in consumers.items() for topic in topics)]
 
@@ -116,12 +108,8 @@ async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str,
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: list[str]) -> None:
-    configs = REQUIRED | {
-        "retention.ms": "-1",
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
-        "min.insync.replicas": str(settings.min_insync_replicas),
-    }
-    new = [NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs) for name in names]
+    wanted = configs(settings)
+    new = [NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=wanted) for name in names]
     answer = await admin.create_topics(new)
     for name, code, message in answer.topic_errors:
         if code in _NOT_AUTHORIZED:
@@ -140,38 +128,3 @@ async def _settled(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, li
             if len(found) == len(names) and all(p["leader"] >= 0 for parts in found.values() for p in parts):
                 return found
             await asyncio.sleep(0.05)
-
-
-def _check_partitions(name: str, partitions: list[dict[str, Any]], expected: int) -> None:
-    if len(partitions) != expected:
-        raise UsageError(
-            f"topic {name} has {len(partitions)} partitions, not {expected}: set KAFKA_PARTITIONS={len(partitions)} "
-            "if all topics have that many, or delete it (growing a topic later breaks its order)"
-        )
-
-
-async def _check_settings(admin: AIOKafkaAdminClient, names: list[str]) -> None:
-    for name, actual in (await _settings(admin, names)).items():
-        for key, value in REQUIRED.items():
-            if actual[key] != value:
-                raise UsageError(f"topic {name} has {key}={actual[key]}: set it to {value} with kafka-configs")
-        if int(actual["max.message.bytes"]) < MAX_MESSAGE_BYTES:
-            raise UsageError(
-                f"topic {name} has max.message.bytes below {MAX_MESSAGE_BYTES}: raise it with kafka-configs"
-            )
-
-
-async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics. One broker may already have told of a topic that the one asked has not yet heard of."""
-    wanted = dict.fromkeys([*REQUIRED, "max.message.bytes"])
-    async with asyncio.timeout(_SETTLE_SECONDS):
-        while True:
-            answers = await admin.describe_configs([topic_resource(name, wanted) for name in names])
-            found = [each for answer in answers for each in answer.resources]
-            if all(code != _UNKNOWN_TOPIC for code, *_ in found):
-                break
-            await asyncio.sleep(0.05)
-    for code, message, _, name, _ in found:
-        if code:
-            raise UsageError(f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}")
-    return {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in found}

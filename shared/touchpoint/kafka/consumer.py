@@ -27,6 +27,7 @@ from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import Reader
+from touchpoint.kafka.watch import TopicWatch
 from touchpoint.settings import KafkaSettings
 
 KAFKA_TIMEOUT = 5.0
@@ -57,6 +58,8 @@ class Consumer:
     settings: KafkaSettings
     sessions: Sessions
     limit: Limit = field(default_factory=Limit)
+    watch: TopicWatch | None = None
+    """Of the topics that are read: the consumer halts when it says that work stops."""
     _state: ConsumerState = field(default=STARTING, init=False)
     _assignment: Assignment = field(init=False)
     _batches: Batches = field(init=False)
@@ -153,7 +156,7 @@ class Consumer:
         An error pauses the reading; polls and heartbeats go on.
         """
         try:
-            working = self._state.state == "running" and not self._backoff.active
+            working = self._state.state == "running" and not self._backoff.active and self._has_its_topics()
             if working and self._assignment.stale:
                 async with asyncio.timeout(PREPARE_SECONDS):
                     await self._assignment.prepare(kafka)
@@ -186,6 +189,14 @@ class Consumer:
         self._state = ConsumerState("halted", reason)
         self._to_write = self._state
         telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=reason)
+
+    def _has_its_topics(self) -> bool:
+        """Whether the topics were looked at. Raises HaltError when they are not what they must be."""
+        if self.watch is None or self.watch.stops is None:
+            return True
+        if self.watch.looked:
+            raise HaltError(self.watch.stops)
+        return False
 
     async def _apply(self, entries: list[Entry]) -> None:
         if entries:

@@ -15,7 +15,7 @@ from touchpoint.turns import Turns
 
 MAX_RECORD_BYTES = 1_000_000
 """A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
-under what the topics take (`admin.MAX_MESSAGE_BYTES`)."""
+under what the topics take (`requirements.MAX_MESSAGE_BYTES`)."""
 MAX_BATCH_BYTES = 512 * 1024
 """Per partition and request; aiokafka's default of 16 KiB costs half the speed."""
 PACKED_RECORDS = 10

@@ -23,6 +23,7 @@ from touchpoint.kafka.packing import (
     parcels,
     size,
 )
+from touchpoint.kafka.watch import TopicWatch
 from touchpoint.pausing import pause
 from touchpoint.settings import KafkaSettings
 from touchpoint.tracing.kafka import Sending
@@ -81,7 +82,15 @@ class Producer:
     among the bytes in flight until Kafka has answered.
     """
 
-    def __init__(self, settings: KafkaSettings, client_id: str, *, in_flight_bytes: int = IN_FLIGHT_BYTES) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        client_id: str,
+        *,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
+        watch: TopicWatch | None = None,
+    ) -> None:
+        """`watch`: of the topics that are written; nothing is sent while it says that work stops."""
         self._options = {
             **settings.client_options(),
             "client_id": client_id,
@@ -92,6 +101,7 @@ class Producer:
             "max_request_size": MAX_RECORD_BYTES,
             "linger_ms": 1,
         }
+        self._watch = watch
         self._prefix = settings.topic_prefix
         self._budget = in_flight_bytes
         self._client: AIOKafkaProducer | None = None
@@ -183,6 +193,9 @@ class Producer:
 
     async def _queue(self, call: _Call, timeout_seconds: float) -> None:
         """Hand the records to aiokafka; who has to wait for that does so side by side, and gives up in time."""
+        if self._watch is not None and self._watch.stops is not None:
+            call.settle(range(len(call.records)), NotAcknowledgedError(f"not sent: {self._watch.stops}"))
+            return
         client = self._client
         if client is None or not self._may_send():
             refused = NotAcknowledgedError("not sent: Kafka does not answer at the moment")
@@ -222,7 +235,7 @@ class Producer:
         return groups
 
     async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
-        """A topic's partitions, asked once: their number never changes."""
+        """A topic's partitions, asked once. A `TopicWatch` looks whether their number stays the same."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 found = await client.partitions_for(topic)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.deploy.documents import SERVICES
 from touchpoint.contracts.topics import WRITERS, dead_letters
-from touchpoint.kafka.admin import MAX_MESSAGE_BYTES, REQUIRED
+from touchpoint.kafka.requirements import configs
 from touchpoint.settings import KafkaSettings
 from touchpoint.testing.system import READS
 
@@ -46,11 +46,7 @@ def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(clus
         spec = each["spec"]
         assert spec["partitions"] == kafka.partitions
         assert spec["replicas"] == kafka.replication_factor
-        assert spec["config"] == REQUIRED | {
-            "retention.ms": -1,
-            "max.message.bytes": MAX_MESSAGE_BYTES,
-            "min.insync.replicas": kafka.min_insync_replicas,
-        }
+        assert {name: str(value) for name, value in spec["config"].items()} == configs(kafka)
 
 
 def test_there_are_as_many_brokers_as_replicas_and_in_production_one_may_be_gone(cluster, request):

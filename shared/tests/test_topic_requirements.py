@@ -1,0 +1,163 @@
+"""What topics must be: seen when a process starts and while it runs, and what stops then."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.admin import NewPartitions
+from prometheus_client import REGISTRY
+
+from touchpoint import doctor
+from touchpoint.db import outbox
+from touchpoint.db.engine import transaction
+from touchpoint.db.relay import Relay
+from touchpoint.kafka import admin, requirements, watch
+from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.requirements import deviations, topic_resource
+from touchpoint.kafka.watch import TopicWatch
+from touchpoint.settings import KafkaSettings
+from touchpoint.testing import eventually
+from touchpoint.testing.factories import escalation_opened, feedback
+
+TOPIC = "touchpoints.v1"
+
+# What is altered, whether work stops then, and what is expected.
+TABLE = [
+    ("partitions", "4", True, "3"),
+    ("cleanup.policy", "compact", True, "delete"),
+    ("message.timestamp.type", "CreateTime", True, "LogAppendTime"),
+    ("max.message.bytes", "500000", True, "1048576"),
+    ("max.message.bytes", "5000000", False, "1048576"),
+    ("retention.ms", "604800000", False, "-1"),
+    ("retention.bytes", "1000000000", False, "-1"),
+]
+
+
+async def alter(kafka, setting, value, topic=TOPIC):
+    """As kafka-topics.sh and kafka-configs.sh do."""
+    name = kafka.topic_prefix + topic
+    async with admin.connected(kafka) as client:
+        if setting == "partitions":
+            await client.create_partitions({name: NewPartitions(int(value))})
+        else:
+            await client.alter_configs([topic_resource(name, requirements.configs(kafka) | {setting: value})])
+    await eventually(lambda: seen(kafka, setting, topic))
+
+
+async def seen(kafka, setting, topic=TOPIC):
+    return setting in {one.setting for one in await found(kafka, topic)}
+
+
+async def found(kafka, topic=TOPIC):
+    async with admin.connected(kafka) as client:
+        return await deviations(client, kafka, [kafka.topic_prefix + topic])
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.2)
+
+
+@asynccontextmanager
+async def watching(kafka, *topics):
+    watched, stop = TopicWatch(kafka, topics or [TOPIC]), asyncio.Event()
+    task = asyncio.create_task(watched.run(stop))
+    try:
+        yield watched
+    finally:
+        stop.set()
+        await task
+
+
+def told(kafka, setting, stops):
+    labels = {"topic": kafka.topic_prefix + TOPIC, "setting": setting, "stops": stops}
+    return REGISTRY.get_sample_value("touchpoint_topic_deviations", labels)
+
+
+@pytest.mark.parametrize(("setting", "value", "stops", "expected"), TABLE)
+async def test_each_deviation_is_seen_while_a_process_runs(kafka, often, setting, value, stops, expected):
+    name = kafka.topic_prefix + TOPIC
+    async with watching(kafka) as watched:
+        assert "not been looked at" in watched.stops
+        await eventually(lambda: watched.stops is None)
+        await alter(kafka, setting, value)
+        await eventually(lambda: told(kafka, setting, "yes" if stops else "no"))
+        [one] = await found(kafka)
+        assert str(one).startswith(f"topic {name} has {setting}={value}, not {expected}: ")
+        assert watched.stops == (str(one) if stops else None)
+        if setting != "partitions":
+            assert one.mend.endswith(f"--entity-name {name} --add-config {setting}={expected}")
+            async with admin.connected(kafka) as client:
+                await client.alter_configs([topic_resource(name, requirements.configs(kafka))])
+            await eventually(lambda: told(kafka, setting, "yes" if stops else "no") is None)
+            assert watched.stops is None
+
+
+async def test_fewer_copies_than_the_settings_say_are_reported_and_stop_nothing(kafka):
+    settings = kafka.model_copy(update={"replication_factor": 3, "min_insync_replicas": 2})
+    assert {(one.setting, one.stops) for one in await found(settings)} == {
+        ("replication factor", False),
+        ("min.insync.replicas", False),
+    }
+
+
+async def test_a_topic_that_is_not_there_stops_work(kafka):
+    [one] = await found(kafka, "nobody.v1")
+    assert (one.setting, one.stops) == ("existence", True)
+
+
+async def test_a_consumer_halts_when_a_topic_it_reads_is_altered(log, ledger, kafka, often, touchpoint):
+    stop = asyncio.Event()
+    async with watching(kafka) as watched:
+        consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions, watch=watched)
+        running = asyncio.create_task(consumer.run(stop))
+        await log.append(feedback(id="before"))
+        await eventually(ledger.ids)
+        await alter(kafka, "partitions", "6")
+        halted = await eventually(lambda: in_state(ledger, "halted"))
+        assert f"topic {kafka.topic_prefix}touchpoints.v1 has partitions=6, not 3" in halted.reason
+        await log.append(feedback(id="after"))
+        await touchpoint("consumer", "resume", "ledger-svc", "--reason", "try")
+        await eventually(lambda: halts_again(ledger))
+        stop.set()
+        await running
+    assert await ledger.ids() == ["before"]
+
+
+async def in_state(ledger, state):
+    now = await ledger.state()
+    return now if now.state == state else None
+
+
+async def halts_again(ledger):
+    now = await ledger.state()
+    return now.state == "halted" and "partitions=6" in now.reason
+
+
+async def test_a_relay_sends_nothing_to_a_topic_that_was_altered(log, ledger, kafka, often):
+    await alter(kafka, "partitions", "5", "escalations.v1")
+    async with transaction(ledger.sessions) as session:
+        await outbox.publish(session, escalation_opened())
+    stop = asyncio.Event()
+    async with watching(kafka, "escalations.v1") as watched:
+        relay = Relay("ledger-svc", kafka, ledger.sessions, watched)
+        await relay._producer.start()
+        await eventually(lambda: watched.looked)
+        assert await relay.round() is None
+        await relay._producer.stop()
+        stop.set()
+    assert len(await ledger.query("SELECT 1 FROM outbox")) == 1
+
+
+async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
+    watched = TopicWatch(kafka, [TOPIC])
+    assert await watched.look()
+    watched._settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    assert not await watched.look()
+    assert watched.stops is None
+
+
+async def test_doctor_names_the_topic_the_setting_and_the_page(log, ledger, kafka, touchpoint):
+    await alter(kafka, "cleanup.policy", "compact")
+    [finding] = [one for one in await doctor.examine(ledger.dsn) if one.page == "topic-changed"]
+    assert finding.said.startswith(f"topic {kafka.topic_prefix}touchpoints.v1 has cleanup.policy=compact, not delete: ")
