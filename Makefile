@@ -8,6 +8,7 @@ PYTHON ?= python3
 COMPOSE ?= docker compose
 WORKERS ?= 3
 BODIES ?= 1000000
+RECORDS ?= 100000
 SEED ?= 4
 SHARE ?= 1
 EVENTS ?= 200000
@@ -40,8 +41,9 @@ upgrade: $(INSTALLED) ## replace FROM (a tag, a commit) by what is here, process
 	    git worktree add --quiet --detach $$folder $(FROM); $(MAKE) --directory $$folder $(INSTALLED); \
 	    UPGRADE_FROM=$$folder $(BIN)/pytest tests/faults/test_upgrade.py $(LONG)
 
-fuzz: $(INSTALLED) ## send a million mutated bodies (BODIES=1000000, SEED=4) and look what became of each
-	@FUZZ_BODIES=$(BODIES) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz/test_door.py $(LONG)
+fuzz: $(INSTALLED) ## a million mutated bodies to the gateway (BODIES=1000000, SEED=4), 100,000 records to the log (RECORDS=100000)
+	@FUZZ_BODIES=$(BODIES) FUZZ_RECORDS=$(RECORDS) FUZZ_SEED=$(SEED) \
+	    $(BIN)/pytest tests/fuzz/test_door.py tests/fuzz/test_log.py $(LONG)
 
 alerts: $(INSTALLED) ## stop a consumer, kill Kafka, flood with poison: seconds until alerts fire in a real Alertmanager
 	@$(BIN)/python -m tests.deploy.alerts_seen

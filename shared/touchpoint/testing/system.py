@@ -165,12 +165,21 @@ class System:
         """A key, made by the command an operator would use; `limited` as by default, else hardly."""
         words = [word for scope in scopes for word in ("--scope", scope)]
         rates = [] if limited else ["--event-rate", "1000000", "--request-rate", "1000000"]
-        arguments = ["-m", "touchpoint.cli", "keys", "create", "tests", "--tenant", tenant, *words, *rates, "--json"]
+        _, printed = await self.command(
+            "gateway", "keys", "create", "tests", "--tenant", tenant, *words, *rates, "--json"
+        )
+        return str(json.loads(printed)["token"])
+
+    async def command(self, service: str, *words: str) -> tuple[int | None, str]:
+        """Run an operator's command on a service's database; answers its exit code and what it printed."""
         process = await asyncio.create_subprocess_exec(
-            self.python, *arguments, env=self._environment(("gateway", "api")), stdout=asyncio.subprocess.PIPE
+            self.python,
+            *("-m", "touchpoint.cli", *words),
+            env=self._environment((service, "api")),
+            stdout=asyncio.subprocess.PIPE,
         )
         printed, _ = await process.communicate()
-        return str(json.loads(printed)["token"])
+        return process.returncode, printed.decode()
 
     async def operate(self, service: str, *arguments: str) -> str:
         """Run a command of operators' on a service; answers what it prints, errors as well."""
