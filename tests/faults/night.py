@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,30 +85,38 @@ class Night:
     async def _watch_doctor(self) -> None:
         while True:
             for service in READS:
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(WATCHED_SECONDS):
-                        for finding in await doctor.examine(self.stage.system.dsn(service)):
-                            if finding.wrong:
-                                self.notice("doctor", f"{finding.where}: {finding.said}")
+                        found = await doctor.examine(self.stage.system.dsn(service))
+                except TimeoutError:
+                    continue
+                except Exception as error:  # a traceback is a finding as well, of the doctor itself
+                    self.notice("doctor's traceback", repr(error))
+                    continue
+                for finding in found:
+                    if finding.wrong:
+                        self.notice("doctor", f"{finding.where}: {finding.said}")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def heal(self) -> str:
-        """Do what the runbooks say about consumers that halted and about dead letters; answers what that was."""
+    async def resume_halted(self) -> str:
+        """Let consumers that halted go on, as the runbook says; answers what was done."""
+        halted = [service for service in READS if await self._count(service, "consumers WHERE state = 'halted'")]
+        for service in halted:
+            await self.operate(service, "consumer", "resume", service, "--reason", REASON)
+        return ", ".join(f"`consumer resume {service}`" for service in halted)
+
+    async def redrive(self) -> str:
+        """Have dead letters tried again; answers what was done."""
         done = []
         for service in READS:
-            async with self.stage.connected(self.stage.system.databases[service]) as connection:
-                halted = await connection.fetchval("SELECT count(*) FROM consumers WHERE state = 'halted'")
-            if halted:
-                done.append(f"`consumer resume {service}`")
-                await self.operate(service, "consumer", "resume", service, "--reason", REASON)
-        await eventually(self.stage.system.is_quiet, 300)
-        for service in READS:
-            async with self.stage.connected(self.stage.system.databases[service]) as connection:
-                letters = await connection.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'open'")
-            if letters:
-                done.append(f"`dlq redrive` of {letters} at {service}")
+            if letters := await self._count(service, "dead_letters WHERE state = 'open'"):
                 await self.operate(service, "dlq", "redrive", "--execute", "--reason", REASON)
+                done.append(f"`dlq redrive` of {letters} at {service}")
         return ", ".join(done)
+
+    async def _count(self, service: str, rows: str) -> int:
+        async with self.stage.connected(self.stage.system.databases[service]) as connection:
+            return int(await connection.fetchval(f"SELECT count(*) FROM {rows}"))
 
     async def operate(self, service: str, *arguments: str) -> str:
         """Run an operator's command."""

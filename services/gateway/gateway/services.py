@@ -21,6 +21,7 @@ from touchpoint.telemetry import log
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
 RETRY_AFTER = {"Retry-After": "5"}
 CONNECT_SECONDS = 2
+TOKEN_REFUSED = "refuses the gateway's token: INTERNAL_TOKEN_SECRETS differ, or the two machines' clocks do"  # noqa: S105 # no token
 KEEP_SECONDS = 3
 """An idle connection is kept for less than the five seconds after which a service closes it."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -77,7 +78,7 @@ class Services:
         async with self._slots[service].taken(caller.tenant):
             answer = await self._send(service, request)
         if answer.status == 401:
-            log().error(SERVICE_UNREACHABLE, target=service, error="does not accept INTERNAL_TOKEN_SECRETS")
+            log().error(SERVICE_UNREACHABLE, target=service, error=TOKEN_REFUSED)
             raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
         return answer
 
