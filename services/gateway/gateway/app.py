@@ -7,11 +7,13 @@ from functools import partial
 
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway import documents, ops, services
 from gateway.auth import Keyring
+from gateway.compact import Compact
 from gateway.config import Settings
 from gateway.door import Door
 from gateway.feedback import FeedbackDoor
@@ -43,6 +45,8 @@ STRAIGHT = (
     ("GET", "/v1/escalations"),
 )
 """The hot routes."""
+EXPOSED = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After")
+"""Headers of an answer that a page of another origin may read."""
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
@@ -71,7 +75,10 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
         route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
         route("POST", "/v1/events/statuses", StatusesDoor(keyring, limits, statuses)),
         route("GET", "/v1/events/{source:path}/{id:path}", StatusDoor(keyring, limits, statuses)),
-        *(route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind)) for query in QUERIES),
+        *(
+            route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind), etag=query.single)
+            for query in QUERIES
+        ),
     ]
     app.router.routes += [*routes, *documents.routes()]
     once = Idempotency(engine, ops.LONGEST_SECONDS)
@@ -79,6 +86,15 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     app.state.beside = ops.application(route, door)
     for method, path in STRAIGHT:
         app.answer(method, path, next(r.app for r in routes if r.path == path and method in (r.methods or ())))
+    if settings.cors_origins:
+        # No credentials: a key is sent as a header, and no cookie means anything here.
+        app.surround(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
     return app
 
 
@@ -102,6 +118,7 @@ async def _running(
     await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), *closing)
 
 
-def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp) -> Route:
-    bounded = UntilClientLeaves(endpoint) if method == "GET" else endpoint
-    return Route(path, Door(path, bounded, bodies), methods=[method])
+def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:
+    if method == "GET":
+        endpoint = UntilClientLeaves(Compact(endpoint, etag=etag))
+    return Route(path, Door(path, endpoint, bodies), methods=[method])

@@ -1,8 +1,12 @@
 """What the environment tells the gateway."""
 
-from pydantic import Field, HttpUrl
+import re
+
+from pydantic import Field, HttpUrl, field_validator
 
 from touchpoint.settings import ServiceSettings
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 
 
 class Settings(ServiceSettings):
@@ -21,9 +25,22 @@ class Settings(ServiceSettings):
     key_grace_seconds: float = Field(
         900, ge=0, le=86400, description="with the database away, a key seen before works on for so long"
     )
+    cors_origins: list[str] = Field(
+        [],
+        description='JSON list of web origins whose pages may call this API, such as ["https://app.example.com"]; '
+        '["*"]: all; none by default',
+    )
     events_per_second: int = Field(1000, ge=1, description="what an API key may send, unless it has its own limit")
     requests_per_second: int = Field(100, ge=1, description="queries and commands of an API key, likewise")
     burst_seconds: int = Field(5, ge=1, le=3600, description="a key may use so many seconds' worth of a rate at once")
     events_per_day: int | None = Field(
         None, ge=1, description="what a tenant may send on a day in UTC, unless it has its own quota; unset: any number"
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        wrong = [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]
+        if wrong:
+            raise ValueError("an origin is scheme, host and port without a path, such as https://app.example.com")
+        return origins

@@ -2,9 +2,12 @@
 
 from importlib.resources import files
 
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, request_response
 from starlette.staticfiles import StaticFiles
+
+from gateway.compact import Compact
 
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 PAGE = NOSNIFF | {
@@ -34,7 +37,7 @@ def operations() -> Route:
 def _document(path: str, name: str) -> Route:
     document = files("gateway").joinpath(name).read_bytes()
 
-    async def openapi(_: object) -> Response:
+    async def openapi(_: Request) -> Response:
         return Response(document, media_type="application/json", headers=NOSNIFF)
 
-    return Route(path, openapi)
+    return Route(path, Compact(request_response(openapi), etag=True), methods=["GET"])

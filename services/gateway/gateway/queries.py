@@ -35,6 +35,11 @@ class Query(NamedTuple):
         """The path as a route: a customer's id may have slashes in it."""
         return self.path.replace("{customer_id}", "{customer_id:path}")
 
+    @property
+    def single(self) -> bool:
+        """Whether one thing is asked for by its id."""
+        return self.path.endswith("_id}")
+
 
 QUERIES = (
     Query("GET", "/v1/feedback", FEEDBACK, Scope.FEEDBACK_READ),

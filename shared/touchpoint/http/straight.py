@@ -26,6 +26,7 @@ class Straight(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(openapi_url=None, redirect_slashes=False, **options)
         self._straight = dict[tuple[str, str], ASGIApp]()
+        self._outermost: ASGIApp = self._answer
 
     def answer(self, method: str, path: str, app: ASGIApp) -> None:
         """Have requests for exactly this path answered by `app`, which raises nothing but bugs."""
@@ -36,8 +37,15 @@ class Straight(FastAPI):
         handlers = {kind: handler for kind, handler in self.exception_handlers.items() if kind is not Exception}
         self.answer("GET", path, Timed(UntilClientLeaves(ExceptionMiddleware(_List(self, endpoint), handlers)), path))
 
+    def surround(self, middleware: Callable[..., ASGIApp], **options: Any) -> None:
+        """Put a middleware around all routes, the straight ones as well: `add_middleware` would not reach those."""
+        self._outermost = middleware(self._outermost, **options)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as any ASGI application."""
+        await self._outermost(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         straight = self._straight.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         await (straight or super().__call__)(scope, receive, send)
 
