@@ -76,7 +76,7 @@ def test_a_user_writes_what_its_service_writes_and_reads_what_it_reads(cluster, 
 
 def test_an_operator_reads_every_topic_and_does_nothing_else(cluster):
     topics = {("topic", each["metadata"]["name"]) for each in cluster.of("KafkaTopic")}
-    assert operations(cluster, "operator") == {"Read": topics, "Describe": topics}
+    assert operations(cluster, "operator") == {"Read": topics, "Describe": topics, "DescribeConfigs": topics}
 
 
 def test_whoever_scales_by_lag_may_only_look(cluster):
