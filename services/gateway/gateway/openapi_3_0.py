@@ -50,10 +50,18 @@ class Converter:
         if made.get("type") == "integer" and made.get("maximum", _INT32 + 1) > _INT32:
             made["format"] = "int64"  # else Go and Java have 32 bits for it
         if "$ref" in made and len(made) > 1:  # 3.0 ignores what stands beside a $ref
-            if "nullable" in made:
-                made["type"] = self._schemas[made["$ref"].rpartition("/")[2]]["type"]
-            made["allOf"] = [{"$ref": made.pop("$ref")}]
+            made = self._beside(made)
         return made
+
+    def _beside(self, made: Json) -> Json:
+        """A reference with further keywords; an object that may be null is written out, so that null is no surprise."""
+        named = made.pop("$ref")
+        if "nullable" in made:
+            referred = self._schemas[named.rpartition("/")[2]]
+            if referred["type"] == "object":
+                return self.schema(referred) | made
+            made["type"] = referred["type"]
+        return made | {"allOf": [{"$ref": named}]}
 
     def _inner(self, key: str, value: Any) -> Json:
         if key == "properties":
