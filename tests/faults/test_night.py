@@ -6,6 +6,7 @@
 import asyncio
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Iterable
 from importlib.resources import files
 from typing import Any
@@ -116,5 +117,6 @@ def row(night: Night, breakage: Breakage, by_hand: str, after: float, accepted: 
     noticed = "; ".join(f"{by} {seconds:.1f} s" for by, (seconds, _) in night.noticed.items())
     shown = [night.noticed[by][1] for by in ("verify", "log", "doctor", "readiness") if by in night.noticed]
     how = "; ".join(filter(None, [night.recovered_by, by_hand, f"works again after {after:.1f} s"]))
-    cells = (breakage.name, noticed, shown[0] if shown else "", how, accepted, lost, doubled)
+    told = re.sub(r"postgresql://\S+: |system[_-][0-9a-f]{12}[_.]", "", shown[0] if shown else "")  # this run's names
+    cells = (breakage.name, noticed, told, how, accepted, lost, doubled)
     return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"

@@ -21,13 +21,16 @@ UPDATE api_keys SET last_used_at = used.at
 
 # `spent` is there because ON CONFLICT sees the old row and the new one, and nothing else.
 SHARE_RATES = """
-INSERT INTO rates (prefix, policy, tat, spent)
-SELECT prefix, policy, now() - age + spent, spent
+INSERT INTO rates (prefix, policy, tat, spent, shared_at)
+SELECT prefix, policy, now() - age + spent, spent, now()
   FROM unnest($1::text[], $2::text[], $3::interval[], $4::interval[]) AS used (prefix, policy, spent, age)
  ORDER BY prefix, policy
-ON CONFLICT (prefix, policy) DO UPDATE SET tat = greatest(rates.tat + excluded.spent, excluded.tat)
+ON CONFLICT (prefix, policy) DO UPDATE SET
+    tat = greatest(rates.tat - greatest(rates.shared_at - now(), interval '0') + excluded.spent, excluded.tat),
+    shared_at = excluded.shared_at
 RETURNING prefix, policy, tat - now() AS ahead
 """
+"""A row shared later than now was written while the database's clock was ahead: what it tells of is moved back."""
 SHARE_DAYS = """
 INSERT INTO quotas (tenant_id, day, events)
 SELECT tenant_id, day, events FROM unnest($1::text[], $2::date[], $3::bigint[]) AS sent (tenant_id, day, events)

@@ -545,3 +545,15 @@ async def test_limits_given_to_a_key_and_a_tenant_hold_at_the_door(open_door, se
     assert refused.json()["type"] == "urn:touchpoint:problem:quota-exceeded"
     assert (await send(door, event(3))).status_code == 202
     assert (await send(door, event(4))).status_code == 429
+
+
+async def test_a_database_clock_that_was_an_hour_ahead_leaves_no_key_in_debt(sessions):
+    used = [repository.Spent("p", "events", timedelta(seconds=2), timedelta(0))]
+    async with transaction(sessions) as session:
+        await repository.share_rates(session, used)
+        await session.execute(
+            text("UPDATE rates SET tat = tat + interval '1 hour', shared_at = shared_at + interval '1 hour'")
+        )
+    async with transaction(sessions) as session:
+        ahead = await repository.share_rates(session, used)
+    assert ahead["p", "events"] <= timedelta(seconds=4), "what it has used, and no hour"
