@@ -32,6 +32,7 @@ class Escalation(Base):
     feedback_id: Mapped[UUID | None]
     ticket_id: Mapped[str | None]
     opened_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
     acknowledged_at: Mapped[datetime | None]
     acknowledged_by: Mapped[str | None]
     resolved_at: Mapped[datetime | None]

@@ -22,7 +22,7 @@ from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.tenants import Tenants
 from touchpoint.errors import TransientError
-from touchpoint.http.pagination import Listing
+from touchpoint.http.pagination import Listing, exactly
 
 CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "latest")
 
@@ -117,11 +117,11 @@ UPDATE_CLOCKS = _UPDATE_CLOCKS.format(rows=_CLOCK_ROWS)
 INSERT_ESCALATIONS = """
 INSERT INTO escalations (
     tenant_id, escalation_id, case_version, customer_id, reason, policy, priority, state, feedback_id, ticket_id,
-    opened_at
+    opened_at, recorded_at
 )
 SELECT * FROM unnest(
     $1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
-    $10::text[], $11::timestamptz[]
+    $10::text[], $11::timestamptz[], $12::timestamptz[]
 )
 ON CONFLICT DO NOTHING
 RETURNING escalation_id
@@ -229,6 +229,7 @@ async def insert_escalations(session: AsyncSession, cases: Iterable[EscalationOp
         (
             case.meta.tenant, case.escalation_id, case.case_version, case.customer_id, case.reason, case.policy,
             case.priority, case.state, case.feedback_id, case.ticket_id, case.opened_at,
+            case.meta.known_at,
         )
         for case in cases
     ]  # fmt: skip
@@ -249,7 +250,7 @@ async def find_escalation(
 
 async def list_escalations(tenants: Tenants, tenant: str, query: EscalationQuery) -> list[EscalationRead]:
     """The matching cases, newest first, one more than the page shows: it tells whether there is a next."""
-    conditions = {f"{name} = {{}}": getattr(query, name) for name in EXACT_FILTERS}
+    conditions = exactly(query, EXACT_FILTERS)
     return [EscalationRead(*row) for row in await CASES.read(tenants, tenant, query, conditions)]
 
 

@@ -12,7 +12,7 @@ from touchpoint.contracts.base import Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
 from touchpoint.contracts.quick import NO_NUL
 from touchpoint.contracts.touchpoints import Priority
-from touchpoint.http.pagination import PageQuery
+from touchpoint.http.pagination import PageQuery, Several
 
 Person = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
 
@@ -31,6 +31,7 @@ class EscalationRead:
     feedback_id: Annotated[UUID | None, Field(description="the feedback that caused it, in /v1/feedback")]
     ticket_id: Annotated[str | None, Field(description="the ticket that caused it")]
     opened_at: Annotated[datetime, Field(description="when its cause occurred")]
+    recorded_at: Annotated[datetime, Field(description="when the gateway accepted its cause, or its clock ran out")]
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     resolved_at: datetime | None
@@ -70,13 +71,17 @@ class EscalationDetail(EscalationRead):
 
 
 class EscalationQuery(PageQuery):
-    """Filters of the list; all given ones must match. `from` and `to`: when the case was opened."""
+    """Filters of the list; all given ones must match, each with one of its values.
 
-    state: EscalationState | None = None
-    reason: EscalationReason | None = None
-    priority: Priority | None = None
-    customer_id: Identifier | None = None
-    ticket_id: Identifier | None = None
+    `from` and `to`: when the case was opened; `recorded_from` and `recorded_to`: when the gateway accepted its cause
+    or, where a clock ran out, when it did.
+    """
+
+    state: Several[EscalationState] = Field([], description="repeat for several, as every filter that is a list")
+    reason: Several[EscalationReason] = Field([])
+    priority: Several[Priority] = Field([])
+    customer_id: Several[Identifier] = Field([])
+    ticket_id: Several[Identifier] = Field([])
 
 
 class Acknowledgement(BaseModel):

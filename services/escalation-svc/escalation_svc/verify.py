@@ -31,12 +31,12 @@ CASES = Effect(
     ("tenant_id", "escalation_id"),
     """
     SELECT tenant_id, escalation_id,
-           concat_ws(' ', customer_id, reason, policy, feedback_id, ticket_id, opened_at) AS row
+           concat_ws(' ', customer_id, reason, policy, feedback_id, ticket_id, opened_at, recorded_at) AS row
       FROM {tables}.escalations
     """,
     besides="""
     SELECT tenant_id, escalation_id,
-           concat_ws(' ', customer_id, reason, policy, feedback_id, ticket_id, opened_at) AS row
+           concat_ws(' ', customer_id, reason, policy, feedback_id, ticket_id, opened_at, recorded_at) AS row
       FROM {stored}.escalations
      WHERE EXISTS (
        SELECT FROM {stored}.clocks

@@ -61,8 +61,8 @@ async def test_a_case_is_answered_with_its_tickets_clock(client: Client) -> None
     assert await get(client(), f"/v1/escalations/{CASE}") == {
         "id": str(CASE), "case_version": 1, "state": "open", "reason": "urgent_ticket", "policy": "urgent-ticket",
         "priority": "urgent", "customer_id": "customer-1", "feedback_id": None, "ticket_id": "ticket-1",
-        "opened_at": "2026-11-20T12:00:00Z", "acknowledged_at": None, "acknowledged_by": None, "resolved_at": None,
-        "resolved_by": None, "resolution": None,
+        "opened_at": "2026-11-20T12:00:00Z", "recorded_at": "2026-11-20T12:00:00Z", "acknowledged_at": None,
+        "acknowledged_by": None, "resolved_at": None, "resolved_by": None, "resolution": None,
         "clock": {
             "id": str(clock_id("acme", "ticket-1")), "state": "active", "priority": "urgent", "target_seconds": 900,
             "started_at": "2026-11-20T12:00:00Z", "due_at": "2026-11-20T12:15:00Z", "warned": False,
@@ -116,8 +116,8 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
 @pytest.mark.parametrize(
     ("params", "field"),
     [
-        ({"state": "lost"}, "state"),
-        ({"reason": "anger"}, "reason"),
+        ({"state": "lost"}, "state.0"),
+        ({"reason": "anger"}, "reason.0"),
         ({"from": "yesterday"}, "from"),
         ({"limit": 0}, "limit"),
         ({"cursor": "x"}, "cursor"),
@@ -127,6 +127,24 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
 async def test_a_filter_that_cannot_be_is_refused_by_name(client: Client, params: dict[str, Any], field: str) -> None:
     refused = await problem(client().get("/v1/escalations", params=params), 422)
     assert [error["field"] for error in refused["errors"]] == [field]
+
+
+async def test_a_poller_by_when_it_was_recorded_gets_a_case_that_came_late(
+    handlers: Handlers, sessions: Sessions, client: Client
+) -> None:
+    late = urgent("ticket-late", id="late", time=at(-72), recorded=at(1))
+    await apply(handlers, sessions, [urgent(), late])
+    for bound, ticket in (("recorded_from", "ticket-late"), ("recorded_to", "ticket-1")):
+        listed = await get(client(), "/v1/escalations", **{bound: at(1).isoformat()})
+        assert [case["ticket_id"] for case in listed["items"]] == [ticket]
+
+
+async def test_a_filter_with_several_values_lists_the_cases_of_each(
+    handlers: Handlers, sessions: Sessions, client: Client
+) -> None:
+    await apply(handlers, sessions, [urgent(f"ticket-{n}", id=f"opened-{n}", time=at(n)) for n in range(3)])
+    listed = await get(client(), "/v1/escalations", ticket_id=["ticket-0", "ticket-2"], state=["open", "acknowledged"])
+    assert [case["ticket_id"] for case in listed["items"]] == ["ticket-2", "ticket-0"]
 
 
 @pytest.mark.usefixtures("case")
@@ -269,7 +287,7 @@ async def test_two_who_acknowledge_at_once_make_one_step(client: Client, publish
 
 
 async def test_the_service_tells_what_became_of_an_event(client: Client) -> None:
-    answer = await get(client(), f"/internal/events?id={uuid4()}&id={uuid4()}")
+    answer = await get(client(), "/internal/events", id=[str(uuid4()), str(uuid4())])
     assert answer["consumer"] == "escalation-svc"
     assert "ticket.opened" in answer["handles"]
     assert answer["events"] == {}

@@ -51,6 +51,7 @@ class TimelineEntry(Base):
     customer_id: Mapped[str] = mapped_column(primary_key=True)
     occurred_at: Mapped[datetime] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
+    recorded_at: Mapped[datetime]
     type: Mapped[str]
     title: Mapped[str]
     details: Mapped[dict[str, Any]]

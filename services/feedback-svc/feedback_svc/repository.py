@@ -13,7 +13,7 @@ from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead,
 from feedback_svc.service import FeedbackRow, NewEntry
 from touchpoint.db.engine import insert
 from touchpoint.db.tenants import Tenants
-from touchpoint.http.pagination import Listing
+from touchpoint.http.pagination import Listing, exactly
 
 ORDER = ("occurred_at", "id")
 """What orders every list of this service, newest first."""
@@ -23,7 +23,7 @@ EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "jour
 FEEDBACK = Listing("feedback", FeedbackRow._fields[1:], *ORDER)
 """As `FeedbackRead.of` reads them: all but the tenant."""
 
-TIMELINE = Listing("timeline", ("id", "type", "occurred_at", "title", "details::text"), *ORDER)
+TIMELINE = Listing("timeline", ("id", "type", "occurred_at", "recorded_at", "title", "details::text"), *ORDER)
 
 
 async def insert_feedback(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
@@ -45,7 +45,7 @@ async def find_feedback(tenants: Tenants, tenant: str, feedback_id: UUID) -> Fee
 async def list_feedback(tenants: Tenants, tenant: str, query: FeedbackQuery) -> list[FeedbackRead]:
     """The matching feedback, newest first, one more than the page shows: it tells whether there is a next."""
     conditions = {
-        **{f"{name} = {{}}": getattr(query, name) for name in EXACT_FILTERS},
+        **exactly(query, EXACT_FILTERS),
         "score_value >= {}": query.min_score,
         "score_value <= {}": query.max_score,
     }
@@ -56,5 +56,5 @@ async def list_timeline(
     tenants: Tenants, tenant: str, customer_id: str, query: TimelineQuery
 ) -> list[TimelineEntryRead]:
     """The matching entries, newest first, one more than the page shows."""
-    conditions = {"customer_id = {}": customer_id, "type = ANY({})": query.type or None}
+    conditions = {"customer_id = {}": customer_id, **exactly(query, ("type",))}
     return [TimelineEntryRead.of(row) for row in await TIMELINE.read(tenants, tenant, query, conditions)]

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from feedback_svc.service import TITLES
 from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
-from touchpoint.http.pagination import PageQuery
+from touchpoint.http.pagination import PageQuery, Several
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -62,6 +62,7 @@ class TimelineEntryRead:
     id: Annotated[UUID, Field(description="for feedback: its id in /v1/feedback")]
     type: Annotated[str, Field(examples=["ticket.opened"])]
     occurred_at: datetime
+    recorded_at: Annotated[datetime, Field(description="when the gateway accepted it, or when a clock ran out")]
     title: Annotated[str, Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])]
     details: Annotated[
         Any,
@@ -72,19 +73,19 @@ class TimelineEntryRead:
     @classmethod
     def of(cls, row: Sequence[Any]) -> Self:
         """What a row says: the fields in their order, the details as JSON, which is passed on as it is."""
-        return cls(*(*row[:4], msgspec.Raw(row[4].encode())))
+        return cls(*(*row[:5], msgspec.Raw(row[5].encode())))
 
 
 class FeedbackQuery(PageQuery):
-    """Filters of the list of feedback; all given ones must match."""
+    """Filters of the list of feedback; all given ones must match, each with one of its values."""
 
-    kind: FeedbackKind | None = None
-    channel: Channel | None = None
-    customer_id: Identifier | None = None
-    survey_id: Identifier | None = None
-    product: Label | None = None
-    journey_stage: Label | None = None
-    language: Language | None = Field(None, description="exactly as it was sent", examples=["pt-BR"])
+    kind: Several[FeedbackKind] = Field([], description="repeat for several, as every filter that is a list")
+    channel: Several[Channel] = Field([])
+    customer_id: Several[Identifier] = Field([])
+    survey_id: Several[Identifier] = Field([])
+    product: Several[Label] = Field([])
+    journey_stage: Several[Label] = Field([])
+    language: Several[Language] = Field([], description="exactly as it was sent", examples=[["pt-BR"]])
     min_score: Finite | None = Field(None, description="on the scale it was asked on: best together with `kind`")
     max_score: Finite | None = None
 
@@ -104,6 +105,4 @@ TimelineType = Annotated[str, AfterValidator(_on_timelines), WithJsonSchema({"ty
 class TimelineQuery(PageQuery):
     """Filters of a customer's timeline."""
 
-    type: list[TimelineType] = Field(
-        [], max_length=20, description="only these types of events; may be given several times"
-    )
+    type: Several[TimelineType] = Field([], description="only these types of events; repeat for several")

@@ -78,6 +78,7 @@ class NewEntry(NamedTuple):
     type: str
     title: str
     details: str
+    recorded_at: datetime
 
 
 def new_feedback(event: FeedbackSubmitted) -> NewFeedback:
@@ -124,7 +125,14 @@ def timeline_entry(event: Event) -> NewEntry | None:
     meta = event.meta
     title = " ".join(TITLES[type(event)](event).split())
     return NewEntry(
-        meta.tenant, customer_id, meta.time, meta.identity, event.type, cut(title, TITLE_LENGTH), details(event)
+        meta.tenant,
+        customer_id,
+        meta.time,
+        meta.identity,
+        event.type,
+        cut(title, TITLE_LENGTH),
+        details(event),
+        meta.known_at,
     )
 
 

@@ -161,9 +161,9 @@ async def test_unknown_feedback_is_not_found(client: Client) -> None:
     ("params", "field"),
     [
         ({"survey": "s-1"}, "survey"),
-        ({"kind": "emoji"}, "kind"),
-        ({"customer_id": "a\0b"}, "customer_id"),
-        ({"product": ""}, "product"),
+        ({"kind": "emoji"}, "kind.0"),
+        ({"customer_id": "a\0b"}, "customer_id.0"),
+        ({"product": ""}, "product.0"),
         ({"min_score": "nan"}, "min_score"),
         ({"from": "2026-11-20T12:00:00"}, "from"),
         ({"from": "1793000000"}, "from"),
@@ -230,3 +230,26 @@ async def test_a_plus_in_a_time_need_not_be_escaped(sessions: Sessions, client: 
         answer = await client().get(f"/v1/feedback?{bound}")
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["items"]) == found
+
+
+async def test_a_poller_by_when_it_was_recorded_gets_what_comes_late(sessions: Sessions, client: Client) -> None:
+    polled = make.NOON + timedelta(hours=1)
+    early = make.feedback(id="early", time=make.NOON, recorded=make.NOON)
+    late = make.feedback(id="late", time=make.NOON - timedelta(days=3), recorded=polled)
+    await apply(handlers, sessions, [early, late])
+    for path, name in (("/v1/feedback", "event_id"), ("/v1/customers/customer-1/timeline", "id")):
+        names = {"event_id": ("early", "late"), "id": (str(early.meta.identity), str(late.meta.identity))}[name]
+        since = (await get(client(), path, recorded_from=polled.isoformat()))["items"]
+        before = (await get(client(), path, recorded_to=polled.isoformat()))["items"]
+        assert ([row[name] for row in before], [row[name] for row in since]) == ([names[0]], [names[1]])
+        assert since[0]["recorded_at"] == "2026-11-20T13:00:00Z"
+
+
+async def test_a_filter_with_several_values_finds_each(sessions: Sessions, client: Client) -> None:
+    score = {"value": 4, "min": 1, "max": 5}
+    events = [make.feedback(id=kind, kind=kind, score=score) for kind in ("csat", "ces", "rating")]
+    await apply(handlers, sessions, events)
+    found = await get(client(), "/v1/feedback", kind=["csat", "rating"], channel=["email", "web"])
+    assert sorted(row["event_id"] for row in found["items"]) == ["csat", "rating"]
+    assert await refused(client(), "/v1/feedback", kind=["csat", "cast"]) == ["kind.1"]
+    assert await refused(client(), "/v1/feedback", product=[str(n) for n in range(21)]) == ["product"]

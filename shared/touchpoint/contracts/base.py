@@ -146,6 +146,13 @@ Moment = Annotated[AwareDatetime, BeforeValidator(read_time), AfterValidator(_wi
 """A point in time as RFC 3339 text, 1900–2199; the offset from UTC is required."""
 
 
+def _own_source(writer: str) -> str:
+    return f"/touchpoint/{writer}"
+
+
+_OWN_SOURCES = frozenset(map(_own_source, WRITERS.values()))
+
+
 def name_uuid(namespace: UUID, name: str) -> UUID:
     """`uuid.uuid5` at a third of its time: each event needs several (RFC 9562, section 5.5).
 
@@ -191,6 +198,11 @@ class Meta(msgspec.Struct, frozen=True, dict=True):
             found = kept["identity"] = identity(self.tenant, self.source, self.id)
         return found
 
+    @property
+    def known_at(self) -> datetime:
+        """When it could first be known: when the gateway accepted it; of an event by a timer, when that fired."""
+        return max(self.recorded, self.time) if self.source in _OWN_SOURCES else self.recorded
+
     def causing(self, kind: "type[Event]", *key: str, time: datetime | None = None) -> "Meta":
         """The attributes of an event of `kind` that this one causes: the same cause and key always give the same id.
 
@@ -198,7 +210,7 @@ class Meta(msgspec.Struct, frozen=True, dict=True):
         default.
         """
         event_id = name_uuid(self.identity, "/".join((kind.type, *key)))
-        source = f"/touchpoint/{WRITERS[kind.topic]}"
+        source = _own_source(WRITERS[kind.topic])
         return msgspec.structs.replace(
             self, id=str(event_id), source=source, time=time or self.time, topic="", partition=-1, offset=-1
         )

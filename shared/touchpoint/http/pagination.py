@@ -23,6 +23,9 @@ from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
 
+Several = Annotated[list[T], Field(max_length=20)]
+"""Values of a filter, of which one must match; the parameter is repeated for each."""
+
 _BLANK_FOR_PLUS = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 
 PAGE_CHARACTERS = 1_000_000
@@ -51,6 +54,10 @@ class PageQuery(BaseModel):
 
     since: Bound | None = Field(None, alias="from", description="of this time or later")
     until: Bound | None = Field(None, alias="to", description="before this time")
+    recorded_from: Bound | None = Field(
+        None, description="accepted at this time or later: for polling, where `from` would miss what arrives late"
+    )
+    recorded_to: Bound | None = Field(None, description="accepted before this time")
     limit: int = Field(50, ge=1, le=200, description="items a page; fewer where texts are very long")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
 
@@ -103,7 +110,10 @@ def _unreadable() -> ProblemError:
 
 
 class Listing:
-    """A tenant's rows of a table, newest first: what a page shows of them, and the two columns that order them."""
+    """A tenant's rows of a table, newest first: what a page shows of them, and the two columns that order them.
+
+    The table has a column `recorded_at`: when the gateway accepted what the row is about.
+    """
 
     def __init__(self, table: str, columns: Sequence[str], moment: str, row_id: str) -> None:
         self.select = f"SELECT {', '.join(columns)} FROM {table} WHERE tenant_id = caller.tenant"  # noqa: S608 (our names)
@@ -123,6 +133,10 @@ class Listing:
             said[f"{self._moment} >= {{}}"] = query.since
         if query.until is not None:
             said[f"{self._moment} < {{}}"] = query.until
+        if query.recorded_from is not None:
+            said["recorded_at >= {}"] = query.recorded_from
+        if query.recorded_to is not None:
+            said["recorded_at < {}"] = query.recorded_to
         where = "".join(" AND " + condition.format(f"${number}") for number, condition in enumerate(said, 2))
         values = [*said.values()]
         if (after := decode(query.cursor)) is not None:
@@ -131,6 +145,21 @@ class Listing:
         # The limit is written out: PostgreSQL plans anew each time for one it does not know.
         order = f" ORDER BY {self._moment} DESC, {self._row_id} DESC LIMIT {query.limit + 1:d}"
         return await tenants.fetch(tenant, self.select + where + order, *values)
+
+
+def exactly(query: PageQuery, names: Sequence[str]) -> dict[str, Any]:
+    """Conditions for `Listing.read`: columns that have one of the values of the query's filter of the same name.
+
+    One value is compared by itself, which lets an index give the rows in their order.
+    """
+    conditions = dict[str, Any]()
+    for name in names:
+        values: list[Any] = getattr(query, name)
+        if len(values) == 1:
+            conditions[f"{name} = {{}}"] = values[0]
+        elif values:
+            conditions[f"{name} = ANY({{}})"] = values
+    return conditions
 
 
 def page(rows: Sequence[Any], limit: int, position: tuple[str, str], *, text: str | None = None) -> Response:

@@ -174,7 +174,9 @@ class System:
         """Run an operator's command on a service's database; answers its exit code and what it printed."""
         process = await asyncio.create_subprocess_exec(
             self.python,
-            *("-m", "touchpoint.cli", *words),
+            "-m",
+            "touchpoint.cli",
+            *words,
             env=self._environment((service, "api")),
             stdout=asyncio.subprocess.PIPE,
         )
