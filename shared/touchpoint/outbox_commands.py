@@ -23,7 +23,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the trail.")]
 
 @app.command("list")
 def list_rows(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 50,
     database: Database = "",
     as_json: Json = False,
 ) -> None:

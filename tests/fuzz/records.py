@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 
 def mutated(seed: int, number: int, most: int) -> Written:
-    """The run's batch of that number, with at most so many records."""
+    """One batch of the run: its number, and the maximum of records in it."""
     rng = Random(seed << 32 | number)
     kind = rng.choice(TYPES)
     owner = _EXAMPLES[kind].get("customer_id") or _EXAMPLES[kind].get("submission_id")

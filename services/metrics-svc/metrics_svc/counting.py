@@ -51,7 +51,7 @@ Moment = tuple[str, str, datetime]
 
 
 class Group(NamedTuple):
-    """What a customer's answers and tickets are told apart by."""
+    """The customer's segment and tier, by which answers and tickets are grouped."""
 
     segment: str = UNKNOWN
     tier: str = UNKNOWN

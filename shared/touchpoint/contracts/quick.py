@@ -78,7 +78,7 @@ def _text(schema: Any) -> _Part:
 
 
 def _validated(schema: Any) -> _Part:
-    """What a validator of ours looks for first."""
+    """A schema that a function validates: what the function may be, then its inner schema."""
     if schema["function"]["function"] not in _VALIDATORS_HELD_WHERE_PLAIN:
         raise _UnknownError("function-before")
     return _part(schema["schema"])

@@ -29,7 +29,7 @@ PINNED = {
     "statement_timeout": "0",
     "idle_session_timeout": "0",
 }
-"""Settings that every connection of ours has, whatever the server's, the database's or the user's defaults are."""
+"""Settings of every connection; they override the defaults of the server, the database and the user."""
 COPY_FROM = 100
 """From this many rows on COPY is faster; below it one round trip counts for more."""
 

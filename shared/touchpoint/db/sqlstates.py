@@ -1,6 +1,6 @@
 """What follows from an error of PostgreSQL, decided for every class of its manual's appendix A.
 
-- RETRY: the server, the network or an administrator is the cause. Nothing of ours is wrong: back off and go on.
+- RETRY: the server, the network or an administrator is the cause. Neither event nor code is wrong: back off, retry.
 - HALT: the program and its tables do not fit together, or the server is damaged. No event is to blame, so none becomes
   a dead letter; the consumer stops and a person looks.
 - EVENT: the values that were to be stored are the cause: the event becomes a dead letter.

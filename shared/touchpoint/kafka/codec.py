@@ -62,7 +62,7 @@ def fingerprint(record: Record) -> bytes:
 
 
 class DecodeError(PermanentError):
-    """The record is no event of ours.
+    """The record is not one of the events that contracts declare.
 
     `stage` names where it failed: read (Kafka's own format), decode (headers, JSON) or validate (contract).
     """

@@ -36,7 +36,7 @@ HORIZON_SECONDS = 0.5
 ELECTION_SECONDS = 2.0
 """How often to look whether a partition has had an election: its log may have been cut."""
 PREPARE_SECONDS = 30.0
-"""Getting partitions ready may take so long: what a cut log has lost is looked for."""
+"""Time limit for getting partitions ready; it includes the search for what a cut log has lost."""
 FROZEN_SECONDS = 5.0
 """A session holding the fence's lock, silent this long, is ended."""
 STALL_SECONDS = 60.0

@@ -110,7 +110,7 @@ def _mend(settings: KafkaSettings, topic: str, setting: str, expected: str) -> s
 
 
 async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics. One broker may already have told of a topic that the one asked has not yet heard of."""
+    """The settings of topics. A broker that does not know a new topic yet is asked again."""
     wanted: dict[str, str | None] = dict.fromkeys(CONFIGS)
     async with asyncio.timeout(_SETTLE_SECONDS):
         while True:

@@ -30,7 +30,7 @@ class RawRecord(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> "RawRecord":
-        """A record of ours."""
+        """The record as `touchpoint` represents it."""
         return cls(record.key, record.value, [(name.encode(), value) for name, value in record.headers])
 
 
