@@ -3,6 +3,7 @@
 `openapi_own.yaml` holds the gateway's own routes; those of the services come out of their own documents.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -106,17 +107,24 @@ def merge(services: Mapping[str, Json]) -> Json:
         paths.setdefault(query.path, {})[query.method.lower()] = _operation(query, found, adopted[query.service])
     # Some generators name a constant after each value, and one of them, Channel, is a type's name already.
     known["Dimension"]["x-enum-varnames"] = [f"by_{value}" for value in known["Dimension"]["enum"]]
-    return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known)}
+    return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known, paths)}
 
 
-def _components(known: Json) -> Json:
+def _components(known: Json, paths: Json) -> Json:
+    used = _used(known, paths)
     return {
         "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `tp_…`."}},
         "headers": _HEADERS,
         "parameters": {"IdempotencyKey": _IDEMPOTENCY_KEY},
         "responses": {name: _problem(name, what) for name, what in _PROBLEMS.items()},
-        "schemas": dict(sorted(known.items())),
+        "schemas": {name: schema for name, schema in sorted(known.items()) if name in used},
     }
+
+
+def _used(known: Json, paths: Json) -> set[str]:
+    """The schemas that something refers to; an object that may be null is written out, and leaves its own unused."""
+    text = json.dumps([paths, known]) + f'"{_REF}Problem"'
+    return {name for name in known if f'"{_REF}{name}"' in text}
 
 
 def operations(service: Json) -> Json:
@@ -129,7 +137,7 @@ def operations(service: Json) -> Json:
         operation = _operation(each, service["paths"][each.path][each.method.lower()], adopted)
         _add(operation, {"404": "NotFound"})
         paths.setdefault(each.path, {})[each.method.lower()] = operation
-    return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known)}
+    return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known, paths)}
 
 
 class _Adopted:
@@ -170,7 +178,7 @@ class _Adopted:
 
 def _operation(query: Query | Operation, found: Json, adopted: _Adopted) -> Json:
     theirs = {status: _as_sent(status, answer) for status, answer in found["responses"].items() if status != "422"}
-    operation: Json = adopted.operation(found | {"responses": theirs})
+    operation: Json = adopted.operation(found | {"responses": theirs} | _body(found))
     operation["tags"] = [query.path.split("/")[2]]
     operation["operationId"] = found["operationId"].partition("_v1_")[0]
     operation["summary"] = operation["summary"].capitalize()
@@ -183,6 +191,15 @@ def _operation(query: Query | Operation, found: Json, adopted: _Adopted) -> Json
     if "{" in query.path:
         _add(operation, {"404": "NotFound"})
     return operation
+
+
+def _body(found: Json) -> Json:
+    """The body by its name: one that may be left out is a choice with null in FastAPI's document."""
+    if "requestBody" not in found:
+        return {}
+    schema = found["requestBody"]["content"]["application/json"]["schema"]
+    named = schema.get("anyOf", [schema])[0]
+    return {"requestBody": found["requestBody"] | {"content": {"application/json": {"schema": named}}}}
 
 
 def _as_sent(status: str, answer: Json) -> Json:

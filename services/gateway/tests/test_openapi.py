@@ -138,6 +138,8 @@ def test_every_operation_names_its_scope_its_problems_and_itself(document, place
     assert operation["security"] == [{"apiKey": []}]
     assert operation["description"].endswith(f"Needs the scope `{SCOPES[place]}`.")
     assert operation["summary"]
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        assert "$ref" in content["schema"] or content["schema"]["type"] == "array", "generators need its name"
     assert operation["tags"][0] in {tag["name"] for tag in document["tags"]}
     assert {"401", "403", "503"} <= operation["responses"].keys()
     for status, answer in operation["responses"].items():
