@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults night upgrade fuzz alerts bench lint typecheck audit format docs lock compose-up clean
+.PHONY: help up test faults night upgrade fuzz clients alerts bench lint typecheck audit format docs lock compose-up clean
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
@@ -44,6 +44,11 @@ upgrade: $(INSTALLED) ## replace FROM (a tag, a commit) by what is here, process
 fuzz: $(INSTALLED) ## a million mutated bodies to the gateway (BODIES=1000000, SEED=4), 100,000 records to the log (RECORDS=100000)
 	@FUZZ_BODIES=$(BODIES) FUZZ_RECORDS=$(RECORDS) FUZZ_SEED=$(SEED) \
 	    $(BIN)/pytest tests/fuzz/test_door.py tests/fuzz/test_log.py $(LONG)
+
+clients: $(INSTALLED) ## generate clients in Python, TypeScript, Go and Java, use them, lint the OpenAPI documents
+	@missing=$$(for tool in node npm java mvn go; do command -v $$tool >/dev/null || echo -n " $$tool"; done); \
+	    test -z "$$missing" || { echo "make clients needs these programs, which are missing:$$missing" >&2; exit 2; }
+	@CLIENTS=all $(BIN)/pytest tests/clients --durations 0
 
 alerts: $(INSTALLED) ## stop a consumer, kill Kafka, flood with poison: seconds until alerts fire in a real Alertmanager
 	@$(BIN)/python -m tests.deploy.alerts_seen
