@@ -169,6 +169,21 @@ async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatc
             await consumer.run(asyncio.Event())
 
 
+async def test_partitions_that_kafkas_client_never_gets_ready_end_the_process(log, ledger, kafka, monkeypatch):
+    for name in ("PREPARE_SECONDS", "STALL_SECONDS"):
+        monkeypatch.setattr(consumer_module, name, 2)
+    consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
+
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AIOKafkaConsumer, "beginning_offsets", never)
+    await log.append(*numbered(1))
+    with pytest.raises(StalledError, match="no partition could be made ready"):
+        async with asyncio.timeout(60):
+            await consumer.run(asyncio.Event())
+
+
 async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledger, kafka, monkeypatch):
     monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)

@@ -220,6 +220,7 @@ async def postgres_clock_jumps(night: Night) -> None:
     """By an hour ahead, then by an hour back: no clock of a ticket may run out early."""
     jump = _fake_clock(night)
     await _restarted_with(night.stage.postgres, jump.environment)
+    await night.is_well()
     await _ticket_due_within_the_hour(night)
     night.strike()
     for offset in ("+1h", "-1h"):
@@ -245,7 +246,7 @@ async def _clock_jumps_of(night: Night, part: Part, *offsets: str) -> None:
     system.own[part[0]] = system.own.get(part[0], {}) | jump.environment
     await system.stop_part(part)
     system.start_part(part)
-    await system.ready([part])
+    await night.is_well()
     await _ticket_due_within_the_hour(night)
     night.strike()
     for offset in offsets:
@@ -261,6 +262,7 @@ async def kafkas_clock_jumps(night: Night) -> None:
     """The log's times go back: nothing that is applied or timed goes by them."""
     jump, [broker] = _fake_clock(night), night.stage.brokers
     await _restarted_with(broker, jump.environment)
+    await night.is_well()
     night.strike()
     for offset in ("+1h", "-1h"):
         jump.to(offset)
@@ -299,7 +301,7 @@ async def topic_rights_revoked(night: Night) -> None:
     await broker.process.stop()
     broker.server = replace(cast("Kafka", broker.server), settings=tuple(AUTHORIZED.items()))
     await broker.start()
-    await night.stage.system.ready(night.stage.system.parts)
+    await night.is_well()
     topic, everybody, everything, deny = 2, "User:ANONYMOUS", 2, 2
     refused = (topic, night.stage.system.kafka.topic_prefix + TOUCHPOINTS, 3, everybody, "*", everything, deny)
     async with admin.connected(night.stage.system.kafka) as client:
@@ -381,7 +383,7 @@ async def _on_a_small_disk(night: Night, mortal: Mortal) -> Path:
     await _run("chown", f"--reference={kept}", str(folder))
     shutil.rmtree(kept)
     await mortal.start()
-    await night.stage.system.ready(night.stage.system.parts)
+    await night.is_well()
     return folder / "filler"
 
 

@@ -55,6 +55,15 @@ class Night:
         """Wait until all of these have noticed."""
         await eventually(lambda: all(each in self.noticed for each in by), seconds)
 
+    async def is_well(self) -> None:
+        """Wait until the doctor finds nothing wrong: after a restart that is not the breakage itself."""
+
+        async def well() -> bool:
+            found = [await doctor.examine(self.stage.system.dsn(service)) for service in READS]
+            return not any(finding.wrong for each in found for finding in each)
+
+        await eventually(well, 120)
+
     def mended(self, how: str) -> None:
         """The cause is gone; the system is to recover from now on."""
         self.recovered_by = how

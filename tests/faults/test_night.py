@@ -29,6 +29,8 @@ from .night import Breakage, Night
 LONG = "FAULT_NIGHT" in os.environ
 RATE = 20
 """Events a second: a small load."""
+SHOWN = ("doctor's traceback", "verify", "log", "doctor", "readiness")
+"""Whose text stands in the table, where several have noticed."""
 PAUSE_SECONDS = 2
 """A supervisor's, before it starts again what has ended."""
 
@@ -80,6 +82,7 @@ async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
     system = night.stage.system
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", system.kafka.bootstrap_servers)  # for the doctor
     monkeypatch.setenv("KAFKA_TOPIC_PREFIX", system.kafka.topic_prefix)
+    monkeypatch.setenv("KAFKA_PARTITIONS", str(system.kafka.partitions))
     before = set(night.load.accepted)
     night.begin()
     await eventually(lambda: len(night.load.accepted) >= len(before) + 100, 120)
@@ -115,7 +118,11 @@ async def keep(system: System) -> None:
 def row(night: Night, breakage: Breakage, by_hand: str, after: float, accepted: int, lost: int, doubled: int) -> str:
     """A line of the table in docs/reliability.md."""
     noticed = "; ".join(f"{by} {seconds:.1f} s" for by, (seconds, _) in night.noticed.items())
-    shown = [night.noticed[by][1] for by in ("verify", "log", "doctor", "readiness") if by in night.noticed]
+    shown = [
+        night.noticed[by][1]
+        for by in ("doctor's traceback", "verify", "log", "doctor", "readiness")
+        if by in night.noticed
+    ]
     how = "; ".join(filter(None, [night.recovered_by, by_hand, f"works again after {after:.1f} s"]))
     told = re.sub(r"postgresql://\S+: |system[_-][0-9a-f]{12}[_.]", "", shown[0] if shown else "")  # this run's names
     cells = (breakage.name, noticed, told, how, accepted, lost, doubled)

@@ -71,6 +71,9 @@ class Consumer:
     _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
     _progress: float = field(default_factory=time.monotonic, init=False)
     _turned: float = field(default_factory=time.monotonic, init=False)
+    _prepared: float = field(default_factory=time.monotonic, init=False)
+    """When partitions were last ready, or made so."""
+    _database_seen: float = field(default=0.0, init=False)
     _elections_seen: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -157,9 +160,7 @@ class Consumer:
         """
         try:
             working = self._state.state == "running" and not self._backoff.active and self._has_its_topics()
-            if working and self._assignment.stale:
-                async with asyncio.timeout(PREPARE_SECONDS):
-                    await self._assignment.prepare(kafka)
+            await self._prepare(kafka, working)
             _pause(kafka, not working)
             applying = asyncio.create_task(self._apply(reader.take() if working else []), name="apply")
             try:
@@ -183,6 +184,25 @@ class Consumer:
                 self._halt(explain(error))
             else:
                 raise
+
+    async def _prepare(self, kafka: LogConsumer, working: bool) -> None:
+        """Get partitions ready, where some are not.
+
+        Raises StalledError when this client could not for too long although PostgreSQL answers: after an
+        outage of Kafka aiokafka's client may wait for ever for an answer that a new one gets at once.
+        """
+        try:
+            if working and self._assignment.stale:
+                async with asyncio.timeout(PREPARE_SECONDS):
+                    await self._assignment.prepare(kafka)
+        except TimeoutError:
+            now = time.monotonic()
+            if self._database_seen > now - PREPARE_SECONDS and now - self._prepared > STALL_SECONDS:
+                telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name)
+                raise StalledError(f"no partition could be made ready for {now - self._prepared:.0f} s") from None
+            raise
+        if self._state.state != "running" or not self._assignment.stale:
+            self._prepared = time.monotonic()
 
     def _halt(self, reason: str) -> None:
         self._assignment.distrust()
@@ -279,6 +299,7 @@ class Consumer:
             if halt is not None:
                 await consumers.set_state(session, self.name, halt)
             state = await consumers.state(session, self.name)
+        self._database_seen = time.monotonic()
         if self._to_write is not halt:  # it halted while we read
             return
         self._to_write = None

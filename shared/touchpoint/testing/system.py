@@ -185,11 +185,9 @@ class System:
 
     async def operate(self, service: str, *arguments: str) -> str:
         """Run a command of operators' on a service; answers what it prints, errors as well."""
+        command: list[str | Path] = [self.python, "-m", "touchpoint.cli", *arguments]
         process = await asyncio.create_subprocess_exec(
-            self.python,
-            "-m",
-            "touchpoint.cli",
-            *arguments,
+            *command,
             env=self._environment((service, self.roles[service][0])),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
