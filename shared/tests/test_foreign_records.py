@@ -130,7 +130,7 @@ async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, l
     assert await letters(ledger) == [(2, "read", "an operator passed over offsets 1 to 2: a bomb, INC-17", None)]
     [trail] = await ledger.query("SELECT subject, reason, details FROM audit WHERE action = 'consumer.pass'")
     assert trail.details == {"topic": TOPIC, "partition": 0, "first": 1, "last": 2}
-    assert "a bomb, INC-17" in await touchpoint("dlq", "show", f"{TOPIC}/0/2")
+    assert "a bomb, INC-17" in " ".join((await touchpoint("dlq", "show", f"{TOPIC}/0/2")).split())
 
 
 async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without_what_is_too_large(

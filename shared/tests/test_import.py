@@ -138,7 +138,7 @@ class TestRefusals:
         assert result.exit_code == command.REFUSED
         assert len(fake.events) == 10
         assert [(reject["line"], reject["reason"]) for reject in rejects(file)] == [
-            (4, "team_feedback.submitted.text: must have at least 1 character"),
+            (4, "team_feedback.submitted.text: must not be empty"),
             (6, "id: nothing there, and without it importing twice would count twice"),
         ]
         assert rejects(file)[0]["record"] == {"id": 3, "text": "", "customer": "c0"}

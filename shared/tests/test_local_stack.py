@@ -169,7 +169,7 @@ async def test_kafka_lets_nobody_in_without_the_owners_password(stack: Running) 
 
 def test_operators_commands_find_its_kafka_and_the_password_by_themselves(stack: Running) -> None:
     found = stack.command("doctor")
-    assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+ ", found.stdout), found.stdout + found.stderr
+    assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+: ", found.stdout), found.stdout + found.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

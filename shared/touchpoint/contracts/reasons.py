@@ -97,6 +97,8 @@ def reason(error: Mapping[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         pattern = context["pattern"]
         return PATTERNS.get(pattern, f"must match {pattern}")
+    if kind in ("string_too_short", "too_short") and context["min_length"] == 1:
+        return "must not be empty"
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
     if (template := REASONS.get(kind)) is not None:

@@ -19,8 +19,9 @@ MAX_LINE_BYTES = 16 * 1024
 MAX_HEADERS = 100
 MAX_EXTENSION_BYTES = 1024
 """Of all chunks of a request together (RFC 9112, 7.1.1)."""
-METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"))
-"""Of RFC 9110 and RFC 5789, without CONNECT: this is no proxy. Others are not implemented (501)."""
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"QUERY"))
+"""The methods of HTTP itself, without CONNECT: this is no proxy. A route that lacks one answers 405; another method
+is not implemented (501)."""
 
 Headers = list[tuple[bytes, bytes]]
 
