@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import resource
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from touchpoint.errors import UsageError
 from touchpoint.http import connections, protocol, server, wire
 from touchpoint.http.connections import Connections
 from touchpoint.http.server import listen, serve
@@ -93,8 +96,8 @@ async def running(app: App, connections: int = 50):
     port = listening.getsockname()[1]
     clients = []
 
-    async def connect() -> Client:
-        clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
+    async def connect(address: str = "127.0.0.1") -> Client:
+        clients.append(Client(*await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))))
         return clients[-1]
 
     serving = asyncio.create_task(serve(app, listening, connections, stop))
@@ -225,7 +228,7 @@ async def test_the_end_of_an_answer_nobody_takes_in_keeps_no_connection(app, mon
         client = await connect()
         client.writer.transport.pause_reading()
         await client.send(GET + b"\r\n")
-        await eventually(lambda: states[0].waiting and not app.running)
+        await eventually(lambda: states[0]._waiting and not app.running)
         await eventually(lambda: not states[0].connections)
 
 
@@ -242,17 +245,17 @@ async def test_requests_sent_ahead_are_all_answered_one_after_another(connect, a
 async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_and_all_others_work(app):
     app.go.clear()
     async with running(app, connections=20) as connect:
-        inside = [await connect() for _ in range(20)]
+        inside = [await connect() for _ in range(25)]  # a fourth more for a moment
         for client in inside:
             await client.send(GET + b"\r\n")
-        await eventually(lambda: app.running == 20)
+        await eventually(lambda: app.running == 25)
 
         outside = await connect()
         assert await outside.problem() == (503, "too-many-connections")
         assert b"\r\nRetry-After: 1\r\n" in outside.head
 
         app.go.set()
-        assert [(await client.answer())[0] for client in inside] == [200] * 20
+        assert [(await client.answer())[0] for client in inside] == [200] * 25
         for client in inside[:5]:
             client.writer.close()
 
@@ -262,9 +265,10 @@ async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_a
         await eventually(again)
 
 
-async def test_hundreds_of_slow_clients_shut_nobody_out(app, monkeypatch):
-    monkeypatch.setattr(connections, "ROOM_SECONDS", 0.05)
-    async with running(app, connections=100) as connect:
+@pytest.mark.parametrize(("address", "answers"), [("127.0.0.2", {200}), ("127.0.0.1", {200, 503, 0})])
+async def test_hundreds_of_slow_clients_shut_nobody_out(app, address, answers):
+    """Least of all somebody at another address."""
+    async with running(app, connections=50) as connect:
 
         async def slowloris() -> None:
             while True:
@@ -274,19 +278,20 @@ async def test_hundreds_of_slow_clients_shut_nobody_out(app, monkeypatch):
                         await slow.send(b"GET / HTTP/1.1\r\n" if slow.fresh else b"X: y\r\n")
                         slow.fresh = False
                         await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
 
-        attack = [asyncio.create_task(slowloris()) for _ in range(300)]
+        attack = [asyncio.create_task(slowloris()) for _ in range(150)]
         answered = []
 
         async def customer() -> bool:
-            answered.append(await (await connect()).get())
-            return answered.count(200) == 50
+            answered.append(await (await connect(address)).get())
+            return answered.count(200) == 20
 
         await eventually(customer)
         for task in attack:
             task.cancel()
         await asyncio.gather(*attack, return_exceptions=True)
-        assert set(answered) <= {200, 503, 0}
+        assert set(answered) <= answers
 
 
 async def test_a_body_that_breaks_off_its_framing_is_refused_and_its_application_gets_no_more(connect, app):
@@ -331,3 +336,86 @@ async def test_an_upgrade_is_ignored_and_its_body_is_no_request(connect, app):
     assert await client.get() == 200
     client.writer.write_eof()
     assert await client.answer() == (0, b"")
+
+
+SLOW = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\nx"
+
+
+async def test_a_body_that_does_not_come_is_a_408_and_its_application_gets_no_more(connect, app, monkeypatch):
+    monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
+    client = await connect()
+    await client.send(SLOW)
+    assert await client.problem() == (408, "body-too-slow")
+    await eventually(lambda: not app.running)
+
+
+async def test_a_body_that_drips_in_is_a_408(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
+    client = await connect()
+    await client.send(SLOW)
+
+    async def drip() -> None:
+        while True:
+            await client.send(b"x")
+            await asyncio.sleep(0.01)
+
+    dripping = asyncio.create_task(drip())
+    assert await client.problem() == (408, "body-too-slow")
+    dripping.cancel()
+
+
+async def test_a_body_at_a_fair_pace_is_waited_for_but_not_for_ever(connect, monkeypatch):
+    monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 2)
+    client = await connect()
+    await client.send(SLOW.replace(b"20000", b"20000000"))
+    begun = time.monotonic()
+
+    async def refused() -> bool:
+        await client.send(b"x" * 20_000)
+        return client.ended()
+
+    await eventually(refused)
+    assert time.monotonic() - begun > 1
+    assert await client.problem() in [(408, "body-too-slow"), (0, "")]
+
+
+async def test_a_body_that_waits_for_the_application_is_not_slow(connect, app, monkeypatch):
+    monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client, other = await connect(), await connect()
+    await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n\r\n")
+    app.go.clear()
+    await eventually(lambda: app.running)
+    await other.send(GET)
+    assert await other.problem() == (408, "headers-too-slow")  # a look at all connections lies between
+    app.go.set()
+    assert (await client.answer())[0] == 200
+
+
+async def test_who_has_most_waiting_connections_makes_room_for_a_newcomer(app, monkeypatch):
+    """The quiet address keeps its idle connection, although it is the oldest."""
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 60)
+    async with running(app, connections=20) as connect:
+        quiet = await connect("127.0.0.2")
+        assert await quiet.get() == 200
+        loud = [await connect() for _ in range(30)]
+        await eventually(lambda: sum(client.ended() for client in loud) >= 6)
+        assert await quiet.get() == 200
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then"), [(1000, 5000, 1056), (2000, 2000, 2000), (1000, resource.RLIM_INFINITY, 1056)]
+)
+def test_a_process_allows_itself_the_file_descriptors_its_connections_take(monkeypatch, soft, hard, then):
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, found: limits.append(found))
+    server.allow_connections(800)
+    assert limits[-1] == (then, hard)
+
+
+def test_a_process_that_may_not_have_the_file_descriptors_does_not_start(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    with pytest.raises(UsageError, match=r"1,056 file descriptors.*may have 1,024.*CONNECTIONS"):
+        server.allow_connections(800)

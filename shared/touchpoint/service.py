@@ -31,7 +31,7 @@ from touchpoint.explain import explain
 from touchpoint.gauges import Gauges, measure_tables
 from touchpoint.heartbeat import beat
 from touchpoint.http.health import Check, admin_app
-from touchpoint.http.server import listen, serve
+from touchpoint.http.server import allow_connections, listen, serve
 from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
@@ -50,6 +50,8 @@ STOP_SECONDS = 20
 """How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
 OPERATORS_CONNECTIONS = 3
 """Of an API to the database, for operators: one may be making a plan."""
+ADMIN_CONNECTIONS = 100
+"""Of clients to the admin address."""
 MIGRATION_SECONDS = 1
 """How often a process looks whether it may begin."""
 READ_ONLY = "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on"
@@ -150,6 +152,7 @@ async def _migrate(service: Service, settings: ServiceSettings) -> None:
 
 
 async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
+    allow_connections(settings.connections * 5 // 4 + ADMIN_CONNECTIONS)
     engines = _engines(service, settings)
     runtime = Runtime(settings, engines.own, sessions(engines.own))
     loop = asyncio.get_running_loop()
@@ -164,7 +167,7 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
         vitals.watch_pool(pool, engine)
     admin = admin_app(runtime.checks, runtime.beside)
     parts["admin"] = partial(
-        serve, admin, listen(settings.admin_host, settings.admin_port), settings.connections, runtime.stop
+        serve, admin, listen(settings.admin_host, settings.admin_port), ADMIN_CONNECTIONS, runtime.stop, "admin"
     )
     telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
     try:

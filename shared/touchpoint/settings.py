@@ -67,7 +67,9 @@ class ServiceSettings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(description="port of the API", ge=0, le=65535)
-    connections: int = Field(800, ge=10, le=100_000, description="of clients at once; each takes a file descriptor")
+    connections: int = Field(
+        800, ge=10, le=100_000, description="of clients at once; each takes a file descriptor (docs/limits.md)"
+    )
     admin_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     admin_port: int = Field(description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
     internal_token_secrets: list[SecretStr] = Field(

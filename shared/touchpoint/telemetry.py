@@ -35,10 +35,13 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=_SECONDS,
 )
+OPEN_CONNECTIONS = Gauge(
+    "touchpoint_http_open_connections", "Clients' connections to a process, by server: api, admin.", ["server"]
+)
 CONNECTIONS_ENDED = Counter(
     "touchpoint_http_connections_ended_total",
     "Clients' connections the server has ended: refused and idle (there were too many), headers_too_slow, "
-    "headers_too_large, malformed, answer_not_read.",
+    "headers_too_large, malformed, body_too_slow, answer_not_read.",
     ["reason"],
 )
 RECORDS = Counter(
@@ -133,7 +136,15 @@ REPLAY_TO_PASS = Gauge(
     "touchpoint_replay_planned_records", "Of the replay that runs: records it has to pass in all.", ["consumer"]
 )
 
-for _reason in ("refused", "idle", "headers_too_slow", "headers_too_large", "malformed", "answer_not_read"):
+for _reason in (
+    "refused",
+    "idle",
+    "headers_too_slow",
+    "headers_too_large",
+    "malformed",
+    "body_too_slow",
+    "answer_not_read",
+):
     CONNECTIONS_ENDED.labels(_reason)
 
 TOPIC_CHANGED = "topics.changed"

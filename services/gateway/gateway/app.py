@@ -22,6 +22,7 @@ from gateway.ingest import Ingest
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
 from gateway.ops import OperationDoor
+from gateway.places import Places
 from gateway.queries import QUERIES, Proxy
 from gateway.requests import Bodies
 from gateway.services import Services
@@ -53,7 +54,7 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API."""
     watch = TopicWatch(settings.kafka, [TOUCHPOINTS])
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes, watch=watch)
-    keyring = Keyring(sessions(engine), settings.key_grace_seconds)
+    keyring = Keyring(sessions(engine), settings.key_grace_seconds, settings.connections // 2)
     limits = Limits(settings)
     sharing = Sharing(limits, sessions(engine))
     remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
@@ -68,7 +69,7 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     errors.install(app)
     ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
     statuses = Statuses(behind, ends)
-    route = partial(_route, bodies)
+    route = partial(_route, bodies, Places(settings.connections))
     routes = [
         route("POST", "/v1/events", ingest),
         route("POST", "/v1/batches", ingest),
@@ -118,7 +119,7 @@ async def _running(
     await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), *closing)
 
 
-def _route(bodies: Bodies, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:
+def _route(bodies: Bodies, places: Places, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:
     if method == "GET":
         endpoint = UntilClientLeaves(Compact(endpoint, etag=etag))
-    return Route(path, Door(path, endpoint, bodies), methods=[method])
+    return Route(path, Door(path, endpoint, bodies, places), methods=[method])

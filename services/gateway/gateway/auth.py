@@ -1,6 +1,7 @@
 """Who is calling: API keys checked against the database, remembered for seconds, at work while the database is away."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,8 +25,6 @@ TOUCH_SECONDS = 60
 MAX_KEYS = 10_000
 MAX_UNKNOWN = 10_000
 """Prefixes of no key that are remembered, apart from the keys: whoever guesses pushes no key out."""
-MAX_WAITING = 1000
-"""Prefixes never seen before that may wait to be looked up."""
 
 _REALM = 'Bearer realm="touchpoint"'
 
@@ -46,9 +45,13 @@ class Keyring:
     connection, and a good key among them waits for one reading.
     """
 
-    def __init__(self, sessions: Sessions, grace_seconds: float) -> None:
+    def __init__(self, sessions: Sessions, grace_seconds: float, most_waiting: int = 400) -> None:
         self._sessions = sessions
         self._grace = grace_seconds
+        self._most_waiting = most_waiting
+        """Prefixes never seen before that may wait for the database; of one prefix half as many requests."""
+        self._waiting = Counter[str]()
+        """By prefix."""
         self._known: dict[str, _Entry] = {}
         self._unknown: dict[str, float] = {}
         self._asked: list[str] = []
@@ -106,13 +109,26 @@ class Keyring:
         return entry.key if entry else None
 
     async def _look_up(self, prefix: str, now: float) -> _Entry | None:
-        if prefix not in self._known and len(self._readings) >= MAX_WAITING:
-            raise _unavailable()
-        await asyncio.shield(self._read(prefix))
+        if prefix in self._known:
+            await asyncio.shield(self._read(prefix))
+        else:
+            await self._wait_for(prefix)
         entry = self._known.get(prefix)
         if now >= (entry.fresh_until if entry else self._unknown.get(prefix, 0)):
             raise _unavailable()
         return entry
+
+    async def _wait_for(self, prefix: str) -> None:
+        """Have a prefix read that was never seen before. Raises ProblemError 503 when too many wait for that."""
+        if len(self._waiting) >= self._most_waiting or self._waiting[prefix] >= self._most_waiting // 2:
+            raise _unavailable()
+        self._waiting[prefix] += 1
+        try:
+            await asyncio.shield(self._read(prefix))
+        finally:
+            self._waiting[prefix] -= 1
+            if not self._waiting[prefix]:
+                del self._waiting[prefix]
 
     def _read(self, prefix: str) -> asyncio.Future[None]:
         """Have a prefix read; done when this was done, or tried."""

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.limits import LimitedError
+from gateway.places import PLACES, Places
 from gateway.requests import BODIES, Bodies
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.timing import CLIENT_LEFT, note
@@ -18,15 +19,16 @@ PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosnif
 class Door:
     """One route. Plain ASGI, because the frameworks' middleware costs more than the rest of the ingest."""
 
-    def __init__(self, route: str, app: ASGIApp, bodies: Bodies) -> None:
+    def __init__(self, route: str, app: ASGIApp, bodies: Bodies, places: Places) -> None:
         self._route = route
         self._app = app
         self._bodies = bodies
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note how long it took and how it ended."""
         started = time.perf_counter()
-        scope[BODIES] = self._bodies
+        scope[BODIES], scope[PLACES] = self._bodies, self._places
         status = CLIENT_LEFT
 
         async def noting(message: Message) -> None:
@@ -47,4 +49,5 @@ class Door:
             raise
         finally:
             self._bodies.release(scope)
+            self._places.release(scope)
             note(scope["method"], self._route, status, started)

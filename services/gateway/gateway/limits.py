@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from gateway.config import Settings
 from gateway.keys import Holder
+from gateway.places import PLACES
 from gateway.telemetry import LIMITED
 from touchpoint.http.errors import ProblemError
 
@@ -199,9 +200,10 @@ class Limits:
     def admit_events(self, scope: Scope, caller: Holder, count: int, size: int = 0) -> None:
         """Let so many events of so many bytes in; none: say whether one would be, before the body is read.
 
-        Raises LimitedError.
+        Raises LimitedError, or ProblemError 429 when too many requests are in work.
         """
-        now, scope[TENANT] = self.clock(), caller.tenant
+        _let_in(scope, caller)
+        now = self.clock()
         bucket = self.events.enter(scope, caller.key, caller.event_rate, max(count, size // UNIT_BYTES), now)
         self.quotas.check(scope, caller, count, bucket, now)
 
@@ -211,8 +213,8 @@ class Limits:
             bucket.take(max(0, size // UNIT_BYTES - count), self.clock())
 
     def admit_request(self, scope: Scope, caller: Holder) -> None:
-        """Let a query or a command in. Raises LimitedError."""
-        scope[TENANT] = caller.tenant
+        """Let a query or a command in. Raises as `admit_events`."""
+        _let_in(scope, caller)
         self.requests.enter(scope, caller.key, caller.request_rate, 1, self.clock())
 
     def forget_idle(self) -> None:
@@ -221,3 +223,10 @@ class Limits:
         self.events.forget_idle(now)
         self.requests.forget_idle(now)
         self.quotas.forget_past()
+
+
+def _let_in(scope: Scope, caller: Holder) -> None:
+    """First of all: a refusal that is held back takes a place, too."""
+    scope[TENANT] = caller.tenant
+    if PLACES in scope:
+        scope[PLACES].take(scope, caller)

@@ -11,8 +11,6 @@ from gateway.gzip import Unpacker
 from gateway.limits import TENANT
 from touchpoint.http.errors import ProblemError
 
-BODY_SECONDS = 30
-"""So long a client may take to send a body."""
 SMALL_BYTES = 16 * 1024
 """A body up to this that comes in one piece is not counted: there are no more of those than connections."""
 
@@ -70,25 +68,21 @@ async def read_body(scope: Scope, receive: Receive, limit: int, too_large: Calla
     """The body, unpacked when it is gzip.
 
     Raises `too_large()` as soon as it is known to exceed the limit, packed or unpacked; else ProblemError: 400 when it
-    is cut or no gzip, 408 when slow, 415 for another encoding, 503 when too many are being read.
+    is cut or no gzip, 415 for another encoding, 503 when too many are being read.
     """
     encoding, length = header(scope, b"content-encoding"), header(scope, b"content-length")
     unpacker = None if encoding is None else _unpacker(encoding)
     if length is not None and length.isdigit() and int(length) > limit:
         raise too_large()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            message = await receive()
-            if unpacker is None and message["type"] == "http.request" and not message.get("more_body", False):
-                body: bytes = message.get("body", b"")
-                if len(body) > limit:
-                    raise too_large()
-                if len(body) > SMALL_BYTES:
-                    scope[BODIES].hold(scope, len(body))
-                return body
-            return await _read_on(scope, message, receive, limit, too_large, unpacker=unpacker)
-    except TimeoutError:
-        raise ProblemError(408, "body-too-slow", f"The body did not arrive within {BODY_SECONDS} seconds.") from None
+    message = await receive()
+    if unpacker is None and message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise too_large()
+        if len(body) > SMALL_BYTES:
+            scope[BODIES].hold(scope, len(body))
+        return body
+    return await _read_on(scope, message, receive, limit, too_large, unpacker=unpacker)
 
 
 async def _read_on(

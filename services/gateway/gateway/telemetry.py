@@ -11,7 +11,9 @@ REFUSED = Counter(
     "touchpoint_gateway_events_refused_total", "Events not taken, by the code of the problem answered.", ["reason"]
 )
 LIMITED = Counter(
-    "touchpoint_gateway_limited_total", "Requests refused with 429, by the limit: events, requests, daily.", ["limit"]
+    "touchpoint_gateway_limited_total",
+    "Requests refused with 429, by the limit: events, requests, daily, at-once.",
+    ["limit"],
 )
 REPEATED = Counter(
     "touchpoint_gateway_repeated_total",
@@ -22,12 +24,13 @@ BODY_BYTES = Gauge("touchpoint_gateway_body_bytes", "Bytes of large request bodi
 
 for _mode in ("structured", "binary", "batch", "feedback"):
     ACCEPTED.labels(_mode)
-for _limit in ("events", "requests", "daily"):
+for _limit in ("events", "requests", "daily", "at-once"):
     LIMITED.labels(_limit)
 for _answer in ("replayed", "in-progress", "reused"):
     REPEATED.labels(_answer)
 REFUSED.labels("not-acknowledged")
 
+CROWDED = "gateway.crowded"
 IDEMPOTENCY_UNREACHABLE = "gateway.idempotency_unreachable"
 KEYS_UNREACHABLE = "gateway.keys_unreachable"
 LIMITS_ALONE = "gateway.limits_alone"

@@ -15,12 +15,9 @@ from cloudevents.v1.conversion import to_structured as old_to_structured
 from cloudevents.v1.http import CloudEvent as OldCloudEvent
 from prometheus_client import REGISTRY as METRICS
 
-from gateway import requests
-from gateway.events import too_large
 from gateway.ingest import MAX_BATCH_BYTES
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
 from touchpoint.kafka.codec import decode
@@ -338,18 +335,6 @@ async def test_what_is_wrong_with_plain_feedback_is_named_as_it_was_written(door
 async def test_a_form_sent_to_the_plain_door_is_told_to_send_json(door):
     found = problem(await door.post("/v1/feedback", data={"kind": "nps"}), 415, "unsupported-media-type")
     assert "application/json" in found["detail"]
-
-
-async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
-
-    async def receive():
-        await asyncio.Event().wait()
-
-    scope = {"headers": [(b"content-length", b"10")]}
-    with pytest.raises(ProblemError) as refused:
-        await requests.read_body(scope, receive, 100, too_large)
-    assert refused.value.problem.status == 408
 
 
 async def test_a_bug_is_answered_as_a_problem_too(door, monkeypatch):

@@ -13,49 +13,118 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 30
 """A client may take so long to take in an answer."""
-ROOM_SECONDS = 1
-"""Who has kept the server waiting for so long makes room for a newcomer."""
+OVER = 4
+"""A fourth more connections may be there for a moment."""
+MOMENT_SECONDS = 0.05
+UNREAD_SECONDS = 1
+"""Who takes longer makes room for a newcomer."""
 
 BUSY = ProblemError(503, "too-many-connections", "All connections are in use.", headers={"Retry-After": "1"})
 
 
 class Connections(ServerState):
-    """The connections of one server, and which of them keep it waiting since when."""
+    """The connections of one server, and which of them keep it waiting since when.
+
+    When there are too many, one that has had its last answer makes room; else, of those that are idle or slow to send
+    headers, the longest waiting of the address that has most of them. Behind a proxy all have one address: then it is
+    the longest waiting of all.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
-        self.waiting: dict[BoundedProtocol, float] = {}
-        """For a request's headers, or for the client to leave; the longest first."""
+        self._waiting: dict[str, dict[BoundedProtocol, float]] = {}
+        """For a request's headers; by address, the longest first."""
+        self.leaving: dict[BoundedProtocol, float] = {}
+        """For the client to close the connection, after its last answer."""
+        self._making_room = False
+        self.receiving: dict[BoundedProtocol, None] = {}
+        """In work, and their bodies are not all there."""
         self.unread: dict[BoundedProtocol, float] = {}
         """For the client to take in an answer."""
 
     def admit(self, newcomer: "BoundedProtocol") -> None:
-        """Let a new connection in if there is room, or if one that is idle can make room."""
-        now = newcomer.loop.time()
-        self.waiting[newcomer] = now
-        if len(self.connections) <= self._most:
-            return
-        longest, since = next(iter(self.waiting.items()))
-        if now - since > ROOM_SECONDS:
-            longest.cut("idle")
-            self.connections.discard(longest)
-            self.forget(longest)
-        else:
-            newcomer.refuse(BUSY)
+        """Let a new connection in; if it is one too many, make room a moment later, or refuse it.
+
+        Later, because many may come at once: what they have sent already is to be read first.
+        """
+        self.wait(newcomer)
+        if len(self.connections) > self._most + self._most // OVER:
+            largest = self._largest()
+            if newcomer.address == largest:
+                newcomer.refuse(BUSY)
+            else:
+                self._cut(next(iter(self._waiting[largest])))
+        elif len(self.connections) > self._most and not self._making_room:
+            self._making_room = True
+            newcomer.loop.call_later(MOMENT_SECONDS, self._make_room, newcomer.loop)
+
+    def _make_room(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._making_room = False
+        now = loop.time()
+        others: list[BoundedProtocol] = []
+        for _ in range(len(self.connections) - self._most):
+            other = self._least_needed(now)
+            if other is None:
+                break
+            others.append(other)
+            self.forget(other)
+        for other in others:
+            self._cut(other)
+
+    def _cut(self, connection: "BoundedProtocol") -> None:
+        connection.cut("idle")
+        self.connections.discard(connection)
+        self.forget(connection)
+
+    def _largest(self) -> str:
+        """The address with most of the connections that wait."""
+        return max(self._waiting, key=lambda address: len(self._waiting[address]))
+
+    def wait(self, connection: "BoundedProtocol") -> None:
+        """It keeps the server waiting from now on."""
+        self._waiting.setdefault(connection.address, {})[connection] = connection.loop.time()
+
+    def work(self, connection: "BoundedProtocol") -> None:
+        """Its request is in work."""
+        waiting = self._waiting.get(connection.address)
+        if waiting is not None and waiting.pop(connection, None) is not None and not waiting:
+            del self._waiting[connection.address]
 
     def forget(self, connection: "BoundedProtocol") -> None:
         """It has ended."""
-        self.waiting.pop(connection, None)
+        self.work(connection)
+        self.leaving.pop(connection, None)
+        self.receiving.pop(connection, None)
         self.unread.pop(connection, None)
 
-    def sweep(self) -> None:
-        """End what has kept the server waiting for too long. Call it every second."""
+    def leave(self, connection: "BoundedProtocol") -> None:
+        """It has had its last answer."""
+        self.work(connection)
+        self.receiving.pop(connection, None)
+        self.leaving[connection] = connection.loop.time()
+
+    def sweep(self, seconds: float) -> None:
+        """End what has kept the server waiting for too long. Call it every so many seconds."""
         now = asyncio.get_running_loop().time()
-        for connection, since in list(self.waiting.items()):
+        self._make_room(asyncio.get_running_loop())
+        for connection, since in [entry for waiting in self._waiting.values() for entry in waiting.items()]:
             connection.give_up_waiting(now - since)
+        for connection, since in list(self.leaving.items()):
+            connection.give_up_leaving(now - since)
+        for connection in list(self.receiving):
+            connection.give_up_receiving(seconds)
         for connection in _since(self.unread, now - ANSWER_SECONDS):
             connection.cut("answer_not_read")
+
+    def _least_needed(self, now: float) -> "BoundedProtocol | None":
+        if self.leaving:
+            return next(iter(self.leaving))
+        if self._waiting:
+            longest = next(iter(self._waiting[self._largest()]))
+            if not longest.is_new(now):
+                return longest
+        return next(_since(self.unread, now - UNREAD_SECONDS), None)
 
 
 def _since(entries: Mapping["BoundedProtocol", float], limit: float) -> Iterator["BoundedProtocol"]:

@@ -2,7 +2,8 @@
 
 Requests are read by `wire`, strictly, and one at a time: what a client sends ahead of an answer stays unread until that
 answer is complete. An `Upgrade` is ignored (RFC 9110, 7.8): the request is served over HTTP/1.1, with its body.
-A client has HEAD_SECONDS from the connection, or its last answer, to the end of the next request's headers.
+A client has HEAD_SECONDS from the connection, or its last answer, to the end of the next request's headers. A body has
+BODY_SECONDS and has to come at BODY_BYTES_PER_SECOND.
 """
 
 import asyncio
@@ -20,6 +21,11 @@ from touchpoint.http.wire import Head, RequestReader
 from touchpoint.telemetry import CONNECTIONS_ENDED
 
 HEAD_SECONDS = 10
+BODY_SECONDS = 30
+BODY_BYTES_PER_SECOND = 1024
+"""On average, whenever the application listens."""
+PAUSE_SECONDS = 5
+"""So long a body may rest before that counts."""
 IDLE_SECONDS = 5
 """A connection is kept for so long after an answer."""
 LEAVING_SECONDS = 2
@@ -30,6 +36,11 @@ MAX_UNREAD_BYTES = 64 * 1024
 """Of a body still to come when its answer is there: up to so many are read and dropped, else the connection ends."""
 
 TOO_SLOW = ProblemError(408, "headers-too-slow", f"The headers did not arrive within {HEAD_SECONDS} seconds.")
+BODY_TOO_SLOW = ProblemError(
+    408,
+    "body-too-slow",
+    f"A body has to arrive within {BODY_SECONDS} seconds, at {BODY_BYTES_PER_SECOND:,} bytes a second or more.",
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -41,12 +52,24 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.reader = RequestReader()
         self._keep_alive = True
+        self.address = ""
+        self._made = 0.0
+        self._body_seconds = 0.0
+        """How long the body has been coming."""
+        self._body_credit = 0.0
+        """For how many seconds more it may rest."""
+        self._body_bytes = 0
+        """What has come of it since the last look at its pace."""
+        self._stopping = False
+        """The server is told to stop: it will not see whether the client leaves."""
         self._leaving = False
         """Nothing more is read or answered; what has been answered may still be on its way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, or refuse to."""
         super().connection_made(transport)
+        self._made = self.loop.time()
+        self.address = self.client[0] if self.client else ""
         # What an answer writes to: it closes the connection as this class does.
         self._answering: Any = SimpleNamespace(
             write=transport.write, is_closing=lambda: self._leaving or transport.is_closing(), close=self.leave
@@ -81,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin(self, head: Head) -> None:
         """Have the application answer a request."""
-        self.server_state.waiting.pop(self, None)
+        self.server_state.work(self)
         self._keep_alive = head.keep_alive
         self.scope = HTTPScope(
             type="http",
@@ -112,7 +135,10 @@ class BoundedProtocol(HttpToolsProtocol):
             keep_alive=False,
             on_response=self.on_response_complete,
         )
+        self._body_seconds, self._body_credit, self._body_bytes = 0.0, PAUSE_SECONDS, 0
         self._go_on()
+        if not self.reader.complete:
+            self.server_state.receiving[self] = None
         app: Any = _options if head.path == "*" else self.app
         self._start_asgi_task(self.cycle, app)
 
@@ -123,10 +149,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle.response_complete:
             return
         cycle.body += piece
+        self._body_bytes += len(piece)
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         if reader.complete:
             cycle.more_body = False
+            self.server_state.receiving.pop(self, None)
         # If the answer comes before all of the body is there: a client that waits for a 100 may still send it, or not.
         left = reader.left
         droppable = reader.complete or (left is not None and left <= MAX_UNREAD_BYTES)
@@ -141,12 +169,13 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.cycle.body.clear()  # nobody reads it any more
         self.flow.resume_reading()
-        self.server_state.waiting[self] = self.loop.time()
+        self.server_state.receiving.pop(self, None)
+        self.server_state.wait(self)
         self._read()
 
     def shutdown(self) -> None:
         """Answer the request in work, if any, and no more."""
-        self._keep_alive = False
+        self._keep_alive, self._stopping = False, True
         super().shutdown()
 
     def pause_writing(self) -> None:
@@ -161,11 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def give_up_waiting(self, seconds: float) -> None:
         """End what has kept the server waiting for so many seconds, if that is too long."""
-        if self.transport.is_closing() or self._leaving:
-            unsent = self.transport.get_write_buffer_size()
-            if seconds > (HEAD_SECONDS if unsent else LEAVING_SECONDS):
-                self.transport.abort()
-        elif self.cycle is not None and self.reader.complete and not self.reader.pending:
+        if self.cycle is not None and self.reader.complete and not self.reader.pending:
             if seconds > IDLE_SECONDS:
                 self.leave()
         elif seconds > HEAD_SECONDS:
@@ -174,11 +199,28 @@ class BoundedProtocol(HttpToolsProtocol):
             else:
                 self.leave()
 
+    def give_up_leaving(self, seconds: float) -> None:
+        """End what has had its last answer for so many seconds, if that is too long."""
+        unsent = self.transport.get_write_buffer_size()
+        if seconds > (HEAD_SECONDS if unsent else LEAVING_SECONDS):
+            self.transport.abort()
+
+    def give_up_receiving(self, seconds: float) -> None:
+        """End what sends its body too slowly; so many seconds have passed since the last look."""
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            return  # the client waits for this server
+        self._body_seconds += seconds
+        earned = self._body_bytes / BODY_BYTES_PER_SECOND
+        self._body_credit = min(self._body_credit - seconds + earned, PAUSE_SECONDS)
+        self._body_bytes = 0
+        if self._body_credit < 0 or self._body_seconds > BODY_SECONDS:
+            self.refuse(BODY_TOO_SLOW)
+
     def refuse(self, error: ProblemError) -> None:
         """End the connection, with this answer to the request that is being read unless it has had one."""
         if self._leaving or self.transport.is_closing():
             return
-        CONNECTIONS_ENDED.labels(_REASONS.get(error.problem.status, "malformed")).inc()
+        CONNECTIONS_ENDED.labels(_REASONS.get(error.problem.type.rpartition(":")[2], "malformed")).inc()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             answered = not self.reader.complete
@@ -188,24 +230,28 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         if not answered:
             self.transport.write(_whole(error, self.server_state.default_headers))
-        self.leave(listening=True)
+        self.leave()
 
-    def leave(self, *, listening: bool = False) -> None:
+    def leave(self) -> None:
         """Close the connection once the client has what was written.
 
-        While the client may still be sending, only the sending half is closed at first: a full close would make the
-        kernel reset the connection, and the client might lose its answer (RFC 9112, 9.6).
+        Only the sending half is closed at first: if the client still sends, a full close would make the kernel reset
+        the connection, and the client might lose its answer (RFC 9112, 9.6).
         """
         if self._leaving or self.transport.is_closing():
             return
         self._leaving = True
-        self.server_state.waiting[self] = self.loop.time()
-        if listening or self.reader.pending or not self.reader.complete:
+        self.server_state.leave(self)
+        if self._stopping:
+            self.transport.close()
+        else:
             self.transport.write_eof()
             self.flow.resume_reading()
-        else:
-            self.transport.close()
         self.reader.clear()
+
+    def is_new(self, now: float) -> bool:
+        """Whether this connection was made within the last second, and nothing has come on it yet."""
+        return now - self._made < 1 and self.cycle is None and not self.reader.pending and not self._leaving
 
     def cut(self, reason: str) -> None:
         """End the connection at once."""
@@ -214,8 +260,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-_REASONS = {408: "headers_too_slow", 414: "headers_too_large", 431: "headers_too_large", 503: "refused"}
-"""By an answer's status, why a connection was ended."""
+_REASONS = {
+    "headers-too-slow": "headers_too_slow",
+    "body-too-slow": "body_too_slow",
+    "address-too-long": "headers_too_large",
+    "headers-too-large": "headers_too_large",
+    "too-many-connections": "refused",
+}
+"""By a problem's code, why a connection was ended."""
 
 
 def _whole(error: ProblemError, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -11,7 +12,10 @@ from starlette.types import ASGIApp
 from touchpoint.errors import UsageError
 from touchpoint.http.connections import Connections
 from touchpoint.http.protocol import BoundedProtocol
+from touchpoint.telemetry import OPEN_CONNECTIONS
 
+OTHER_DESCRIPTORS = 256
+"""File descriptors of a process for all that is no client's connection: database, Kafka, services, files."""
 STOP_SECONDS = 15
 """How long requests in hand may take once the server is told to stop."""
 
@@ -21,14 +25,15 @@ class _Server(uvicorn.Server):
 
     server_state: Connections
 
-    def __init__(self, config: uvicorn.Config, connections: int) -> None:
+    def __init__(self, config: uvicorn.Config, connections: int, name: str) -> None:
         super().__init__(config)
         self.server_state = Connections(connections)
+        OPEN_CONNECTIONS.labels(name).set_function(lambda: len(self.server_state.connections))
 
     async def on_tick(self, counter: int) -> bool:
         """What uvicorn does ten times a second."""
         if counter % 10 == 0:
-            self.server_state.sweep()
+            self.server_state.sweep(1)
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
@@ -36,8 +41,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, listening: socket.socket, connections: int, stop: asyncio.Event) -> None:
-    """Answer requests until told to stop, on at most so many connections; closes the socket."""
+async def serve(
+    app: ASGIApp, listening: socket.socket, connections: int, stop: asyncio.Event, name: str = "api"
+) -> None:
+    """Answer requests until told to stop, on at most so many connections; closes the socket.
+
+    `name` is the server's among the metrics of its process.
+    """
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -48,7 +58,7 @@ async def serve(app: ASGIApp, listening: socket.socket, connections: int, stop: 
         timeout_graceful_shutdown=STOP_SECONDS,
         ws="none",
     )
-    server = _Server(config, connections)
+    server = _Server(config, connections, name)
     with listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         stopping = asyncio.create_task(stop.wait())
@@ -56,6 +66,20 @@ async def serve(app: ASGIApp, listening: socket.socket, connections: int, stop: 
         stopping.cancel()
         server.should_exit = True
         await serving
+
+
+def allow_connections(count: int) -> None:
+    """Raise this process's limit of file descriptors to what so many connections take. Raises UsageError."""
+    needed = count + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UsageError(
+            f"{count:,} connections take {needed:,} file descriptors, and this process may have {hard:,}: raise that "
+            "limit (ulimit -Hn, LimitNOFILE=) or lower CONNECTIONS"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:
