@@ -98,6 +98,7 @@ async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
         assert await ledger.ids() == ["e0"]
         assert not await _read_through(ledger, 0, behind)
         assert (await verify(ledger.subject, ledger.dsn, kafka)).findings == []
+        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 60)  # from here on records do wait, for a busy machine
         await transactional.commit_transaction()
         await eventually(lambda: _read_through(ledger, 0, behind))
     assert await ledger.ids() == ["e0", "open", "behind"]

@@ -80,7 +80,7 @@ async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     except Exception as error:
         if not blames_database(error):
             raise
-        hint = "; has this version's `migrate` run?" if verdict(error) == HALT else ""
+        hint = "; is this the right database, and has this version's `migrate` run?" if verdict(error) == HALT else ""
         raise UsageError(f"{databases.without_password(dsn)}: {explain(error)}{hint}") from None
 
 

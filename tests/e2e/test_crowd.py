@@ -61,7 +61,8 @@ async def keys(system) -> dict[str, str]:
 )
 async def test_nobody_takes_all_connections(system, keys, opening, reads):
     async with _crowd(system, opening.replace(b"KEY", keys["initech"].encode()), reads):
-        await eventually(lambda: _answers_soon(system), 60)
+        if not reads:  # at first the gateway is busy with what they have asked for
+            await eventually(lambda: _answers_soon(system), 60)
         answers, slowest = await _visit(system, keys["globex"])
     print(f"{answers}, slowest {slowest:.2f} s")
     assert answers.total() == REQUESTS

@@ -146,11 +146,12 @@ async def _succeed(door: httpx.AsyncClient) -> None:
 
 async def _send_what_is_refused(door: httpx.AsyncClient) -> None:
     """Every example of the document, each of its values in turn replaced by something a customer may have said."""
-    schema = (await door.get("/openapi.json")).json()["components"]["schemas"]["CloudEvent"]
+    schemas = (await door.get("/openapi.json")).json()["components"]["schemas"]
+    types = [schemas[each["$ref"].rpartition("/")[2]] for each in schemas["CloudEvent"]["oneOf"]]
     word = CUSTOMER["text"]
     spoilt = [
         event
-        for example in schema["examples"]
+        for example in (each["example"] for each in types)
         for other in (word, [word], {"word": word})
         for event in _spoil(example, other)
     ]

@@ -22,7 +22,7 @@ async def test_a_process_works_once_its_migration_is_done_and_can_be_stopped_bef
                 said = (await client.get("/readyz")).json()["checks"]["migration"]
         except httpx.TransportError:
             return False
-        return said == "waiting for `python -m metrics_svc migrate` of this version"
+        return said == "waiting for PostgreSQL, or for `python -m metrics_svc migrate` of this version"
 
     try:
         system.start_part(CONSUMER)

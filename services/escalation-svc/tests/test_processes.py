@@ -56,6 +56,7 @@ async def start(dsn: str, kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator
         "DATABASE_URL": dsn,
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
+        "KAFKA_PARTITIONS": str(kafka.partitions),
         "INTERNAL_TOKEN_SECRETS": json.dumps(["x" * 32]),
         "POLICIES_PATH": str(tmp_path / "policies.yaml"),
         "PORT": "0",
@@ -171,5 +172,5 @@ async def test_a_policy_file_that_cannot_work_ends_the_process_with_one_line(sta
     process = start("api")
     assert await asyncio.to_thread(process.handle.wait, 30) == 1
     said = (tmp_path / "0-api.log").read_text().strip()
-    assert said.startswith(f"policy file {tmp_path / 'policies.yaml'} is not valid: first_response: Field required;")
+    assert said.startswith(f"policy file {tmp_path / 'policies.yaml'} is not valid: first_response: is required;")
     assert "\n" not in said

@@ -9,19 +9,14 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Column, Table
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import keys, repository
 from gateway.models import ApiKey
-from touchpoint.db.engine import sqlstate
-from touchpoint.errors import UsageError
 from touchpoint.http.scopes import Scope
 from touchpoint.reach import Json, in_one, local_database
 
 T = TypeVar("T")
-
-UNDEFINED_TABLE = "42P01"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -178,15 +173,7 @@ def revoke(prefix: Prefix, database: Database = "", as_json: Json = False) -> No
 
 def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
-    try:
-        return asyncio.run(in_one(database or local_database("gateway"), work))
-    except DBAPIError as error:
-        if sqlstate(error) != UNDEFINED_TABLE:
-            raise
-        raise UsageError(
-            "this database is not the gateway's, or `python -m gateway migrate` was not run: name it with "
-            "--database-url postgresql://…/gateway"
-        ) from None
+    return asyncio.run(in_one(database or local_database("gateway"), work))
 
 
 def _show_issued(issued: keys.Issued, as_json: bool) -> None:

@@ -154,7 +154,7 @@ async def test_a_database_that_is_away_is_one_line_saying_so(run):
 async def test_a_database_that_is_not_the_gateways_is_one_line_saying_so(servers):
     result = await asyncio.to_thread(CliRunner().invoke, app, ["list"], env={"DATABASE_URL": servers.dsn})
     assert isinstance(result.exception, UsageError)
-    assert "not the gateway's" in str(result.exception)
+    assert "is this the right database" in str(result.exception)
 
 
 @pytest.mark.parametrize("command", get_command(app).commands.values(), ids=lambda command: command.name)
