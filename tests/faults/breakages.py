@@ -195,7 +195,7 @@ async def kafka_disk_full(night: Night) -> None:
         await night.is_noticed("readiness", "doctor")
         await asyncio.sleep(seconds(20, 5))
     finally:
-        filler.unlink()
+        await _make_room(filler)
     if ended := not broker.process.alive():
         await broker.start()
     night.mended("room was made" + ("; Kafka, which had ended, started again" if ended else ""))
@@ -210,7 +210,7 @@ async def postgres_disk_full(night: Night) -> None:
         await night.is_noticed("readiness", "doctor")
         await asyncio.sleep(seconds(20, 5))
     finally:
-        filler.unlink()
+        await _make_room(filler)
     if ended := not server.process.alive():
         await server.start()
     night.mended("room was made" + ("; PostgreSQL, which had ended, started again" if ended else ""))
@@ -385,6 +385,12 @@ async def _on_a_small_disk(night: Night, mortal: Mortal) -> Path:
     await mortal.start()
     await night.is_well()
     return folder / "filler"
+
+
+async def _make_room(filler: Path) -> None:
+    """Free what the filler takes, and let the disk grow for what comes after."""
+    await asyncio.to_thread(filler.unlink)
+    await _run("mount", "-o", "remount,size=4g", str(filler.parent))
 
 
 def _fill(path: Path) -> None:
