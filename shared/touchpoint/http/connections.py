@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from touchpoint.http.protocol import BoundedProtocol
 
 ANSWER_SECONDS = 30
-"""A client may take so long to take in an answer."""
+"""Time limit for a client to read an answer."""
 OVER = 4
 """A fourth more connections may be there for a moment."""
 MOMENT_SECONDS = 0.05
 UNREAD_SECONDS = 1
-"""Who takes longer makes room for a newcomer."""
+"""A connection whose answer is unread for longer makes room for a new one."""
 
 BUSY = ProblemError(503, "too-many-connections", "All connections are in use.", headers={"Retry-After": "1"})
 
@@ -105,7 +105,7 @@ class Connections(ServerState):
         self.leaving[connection] = connection.loop.time()
 
     def sweep(self, seconds: float) -> None:
-        """End what has kept the server waiting for too long. Call it every so many seconds."""
+        """End connections past their time limits. `seconds`: the time since the last call."""
         now = asyncio.get_running_loop().time()
         self._make_room(asyncio.get_running_loop())
         for connection, since in [entry for waiting in self._waiting.values() for entry in waiting.items()]:

@@ -25,15 +25,15 @@ BODY_SECONDS = 30
 BODY_BYTES_PER_SECOND = 1024
 """On average, whenever the application listens."""
 PAUSE_SECONDS = 5
-"""So long a body may rest before that counts."""
+"""Pause of a body before its rate counts."""
 IDLE_SECONDS = 5
-"""A connection is kept for so long after an answer."""
+"""Keep-alive: how long an idle connection stays open after an answer."""
 LEAVING_SECONDS = 2
-"""After the last answer a client may go on sending for so long, and is not listened to."""
+"""After the last answer: how long what the client still sends is read and dropped."""
 MAX_AHEAD_BYTES = 64 * 1024
 """Read before the answer to the request in work, at most one reading of the socket more."""
 MAX_UNREAD_BYTES = 64 * 1024
-"""Of a body still to come when its answer is there: up to so many are read and dropped, else the connection ends."""
+"""What may be left of a body when it is answered: that much is read and dropped; with more, the connection ends."""
 
 TOO_SLOW = ProblemError(408, "headers-too-slow", f"The headers did not arrive within {HEAD_SECONDS} seconds.")
 BODY_TOO_SLOW = ProblemError(
@@ -61,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         """What has come of it since the last look at its pace."""
         self._stopping = False
-        """The server is told to stop: it will not see whether the client leaves."""
+        """The server is shutting down."""
         self._leaving = False
         """Nothing more is read or answered; what has been answered may still be on its way."""
 
@@ -189,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.unread.pop(self, None)
 
     def give_up_waiting(self, seconds: float) -> None:
-        """End what has kept the server waiting for so many seconds, if that is too long."""
+        """End the connection if it has been idle, or its headers incomplete, for too long."""
         if self.cycle is not None and self.reader.complete and not self.reader.pending:
             if seconds > IDLE_SECONDS:
                 self.leave()
@@ -200,13 +200,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.leave()
 
     def give_up_leaving(self, seconds: float) -> None:
-        """End what has had its last answer for so many seconds, if that is too long."""
+        """End the connection if its last answer is too long ago."""
         unsent = self.transport.get_write_buffer_size()
         if seconds > (HEAD_SECONDS if unsent else LEAVING_SECONDS):
             self.transport.abort()
 
     def give_up_receiving(self, seconds: float) -> None:
-        """End what sends its body too slowly; so many seconds have passed since the last look."""
+        """End the connection if its body is too slow. `seconds`: the time since the last call."""
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             return  # the client waits for this server
         self._body_seconds += seconds

@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
 async def serve(
     app: ASGIApp, listening: socket.socket, connections: int, stop: asyncio.Event, name: str = "api"
 ) -> None:
-    """Answer requests until told to stop, on at most so many connections; closes the socket.
+    """Answer requests until `stop` is set, on a limited number of connections; closes the socket.
 
     `name` is the server's among the metrics of its process.
     """
@@ -69,7 +69,7 @@ async def serve(
 
 
 def allow_connections(count: int) -> None:
-    """Raise this process's limit of file descriptors to what so many connections take. Raises UsageError."""
+    """Raise this process's limit of file descriptors to what the connections need. Raises UsageError."""
     needed = count + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
