@@ -188,21 +188,14 @@ async def wrong_policies(night: Night) -> None:
 
 async def kafka_disk_full(night: Night) -> None:
     [broker] = night.stage.brokers
-    filler = await _on_a_small_disk(night, broker)
-    night.strike()
-    _fill(filler)
-    try:
-        await night.is_noticed("readiness", "doctor")
-        await asyncio.sleep(seconds(20, 5))
-    finally:
-        await _make_room(filler)
-    if ended := not broker.process.alive():
-        await broker.start()
-    night.mended("room was made" + ("; Kafka, which had ended, started again" if ended else ""))
+    await _disk_full(night, broker, "Kafka")
 
 
 async def postgres_disk_full(night: Night) -> None:
-    server = night.stage.postgres
+    await _disk_full(night, night.stage.postgres, "PostgreSQL")
+
+
+async def _disk_full(night: Night, server: Mortal, name: str) -> None:
     filler = await _on_a_small_disk(night, server)
     night.strike()
     _fill(filler)
@@ -213,7 +206,7 @@ async def postgres_disk_full(night: Night) -> None:
         await _make_room(filler)
     if ended := not server.process.alive():
         await server.start()
-    night.mended("room was made" + ("; PostgreSQL, which had ended, started again" if ended else ""))
+    night.mended("room was made" + (f"; {name}, which had ended, started again" if ended else ""))
 
 
 async def postgres_clock_jumps(night: Night) -> None:
