@@ -1,16 +1,13 @@
 """What holds for every service's tables, and for the migrations that make them."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator
 from importlib import import_module
 
 import asyncpg
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from touchpoint.db import databases, migrate
-from touchpoint.testing.servers import Servers
+from touchpoint.db import migrate
 
 PACKAGES = ["escalation_svc", "feedback_svc", "gateway", "metrics_svc"]
 
@@ -51,27 +48,19 @@ TYPES = {
 """SQLAlchemy's names of types and PostgreSQL's."""
 
 
-@pytest.fixture
-async def empty(servers: Servers) -> AsyncIterator[str]:
-    """A database without tables."""
-    name = f"test_{uuid.uuid4().hex}"
-    yield await databases.create(servers.dsn, name)
-    await databases.drop(servers.dsn, name)
-
-
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_two_upgrades_at_once_make_one_schema(package, empty):
-    await asyncio.gather(*(migrate.upgrade(package, empty) for _ in range(2)))
+async def test_two_upgrades_at_once_make_one_schema(package, empty_database):
+    await asyncio.gather(*(migrate.upgrade(package, empty_database) for _ in range(2)))
     models = import_module(f"{package}.models").Base.metadata.tables
-    assert set(models) <= {row["table_name"] for row in await _fetch(empty, COLUMNS)}
+    assert set(models) <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty):
-    await migrate.upgrade(package, empty)
-    before = await _fetch(empty, COLUMNS)
-    await migrate.upgrade(package, empty)
-    assert await _fetch(empty, COLUMNS) == before
+async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty_database):
+    await migrate.upgrade(package, empty_database)
+    before = await _fetch(empty_database, COLUMNS)
+    await migrate.upgrade(package, empty_database)
+    assert await _fetch(empty_database, COLUMNS) == before
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -20,6 +20,7 @@ STATUS = {
     "inbox": {"SELECT": {"consumer", "event_id", "type", "topic", "partition", "offset"}},
     "dead_letters": {"SELECT": {"consumer", "event_id", "type", "state", "topic", "partition", "offset"}},
     "conflicts": {"SELECT": {"consumer", "event_id"}},
+    "log_losses": {"SELECT": {"consumer", "topic", "partition", "first", "accepted_at"}},
 }
 """What an API reads to tell what became of an event."""
 

@@ -5,7 +5,6 @@ from msgspec.structs import replace
 
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.feedback import FeedbackRecorded
-from touchpoint.kafka.admin import MAX_MESSAGE_BYTES
 from touchpoint.kafka.codec import (
     MAX_ATTRIBUTE_CHARACTERS,
     MAX_DATA_BYTES,
@@ -15,6 +14,7 @@ from touchpoint.kafka.codec import (
     encode_extended,
 )
 from touchpoint.kafka.packing import MAX_RECORD_BYTES, size
+from touchpoint.kafka.requirements import MAX_MESSAGE_BYTES
 from touchpoint.testing.factories import feedback
 
 LONGEST = "\U0001f600" * MAX_ATTRIBUTE_CHARACTERS

@@ -160,7 +160,8 @@ async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, appl
     [(_, page, said)] = await wrong(ledger)
     assert page == "database-settings"
     assert said.endswith(
-        'UndefinedTableError: 42P01 relation "processes" does not exist; has this version\'s `migrate` run?'
+        'UndefinedTableError: 42P01 relation "processes" does not exist; '
+        "is this the right database, and has this version's `migrate` run?"
     )
 
 

@@ -8,7 +8,7 @@ import uuid
 import asyncpg
 import pytest
 
-from touchpoint.db import databases, migrate
+from touchpoint.db import migrate
 from touchpoint.db.engine import create_engine
 from touchpoint.errors import UsageError
 from touchpoint.testing import eventually
@@ -49,10 +49,8 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-async def dsn(servers):
-    name = f"test_{uuid.uuid4().hex}"
-    yield await databases.create(servers.dsn, name)
-    await databases.drop(servers.dsn, name)
+def dsn(empty_database):
+    return empty_database
 
 
 @pytest.fixture

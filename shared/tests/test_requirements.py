@@ -188,7 +188,9 @@ async def test_migrate_behind_a_pooler_says_one_line(pooled, kafka):
     assert line.startswith(f"{url}: a connection pooler")
 
 
-async def test_a_migration_of_a_read_only_database_is_refused_in_one_line(dsn):
-    await change(dsn, f'ALTER DATABASE "{urlsplit(dsn).path[1:]}" SET default_transaction_read_only = on')
+async def test_a_migration_of_a_read_only_database_is_refused_in_one_line(empty_database):
+    await change(
+        empty_database, f'ALTER DATABASE "{urlsplit(empty_database).path[1:]}" SET default_transaction_read_only = on'
+    )
     with pytest.raises(UsageError, match=r"could not be migrated: ReadOnlySQLTransactionError: 25006"):
-        await migrate.upgrade("feedback_svc", dsn)
+        await migrate.upgrade(PACKAGE, empty_database)

@@ -109,20 +109,17 @@ async def _start(system) -> Replay:
 
 
 async def _kill_along(system, replay: Replay) -> int:
-    """Kill the worker at random moments of its work, and start another, until all is done."""
-    chance, killed = random.Random(5), 0
-    while killed < KILLS:
-        passed = (await _now(system, replay)).passed
-        await eventually(lambda passed=passed: _beyond(system, replay, passed), 60)
-        for _ in range(chance.randrange(60)):
-            await _now(system, replay)
+    """Kill the worker at a random place of each thousand events, and start another, until all is done."""
+    chance = random.Random(5)
+    for number in range(KILLS):
+        place = number * EVENTS_A_KILL + chance.randrange(EVENTS_A_KILL)
+        await eventually(lambda place=place: _beyond(system, replay, place), 60)
         if (await _now(system, replay)).state != "running":
-            break
+            return number
         await system.kill(WORKER)
-        killed += 1
         system.start_part(WORKER)
     await eventually(lambda: _beyond(system, replay, replay.length), 120)
-    return killed
+    return KILLS
 
 
 async def _beyond(system, replay: Replay, passed: int) -> bool:

@@ -20,6 +20,8 @@ _REASONS = re.compile(
             r"must not contain U\+(?!00[01]|007F)|URI reference|must not be . or ..: HTTP",
             "traceparent|must be application/json|is required:",
             "not an attribute's name|this is not Base64|needs data|application/cloudevents|20 extension",
+            # What OpenAPI 3.0 cannot express: attributes nobody may send, and bounds of those it does not list.
+            "comes from the API key: |stamps it: |encrypted data: |an extension has at most",
             # Time zones, and ranges with too many periods for an answer.
             "time zone of the IANA|whole number of quarters|quarter of an hour|periods",
             # What the log holds and the consumer reads; a time or a place in one text.

@@ -133,7 +133,8 @@ def _batch(rng: Random, number: int) -> tuple[str, RawHeaders, bytes]:
             _mutated(rng, event)
     if rng.random() < 0.1:
         mutate.structure(rng, events)
-    return "/v1/events", [(b"content-type", b"application/cloudevents-batch+json")], mutate.encoded(events, rng)
+    path = "/v1/batches" if rng.random() < 0.9 else "/v1/events"
+    return path, [(b"content-type", b"application/cloudevents-batch+json")], mutate.encoded(events, rng)
 
 
 def _plain(rng: Random, number: int) -> tuple[str, RawHeaders, bytes]:

@@ -24,6 +24,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if fits and "cursor" in case.query:
         case.query["cursor"] = pagination.encode(datetime.now(UTC), uuid4())
     body = case.body if isinstance(case.body, dict) else {}
+    if case.body is None:
+        case.body = []  # the document describes that null is the same as no body
     if case.path == "/v1/feedback" and body.get("kind") == "nps" and body.get("score") is None:
         body["score"] = {"value": 3, "min": 0, "max": 10}
 

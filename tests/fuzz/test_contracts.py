@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.resources import files
 from random import Random
 from typing import Any
 from urllib.parse import quote
@@ -24,21 +23,21 @@ from touchpoint.contracts.schema import json_schema
 from touchpoint.http.errors import ProblemError
 from touchpoint.kafka import codec
 
-from . import beyond, bodies, mutate
+from . import beyond, bodies, mutate, published
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-DOCUMENT = json.loads(files("gateway").joinpath("openapi.json").read_text())
 CLOUD_EVENT, PLAIN_FEEDBACK = (
-    jsonschema_rs.Draft202012Validator(
-        {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}, validate_formats=True
-    )
+    published.validator({"allOf": [{"$ref": f"#/components/schemas/{name}"}]})
     for name in ("CloudEvent", "PlainFeedback")
 )
 FEEDBACK = REGISTRY["feedback.submitted"].model_json_schema()["examples"][0] | {
     "id": "4711",
     "time": "2026-11-22T09:30:00Z",
 }
-CLOUD_EVENTS = DOCUMENT["components"]["schemas"]["CloudEvent"]["examples"]
+CLOUD_EVENTS = [
+    published.SCHEMAS[reference.rpartition("/")[2]]["example"]
+    for reference in published.SCHEMAS["CloudEvent"]["discriminator"]["mapping"].values()
+]
 SEEDS = st.integers(0, 2**32)
 
 
@@ -91,7 +90,7 @@ def test_mutated_plain_feedback_is_accepted_exactly_when_the_document_allows_it(
     agree(raw, refusal(raw, plain), PLAIN_FEEDBACK)
 
 
-def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draft202012Validator) -> None:
+def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draft4Validator) -> None:
     """What the door says of a body, and the document."""
     try:
         value = read(raw)
@@ -181,9 +180,10 @@ ENVELOPE = [
 
 @pytest.mark.parametrize(("name", "value", "fits"), ENVELOPE, ids=lambda part: str(part)[:12])
 def test_an_attribute_is_taken_up_to_its_bound_and_no_further(name, value, fits):
-    event = CLOUD_EVENTS[0] | {name: value}
-    assert (refusal(json.dumps(event).encode()) is None) == fits
-    assert CLOUD_EVENT.is_valid(event) == fits
+    raw = json.dumps(CLOUD_EVENTS[0] | {name: value}).encode()
+    problem = refusal(raw)
+    assert (problem is None) == fits
+    agree(raw, problem, CLOUD_EVENT)
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,16 @@ def test_a_time_is_taken_up_to_its_bound_and_no_further(time, fits):
     assert (refusal(json.dumps(CLOUD_EVENTS[0] | {"time": time}).encode()) is None) == fits
 
 
+def _not_dots(segment: str) -> bool:
+    return segment not in (".", "..")  # HTTP clients resolve these in an event's address
+
+
 VISIBLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Cn", "Zl", "Zp"], exclude_characters=["\u034f"])
 
 
 @given(
-    st.text(VISIBLE, min_size=1).filter(lambda name: name not in (".", "..")),
-    st.text(VISIBLE, min_size=1, max_size=500).filter(lambda source: sources.wrong(source) is None),
+    st.text(VISIBLE, min_size=1).filter(_not_dots),
+    st.text(VISIBLE, min_size=1, max_size=500).filter(_not_dots).filter(lambda source: sources.wrong(source) is None),
     st.none() | st.text(VISIBLE, min_size=1, max_size=500),
     st.datetimes(datetime(1900, 1, 1), datetime(2026, 11, 22), timezones=st.just(UTC)),  # noqa: DTZ001 # zone beside
     st.booleans(),

@@ -198,8 +198,9 @@ def _body(found: Json) -> Json:
     if "requestBody" not in found:
         return {}
     schema = found["requestBody"]["content"]["application/json"]["schema"]
+    optional = {"description": "May be left out; null is the same as no body."} if "anyOf" in schema else {}
     named = schema.get("anyOf", [schema])[0]
-    return {"requestBody": found["requestBody"] | {"content": {"application/json": {"schema": named}}}}
+    return {"requestBody": found["requestBody"] | optional | {"content": {"application/json": {"schema": named}}}}
 
 
 def _as_sent(status: str, answer: Json) -> Json:

@@ -87,3 +87,11 @@ async def database(servers: Servers, templates: Database) -> AsyncIterator[Datab
     yield fresh
     for name in made:
         await databases.drop(servers.dsn, name)
+
+
+@pytest.fixture
+async def empty_database(servers: Servers) -> AsyncIterator[str]:
+    """The URL of a database without tables."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield await databases.create(servers.dsn, name)
+    await databases.drop(servers.dsn, name)

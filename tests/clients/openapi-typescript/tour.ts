@@ -34,7 +34,7 @@ if (!batch.data) throw new Error(batch.error.detail ?? batch.error.title);
 let listed = 0;
 let cursor: string | undefined;
 do {
-  const page = await client.GET("/v1/feedback", { params: { query: { customer_id: "C-list", limit: 2, cursor } } });
+  const page = await client.GET("/v1/feedback", { params: { query: { customer_id: ["C-list"], limit: 2, cursor } } });
   if (!page.data) throw new Error(page.error.detail ?? page.error.title);
   listed += page.data.items.length;
   cursor = page.data.next_cursor ?? undefined;
