@@ -105,6 +105,21 @@ async def test_a_consumer_that_misses_records_goes_on_once_exactly_their_loss_is
     assert line["details"]["lost"][0]["first"] == 4
 
 
+async def test_a_consumer_goes_on_behind_offsets_it_cannot_read_and_only_from_where_it_stands(failed, ledger, ops):
+    first, resume = (await ledger.next())[0], f"/consumers/{NAME}/resume"
+    await ledger.set_state("halted", "cannot be read")
+    elsewhere = await ops.post(resume, json={"reason": "OPS-7", "past": f"touchpoints.v1/0/{first + 1}-{first + 2}"})
+    assert problem(elsewhere) == (409, "conflict")
+    misspelt = await ops.post(resume, json={"reason": "OPS-7", "past": "touchpoints.v1"})
+    assert misspelt.json()["errors"][0]["field"] == "past"
+    assert (await ledger.state()).state == "halted"
+
+    resumed = await ops.post(resume, json={"reason": "OPS-7", "past": f"touchpoints.v1/0/{first}-{first + 1}"})
+    assert resumed.json()["state"] == "running"
+    assert (await ledger.next())[0] == first + 2
+    assert {action for action, *_ in await trail(ops)} == {"consumer.pass", "consumer.resume"}
+
+
 async def test_dead_letters_are_counted_by_cause_listed_and_shown_with_their_neighbours(failed, ops):
     most, other = items(await ops.get("/dead-letters/stats"))
     assert (most["open"], most["reason"], other["stage"]) == (2, "no such segment", "validate")

@@ -1,8 +1,12 @@
-"""Who works here, as the trail has it."""
+"""Who works here, as the trail has it, and the stack that runs here."""
 
 import socket
 
-from touchpoint.reach import operator
+import pytest
+
+from touchpoint.errors import UsageError
+from touchpoint.local.home import Home
+from touchpoint.reach import kafka, operator
 
 
 def test_a_user_without_a_name_is_told_by_number_unless_logname_says_who_it_is(monkeypatch):
@@ -12,3 +16,10 @@ def test_a_user_without_a_name_is_told_by_number_unless_logname_says_who_it_is(m
     assert operator() == f"2000000001@{socket.gethostname()}"
     monkeypatch.setenv("LOGNAME", "ada")
     assert operator() == f"ada@{socket.gethostname()}"
+
+
+def test_a_stack_of_an_older_version_is_named_with_the_way_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOUCHPOINT_DATA", str(tmp_path))
+    Home(tmp_path).record({"state": "ready", "kafka": "127.0.0.1:9092", "processes": {"kafka": {}}})
+    with pytest.raises(UsageError, match="older version of Touchpoint runs here: stop it with `touchpoint down`"):
+        kafka()

@@ -1,7 +1,7 @@
 """`touchpoint consumer`: see how consumers stand, pause and resume them, with the reason beside it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,10 +12,9 @@ from touchpoint import words
 from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.errors import NotFoundError, UsageError
-from touchpoint.kafka.passing import pass_over
+from touchpoint.kafka import passing
 from touchpoint.lines import wrapped
 from touchpoint.reach import Database, Json, in_each, operator
-from touchpoint.words import Span
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +70,8 @@ def _process(one: dict[str, Any]) -> str:
 @app.command()
 def pause(name: Name, *, reason: Reason, database: Database = "") -> None:
     """Stop a consumer from applying events, in all its processes, within a second; nothing is lost meanwhile."""
-    _change(database, name, ConsumerState("paused", reason))
+    new = ConsumerState("paused", reason)
+    _change(database, name, new, lambda session: consumers.change(session, name, new, operator()))
 
 
 @app.command()
@@ -112,20 +112,20 @@ def resume(
     span = words.span(past) if past else None
     if past and span is None:
         raise UsageError(f"{past!r} names no offsets: write topic/partition/first-last, as the halted consumer does")
-    _change(database, name, ConsumerState("running", reason, skip), span, accept_loss or ())
+    new = ConsumerState("running", reason, skip)
+
+    async def change(session: AsyncSession) -> str:
+        return await passing.resume(session, name, new, operator(), past=span, accept_loss=accept_loss or ())
+
+    _change(database, name, new, change)
 
 
-def _change(
-    database: str, name: str, new: ConsumerState, past: Span | None = None, accept_loss: Sequence[str] = ()
-) -> None:
+def _change(database: str, name: str, new: ConsumerState, work: Callable[[AsyncSession], Awaitable[str]]) -> None:
     async def change(session: AsyncSession) -> list[str]:
         try:
-            before = await consumers.change(session, name, new, operator(), accept_loss=accept_loss)
+            return [await work(session)]
         except NotFoundError:
             return []  # another service's
-        if past is not None:
-            await pass_over(session, name, past, operator(), new.reason or "")
-        return [before]
 
     before = in_each(database, change)
     if not before:

@@ -1,8 +1,11 @@
 """Lets a consumer pass a place in the log that stops it, on an operator's word: a dead letter and the trail keep it."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.db import audit, offsets
+from touchpoint.db import audit, consumers, offsets
+from touchpoint.db.consumers import ConsumerState
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.offsets import FenceLostError, Move
 from touchpoint.errors import ConflictError
@@ -15,7 +18,27 @@ MOST = 1_000_000
 """Offsets to pass at once."""
 
 
-async def pass_over(session: AsyncSession, consumer: str, span: Span, who: str, reason: str) -> None:
+async def resume(
+    session: AsyncSession,
+    consumer: str,
+    new: ConsumerState,
+    who: str,
+    *,
+    past: Span | None = None,
+    accept_loss: Sequence[str] = (),
+) -> str:
+    """Let a consumer go on, behind the offsets `past` if given; returns the state it was in.
+
+    Raises NotFoundError, and ConflictError when it does not stand at the first of these offsets or counts on records
+    that Kafka has lost and `accept_loss` does not name.
+    """
+    before = await consumers.change(session, consumer, new, who, accept_loss=accept_loss)
+    if past is not None:
+        await _pass_over(session, consumer, past, who, new.reason or "")
+    return before
+
+
+async def _pass_over(session: AsyncSession, consumer: str, span: Span, who: str, reason: str) -> None:
     """Have a consumer go on behind these offsets, which it has not applied. They become one dead letter.
 
     Raises ConflictError when the consumer does not stand at the first of them.

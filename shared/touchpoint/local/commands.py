@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from touchpoint.errors import UsageError
 from touchpoint.local import control
 from touchpoint.local import up as foreground
 from touchpoint.local.home import KAFKA_SECRET, Home, default_folder
@@ -122,13 +123,18 @@ def running_database() -> str | None:
 
 
 def running_kafka() -> KafkaSettings | None:
-    """How the Kafka of the stack that runs here is reached; None when none runs."""
+    """How the Kafka of the stack that runs here is reached; None when none runs. Raises UsageError."""
     home = _home()
     recorded = home.recorded()
     if not (address := recorded.get("kafka")):
         return None
-    embedded = "kafka" in recorded["processes"]
-    return access(address, home.secrets()[KAFKA_SECRET]) if embedded else KafkaSettings(bootstrap_servers=address)
+    if "kafka" not in recorded["processes"]:
+        return KafkaSettings(bootstrap_servers=address)
+    if not (secret := home.secrets().get(KAFKA_SECRET)):
+        raise UsageError(
+            "an older version of Touchpoint runs here: stop it with `touchpoint down`, then start `touchpoint up`"
+        )
+    return access(address, secret)
 
 
 def _home() -> Home:

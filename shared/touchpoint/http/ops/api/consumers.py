@@ -1,16 +1,14 @@
 """Consumers: whether they work, and a hand on them."""
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint import words
 from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
-from touchpoint.http.identity import Caller
 from touchpoint.http.ops.deps import Operator, Reader, Session
 from touchpoint.http.ops.schemas import consumers as schemas
 from touchpoint.http.ops.schemas.common import Consumer, Entries
+from touchpoint.kafka import passing
 
 router = APIRouter(prefix="/consumers")
 
@@ -27,7 +25,9 @@ async def pause_consumer(
     caller: Operator, session: Session, consumer: Consumer, body: schemas.Pause
 ) -> schemas.ConsumerChanged:
     """Stop a consumer from applying events, in all its processes, within a second; nothing is lost meanwhile."""
-    return await _set_state(session, caller, consumer, ConsumerState("paused", body.reason))
+    new = ConsumerState("paused", body.reason)
+    before = await consumers.change(session, consumer, new, caller.who)
+    return schemas.ConsumerChanged(consumer=consumer, before=before, state=new.state)
 
 
 @router.post("/{consumer}/resume")
@@ -37,14 +37,9 @@ async def resume_consumer(
     """Let a paused or halted consumer go on from where it stopped; it halts again if the cause is still there.
 
     409 while Kafka has lost records that it counts on and `accept_loss` does not name exactly these: the problem names
-    them.
+    them. 409 as well when the consumer does not stand at the first of the offsets in `past`.
     """
     new = ConsumerState("running", body.reason, body.skip)
-    return await _set_state(session, caller, consumer, new, body.accept_loss)
-
-
-async def _set_state(
-    session: AsyncSession, caller: Caller, consumer: str, new: ConsumerState, accept_loss: Sequence[str] = ()
-) -> schemas.ConsumerChanged:
-    before = await consumers.change(session, consumer, new, caller.who, accept_loss=accept_loss)
+    past = words.span(body.past) if body.past else None
+    before = await passing.resume(session, consumer, new, caller.who, past=past, accept_loss=body.accept_loss)
     return schemas.ConsumerChanged(consumer=consumer, before=before, state=new.state)

@@ -34,6 +34,12 @@ class Resume(Strict):
     skip: int = Field(
         0, ge=0, le=1_000_000, strict=True, description="let each of its processes make so many dead letters first"
     )
+    past: str | None = Field(
+        None,
+        pattern=r"^[^/]{1,249}/[0-9]{1,9}/[0-9]{1,18}(-[0-9]{1,18})?$",
+        description="go on behind these offsets, which it cannot read: topic/partition/first-last",
+        examples=["touchpoints.v1/3/1042-1049"],
+    )
     accept_loss: list[str] = Field(
         [],
         max_length=10_000,
