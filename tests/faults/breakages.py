@@ -26,6 +26,7 @@ from touchpoint.testing.foreign import RawRecord, batch, foreign_producer
 from touchpoint.testing.servers import Mortal
 from touchpoint.testing.system import READS, Part
 
+from .checks import recovered
 from .faults import USER
 from .load import SOURCE
 from .night import REASON, Breakage, Night, seconds
@@ -40,7 +41,7 @@ AUTHORIZED = {
     "allow.everyone.if.no.acl.found": "true",
 }
 """A broker that asks who may do what, and lets everybody do what no rule is about."""
-LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 async def service_dead(night: Night) -> None:
@@ -155,16 +156,20 @@ async def rows_changed(night: Night) -> None:
 
 async def tail_overwritten(night: Night) -> None:
     [broker] = night.stage.brokers
+    night.stage.strike()
+    await recovered(night.stage)  # all consumers are level: they have applied what is going to be lost
     await broker.kill()
     prefix = f"{night.stage.system.kafka.topic_prefix}{TOUCHPOINTS}-"
     folders = (broker.server.folder / "data").glob(f"{prefix}*")
     segment = max((path for folder in folders for path in folder.glob("*.log")), key=lambda path: path.stat().st_size)
     size = segment.stat().st_size
     with segment.open("r+b") as file:
-        file.seek(size * 9 // 10)
-        file.write(b"\xff" * (size - size * 9 // 10))
+        file.seek(size // 2)
+        file.write(b"\xff" * (size - size // 2))
     night.strike()
     await broker.start()
+    for service in READS:
+        await night.is_halted(service)
     await night.is_noticed("doctor")
     for service in READS:
         await _accept_losses(night, service)
@@ -239,6 +244,7 @@ async def _clock_jumps_of(night: Night, part: Part, *offsets: str) -> None:
     system.own[part[0]] = system.own.get(part[0], {}) | jump.environment
     await system.stop_part(part)
     system.start_part(part)
+    await system.ready([part])
     await night.is_well()
     await _ticket_due_within_the_hour(night)
     night.strike()
@@ -254,7 +260,7 @@ async def _clock_jumps_of(night: Night, part: Part, *offsets: str) -> None:
 async def kafkas_clock_jumps(night: Night) -> None:
     """The log's times go back: nothing that is applied or timed goes by them."""
     jump, [broker] = _fake_clock(night), night.stage.brokers
-    await _restarted_with(broker, jump.environment)
+    await _restarted_with(broker, jump.environment_of_a_jvm)
     await night.is_well()
     night.strike()
     for offset in ("+1h", "-1h"):
@@ -319,12 +325,13 @@ async def retention_took_what_was_unread(night: Night) -> None:
         await client.delete_records(everything)
     night.strike()
     await night.operate("metrics-svc", "consumer", "resume", "metrics-svc", "--reason", REASON)
+    await night.is_halted("metrics-svc")
     await night.is_noticed("readiness", "doctor")
     await _accept_losses(night, "metrics-svc")
     night.mended("`consumer resume --accept-loss …`")
 
 
-BREAKAGES = (
+BREAKAGES = (  # those by which Kafka loses records come last: what is lost stays lost
     Breakage("a service killed and kept dead for 35 s", service_dead, quick=True),
     Breakage("PostgreSQL frozen for 90 s", postgres_frozen),
     Breakage("PostgreSQL stopped for 90 s", postgres_stopped),
@@ -333,7 +340,6 @@ BREAKAGES = (
     Breakage("all of max_connections taken while a service is killed", no_connections_left),
     Breakage("garbage records written to the topic", garbage_written),
     Breakage("rows of inbox, feedback and rollups deleted or changed by SQL", rows_changed),
-    Breakage("the tail of a segment overwritten while Kafka is down", tail_overwritten, loses=True),
     Breakage("a wrong policy file", wrong_policies, quick=True),
     Breakage("Kafka's disk full", kafka_disk_full, needs_root=True),
     Breakage("PostgreSQL's disk full", postgres_disk_full, needs_root=True),
@@ -344,6 +350,7 @@ BREAKAGES = (
     Breakage("rights on a service's tables revoked", database_rights_revoked),
     Breakage("the services' role locked out of PostgreSQL", role_locked_out),
     Breakage("rights on a topic revoked", topic_rights_revoked),
+    Breakage("the tail of a segment overwritten while Kafka is down", tail_overwritten, loses=True),
     Breakage("retention takes what was not read", retention_took_what_was_unread, loses=True),
 )
 
@@ -409,12 +416,17 @@ class FakeClock:
     @property
     def environment(self) -> dict[str, str]:
         """Of the process whose clock is to jump. Only the time of day jumps, as it does on a machine."""
+        return self.environment_of_a_jvm | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+
+    @property
+    def environment_of_a_jvm(self) -> dict[str, str]:
+        """Of a JVM, whose timed waits take all CPU unless its monotonic clock jumps as well."""
         return {
             "LD_PRELOAD": str(LIBFAKETIME),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DISABLE_SHM": "1",
+            "NO_FAKE_STAT": "1",
         }
 
     def to(self, offset: str) -> None:

@@ -64,6 +64,10 @@ class Night:
 
         await eventually(well, 120)
 
+    async def is_halted(self, service: str) -> None:
+        """Wait until a service's consumer has halted; the doctor is asked meanwhile."""
+        await eventually(lambda: self._count(service, "consumers WHERE state = 'halted'"), 120)
+
     def mended(self, how: str) -> None:
         """The cause is gone; the system is to recover from now on."""
         self.recovered_by = how

@@ -96,7 +96,9 @@ async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
     reports = await verified(night.stage)
     missing = await not_in_the_log(system, accepted)
     lost = len(missing) + count(reports, Finding.MISSING, Finding.UNPUBLISHED)
-    doubled = count(reports, Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED)
+    # Rows of records that Kafka has lost follow from nothing that is left: they are no doubles.
+    doubles = [Finding.TWICE] if breakage.loses else [Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED]
+    doubled = count(reports, *doubles)
     print("\n" + row(night, breakage, by_hand, after, len(accepted), lost, doubled), flush=True)
     if not breakage.loses:
         assert [finding for report in reports for finding in report.findings] == []
