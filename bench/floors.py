@@ -13,10 +13,10 @@ from fastapi import FastAPI
 
 from bench import load
 from bench.apart import settle
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.http.server import listen, serve
 from touchpoint.kafka.reader import BATCH_RECORDS
 from touchpoint.local.process import HOST
-from touchpoint.settings import KafkaSettings
 
 
 class Sent(NamedTuple):

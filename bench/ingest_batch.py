@@ -9,8 +9,8 @@ from bench import door, floors, load
 from bench.apart import apart, settle
 from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing.system import System
 
 EVENTS = 80_000

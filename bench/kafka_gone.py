@@ -25,8 +25,8 @@ from bench.apart import apart
 from bench.command import console, on_servers
 from bench.impatient import Second
 from bench.scenario import Bench
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing.servers import Mortal, Servers, own_kafka, reached
 from touchpoint.testing.system import System
 

@@ -19,8 +19,8 @@ from bench.apart import apart, settle
 from bench.cpu import Cpu
 from bench.payloads import CUSTOMERS, event, feedback
 from bench.scenario import Bench, Pair, Sample, Scenario
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing.system import System
 
 RATE = 500

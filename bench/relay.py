@@ -13,9 +13,9 @@ from bench import backlog, floors
 from bench.apart import apart
 from bench.cpu import Cpu
 from bench.scenario import Bench, Pair, Sample, Scenario
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import FEEDBACK
-from touchpoint.db.relay import BATCH_ROWS
-from touchpoint.settings import KafkaSettings
+from touchpoint.kafka.relay import BATCH_ROWS
 from touchpoint.testing.system import System
 
 COPIES = 4

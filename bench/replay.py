@@ -16,8 +16,8 @@ from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db import replays
 from touchpoint.db.engine import transaction_on
 from touchpoint.db.replays import Replay
-from touchpoint.kafka.replay.plan import plan_repair
-from touchpoint.kafka.replay.selection import Bound, Selection, Window
+from touchpoint.replay.plan import plan_repair
+from touchpoint.replay.selection import Bound, Selection, Window
 from touchpoint.testing import eventually
 from touchpoint.testing.system import System
 

@@ -14,7 +14,7 @@ from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db import replays
 from touchpoint.db.engine import transaction_on
 from touchpoint.kafka.log import connected
-from touchpoint.kafka.replay.selection import Bound
+from touchpoint.replay.selection import Bound
 from touchpoint.testing.system import System
 
 SEEDS_FROM = 100

@@ -16,12 +16,12 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 from pydantic_settings import BaseSettings
 
 from gateway import openapi
-from touchpoint.bulk import BulkHistogram
+from touchpoint.base.bulk import BulkHistogram
+from touchpoint.base.settings import ConsumingSettings, KafkaSettings, ServiceSettings
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
 from touchpoint.db.engine import create_engine
-from touchpoint.settings import ConsumingSettings, KafkaSettings, ServiceSettings
 
 ROOT = Path(__file__).parents[1]
 EVENTS = ROOT / "docs" / "events"

@@ -12,18 +12,18 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from touchpoint import cli
+from touchpoint.base.errors import PermanentError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import Record, encode
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, TicketOpened, TicketReplied
 from touchpoint.db import consumers
 from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
-from touchpoint.errors import PermanentError
 from touchpoint.kafka import admin
-from touchpoint.kafka.codec import Record, encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Context, Handlers
-from touchpoint.kafka.replay.worker import Replayer
-from touchpoint.settings import KafkaSettings
+from touchpoint.replay.worker import Replayer
 from touchpoint.verify.subject import Effect, Subject
 
 CONSUMER = "ledger-svc"

@@ -1,10 +1,10 @@
 import pytest
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import ESCALATIONS, FEEDBACK, TOUCHPOINTS
-from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import topic_resource
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
 
 

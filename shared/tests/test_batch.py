@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from touchpoint.base.errors import PermanentError
+from touchpoint.contracts.record import encode
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import COPY_FROM, raw_connection, transaction
-from touchpoint.errors import PermanentError
 from touchpoint.kafka.batch import Batches, LiveFence, decoded
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.testing.factories import feedback

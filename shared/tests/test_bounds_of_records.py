@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.feedback import FeedbackRecorded
-from touchpoint.kafka.codec import (
+from touchpoint.contracts.record import (
     MAX_ATTRIBUTE_CHARACTERS,
     MAX_DATA_BYTES,
     DecodeError,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
-from touchpoint.bulk import BulkHistogram
+from touchpoint.base.bulk import BulkHistogram
 
 BOUNDS = (0.1, 0.5, 1, 5)
 NOW = 1_763_800_000_000

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from touchpoint import cli
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
 
-from touchpoint.errors import PermanentError, TransientError
+from touchpoint.base.errors import PermanentError, TransientError
+from touchpoint.contracts.record import encode
 from touchpoint.kafka import admin, assignment, batch
 from touchpoint.kafka import consumer as consumer_module
 from touchpoint.kafka.batch import Batches
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer, StalledError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.reader import Reader

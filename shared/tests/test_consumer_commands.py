@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from touchpoint.errors import PermanentError, UsageError
+from touchpoint.base.errors import PermanentError, UsageError
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback

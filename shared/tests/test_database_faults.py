@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from touchpoint.db import databases
 from touchpoint.db.engine import create_engine, is_transient, sessions, transaction
 from touchpoint.db.tenants import Tenants
-from touchpoint.service import READ_ONLY, database_check
+from touchpoint.process.service import READ_ONLY, database_check
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import databases
-from touchpoint.errors import UsageError
 from touchpoint.testing.servers import Servers
 
 

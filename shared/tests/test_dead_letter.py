@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from touchpoint.contracts.record import encode
 from touchpoint.db.dead_letters import Attempt
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.dead_letter import DeadLetter, Limit
 from touchpoint.testing.factories import feedback
 

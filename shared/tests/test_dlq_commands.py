@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 from msgspec.structs import replace
 
-from touchpoint.errors import PermanentError, UsageError
-from touchpoint.kafka.codec import encode
+from touchpoint.base.errors import PermanentError, UsageError
+from touchpoint.contracts.record import encode
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer import Exit
 
-from touchpoint import doctor
-from touchpoint.doctor import Finding
-from touchpoint.heartbeat import beat
+from touchpoint.operators.doctor import command as doctor
+from touchpoint.operators.doctor.command import Finding
+from touchpoint.process.heartbeat import beat
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 

@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from touchpoint.base.explain import explain, where
 from touchpoint.db.engine import create_engine, raw_connection, sessions, transaction
-from touchpoint.explain import explain, where
 
 SECRET = "Ada Lovelace"
 

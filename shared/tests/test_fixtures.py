@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import admin
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import servers as running
 from touchpoint.testing.fixtures import Database
 from touchpoint.testing.servers import Servers

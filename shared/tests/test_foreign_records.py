@@ -6,11 +6,11 @@ import pytest
 from aiokafka.errors import CorruptRecordException
 from msgspec.structs import replace
 
-from touchpoint.db.relay import Relay
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
+from touchpoint.contracts.record import encode
 from touchpoint.kafka import log as logs
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.decompression import MAX_BATCH_BYTES
+from touchpoint.kafka.relay import Relay
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.testing.foreign import CODECS, RawRecord, batch, foreign_producer

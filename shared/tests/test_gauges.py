@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import REGISTRY
 
-from touchpoint import gauges
 from touchpoint.db import outbox
 from touchpoint.db.engine import transaction
-from touchpoint.gauges import Gauges
+from touchpoint.process import gauges
+from touchpoint.process.gauges import Gauges
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import escalation_opened, feedback
 

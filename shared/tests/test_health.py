@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from touchpoint.heartbeat import beat
 from touchpoint.http.health import Check, admin_app
+from touchpoint.process.heartbeat import beat
 from touchpoint.testing import eventually
 
 

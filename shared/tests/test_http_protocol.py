@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.http import connections, protocol, server, wire
 from touchpoint.http.connections import Connections
 from touchpoint.http.server import listen, serve

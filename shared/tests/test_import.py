@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.importer import command, gateway, run
 from touchpoint.testing.gateway import Answer, Batch, FakeGateway, busy, taken
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.importer import json_list
 from touchpoint.importer.json_list import JsonList
 from touchpoint.importer.mapping import Mapping

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local.home import Home
 from touchpoint.local.process import Process, Program
 

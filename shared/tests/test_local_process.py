@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local.process import Process, Program, require_free
 from touchpoint.testing import eventually
 

@@ -14,7 +14,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 from aiokafka.protocol.admin import CreateTopicsRequest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.local import jars, kafka, postgres
 from touchpoint.local.postgres import Postgres

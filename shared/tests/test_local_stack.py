@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.local import monitoring, sample
 from touchpoint.local.home import Home

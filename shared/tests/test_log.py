@@ -2,7 +2,7 @@
 
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.kafka.log import group_less
 
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from touchpoint import telemetry
+from touchpoint.base import telemetry
+from touchpoint.base.errors import PermanentError, UsageError
 from touchpoint.db.engine import create_engine
-from touchpoint.errors import PermanentError, UsageError
 from touchpoint.testing.servers import Servers
 
 WORDS = "what a customer said"

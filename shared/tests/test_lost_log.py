@@ -7,14 +7,14 @@ import uuid
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from touchpoint.errors import ConflictError
+from touchpoint.base.errors import ConflictError
+from touchpoint.contracts.record import encode
 from touchpoint.http.status import POSITIONS
 from touchpoint.kafka import admin
-from touchpoint.kafka.codec import encode
+from touchpoint.operators.verify import command
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.testing.servers import own_kafka, reached
-from touchpoint.verify import command
 from touchpoint.verify.inbox import AGAIN, MISSING
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify

@@ -8,9 +8,9 @@ import uuid
 import asyncpg
 import pytest
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import migrate
 from touchpoint.db.engine import create_engine
-from touchpoint.errors import UsageError
 from touchpoint.testing import eventually
 
 ENV = "from touchpoint.db.migrate import run\nrun()\n"

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from touchpoint.errors import PermanentError
+from touchpoint.base.errors import PermanentError
+from touchpoint.contracts.record import encode
 from touchpoint.http import app as apps
 from touchpoint.http.identity import Caller, sign
-from touchpoint.http.ops.api import replays
 from touchpoint.http.scopes import OPERATORS, Scope
-from touchpoint.kafka.codec import encode
+from touchpoint.operators.replays import api as replays
 from touchpoint.testing import eventually
 from touchpoint.testing.api import SECRET
 from touchpoint.testing.factories import feedback

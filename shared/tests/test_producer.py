@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from touchpoint import turns
+from touchpoint.base import turns
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import FEEDBACK, TOUCHPOINTS
 from touchpoint.kafka import producer as module
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.packing import size
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually, others
 
 

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local.home import Home
-from touchpoint.reach import kafka, operator
+from touchpoint.operators.reach import kafka, operator
 
 
 def test_a_user_without_a_name_is_told_by_number_unless_logname_says_who_it_is(monkeypatch):

@@ -9,14 +9,14 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import erasures
 from touchpoint.db.engine import raw_connection, transaction
 from touchpoint.db.shadow import Shadow
-from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
-from touchpoint.kafka.replay import rebuild as rebuild_module
-from touchpoint.kafka.replay import run as run_module
-from touchpoint.kafka.replay.worker import Replayer
+from touchpoint.replay import rebuild as rebuild_module
+from touchpoint.replay import run as run_module
+from touchpoint.replay.worker import Replayer
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.verify.run import verify

@@ -6,11 +6,11 @@ import json
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from touchpoint.base.errors import NotFoundError
+from touchpoint.contracts.record import Record
 from touchpoint.db import outbox
 from touchpoint.db.engine import transaction
-from touchpoint.db.relay import Relay
-from touchpoint.errors import NotFoundError
-from touchpoint.kafka.codec import Record
+from touchpoint.kafka.relay import Relay
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import escalation_opened
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy import text
 
+from touchpoint.base.errors import TransientError, UsageError
+from touchpoint.contracts.record import encode
 from touchpoint.db import erasures, replays
 from touchpoint.db.engine import raw_connection, transaction
-from touchpoint.errors import TransientError, UsageError
 from touchpoint.kafka import batch
-from touchpoint.kafka.codec import encode
-from touchpoint.kafka.replay import run as run_module
-from touchpoint.kafka.replay.plan import plan_repair, redrive
-from touchpoint.kafka.replay.selection import Bound, Selection, Window
-from touchpoint.kafka.replay.worker import Replayer
+from touchpoint.replay import run as run_module
+from touchpoint.replay.plan import plan_repair, redrive
+from touchpoint.replay.selection import Bound, Selection, Window
+from touchpoint.replay.worker import Replayer
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, ticket_opened, ticket_replied, usage_reported
 

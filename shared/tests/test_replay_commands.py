@@ -7,7 +7,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
@@ -192,7 +192,7 @@ async def test_a_plan_that_is_not_there_is_named(applied, touchpoint):
 
 
 async def test_who_waits_for_a_worker_is_told_when_none_comes(lost, touchpoint, ledger, monkeypatch):
-    monkeypatch.setattr("touchpoint.replay.commands.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("touchpoint.operators.replays.command.PATIENCE_SECONDS", 0)
     plan = (await _plan(touchpoint, *ALL))["id"]
     running = asyncio.create_task(touchpoint("replay", "run", plan, "--reason", "a test", code=1))
     await eventually(lambda: ledger.query("SELECT 1 FROM replays WHERE state = 'running'"))

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from touchpoint.errors import UsageError
-from touchpoint.kafka.codec import encode
-from touchpoint.kafka.replay.pace import FREE_LAG, LONGEST_PAUSE, Pace
-from touchpoint.kafka.replay.selection import Bound, Selection
-from touchpoint.kafka.replay.window import First, Standing, end_of, start_of
+from touchpoint.base.errors import UsageError
+from touchpoint.contracts.record import encode
+from touchpoint.replay.pace import FREE_LAG, LONGEST_PAUSE, Pace
+from touchpoint.replay.selection import Bound, Selection
+from touchpoint.replay.window import First, Standing, end_of, start_of
 from touchpoint.testing.factories import feedback, ticket_opened
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

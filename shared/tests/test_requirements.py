@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import databases, migrate
 from touchpoint.db.engine import PINNED
 from touchpoint.db.requirements import look, require
-from touchpoint.errors import UsageError
 from touchpoint.local.postgres import SYSTEM_USER
 from touchpoint.testing import eventually, ports
 

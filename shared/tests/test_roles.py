@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import databases, roles
 from touchpoint.db.engine import create_engine
-from touchpoint.errors import UsageError
-from touchpoint.service import database_check
+from touchpoint.process.service import database_check
 from touchpoint.testing.servers import Servers
 
 

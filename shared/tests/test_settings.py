@@ -5,8 +5,8 @@ import ssl
 import pytest
 from pydantic import ValidationError
 
-from touchpoint.errors import UsageError
-from touchpoint.settings import KafkaSettings, ServiceSettings
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings, ServiceSettings
 
 
 def test_plain_kafka_needs_an_address_only():

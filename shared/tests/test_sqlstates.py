@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from touchpoint.db.sqlstates import CLASSES, CODES, EVENT, HALT, RETRY, quotes_values, verdict
+from touchpoint.base.sqlstates import CLASSES, CODES, EVENT, HALT, RETRY, quotes_values, verdict
 
 APPENDIX_A = """
 00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from touchpoint.contracts import sources, times
+from touchpoint.base import times
+from touchpoint.contracts import sources
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import pytest
 from aiokafka.admin import NewPartitions
 from prometheus_client import REGISTRY
 
-from touchpoint import doctor
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import outbox
 from touchpoint.db.engine import transaction
-from touchpoint.db.relay import Relay
 from touchpoint.kafka import admin, requirements, watch
 from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.relay import Relay
 from touchpoint.kafka.requirements import deviations, topic_resource
 from touchpoint.kafka.watch import TopicWatch
-from touchpoint.settings import KafkaSettings
+from touchpoint.operators.doctor import command as doctor
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import escalation_opened, feedback
 

@@ -8,16 +8,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from touchpoint import tracing
+from touchpoint.base import tracing
+from touchpoint.contracts.record import encode
 from touchpoint.db.engine import raw_connection, transaction
+from touchpoint.db.spans import Statement, tell
+from touchpoint.http.spans import traced
 from touchpoint.http.timing import Timed
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.producer import Producer
+from touchpoint.process.tracing import provider
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback, usage_reported
-from touchpoint.tracing.database import Statement, tell
-from touchpoint.tracing.export import provider
-from touchpoint.tracing.http import traced
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from touchpoint.contracts.record import encode
 from touchpoint.kafka import consumer as consumer_module
 from touchpoint.kafka import log as logs
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
+from touchpoint.base.turns import TURN_SECONDS, TURNS, UNUSED_SECONDS, Turns
 from touchpoint.testing import others
-from touchpoint.turns import TURN_SECONDS, TURNS, UNUSED_SECONDS, Turns
 
 
 def keep_busy(seconds: float) -> None:

@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from touchpoint.errors import PermanentError, UsageError
+from touchpoint.base.errors import PermanentError, UsageError
 from touchpoint.kafka.dead_letter import Limit
+from touchpoint.operators.verify import command
+from touchpoint.operators.verify.command import _extent, _plan
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import NOON, TENANT, customer_updated, feedback
-from touchpoint.verify import command
-from touchpoint.verify.command import _extent, _plan
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify
 from touchpoint.verify.subject import Subject

@@ -8,14 +8,15 @@ from importlib.util import find_spec
 
 import typer
 
-from touchpoint import consumer_commands, outbox_commands
-from touchpoint.dlq import commands as dlq_commands
-from touchpoint.doctor import doctor
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.importer.command import import_file
-from touchpoint.replay import commands as replay_commands
-from touchpoint.replay.audit import audit
-from touchpoint.verify.command import verify_command
+from touchpoint.operators.audit.command import audit
+from touchpoint.operators.consumers import command as consumer_commands
+from touchpoint.operators.dead_letters import command as dlq_commands
+from touchpoint.operators.doctor.command import doctor
+from touchpoint.operators.outbox import command as outbox_commands
+from touchpoint.operators.replays import command as replay_commands
+from touchpoint.operators.verify.command import verify_command
 
 COMMANDS_GROUP = "touchpoint.commands"
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import httpx
 
+from touchpoint.contracts.record import Record, encode
 from touchpoint.db import consumers
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.db.engine import transaction_on
-from touchpoint.kafka.codec import Record, encode
 from touchpoint.kafka.producer import Producer
 from touchpoint.local import monitoring
 from touchpoint.local.monitoring import Alertmanager, Prometheus, Target

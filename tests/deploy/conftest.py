@@ -12,9 +12,9 @@ from gateway import keys
 from tests.deploy.foreign import program
 from tests.policies import QUICK
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import encode
 from touchpoint.db.engine import transaction_on
 from touchpoint.http.scopes import Scope
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.producer import Producer
 from touchpoint.local.monitoring import Prometheus, Target
 from touchpoint.testing import eventually, factories, ports

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from touchpoint.settings import ServiceSettings
+from touchpoint.base.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {

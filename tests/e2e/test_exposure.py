@@ -19,7 +19,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from touchpoint.kafka.codec import Record, headers
+from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 from touchpoint.testing.system import SERVICES, System

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from touchpoint.contracts.base import Meta
-from touchpoint.kafka.codec import Record, headers
+from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 from touchpoint.testing.system import System

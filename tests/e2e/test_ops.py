@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from touchpoint.kafka.codec import Record, headers
+from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 

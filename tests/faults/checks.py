@@ -11,9 +11,9 @@ import httpx
 import escalation_svc.verify
 import feedback_svc.verify
 import metrics_svc.verify
+from touchpoint.base.errors import UsageError
 from touchpoint.contracts.base import identity
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.errors import UsageError
 from touchpoint.kafka import log as logs
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS, System

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from touchpoint import doctor
+from touchpoint.operators.doctor import command as doctor
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS
 

@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from touchpoint.contracts.record import encode
 from touchpoint.db import replays
 from touchpoint.db.engine import transaction_on
 from touchpoint.db.replays import Replay
-from touchpoint.kafka.codec import encode
-from touchpoint.kafka.replay.plan import plan_repair, rebuild
-from touchpoint.kafka.replay.selection import Bound, Selection, Window
+from touchpoint.replay.plan import plan_repair, rebuild
+from touchpoint.replay.selection import Bound, Selection, Window
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.testing.servers import Servers

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from gateway import cloudevents, events
 from gateway.cloudevents import Parsed
 from gateway.feedback import _event as plain_feedback
+from touchpoint.contracts import record as codec
 from touchpoint.contracts import sources
 from touchpoint.contracts.base import REGISTRY, Event
 from touchpoint.contracts.reasons import reason
 from touchpoint.contracts.schema import json_schema
 from touchpoint.http.errors import ProblemError
-from touchpoint.kafka import codec
 
 from . import beyond, bodies, mutate, published
 

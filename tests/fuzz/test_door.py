@@ -25,12 +25,12 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.config import Settings
+from touchpoint.contracts import record as codec
 from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import create_engine
 from touchpoint.db.roles import api_role
-from touchpoint.kafka import codec
-from touchpoint.kafka.codec import Record
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS, System
 

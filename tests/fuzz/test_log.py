@@ -17,10 +17,10 @@ import asyncpg
 import pytest
 from aiokafka.errors import KafkaError
 
+from touchpoint.base.pausing import pause
+from touchpoint.contracts.record import encode
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.packing import key_hash
-from touchpoint.pausing import pause
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 from touchpoint.testing.foreign import CODECS, ForeignProducer, RawRecord, batch, foreign_producer

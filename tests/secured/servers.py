@@ -24,12 +24,12 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
 from jgo.maven import MavenContext
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import admin
 from touchpoint.local import jars
 from touchpoint.local.kafka import Kafka, cluster
 from touchpoint.local.postgres import Postgres, system_user
 from touchpoint.local.process import Process
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import ports
 from touchpoint.testing.servers import new_folder
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from touchpoint import cli
-from touchpoint.kafka.codec import encode
+from touchpoint.contracts.record import encode
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 from touchpoint.testing.system import READS

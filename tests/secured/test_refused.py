@@ -4,8 +4,8 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from touchpoint.base.errors import UnreachableError
 from touchpoint.db import databases
-from touchpoint.errors import UnreachableError
 from touchpoint.kafka import admin
 from touchpoint.testing.system import SERVICES
 

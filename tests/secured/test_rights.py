@@ -7,8 +7,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
+from touchpoint.base.errors import UsageError
 from touchpoint.contracts.topics import WRITERS, dead_letters
-from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import topic_resource
 from touchpoint.testing.system import READS

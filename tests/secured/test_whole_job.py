@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from touchpoint.kafka.codec import Record, headers
+from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 

@@ -1,6 +1,6 @@
 """`python -m escalation_svc api | consumer | worker | migrate | all`."""
 
-import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
 import sys
 
@@ -9,8 +9,8 @@ from escalation_svc.app import NAME, create_app
 from escalation_svc.config import PolicySettings, Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import load
-from touchpoint.errors import UsageError
-from touchpoint.service import Service, main
+from touchpoint.base.errors import UsageError
+from touchpoint.process.service import Service, main
 
 try:
     handlers = with_policies(load(PolicySettings().policies_path))

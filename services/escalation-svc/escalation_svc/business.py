@@ -1,10 +1,10 @@
 """The worker's task: the open cases of a few tenants as metrics, for who wants them beside the machines' own."""
 
 from escalation_svc import repository, telemetry
+from touchpoint.base.explain import explain
+from touchpoint.base.telemetry import log
 from touchpoint.db.engine import blames_database, transaction
-from touchpoint.explain import explain
-from touchpoint.service import Runtime
-from touchpoint.telemetry import log
+from touchpoint.process.service import Runtime
 
 LOOK_SECONDS = 15
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from escalation_svc.policies import SHIPPED
-from touchpoint.settings import ConsumingSettings
+from touchpoint.base.settings import ConsumingSettings
 
 
 class PolicySettings(BaseSettings):

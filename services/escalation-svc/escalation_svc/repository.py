@@ -16,12 +16,12 @@ from escalation_svc.customers import Customer
 from escalation_svc.decisions import CustomerKey
 from escalation_svc.models import Escalation
 from escalation_svc.schemas import CASE_COLUMNS, EscalationQuery, EscalationRead
+from touchpoint.base.errors import TransientError
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.tenants import Tenants
-from touchpoint.errors import TransientError
 from touchpoint.http.pagination import Listing, exactly
 
 CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "latest")

@@ -12,7 +12,7 @@ from escalation_svc.decisions import Decisions, Input, moves_clock
 from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
 from escalation_svc.models import Escalation
 from escalation_svc.policies import Policies
-from touchpoint import tracing
+from touchpoint.base import tracing
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import (
     EscalationAcknowledged,

@@ -6,13 +6,13 @@ It keeps nothing in memory: killed at any moment, the next look (its own or anot
 from escalation_svc import repository, service, telemetry
 from escalation_svc.app import NAME
 from escalation_svc.policies import Policies, load
+from touchpoint.base.explain import explain
+from touchpoint.base.telemetry import log
 from touchpoint.db import clock
 from touchpoint.db.clock import ClocksDifferError
 from touchpoint.db.engine import blames_database, transaction
-from touchpoint.explain import explain
-from touchpoint.service import Runtime
-from touchpoint.telemetry import log
-from touchpoint.tracing.database import taping, tell_each
+from touchpoint.db.spans import taping, tell_each
+from touchpoint.process.service import Runtime
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from escalation_svc.customers import Customer
 from escalation_svc.policies import FIELDS, SHIPPED, Policies, fact, load
+from touchpoint.base.errors import UsageError
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.errors import UsageError
 from touchpoint.testing import factories as make
 
 KEY = Customer("acme", "customer-1", tier="key")

@@ -18,14 +18,14 @@ from sqlalchemy import text
 
 from escalation_svc.app import NAME
 from escalation_svc.policies import SHIPPED
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import encode
 from touchpoint.contracts.topics import ESCALATIONS
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka import admin
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.local.process import Process, Program
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import apply, eventually
 from touchpoint.testing import factories as make
 

@@ -8,8 +8,8 @@ from escalation_svc import repository
 from escalation_svc.clocks import clock_id
 from escalation_svc.decisions import Decisions
 from escalation_svc.policies import Policies
+from touchpoint.base.errors import TransientError
 from touchpoint.db.engine import Sessions, transaction
-from touchpoint.errors import TransientError
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.testing import apply, eventually
 from touchpoint.testing import factories as make

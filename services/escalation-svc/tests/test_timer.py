@@ -19,7 +19,7 @@ from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.health import Check
 from touchpoint.kafka.handlers import Context, Handlers
-from touchpoint.service import Runtime
+from touchpoint.process.service import Runtime
 from touchpoint.testing import apply, eventually
 from touchpoint.testing import factories as make
 

@@ -1,11 +1,11 @@
 """`python -m feedback_svc api | consumer | worker | migrate | all`."""
 
-import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
 from feedback_svc.app import NAME, create_app
 from feedback_svc.config import Settings
 from feedback_svc.handlers import handlers
 from feedback_svc.verify import subject
-from touchpoint.service import Service, main
+from touchpoint.process.service import Service, main
 
 main(Service(NAME, "feedback_svc", Settings, create_app, handlers, projections=subject()))

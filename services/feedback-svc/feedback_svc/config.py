@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from touchpoint.settings import ConsumingSettings
+from touchpoint.base.settings import ConsumingSettings
 
 
 class Settings(ConsumingSettings):

@@ -16,6 +16,7 @@ from touchpoint.contracts.escalations import (
     SlaWarned,
 )
 from touchpoint.contracts.feedback import FeedbackRecorded
+from touchpoint.contracts.record import Record, encode_extended
 from touchpoint.contracts.touchpoints import (
     CustomerUpdated,
     FeedbackSubmitted,
@@ -28,7 +29,6 @@ from touchpoint.contracts.touchpoints import (
     UsageReported,
 )
 from touchpoint.db import outbox
-from touchpoint.kafka.codec import Record, encode_extended
 
 TEXT_LENGTH = 2_000
 """Characters of a text that a timeline's details keep: enough to read, and a page of 200 entries stays small."""

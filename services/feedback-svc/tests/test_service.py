@@ -10,8 +10,8 @@ from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event, Meta
 from touchpoint.contracts.escalations import EscalationAcknowledged, EscalationResolved, SlaWarned
 from touchpoint.contracts.feedback import FeedbackRecorded
+from touchpoint.contracts.record import decode
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
-from touchpoint.kafka.codec import decode
 from touchpoint.testing import factories as make
 
 CASE = make.escalation_opened().model_dump()

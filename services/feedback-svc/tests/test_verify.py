@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from feedback_svc.verify import subject
 from touchpoint import cli
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.testing import factories as make
 from touchpoint.testing.consuming import append, consume, planted
 from touchpoint.verify.report import Fault

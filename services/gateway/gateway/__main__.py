@@ -1,9 +1,9 @@
 """`python -m gateway api | migrate | all`."""
 
-import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
 from gateway.app import NAME, create_app
 from gateway.config import Settings
-from touchpoint.service import Service, main
+from touchpoint.process.service import Service, main
 
 main(Service(name=NAME, package="gateway", settings=Settings, create_app=create_app))

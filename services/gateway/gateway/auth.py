@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from gateway import keys, repository, telemetry
 from gateway.keys import Holder, Key
+from touchpoint.base.telemetry import log
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.scopes import Scope
-from touchpoint.telemetry import log
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway import keys, repository
 from gateway.models import ApiKey
 from touchpoint.http.scopes import Scope
-from touchpoint.reach import Json, in_one, local_database
+from touchpoint.operators.reach import Json, in_one, local_database
 
 T = TypeVar("T")
 

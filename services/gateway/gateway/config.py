@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field, HttpUrl, field_validator
 
-from touchpoint.settings import ServiceSettings
+from touchpoint.base.settings import ServiceSettings
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 

@@ -8,13 +8,14 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from gateway.cloudevents import Parsed, invalid
-from touchpoint.contracts import characters, sources, times
+from touchpoint.base import times
+from touchpoint.contracts import characters, sources
+from touchpoint.contracts import record as codec
 from touchpoint.contracts.base import REGISTRY, Event, Meta
 from touchpoint.contracts.order import CLOCKS_DIFFER
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS, WRITERS
 from touchpoint.http.errors import FieldError, ProblemError, field_errors
-from touchpoint.kafka import codec
-from touchpoint.kafka.codec import Record
 
 MAX_EVENT_BYTES = 256 * 1024
 MAX_EXTENSIONS = 20

@@ -20,10 +20,10 @@ from gateway import repository
 from gateway.repository import Claim, Kept
 from gateway.requests import Answer
 from gateway.telemetry import IDEMPOTENCY_UNREACHABLE, REPEATED
+from touchpoint.base.telemetry import log
 from touchpoint.db.engine import is_transient, sessions, transaction
 from touchpoint.db.tenants import Tenants
 from touchpoint.http.errors import ProblemError
-from touchpoint.telemetry import log
 
 LIFETIME = timedelta(hours=24)
 FORGET_SECONDS = 600

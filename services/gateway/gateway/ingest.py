@@ -20,13 +20,13 @@ from gateway.keys import Holder
 from gateway.limits import UNIT_BYTES, Limits
 from gateway.requests import header, read_body
 from gateway.telemetry import ACCEPTED, REFUSED
-from touchpoint import tracing
+from touchpoint.base import tracing
+from touchpoint.base.turns import Turns
 from touchpoint.contracts.base import Meta
+from touchpoint.contracts.record import Record
 from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
 from touchpoint.http.scopes import Scope as Right
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.producer import Producer, SendError
-from touchpoint.turns import Turns
 
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import repository
 from gateway.models import ApiKey, Quota
+from touchpoint.base.errors import UsageError
 from touchpoint.db.tenants import TENANT
-from touchpoint.errors import UsageError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope
 

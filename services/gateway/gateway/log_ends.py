@@ -6,10 +6,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway.telemetry import OFFSETS_UNREACHABLE
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.base.telemetry import log
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.kafka.leaving import leave
-from touchpoint.settings import KafkaSettings
-from touchpoint.telemetry import log
 
 READ_SECONDS = 3
 

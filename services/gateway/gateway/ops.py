@@ -26,11 +26,11 @@ from gateway.services import Services
 from touchpoint.http import errors, pagination
 from touchpoint.http.errors import FieldError, Problem, ProblemError
 from touchpoint.http.identity import Caller
-from touchpoint.http.ops.api.replays import PLAN_SECONDS
-from touchpoint.http.ops.schemas.common import Entries, PageQuery, Unanswered
 from touchpoint.http.scopes import Scope
 from touchpoint.http.straight import Straight
 from touchpoint.kafka.lookup import TIMEOUT_SECONDS
+from touchpoint.operators.replays.api import PLAN_SECONDS
+from touchpoint.operators.schemas import Entries, PageQuery, Unanswered
 
 LONGEST_SECONDS = PLAN_SECONDS + 10.0
 """So long a plan may take; no answer takes longer."""

@@ -13,8 +13,8 @@ from starlette.types import Scope
 
 from gateway.keys import Holder
 from gateway.telemetry import CROWDED, LIMITED
+from touchpoint.base.telemetry import log
 from touchpoint.http.errors import ProblemError
-from touchpoint.telemetry import log
 
 PLACES, _TAKEN = "touchpoint.places", "touchpoint.place"
 

@@ -13,10 +13,10 @@ from gateway.config import Settings
 from gateway.requests import Answer
 from gateway.slots import Slots
 from gateway.telemetry import SERVICE_UNREACHABLE
-from touchpoint import tracing
+from touchpoint.base import tracing
+from touchpoint.base.telemetry import log
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller, sign
-from touchpoint.telemetry import log
 
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
 RETRY_AFTER = {"Retry-After": "5"}

@@ -12,8 +12,8 @@ from gateway import repository
 from gateway.limits import Bucket, Day, Limits
 from gateway.repository import Spent
 from gateway.telemetry import LIMITS_ALONE, LIMITS_TOGETHER
+from touchpoint.base.telemetry import log
 from touchpoint.db.engine import Sessions, transaction
-from touchpoint.telemetry import log
 
 SHARE_SECONDS = 1
 GIVE_UP_SECONDS = 2

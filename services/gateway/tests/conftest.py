@@ -17,14 +17,14 @@ from starlette.responses import JSONResponse, Response
 from gateway import keys
 from gateway.app import create_app
 from gateway.config import Settings
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.db.roles import api_role
 from touchpoint.http.health import admin_app
 from touchpoint.http.scopes import Scope
-from touchpoint.kafka.codec import Record
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually
 from touchpoint.testing.fixtures import Database
 

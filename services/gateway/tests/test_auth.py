@@ -13,9 +13,9 @@ from sqlalchemy import text
 from gateway import auth, keys, repository
 from gateway.auth import Keyring
 from gateway.keys import Key
+from touchpoint.base.errors import UsageError
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
-from touchpoint.errors import UsageError
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope

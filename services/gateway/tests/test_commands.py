@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from gateway import repository
 from gateway.auth import Keyring
 from gateway.commands import app
+from touchpoint.base.errors import UsageError
 from touchpoint.db.engine import create_engine, transaction_on
 from touchpoint.db.engine import sessions as sessions_of
-from touchpoint.errors import UsageError
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.http.scopes import Scope

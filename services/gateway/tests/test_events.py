@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gateway import events
 from gateway.cloudevents import Parsed
 from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.record import decode
 from touchpoint.http.errors import ProblemError
-from touchpoint.kafka.codec import decode
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 DATA = {"kind": "nps", "channel": "email", "customer_id": "C-1", "score": {"value": 3, "min": 0, "max": 10}}

@@ -17,10 +17,10 @@ from prometheus_client import REGISTRY as METRICS
 
 from gateway.ingest import MAX_BATCH_BYTES
 from touchpoint.contracts.base import REGISTRY
+from touchpoint.contracts.record import decode
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
-from touchpoint.kafka.codec import decode
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
 from touchpoint.kafka.requirements import deviations
 from touchpoint.testing import eventually

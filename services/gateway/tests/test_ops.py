@@ -15,8 +15,8 @@ from gateway import ops
 from gateway.requests import Answer
 from touchpoint.http import pagination
 from touchpoint.http.errors import ProblemError, response
-from touchpoint.http.ops.schemas.common import Entries
 from touchpoint.http.scopes import OPERATORS
+from touchpoint.operators.schemas import Entries
 from touchpoint.testing import eventually
 
 FEEDBACK, ESCALATION, METRICS = SERVICES = ("feedback-svc", "escalation-svc", "metrics-svc")

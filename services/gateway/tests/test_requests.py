@@ -18,7 +18,7 @@ from gateway.gzip import PIECE_BYTES, Unpacker
 from gateway.ingest import MAX_BATCH_BYTES
 from gateway.limits import TENANT
 from gateway.requests import BODIES, Bodies, read_body
-from touchpoint import turns
+from touchpoint.base import turns
 from touchpoint.http.errors import ProblemError
 from touchpoint.testing import eventually, others
 

@@ -1,12 +1,12 @@
 """`python -m metrics_svc api|consumer|worker|migrate|all`."""
 
-import touchpoint.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
 from metrics_svc import business
 from metrics_svc.app import NAME, create_app
 from metrics_svc.config import Settings
 from metrics_svc.handlers import handlers
 from metrics_svc.verify import subject
-from touchpoint.service import Service, main
+from touchpoint.process.service import Service, main
 
 main(Service(NAME, "metrics_svc", Settings, create_app, handlers, projections=subject(), worker=[business.run]))

@@ -6,11 +6,11 @@ from itertools import chain
 from metrics_svc import service, telemetry
 from metrics_svc.measures import Metric
 from metrics_svc.schemas import MetricQuery, ScoreItem
+from touchpoint.base.explain import explain
+from touchpoint.base.telemetry import log
 from touchpoint.db.engine import blames_database
 from touchpoint.db.tenants import Tenants
-from touchpoint.explain import explain
-from touchpoint.service import Runtime
-from touchpoint.telemetry import log
+from touchpoint.process.service import Runtime
 
 LOOK_SECONDS = 15
 DAYS = 30

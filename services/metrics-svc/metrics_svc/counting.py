@@ -18,6 +18,7 @@ from uuid import UUID
 from metrics_svc import sketch
 from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
 from metrics_svc.periods import quarter
+from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.touchpoints import (
     Author,
@@ -30,7 +31,6 @@ from touchpoint.contracts.touchpoints import (
     TicketStatus,
     TicketStatusChanged,
 )
-from touchpoint.errors import PermanentError
 
 Counted = CustomerUpdated | FeedbackSubmitted | TicketOpened | TicketReplied | TicketStatusChanged
 """The events that count, or that say what a count is told apart by."""

@@ -1,4 +1,4 @@
-"""Names of this service's own metrics and log events; the engine's are in `touchpoint.telemetry`."""
+"""Names of this service's own metrics and log events; the engine's are in `touchpoint.base.telemetry`."""
 
 from prometheus_client import Counter, Gauge
 

@@ -26,8 +26,8 @@ from metrics_svc.counting import (
     moments,
     ticket_keys,
 )
+from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.base import Event
-from touchpoint.errors import PermanentError
 from touchpoint.testing import factories as make
 
 Logs = Callable[[str], st.SearchStrategy[list[Event]]]

@@ -14,9 +14,9 @@ from sqlalchemy import func, select, text
 from metrics_svc import sketch
 from metrics_svc.handlers import handlers
 from metrics_svc.models import Rollup
+from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction
-from touchpoint.errors import PermanentError
 from touchpoint.kafka.handlers import Context
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from metrics_svc import repository
 from metrics_svc.counting import Group, Moment
 from metrics_svc.verify import subject
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event
 from touchpoint.db import databases, replays
 from touchpoint.db.engine import Sessions, transaction
-from touchpoint.kafka.replay.plan import redrive
-from touchpoint.kafka.replay.worker import Replayer
-from touchpoint.settings import KafkaSettings
+from touchpoint.replay.plan import redrive
+from touchpoint.replay.worker import Replayer
 from touchpoint.testing import eventually
 from touchpoint.testing import factories as make
 from touchpoint.testing.consuming import append, consume

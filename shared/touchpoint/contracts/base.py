@@ -26,10 +26,11 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from touchpoint.contracts import quick, times
+from touchpoint.base import times
+from touchpoint.base.times import EARLIEST, LATEST
+from touchpoint.contracts import quick
 from touchpoint.contracts.characters import TOLERANT, visible_id, visible_label
 from touchpoint.contracts.quick import NO_CONTROL, NO_NUL
-from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.contracts.topics import WRITERS
 
 IDENTITY_NAMESPACE = pgproto.UUID(uuid5(NAMESPACE_URL, "urn:touchpoint:event").bytes)

@@ -5,7 +5,7 @@ from time import time
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.errors import TransientError
+from touchpoint.base.errors import TransientError
 
 AGREE_SECONDS = 60
 """Machines that keep time by NTP differ by milliseconds."""

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.base.errors import NotFoundError
 from touchpoint.db import audit, losses
 from touchpoint.db.processes import SILENT_SECONDS
-from touchpoint.errors import NotFoundError
 
 State = Literal["running", "paused", "halted"]
 

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
+from touchpoint.base.errors import UnreachableError, UsageError
 from touchpoint.db.engine import PINNED, sqlstate
-from touchpoint.errors import UnreachableError, UsageError
 
 FORM = (
     "postgresql://user:password@host:port/database, with / ? # @ [ ] and % in the password percent-encoded (a slash "

@@ -9,8 +9,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.contracts.record import Record
 from touchpoint.db import audit, inbox
-from touchpoint.kafka.codec import Record
 
 MOST = 100_000
 """Of one command."""

@@ -10,9 +10,8 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from touchpoint import tracing
-from touchpoint.db import sqlstates
-from touchpoint.tracing import database
+from touchpoint.base import sqlstates, tracing
+from touchpoint.db import spans as database
 
 Sessions = async_sessionmaker[AsyncSession]
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from touchpoint.contracts.base import Event, identity
+from touchpoint.contracts.record import Record, attributes
 from touchpoint.db.engine import COPY_FROM
-from touchpoint.kafka.codec import Record, attributes
 
 _CLAIM = """
 INSERT INTO inbox (event_id, consumer, type, payload_hash, topic, partition, "offset")

@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.errors import ConflictError
+from touchpoint.base.errors import ConflictError
 
 Span = tuple[str, int, int, int]
 """A topic, a partition, the first offset and the one behind the last."""

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.explain import explain
+from touchpoint.base.sqlstates import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE
 from touchpoint.db import roles
 from touchpoint.db.engine import create_engine, is_transient, sqlstate
-from touchpoint.db.sqlstates import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE
-from touchpoint.errors import UsageError
-from touchpoint.explain import explain
 
 STATEMENT_LOCK_TIMEOUT = "2s"
 """A DDL statement waiting for a lock makes every later query wait behind it: give up soon, let them pass, try again."""

@@ -20,7 +20,7 @@ class Position:
     """Where a consumer stands in one partition: `next` is the first offset not yet applied.
 
     The rest says which log that is, None where it is not known: `last_record` is the fingerprint
-    (`touchpoint.kafka.codec`) of the last record read, at `last_offset`. Between that and `next` no record lies.
+    (`touchpoint.contracts.record`) of the last record read, at `last_offset`. Between that and `next` no record lies.
     """
 
     next: int

@@ -7,8 +7,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import Headers, Record, encode
 from touchpoint.db.engine import insert
-from touchpoint.kafka.codec import Headers, Record, encode
 
 COLUMNS = ("topic", "partition", "key", "value", "headers")
 

@@ -14,9 +14,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.base.errors import ConflictError, NotFoundError
 from touchpoint.db import audit
 from touchpoint.db.offsets import Place
-from touchpoint.errors import ConflictError, NotFoundError
 
 MAX_ERRORS = 100
 """So many events may fail in a replay before it stops, unless it is told otherwise."""

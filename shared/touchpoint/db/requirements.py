@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from touchpoint.base.errors import UsageError
 from touchpoint.db import databases
 from touchpoint.db.engine import PINNED
-from touchpoint.errors import UsageError
 
 _LOOK = """
 SELECT current_setting('server_version_num')::int AS version,

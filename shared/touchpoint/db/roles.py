@@ -3,9 +3,9 @@
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.sqlstates import INSUFFICIENT_PRIVILEGE
 from touchpoint.db.engine import sqlstate
-from touchpoint.db.sqlstates import INSUFFICIENT_PRIVILEGE
-from touchpoint.errors import UsageError
 
 ROLE_UNUSABLE = (INSUFFICIENT_PRIVILEGE, "22023")
 """SQLSTATEs of a connection that is to act as a role it may not act as, or that does not exist."""

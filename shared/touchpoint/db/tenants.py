@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from touchpoint.base.sqlstates import READ_ONLY
 from touchpoint.db.engine import sessions, sqlstate
-from touchpoint.db.sqlstates import READ_ONLY
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """The name of a tenant: part of every partition key, and safe in a statement."""

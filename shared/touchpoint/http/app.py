@@ -5,16 +5,16 @@ import asyncio
 from fastapi import APIRouter, Depends
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from touchpoint.base.settings import ServiceSettings
 from touchpoint.db.tenants import Tenants
 from touchpoint.http import errors, status
 from touchpoint.http.health import Check
 from touchpoint.http.leaving import UntilClientLeaves
-from touchpoint.http.ops import api as ops
 from touchpoint.http.parameters import once_each
 from touchpoint.http.straight import Straight
 from touchpoint.http.timing import Timed
 from touchpoint.kafka.handlers import Handlers
-from touchpoint.settings import ServiceSettings
+from touchpoint.operators import api as ops
 
 
 def create(

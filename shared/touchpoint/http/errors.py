@@ -13,11 +13,11 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from touchpoint import telemetry
+from touchpoint.base import telemetry
+from touchpoint.base.errors import ConflictError, NotFoundError, UnreachableError, UsageError
+from touchpoint.base.sqlstates import QUERY_CANCELED, READ_ONLY
 from touchpoint.contracts.reasons import reason
 from touchpoint.db.engine import is_transient, sqlstate
-from touchpoint.db.sqlstates import QUERY_CANCELED, READ_ONLY
-from touchpoint.errors import ConflictError, NotFoundError, UnreachableError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20

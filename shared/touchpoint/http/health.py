@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from touchpoint.explain import explain
-from touchpoint.telemetry import READY
+from touchpoint.base.explain import explain
+from touchpoint.base.telemetry import READY
 
 Check = Callable[[], Awaitable[str | None]]
 """None when all is well, else one line: what is wrong."""

@@ -15,9 +15,9 @@ import msgspec
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from starlette.responses import Response
 
-from touchpoint.contracts import times
+from touchpoint.base import times
+from touchpoint.base.times import EARLIEST, LATEST
 from touchpoint.contracts.base import read_time, refusal
-from touchpoint.contracts.times import EARLIEST, LATEST
 from touchpoint.db.tenants import Tenants
 from touchpoint.http.errors import FieldError, ProblemError
 

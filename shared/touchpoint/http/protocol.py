@@ -15,10 +15,10 @@ from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from touchpoint.base.telemetry import CONNECTIONS_ENDED
 from touchpoint.http.connections import Connections
 from touchpoint.http.errors import MEDIA_TYPE, ProblemError
 from touchpoint.http.wire import Head, RequestReader
-from touchpoint.telemetry import CONNECTIONS_ENDED
 
 HEAD_SECONDS = 10
 BODY_SECONDS = 30

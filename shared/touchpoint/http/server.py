@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
+from touchpoint.base.telemetry import OPEN_CONNECTIONS
 from touchpoint.http.connections import Connections
 from touchpoint.http.protocol import BoundedProtocol
-from touchpoint.telemetry import OPEN_CONNECTIONS
 
 OTHER_DESCRIPTORS = 256
 """File descriptors of a process for all that is no client's connection: database, Kafka, services, files."""

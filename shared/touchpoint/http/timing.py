@@ -5,9 +5,9 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from touchpoint import tracing
-from touchpoint.telemetry import HTTP_SECONDS
-from touchpoint.tracing.http import tell
+from touchpoint.base import tracing
+from touchpoint.base.telemetry import HTTP_SECONDS
+from touchpoint.http.spans import tell
 
 CLIENT_LEFT = 499
 """What a request is noted as whose client left before its answer; the number nginx made customary."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 _HEAD = 64 * 1024
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from touchpoint.errors import TransientError, UsageError
+from touchpoint.base.errors import TransientError, UsageError
 from touchpoint.importer import mapping as mappings
 from touchpoint.importer.checkpoint import Checkpoint
 from touchpoint.importer.gateway import Gateway, StoppedError

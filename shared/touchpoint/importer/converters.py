@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
-from touchpoint.contracts.times import EARLIEST, LATEST
+from touchpoint.base.times import EARLIEST, LATEST
 
 _CLOCK = re.compile(r"(?P<h>\d+):(?P<m>[0-5]?\d):(?P<s>[0-5]?\d(\.\d*)?)")
 _ISO_DURATION = re.compile(r"P((?P<d>\d+)D)?(T((?P<h>\d+)H)?((?P<m>\d+)M)?((?P<s>\d+(\.\d+)?)S)?)?")

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from touchpoint.errors import TransientError, UsageError
+from touchpoint.base.errors import TransientError, UsageError
 
 GIVE_UP_SECONDS = 300.0
 """After this long without an answer the import stops; the same command goes on where it stopped."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 MAX_RECORD = 16 * 2**20
 """Characters one record may have."""

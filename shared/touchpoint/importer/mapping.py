@@ -9,11 +9,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from touchpoint.base.errors import UsageError
 from touchpoint.contracts import sources
 from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.reasons import reason
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.errors import UsageError
 from touchpoint.importer.rules import Expression, Part, Rule, Time, Zone
 
 TYPES = {name: event for name, event in REGISTRY.items() if event.topic == TOUCHPOINTS}

@@ -10,7 +10,7 @@ from itertools import islice
 from threading import Event
 from typing import Any
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.importer.checkpoint import Checkpoint
 from touchpoint.importer.gateway import Gateway, Refusal, StoppedError
 from touchpoint.importer.records import Record

@@ -17,11 +17,11 @@ from aiokafka.errors import (
     for_code,
 )
 
-from touchpoint import telemetry
+from touchpoint.base import telemetry
+from touchpoint.base.errors import UnreachableError, UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import WRITERS, dead_letters
-from touchpoint.errors import UnreachableError, UsageError
 from touchpoint.kafka.requirements import configs, deviations
-from touchpoint.settings import KafkaSettings
 
 _UNKNOWN_TOPIC = 3
 _NOT_AUTHORIZED = (29, 31)  # TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED

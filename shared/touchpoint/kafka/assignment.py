@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import IllegalStateError
 
-from touchpoint import telemetry
+from touchpoint.base import telemetry
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import losses, offsets
 from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.offsets import Move, Place, Position
@@ -20,7 +21,6 @@ from touchpoint.kafka import metadata
 from touchpoint.kafka.batch import HaltError
 from touchpoint.kafka.identity import examine
 from touchpoint.kafka.metadata import Cluster
-from touchpoint.settings import KafkaSettings
 
 LEADER_SECONDS, LOOK_SECONDS = 5, 0.2
 

@@ -5,7 +5,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from touchpoint.pausing import pause
+from touchpoint.base.pausing import pause
 
 
 @dataclass(slots=True)

@@ -13,21 +13,21 @@ import msgspec
 from prometheus_client import Counter as Metric
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint import telemetry
-from touchpoint.bulk import BulkHistogram
+from touchpoint.base import sqlstates, telemetry
+from touchpoint.base.bulk import BulkHistogram
+from touchpoint.base.errors import PermanentError, TransientError
+from touchpoint.base.explain import kind, text, where
 from touchpoint.contracts.base import Event
-from touchpoint.db import inbox, offsets, sqlstates
+from touchpoint.contracts.record import DecodeError, Record, decode, fingerprint
+from touchpoint.db import inbox, offsets
 from touchpoint.db.engine import Sessions, is_transient, raw_connection, transaction, verdict
 from touchpoint.db.inbox import Claim, Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
-from touchpoint.errors import PermanentError, TransientError
-from touchpoint.explain import kind, text, where
+from touchpoint.db.spans import taping
 from touchpoint.kafka import dead_letter
-from touchpoint.kafka.codec import DecodeError, Record, decode, fingerprint
 from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
-from touchpoint.tracing.database import taping
-from touchpoint.tracing.kafka import tell_applied
+from touchpoint.kafka.spans import tell_applied
 
 TWO_LANES_FROM = 500
 """Records in a batch from which on it is applied in two transactions."""

@@ -7,8 +7,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import fetched
-from touchpoint.settings import KafkaSettings
 
 fetched.install()
 

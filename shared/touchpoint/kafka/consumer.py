@@ -11,14 +11,15 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from sqlalchemy import text
 
-from touchpoint import telemetry
+from touchpoint.base import telemetry
+from touchpoint.base.errors import TransientError
+from touchpoint.base.explain import explain
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.base.sqlstates import LOCK_NOT_AVAILABLE
 from touchpoint.db import consumers, offsets
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.db.engine import Sessions, blames_database, is_transient, raw_connection, sqlstate, transaction
 from touchpoint.db.offsets import FenceLostError, Move, Place
-from touchpoint.db.sqlstates import LOCK_NOT_AVAILABLE
-from touchpoint.errors import TransientError
-from touchpoint.explain import explain
 from touchpoint.kafka.assignment import Assignment
 from touchpoint.kafka.backoff import Backoff
 from touchpoint.kafka.batch import Batches, Entry, HaltError, LiveFence, in_lanes
@@ -28,7 +29,6 @@ from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import Reader
 from touchpoint.kafka.watch import TopicWatch
-from touchpoint.settings import KafkaSettings
 
 KAFKA_TIMEOUT = 5.0
 """Seconds a side question to Kafka (end offsets, commit, stop) may take; the loop goes on without the answer."""

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts import topics
 from touchpoint.contracts.base import identity
+from touchpoint.contracts.record import Headers, Record, attributes, timestamp
 from touchpoint.db import dead_letters, outbox
 from touchpoint.db.dead_letters import Attempt, IndexRow
 from touchpoint.db.engine import raw_connection
-from touchpoint.kafka.codec import Headers, Record, attributes, timestamp
 from touchpoint.kafka.packing import MAX_RECORD_BYTES, size
 
 MAX_KEY_BYTES = 10_000

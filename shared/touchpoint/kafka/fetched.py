@@ -15,7 +15,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.util import decode_varint
 
-from touchpoint.kafka.codec import Flawed
+from touchpoint.contracts.record import Flawed
 from touchpoint.kafka.decompression import DecompressionError, decompress
 
 MAX_HEADERS = 5000

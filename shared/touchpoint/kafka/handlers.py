@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.contracts.base import Event
-from touchpoint.tracing.database import handling
+from touchpoint.db.spans import handling
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import asyncpg
 from aiokafka import TopicPartition
 
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record, fingerprint
 from touchpoint.db import dead_letters, inbox
 from touchpoint.db.losses import Loss
 from touchpoint.db.offsets import Place, Position
 from touchpoint.kafka import log, metadata
 from touchpoint.kafka.client import LogConsumer
-from touchpoint.kafka.codec import Record, fingerprint
 from touchpoint.kafka.reader import read_record
-from touchpoint.settings import KafkaSettings
 
 FIRST_STEP, MOST_RECORDS = 500, 200_000
 """Records read backwards from the end, at first and at most, to find the last one that is still the same. Going on

@@ -9,14 +9,14 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from touchpoint.base.errors import UnreachableError
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record
 from touchpoint.db.offsets import Place
-from touchpoint.errors import UnreachableError
 from touchpoint.kafka import admin
 from touchpoint.kafka.client import LogConsumer
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.leaving import leave
 from touchpoint.kafka.reader import read_record
-from touchpoint.settings import KafkaSettings
 
 BATCH_RECORDS = 10_000
 POLL_MS = 500

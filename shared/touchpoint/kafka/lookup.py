@@ -5,11 +5,11 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from touchpoint.errors import NotFoundError, UnreachableError
-from touchpoint.explain import explain
+from touchpoint.base.errors import NotFoundError, UnreachableError
+from touchpoint.base.explain import explain
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Flawed, Record
 from touchpoint.kafka import log
-from touchpoint.kafka.codec import Flawed, Record
-from touchpoint.settings import KafkaSettings
 
 NEIGHBOURS = 5
 """Of a record, on each side."""

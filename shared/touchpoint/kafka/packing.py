@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from touchpoint.kafka.codec import Record
-from touchpoint.turns import Turns
+from touchpoint.base.turns import Turns
+from touchpoint.contracts.record import Record
 
 MAX_RECORD_BYTES = 1_000_000
 """A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.base.errors import ConflictError
+from touchpoint.base.parsing import Span
+from touchpoint.contracts.record import Record
 from touchpoint.db import audit, consumers, offsets
 from touchpoint.db.consumers import ConsumerState
 from touchpoint.db.engine import raw_connection
 from touchpoint.db.offsets import FenceLostError, Move
-from touchpoint.errors import ConflictError
 from touchpoint.kafka import dead_letter
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.dead_letter import DeadLetter
-from touchpoint.words import Span
 
 MOST = 1_000_000
 """Offsets to pass at once."""

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from touchpoint import telemetry, tracing
-from touchpoint.errors import PermanentError, TransientError
-from touchpoint.kafka.codec import Record
+from touchpoint.base import telemetry, tracing
+from touchpoint.base.errors import PermanentError, TransientError
+from touchpoint.base.pausing import pause
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.base.turns import Turns
+from touchpoint.contracts.record import Record
 from touchpoint.kafka.packing import (
     MAX_BATCH_BYTES,
     MAX_RECORD_BYTES,
@@ -23,11 +26,8 @@ from touchpoint.kafka.packing import (
     parcels,
     size,
 )
+from touchpoint.kafka.spans import Sending
 from touchpoint.kafka.watch import TopicWatch
-from touchpoint.pausing import pause
-from touchpoint.settings import KafkaSettings
-from touchpoint.tracing.kafka import Sending
-from touchpoint.turns import Turns
 
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """What may wait for Kafka; aiokafka itself knows no limit."""

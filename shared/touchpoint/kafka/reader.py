@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NoReturn
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
+from touchpoint.contracts.record import Flawed, Record
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.batch import Entry, HaltError, decoded
 from touchpoint.kafka.client import LogConsumer
-from touchpoint.kafka.codec import Flawed, Record
 from touchpoint.kafka.handlers import Handlers
 
 if TYPE_CHECKING:  # which reads records itself

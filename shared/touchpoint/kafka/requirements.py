@@ -13,10 +13,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import metadata
 from touchpoint.kafka.metadata import Topic
-from touchpoint.settings import KafkaSettings
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Room for the largest event the gateway takes (256 KiB), its headers, and a producer's batch around it."""

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from touchpoint import telemetry
-from touchpoint.errors import UsageError
+from touchpoint.base import telemetry
+from touchpoint.base.errors import UsageError
+from touchpoint.base.pausing import pause
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import Deviation, deviations
-from touchpoint.pausing import pause
-from touchpoint.settings import KafkaSettings
 
 LOOK_SECONDS = 30.0
 """Between two looks, of two requests to Kafka."""

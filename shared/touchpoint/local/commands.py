@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.local import control
 from touchpoint.local import up as foreground
 from touchpoint.local.home import KAFKA_SECRET, Home, default_folder
 from touchpoint.local.kafka import access
-from touchpoint.settings import KafkaSettings
 
 app = typer.Typer()
 

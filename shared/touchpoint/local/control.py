@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 import httpx
 
-from touchpoint.errors import UsageError
-from touchpoint.lines import wrapped
+from touchpoint.base.errors import UsageError
+from touchpoint.base.lines import wrapped
 from touchpoint.local.home import SUPERVISOR, Home
 from touchpoint.local.process import Process, Program
 from touchpoint.local.services import SERVICES, LocalService

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local import private
 from touchpoint.local.postgres import ROOTS_FOLDER
 from touchpoint.local.process import STOP_SECONDS, Process

@@ -13,7 +13,7 @@ from pathlib import Path
 import jgo
 from jgo.maven import Artifact, MavenContext
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 WANTED = ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 """Kafka and the logging backend it comes without. Resolved one by one: jgo mixes up the versions of several."""

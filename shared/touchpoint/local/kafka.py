@@ -15,10 +15,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.local import private
 from touchpoint.local.process import HOST, Process, Program
-from touchpoint.settings import KafkaSettings
 
 START_SECONDS = 120
 USER = "touchpoint"

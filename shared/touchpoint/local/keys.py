@@ -6,7 +6,7 @@ import sys
 
 import httpx
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.http.scopes import OPERATORS, Scope
 from touchpoint.local.home import Home
 from touchpoint.local.services import GATEWAY, Environment

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import httpx
 import yaml
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local import private
 from touchpoint.local.process import HOST, Process, Program
 

@@ -21,7 +21,7 @@ from signal import SIGINT
 
 import asyncpg
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local import private
 from touchpoint.local.process import Process, Program
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 
 def make_folder(path: Path, owners: Collection[int] = ()) -> None:

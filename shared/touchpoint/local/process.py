@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 from touchpoint.local.private import open_private
 
 HOST = "127.0.0.1"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter
 
-from touchpoint.errors import UsageError
+from touchpoint.base.errors import UsageError
 
 _DURATION = TypeAdapter(timedelta)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases
 from touchpoint.local.kafka import in_sync
 from touchpoint.local.process import HOST, Program
-from touchpoint.settings import KafkaSettings
 
 KAFKA_OFFSET, CONTROLLER_OFFSET, BROKER_STEP, ADMIN_OFFSET = 1012, 1013, 10, 1000
 """All ports follow the gateway's: 8080 makes Kafka's 9092 (9102 and 9112) and the gateway's admin port 9080."""

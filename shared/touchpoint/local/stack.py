@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases
-from touchpoint.errors import UsageError
 from touchpoint.kafka import admin
 from touchpoint.local import jars, keys, monitoring, sample
 from touchpoint.local.home import KAFKA_SECRET, SERVERS, SUPERVISOR, Home
@@ -20,7 +21,6 @@ from touchpoint.local.process import Process, require_free
 from touchpoint.local.progress import Progress
 from touchpoint.local.services import GATEWAY, SERVICES, Environment, LocalService, broker_ports, ports
 from touchpoint.local.supervisor import Supervisor
-from touchpoint.settings import KafkaSettings
 
 READY_SECONDS = 120
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases
-from touchpoint.errors import UsageError
 from touchpoint.local import flow
 from touchpoint.local.home import Home
 from touchpoint.local.progress import Progress
 from touchpoint.local.services import FEEDBACK, GATEWAY, SERVICES
 from touchpoint.local.stack import Stack
-from touchpoint.settings import KafkaSettings
 
 WELCOME = """
 Touchpoint is ready.

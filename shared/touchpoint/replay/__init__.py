@@ -1,1 +1,1 @@
-"""`touchpoint replay`: what an operator does with replays; the work is the worker's, in `touchpoint.kafka.replay`."""
+"""Replays: part of the log applied again, or a whole service built anew beside its live tables and swapped in."""

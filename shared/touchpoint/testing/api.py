@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from touchpoint.base.settings import ServiceSettings
 from touchpoint.db.engine import create_engine, sessions
 from touchpoint.db.roles import api_role
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
-from touchpoint.settings import ServiceSettings
 
 SECRET = SecretStr(secrets.token_hex(32))
 """What the tests' gateway signs its tokens with."""

@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import encode
 from touchpoint.db import databases, replays
 from touchpoint.db.engine import Sessions, create_engine, sessions, transaction
-from touchpoint.db.relay import Relay
 from touchpoint.db.replays import Replay
 from touchpoint.kafka import admin, log
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.producer import Producer
-from touchpoint.kafka.replay.plan import rebuild
-from touchpoint.kafka.replay.worker import Replayer
-from touchpoint.settings import KafkaSettings
+from touchpoint.kafka.relay import Relay
+from touchpoint.replay.plan import rebuild
+from touchpoint.replay.worker import Replayer
 from touchpoint.testing import eventually
 from touchpoint.verify.subject import Subject
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases, migrate
 from touchpoint.kafka import admin
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import servers as running
 from touchpoint.testing.servers import Servers
 

@@ -13,8 +13,8 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c, encode_varint
 
-from touchpoint.kafka.codec import Record
-from touchpoint.settings import KafkaSettings
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 

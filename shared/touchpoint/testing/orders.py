@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from touchpoint.contracts.base import Event
+from touchpoint.contracts.record import encode
 from touchpoint.db import inbox
 from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.db.inbox import Claim
-from touchpoint.kafka.codec import encode
 from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.testing import factories as make
 from touchpoint.verify.subject import Subject

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.local import jars
 from touchpoint.local.kafka import Kafka, cluster, in_sync
 from touchpoint.local.postgres import ROOTS_FOLDER, Postgres
 from touchpoint.local.process import Process
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import ports
 
 _NAME = "touchpoint-test"

@@ -18,11 +18,11 @@ import httpx
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases, migrate
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
 from touchpoint.local.process import HOST, Process, Program
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing import eventually, ports
 from touchpoint.testing.servers import Servers
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import dead_letters, is_dead_letters
 from touchpoint.db.inbox import identity_of
 from touchpoint.db.outbox import load_headers
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.log import Spans
 
 BATCH_ROWS = 10_000

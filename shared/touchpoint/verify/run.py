@@ -7,17 +7,17 @@ from typing import Any
 
 import asyncpg
 
+from touchpoint.base.errors import UsageError
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db import losses
 from touchpoint.db.losses import Loss
 from touchpoint.db.offsets import Place
-from touchpoint.errors import UsageError
 from touchpoint.kafka import log as logs
 from touchpoint.kafka.batch import Entry, decoded
-from touchpoint.kafka.codec import Record
 from touchpoint.kafka.identity import examine
 from touchpoint.kafka.log import Log, Spans
-from touchpoint.settings import KafkaSettings
 from touchpoint.verify.compare import compare
 from touchpoint.verify.inbox import AGAIN, APPLIED, MISSING, REDRIVEN, Inbox, Position
 from touchpoint.verify.outbox import Outbox

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.deploy.documents import SERVICES
+from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.kafka.requirements import configs
-from touchpoint.settings import KafkaSettings
 from touchpoint.testing.system import READS
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.deploy.kubernetes.cluster import K8S, Cluster, build
-from touchpoint.settings import ServiceSettings
+from touchpoint.base.settings import ServiceSettings
 
 
 @pytest.fixture

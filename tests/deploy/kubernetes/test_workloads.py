@@ -9,8 +9,8 @@ import pytest
 
 from tests.deploy.documents import PINNED, SERVICES, environment_names, settings_class
 from tests.deploy.kubernetes.cluster import K8S, NAME, ROLE, Cluster, build, container, pod, pod_labels, selects
-from touchpoint.service import OPERATORS_CONNECTIONS, STOP_SECONDS
-from touchpoint.settings import ServiceSettings
+from touchpoint.base.settings import ServiceSettings
+from touchpoint.process.service import OPERATORS_CONNECTIONS, STOP_SECONDS
 
 ROLES = {name: {"api"} if name == "gateway" else {"api", "consumer", "worker"} for name in SERVICES}
 LIBPQ = {"PGSSLMODE", "PGSSLROOTCERT"}

@@ -1,1 +1,0 @@
-"""Dead letters, as an operator sees and handles them."""

@@ -1,0 +1,167 @@
+"""What a service's workers measure for all its processes: lag, dead letters, outbox, replays, tables.
+
+It comes from PostgreSQL and Kafka, not from the processes it tells of: a consumer that has halted, or whose machine is
+gone, is seen all the same. Every worker says the same, so take the greatest, not the sum. The gateway has no worker:
+there its processes tell of the tables.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.base import telemetry
+from touchpoint.base.explain import explain
+from touchpoint.base.pausing import pause
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.db import replays
+from touchpoint.db.engine import Sessions, blames_database, transaction
+from touchpoint.db.offsets import Place
+from touchpoint.kafka.log import group_less, partition
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 2.0
+TABLES_SECONDS = 30.0
+READ_MS = 1000
+KAFKA_SECONDS = 5.0
+"""How long Kafka may take to answer; the next look asks again."""
+MOST = 100_000
+"""Counted, of dead letters and of outbox rows: beyond it the exact number tells nobody more."""
+STATES = ("planned", "running", "paused", "built", "failed")
+"""Of replays that somebody may still do something about."""
+
+_OFFSETS = text("SELECT topic, partition, next FROM offsets WHERE consumer = :consumer")
+_OUTBOX = text(f"""
+SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds
+  FROM (SELECT created_at FROM outbox WHERE parked IS NULL ORDER BY id LIMIT {MOST}) AS unsent
+""")  # noqa: S608 (our own words)
+_PARKED = text("SELECT count(*) FROM outbox WHERE parked IS NOT NULL")
+_DEAD_LETTERS = text(f"""
+SELECT count(*) FROM (SELECT FROM dead_letters WHERE consumer = :consumer AND state = 'open' LIMIT {MOST}) AS open
+""")  # noqa: S608 (our own words)
+_REPLAYS = text("SELECT state, count(*) AS n FROM replays WHERE consumer = :consumer GROUP BY state")
+_TABLES = text("""
+SELECT relname AS table, pg_total_relation_size(oid) AS bytes FROM pg_class
+ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+""")
+
+
+@dataclass(slots=True)
+class Gauges:
+    """Measures one service, of which `service` is the consumer's name, too."""
+
+    service: str
+    settings: KafkaSettings
+    sessions: Sessions
+    _appended: dict[Place, tuple[int, float]] = field(default_factory=dict, init=False)
+    """When the record at this offset was appended, in seconds since 1970: where a consumer stands still, asked once."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Measure every other second until `stop` is set: the database, and beside it the log, which may be away."""
+        keep = partial(_keep, self.service, stop, LOOK_SECONDS)
+        await asyncio.gather(
+            keep(self._measure_database),
+            keep(partial(self._watch_log, stop)),
+            measure_tables(self.service, self.sessions, stop),
+        )
+
+    async def _measure_database(self) -> None:
+        consumer = {"consumer": self.service}
+        async with transaction(self.sessions) as session:
+            outbox = (await session.execute(_OUTBOX)).one()
+            telemetry.OUTBOX_PENDING.set(outbox.rows)
+            telemetry.OUTBOX_AGE.set(outbox.seconds)
+            telemetry.OUTBOX_PARKED.set((await session.execute(_PARKED)).scalar_one())
+            open_letters = (await session.execute(_DEAD_LETTERS, consumer)).scalar_one()
+            telemetry.DEAD_LETTERS.labels(self.service).set(open_letters)
+            await self._measure_replays(session)
+
+    async def _measure_replays(self, session: AsyncSession) -> None:
+        found = {row.state: row.n for row in await session.execute(_REPLAYS, {"consumer": self.service})}
+        for state in STATES:
+            telemetry.REPLAYS.labels(self.service, state).set(found.get(state, 0))
+        running = await replays.running(session, self.service) if "running" in found else None
+        telemetry.REPLAY_PASSED.labels(self.service).set(running.passed if running else 0)
+        telemetry.REPLAY_TO_PASS.labels(self.service).set(running.length if running else 0)
+
+    async def _watch_log(self, stop: asyncio.Event) -> None:
+        # Of a partition one batch is fetched, not a megabyte: the first record is all that matters.
+        async with group_less(self.settings, max_partition_fetch_bytes=1) as kafka:
+            while not stop.is_set():
+                await self._measure_lag(kafka)
+                await pause(stop, LOOK_SECONDS)
+
+    async def _measure_lag(self, kafka: AIOKafkaConsumer) -> None:
+        async with transaction(self.sessions) as session:
+            rows = await session.execute(_OFFSETS, {"consumer": self.service})
+            standing: dict[Place, int] = {(row.topic, row.partition): row.next for row in rows}
+        places = {partition(self.settings, place): place for place in standing}
+        if not places:
+            return
+        ends = {places[tp]: end for tp, end in (await _answer(kafka.end_offsets(places))).items()}
+        behind = {place: start for place, start in standing.items() if start < ends[place]}
+        await self._look_up(kafka, {p: start for p, start in behind.items() if self._known(p) != start})
+        for place, start in standing.items():
+            labels = self.service, place[0], str(place[1])
+            telemetry.LAG.labels(*labels).set(max(0, ends[place] - start))
+            waited = time.time() - self._appended[place][1] if place in behind else 0
+            telemetry.LAG_SECONDS.labels(*labels).set(max(0, waited))
+
+    def _known(self, place: Place) -> int | None:
+        return self._appended[place][0] if place in self._appended else None
+
+    async def _look_up(self, kafka: AIOKafkaConsumer, starts: dict[Place, int]) -> None:
+        """Read when the records at these offsets were appended."""
+        wanted = {partition(self.settings, place): place for place in starts}
+        if not wanted:
+            return
+        kafka.assign(list(wanted))
+        for tp, place in wanted.items():
+            kafka.seek(tp, starts[place])
+        for tp, place in wanted.items():
+            read = await _answer(kafka.getmany(tp, timeout_ms=READ_MS, max_records=1))
+            # Nothing can be read where a transaction is open, or has left only its marker: then it waits from now on.
+            moment = read[tp][0].timestamp / 1000 if read else time.time()
+            self._appended[place] = starts[place], min(moment, time.time())
+        kafka.pause(*wanted)
+
+
+async def measure_tables(service: str, sessions: Sessions, stop: asyncio.Event) -> None:
+    """Measure how large a service's tables are every half minute until `stop` is set."""
+
+    async def measure() -> None:
+        async with transaction(sessions) as session:
+            for row in await session.execute(_TABLES):
+                telemetry.TABLE_BYTES.labels(row.table).set(row.bytes)
+
+    await _keep(service, stop, TABLES_SECONDS, measure)
+
+
+async def _keep(service: str, stop: asyncio.Event, seconds: float, measure: Callable[[], Awaitable[None]]) -> None:
+    """Measure every so many seconds until `stop` is set, whatever goes wrong."""
+    while not stop.is_set():
+        try:
+            await measure()
+        except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
+            expected = isinstance(error, KafkaError) or blames_database(error)
+            telemetry.log().warning(
+                telemetry.GAUGES_FAILED,
+                service=service,
+                error=explain(error),
+                exc_info=None if expected else error,
+            )
+        await pause(stop, seconds)
+
+
+async def _answer(asked: Awaitable[T]) -> T:
+    """Kafka's answer, within bounds: aiokafka's own waiting may have no end."""
+    async with asyncio.timeout(KAFKA_SECONDS):
+        return await asked

@@ -1,0 +1,355 @@
+"""How a service's process runs: `python -m <package> api|consumer|worker|migrate|all`, and how it stops."""
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
+
+import uvloop
+from fastapi import FastAPI
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp
+
+from touchpoint.base import telemetry, tracing
+from touchpoint.base.errors import UnreachableError, UsageError
+from touchpoint.base.explain import explain
+from touchpoint.base.pausing import pause
+from touchpoint.base.settings import KafkaSettings, ServiceSettings
+from touchpoint.contracts.reasons import reason
+from touchpoint.contracts.topics import WRITERS, dead_letters
+from touchpoint.db import migrate, requirements
+from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
+from touchpoint.db.roles import ROLE_UNUSABLE, api_role
+from touchpoint.http.health import Check, admin_app
+from touchpoint.http.server import allow_connections, listen, serve
+from touchpoint.http.spans import traced
+from touchpoint.kafka.admin import provision
+from touchpoint.kafka.consumer import Consumer
+from touchpoint.kafka.dead_letter import Limit
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.relay import Relay
+from touchpoint.kafka.watch import TopicWatch
+from touchpoint.process import vitals
+from touchpoint.process.gauges import Gauges, measure_tables
+from touchpoint.process.heartbeat import beat
+from touchpoint.replay.worker import Replayer
+from touchpoint.verify.subject import Subject
+
+Part = Callable[[], Coroutine[Any, Any, None]]
+"""A long-running task of a process, not yet started."""
+
+STOP_SECONDS = 20
+"""How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
+OPERATORS_CONNECTIONS = 3
+"""Of an API to the database, for operators: one may be making a plan."""
+ADMIN_CONNECTIONS = 100
+"""Of clients to the admin address."""
+MIGRATION_SECONDS = 1
+"""How often a process looks whether it may begin."""
+READ_ONLY = "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on"
+POOL_SECONDS = 2
+"""How long a request waits for one of the API's database connections before it is told to come again."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What a worker's task has to work with. Loop until `stop` is set."""
+
+    settings: Any
+    engine: AsyncEngine
+    sessions: Sessions
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    checks: dict[str, Check] = field(default_factory=dict)
+    beside: ASGIApp | None = None
+    """What the admin address answers beside health and metrics."""
+
+    async def every(self, seconds: float) -> AsyncIterator[None]:
+        """Yield now and then every so many seconds until the process stops."""
+        while not self.stop.is_set():
+            yield
+            await pause(self.stop, seconds)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: its name is its consumer's and its tokens' audience."""
+
+    name: str
+    package: str
+    settings: type[ServiceSettings]
+    create_app: Callable[[Any, AsyncEngine], FastAPI]
+    """Its API, from the settings and an engine that acts as the API's role."""
+    handlers: Handlers | None = None
+    projections: Subject | None = None
+    """What the handlers write, where it follows from the log alone: it can be made anew."""
+    worker: Sequence[Callable[[Runtime], Coroutine[Any, Any, None]]] = ()
+
+
+def main(service: Service) -> None:
+    """Run the role named on the command line until it is told to stop; exit 2 on settings that cannot work."""
+    roles = ["api", "migrate", "all"] if service.handlers is None else ["api", "consumer", "worker", "migrate", "all"]
+    parser = argparse.ArgumentParser(prog=f"python -m {service.package}", description=f"Run {service.name}.")
+    parser.add_argument("role", choices=roles, help="what this process does; `all`: everything but migrate")
+    role = parser.parse_args().role
+    settings = _settings(service)
+    telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
+    _collect_garbage_rarely()
+    if settings.otel_traces_exporter == "otlp" and role != "migrate":
+        from touchpoint.process.tracing import provider  # noqa: PLC0415 - takes a while, for nothing mostly
+
+        tracing.start(provider(service.name, role))
+    try:
+        uvloop.run(_migrate(service, settings) if role == "migrate" else _run(service, settings, role))
+    except UsageError as error:
+        _give_up(str(error))
+    except Exception as error:
+        telemetry.log().critical(telemetry.SERVICE_FAILED, exc_info=error)
+        sys.exit(1)
+    finally:
+        tracing.stop()
+
+
+def _settings(service: Service) -> ServiceSettings:
+    """What the environment says, or the end of the process; no value is repeated, it may be a secret."""
+    try:
+        return service.settings()
+    except SettingsError as error:
+        _give_up(f"{error}: it must be JSON")
+    except ValidationError as error:
+        prefix = "KAFKA_" if error.title == KafkaSettings.__name__ else ""
+        _give_up(
+            "\n".join(f"setting {prefix}{'.'.join(map(str, e['loc'])).upper()}: {reason(e)}" for e in error.errors())
+        )
+
+
+def _collect_garbage_rarely() -> None:
+    """Hardly anything here lies in cycles, and a batch is thousands of objects: looking took 40 % of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _give_up(why: str) -> NoReturn:
+    print(why, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
+    sys.exit(2)
+
+
+async def _migrate(service: Service, settings: ServiceSettings) -> None:
+    """Bring the database and the topics to what this version needs, before any of its processes starts."""
+    dsn = settings.database_url.get_secret_value()
+    for flaw in await requirements.require(dsn):
+        telemetry.log().warning(telemetry.DATABASE_FLAW, flaw=flaw)
+    await migrate.upgrade(service.package, dsn)
+    await provision(settings.kafka, {service.name: service.handlers.topics} if service.handlers else {})
+
+
+async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
+    allow_connections(settings.connections * 5 // 4 + ADMIN_CONNECTIONS)
+    engines = _engines(service, settings)
+    runtime = Runtime(settings, engines.own, sessions(engines.own))
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unhandled)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, runtime.stop.set)
+    may_begin = asyncio.create_task(_may_begin(service, runtime, engines.operators, role))
+    parts = _once(may_begin, service, runtime, _parts(service, runtime, engines, role))
+    parts["event loop"] = partial(vitals.watch_event_loop, runtime.stop)
+    vitals.tell_build()
+    for pool, engine in engines._asdict().items():
+        vitals.watch_pool(pool, engine)
+    admin = admin_app(runtime.checks, runtime.beside)
+    parts["admin"] = partial(
+        serve, admin, listen(settings.admin_host, settings.admin_port), ADMIN_CONNECTIONS, runtime.stop, "admin"
+    )
+    telemetry.log().info(telemetry.SERVICE_STARTED, role=role, port=settings.port, admin_port=settings.admin_port)
+    try:
+        failed = await _supervise(parts, runtime.stop)
+    finally:
+        await asyncio.gather(*(engine.dispose() for engine in engines))
+    telemetry.log().info(telemetry.SERVICE_STOPPED, role=role)
+    if failed:
+        sys.exit(1)
+
+
+def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error nobody waited for. asyncio itself would write out its text, which may quote a customer."""
+    telemetry.log().error(telemetry.SERVICE_UNHANDLED, what=context["message"], exc_info=context.get("exception"))
+
+
+class _Engines(NamedTuple):
+    own: AsyncEngine
+    """Of consumer and worker, as the tables' owner."""
+    api: AsyncEngine
+    """As the API's role."""
+    operators: AsyncEngine
+    """Of the API's routes for operators, as the owner."""
+
+
+def _engines(service: Service, settings: ServiceSettings) -> _Engines:
+    """The connections of a process, made when they are needed.
+
+    In an API nobody waits long for anything: the database itself ends a statement that takes too long, or whose
+    client's process is gone.
+    """
+    connect = partial(
+        create_engine,
+        settings.database_url.get_secret_value(),
+        service.name,
+        lock_timeout="5s",
+        idle_in_transaction_session_timeout="30s",
+    )
+    answer = partial(
+        connect,
+        pool_timeout=POOL_SECONDS,
+        command_timeout=settings.statement_seconds + 5,
+        statement_timeout=f"{settings.statement_seconds * 1000:.0f}ms",
+        client_connection_check_interval="1s",
+    )
+    size = settings.database_pool_size
+    return _Engines(
+        own=connect(pool_size=size, command_timeout=30),
+        api=answer(pool_size=size, role=api_role(service.package)),
+        operators=answer(pool_size=OPERATORS_CONNECTIONS),
+    )
+
+
+def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> dict[str, Part]:
+    """The long-running tasks of a role."""
+    parts: dict[str, Part] = {}
+    settings = runtime.settings
+    if role in ("api", "all"):
+        app = service.create_app(settings, engines.api)
+        app.state.above_tenants = sessions(engines.operators)
+        runtime.checks.update(app.state.checks)
+        runtime.beside = app.state.beside
+        listening = listen(settings.host, settings.port)
+        parts["api"] = partial(serve, traced(app), listening, settings.connections, runtime.stop)
+    if service.handlers is None:  # it has no worker to tell of its database
+        parts["tables"] = partial(measure_tables, service.name, sessions(engines.operators), runtime.stop)
+        return parts
+    beats = sessions(engines.operators) if role == "api" else runtime.sessions
+    parts["heartbeat"] = partial(beat, role, runtime.checks, beats, runtime.stop)
+    if role in ("api", "all"):
+        runtime.checks["api_database"] = database_check(engines.api)
+    if role == "api":
+        return parts
+    runtime.checks["database"] = database_check(runtime.engine, writes=True)
+    watch = TopicWatch(settings.kafka, _topics(service, role))
+    runtime.checks["topics"] = watch.check
+    parts["topics"] = partial(watch.run, runtime.stop)
+    if role in ("consumer", "all"):
+        limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
+        consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit, watch)
+        runtime.checks["consumer"] = consumer.check
+        parts["consumer"] = partial(consumer.run, runtime.stop)
+    if role in ("worker", "all"):
+        relay = Relay(service.name, settings.kafka, runtime.sessions, watch)
+        parts["relay"] = partial(relay.run, runtime.stop)
+        replayer = Replayer(service.name, service.handlers, settings.kafka, runtime.sessions, service.projections)
+        parts["replays"] = partial(replayer.run, runtime.stop)
+        gauges = Gauges(service.name, settings.kafka, runtime.sessions)
+        parts["gauges"] = partial(gauges.run, runtime.stop)
+        for number, task in enumerate(service.worker):
+            parts[f"worker-{number}"] = partial(task, runtime)
+    return parts
+
+
+def _topics(service: Service, role: str) -> set[str]:
+    """What a consumer reads, and what a worker writes."""
+    read = set(service.handlers.topics) if service.handlers else set()
+    written = {topic for topic, writer in WRITERS.items() if writer == service.name}
+    written |= {dead_letters(topic, service.name) for topic in read}
+    return {"consumer": read, "worker": written}.get(role, read | written)
+
+
+async def _may_begin(service: Service, runtime: Runtime, engine: AsyncEngine, role: str) -> bool:
+    """Return True once the database is one this version can work on, False when told to stop before.
+
+    Raises UsageError where the server itself must be changed first.
+    """
+    settings = runtime.settings
+    dsn = settings.database_url.get_secret_value()
+    pools = (2 if role == "all" else 1) * settings.database_pool_size + OPERATORS_CONNECTIONS
+    acts_as = api_role(service.package) if role in ("api", "all") else None
+    async for _ in runtime.every(MIGRATION_SECONDS):
+        try:
+            flaws = await requirements.require(dsn, connections=pools, role=acts_as)
+        except UnreachableError:
+            continue  # the readiness check of the database says why
+        for flaw in flaws:
+            telemetry.log().warning(telemetry.DATABASE_FLAW, flaw=flaw)
+        return await migrate.done(service.package, engine, runtime.every(MIGRATION_SECONDS))
+    return False
+
+
+def _once(may_begin: asyncio.Task[bool], service: Service, runtime: Runtime, parts: dict[str, Part]) -> dict[str, Part]:
+    """The same, each waiting until it may begin; the process is alive and says so meanwhile.
+
+    A new version can be rolled out beside its migration: a consumer before it could not store what it reads.
+    """
+
+    async def check() -> str | None:
+        if may_begin.done():
+            return None
+        return f"waiting for PostgreSQL, or for `python -m {service.package} migrate` of this version"
+
+    async def run(part: Part) -> None:
+        if await may_begin:
+            await part()
+
+    runtime.checks["migration"] = check
+    return {name: partial(run, part) for name, part in parts.items()}
+
+
+async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
+    """Run until told to stop or until one part ends by itself; then give all of them time to finish.
+
+    Answers whether a part failed: the process then exits non-zero, and whoever supervises it starts it anew.
+    """
+    tasks = {asyncio.create_task(part(), name=name) for name, part in parts.items()}
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    telemetry.log().info(telemetry.SERVICE_STOPPING)
+    done, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, stopping, return_exceptions=True)
+    errors = {task.get_name(): task.exception() for task in done if task.exception() is not None}
+    for name, error in errors.items():
+        if isinstance(error, UsageError):
+            raise error
+        telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
+    return bool(errors)
+
+
+def database_check(engine: AsyncEngine, *, writes: bool = False) -> Check:
+    """A readiness check: PostgreSQL answers within three seconds, and lets this process be who it is to be.
+
+    `writes`: it must also take changes. An API answers questions without.
+    """
+
+    async def check() -> str | None:
+        try:
+            async with asyncio.timeout(POOL_SECONDS + 1), engine.connect() as connection:
+                read_only = await connection.scalar(text("SELECT current_setting('transaction_read_only')"))
+        except NoConnectionError:
+            return None  # all are at work
+        except Exception as error:
+            if sqlstate(error) in ROLE_UNUSABLE:
+                return f"PostgreSQL: {getattr(error, 'orig', error)}; run this service's migrate"
+            if not is_transient(error):
+                raise
+            return f"PostgreSQL cannot be used: {explain(error)}"
+        return READ_ONLY if writes and read_only == "on" else None
+
+    return check

@@ -1,0 +1,113 @@
+"""The count of what a plan is about: what would become of its records if they were replayed now."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer
+
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.contracts.record import Record, attributes
+from touchpoint.db import erasures, inbox
+from touchpoint.db.replays import Range
+from touchpoint.kafka import log
+from touchpoint.replay.selection import Selection, owner_of
+
+Show = Callable[[int, int], None]
+"""Told how many records of how many were looked at."""
+
+APPLIED_A_SECOND, PASSED_A_SECOND = 2_000, 20_000
+"""Events that are new, and records that are only read: for an estimate (docs/replay.md has the figures)."""
+
+_NO_TYPE = "(no type)"
+
+
+@dataclass(slots=True)
+class Census:
+    """Counts what would become of records if they were replayed now, without decoding any."""
+
+    raw: asyncpg.Connection
+    consumer: str
+    handled: frozenset[str]
+    selection: Selection
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    records: int = 0
+    discarded: int = 0
+    _missing: set[UUID] = field(default_factory=set)
+    """Of the events that are missing, so that one sent twice counts once."""
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Count records of one partition."""
+        self.records += len(records)
+        matching = [
+            (record, kind)
+            for record in records
+            if ((kind := _type(record)) in self.handled or kind == _NO_TYPE) and self.selection.matches(record)
+        ]
+        if not matching:
+            return
+        chosen = [record for record, _ in matching]
+        letters = await self._letters(chosen)
+        erased = await erasures.among(self.raw, {owner_of(record) for record in chosen})
+        identities = [inbox.identity_of(record) for record in chosen]
+        applied = await inbox.known(self.raw, self.consumer, [one for one in identities if one is not None])
+        for (record, kind), event in zip(matching, identities, strict=True):
+            letter = letters.get(record.offset)
+            if letter == "discarded":
+                self.discarded += 1
+            elif owner_of(record) in erased:
+                self.counts[kind]["erased"] += 1
+            elif event is not None and (event in applied or event in self._missing):
+                self.counts[kind]["applied"] += 1
+            else:
+                self.counts[kind]["dead_letters" if letter == "open" else "missing"] += 1
+                if event is not None:
+                    self._missing.add(event)
+
+    def summary(self) -> dict[str, Any]:
+        """What the plan says of its events."""
+        names = ("applied", "missing", "dead_letters", "erased")
+        total = Counter[str]()
+        for counts in self.counts.values():
+            total.update(counts)
+        types = {
+            kind: {"matching": counts.total(), **{name: counts[name] for name in names}}
+            for kind, counts in sorted(self.counts.items())
+        }
+        fresh = total["missing"] + total["dead_letters"]
+        seconds = fresh / APPLIED_A_SECOND + self.records / PASSED_A_SECOND
+        return {
+            "types": types,
+            "matching": total.total(),
+            **{name: total[name] for name in names},
+            "discarded": self.discarded,
+            "estimated_seconds": round(seconds, 1),
+        }
+
+    async def _letters(self, records: Sequence[Record]) -> dict[int, str]:
+        rows = await self.raw.fetch(
+            'SELECT "offset", state FROM dead_letters '
+            'WHERE consumer = $1 AND topic = $2 AND partition = $3 AND "offset" BETWEEN $4 AND $5',
+            self.consumer, records[0].topic, records[0].partition, records[0].offset, records[-1].offset,
+        )  # fmt: skip
+        return {row["offset"]: row["state"] for row in rows}
+
+
+def _type(record: Record) -> str:
+    return (attributes(record.headers).get("ce_type") or b"").decode(errors="replace") or _NO_TYPE
+
+
+async def count(
+    kafka: AIOKafkaConsumer, settings: KafkaSettings, ranges: Sequence[Range], census: Census, show: Show
+) -> None:
+    """Have the records of these ranges counted, one range after the other. Raises UsageError when Kafka is silent."""
+    total, passed = sum(one.end - one.start for one in ranges), 0
+    for one in ranges:
+        async for records in log.read(kafka, settings.topic_prefix, {(one.topic, one.partition): (one.start, one.end)}):
+            await census.take(records)
+            show(passed + records[-1].offset + 1 - one.start, total)
+        passed += one.end - one.start
+        show(passed, total)

@@ -1,0 +1,166 @@
+"""Plans: which records a repair or a redrive is about, frozen, and what would become of them, counted."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import asyncpg
+import msgspec
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.base.errors import ConflictError, UnreachableError, UsageError
+from touchpoint.base.explain import explain
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.db import dead_letters, replays
+from touchpoint.db.engine import raw_connection
+from touchpoint.db.replays import Plan, Range, Replay
+from touchpoint.kafka import admin
+from touchpoint.kafka.log import group_less
+from touchpoint.replay.census import Census, Show, count
+from touchpoint.replay.selection import Selection, Window
+from touchpoint.replay.window import freeze, standing
+
+
+async def plan_repair(
+    session: AsyncSession,
+    settings: KafkaSettings,
+    consumer: str,
+    window: Window,
+    selection: Selection,
+    *,
+    who: str,
+    most: int | None = None,
+    show: Show = lambda *_: None,
+) -> Replay:
+    """Freeze a window, count what is in it, and keep the plan.
+
+    Raises UsageError where it cannot be replayed whole, or has more than `most` records.
+    """
+    if "" in (selection.tenant, selection.customer):
+        raise UsageError("tenant and customer may be left out, but not be empty")
+    raw = await raw_connection(session)
+    census = Census(raw, consumer, await _subscribed(raw, consumer, selection.types), selection)
+    try:
+        cluster_id = await admin.cluster_id(settings)
+        async with group_less(settings) as kafka:
+            ranges, behind = await freeze(raw, kafka, settings, consumer, window)
+            length = sum(one.end - one.start for one in ranges)
+            if most is not None and length > most:
+                raise UsageError(f"the window has {length:,} records, more than {most:,}: plan it in parts, by from, "
+                                 "to and partition, or with the command `touchpoint replay plan`")  # fmt: skip
+            await count(kafka, settings, ranges, census, show)
+    except (KafkaError, TimeoutError) as error:
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
+    asked = {"from": window.since.words, "to": window.until.words, "partitions": sorted(window.partitions)}
+    plan = Plan(
+        consumer=consumer,
+        kind="repair",
+        cluster_id=cluster_id,
+        filter=msgspec.to_builtins(selection) | {name: value for name, value in asked.items() if value},
+        ranges=ranges,
+        summary=census.summary() | {"behind": behind},
+    )
+    return await replays.create(session, plan, who)
+
+
+async def rebuild(
+    session: AsyncSession,
+    settings: KafkaSettings,
+    consumer: str,
+    who: str,
+    reason: str,
+    *,
+    rate: int | None = None,
+    max_errors: int = replays.MAX_ERRORS,
+    swap: bool = False,
+    drop_lost: bool = False,
+) -> Replay:
+    """Have the worker make a consumer's projections anew from the whole log, and compare, or `swap` them.
+
+    Events that Kafka has lost are in the live tables only: unless `drop_lost`, such tables are not swapped. Raises
+    ConflictError where that cannot be done.
+    """
+    raw = await raw_connection(session)
+    await _subscribed(raw, consumer, ())
+    if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
+        why = "commands and time have a part in what it keeps"
+        raise ConflictError(f"{consumer} cannot be made anew from the log: {why}")
+    if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
+        raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
+    planned = await replays.create(session, await _whole_log(raw, settings, consumer), who)
+    return await replays.change(
+        session, str(planned.id), "run", who, reason, rate=rate, max_errors=max_errors, swap=swap, drop_lost=drop_lost
+    )
+
+
+async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer: str) -> Plan:
+    """All that a consumer has read, from the log's beginning. Raises ConflictError where that is gone."""
+    try:
+        cluster_id = await admin.cluster_id(settings)
+        async with group_less(settings) as kafka:
+            logs = await standing(raw, kafka, settings, consumer)
+    except (KafkaError, TimeoutError) as error:
+        raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
+    for log in logs.values():
+        if log.begin > 0:
+            raise ConflictError(
+                f"{log}: records 0 to {log.begin - 1} are gone, retention has dropped them: without them {consumer} "
+                "cannot be made anew"
+            )
+    ranges = [Range(*place, 0, log.next) for place, log in sorted(logs.items())]
+    return Plan(consumer, "rebuild", cluster_id, {}, ranges, {})
+
+
+async def redrive(
+    session: AsyncSession,
+    consumer: str,
+    places: Collection[tuple[str, int, int]],
+    who: str,
+    reason: str,
+    *,
+    rate: int | None = None,
+    max_errors: int = 0,
+) -> Replay:
+    """Have the worker try dead letters again: those at these (topic, partition, offset), and no other record.
+
+    Those that succeed are `redriven`, in the transaction of their effects. Raises UsageError when a replay of the
+    consumer is under way, or what was applied at that time is no longer known.
+    """
+    raw = await raw_connection(session)
+    offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for topic, number, offset in sorted(places):
+        offsets[topic, number].append(offset)
+    rows = await raw.fetch("SELECT topic, partition, cluster_id, inbox_from FROM offsets WHERE consumer = $1", consumer)
+    read = {(row["topic"], row["partition"]): row for row in rows}
+    for place, chosen in offsets.items():
+        if place not in read or chosen[0] < read[place]["inbox_from"]:
+            raise UsageError(f"{place[0]}/{place[1]}: what {consumer} applied around {chosen[0]} is no longer known")
+    ranges = [Range(*place, chosen[0], chosen[-1] + 1, chosen) for place, chosen in offsets.items()]
+    summary = {"dead_letters": sum(map(len, offsets.values()))}
+    cluster_id = rows[0]["cluster_id"] if rows else ""
+    replay = await replays.create(session, Plan(consumer, "redrive", cluster_id, {}, ranges, summary), who)
+    return await replays.change(session, str(replay.id), "run", who, reason, rate=rate, max_errors=max_errors)
+
+
+async def redrive_all(
+    session: AsyncSession, chosen: dead_letters.Selection, who: str, reason: str, *, rate: int | None = None
+) -> list[Replay]:
+    """Have the dead letters chosen tried again, a replay for each consumer; however many of them fail. As `redrive`."""
+    places = defaultdict(list)
+    for one in await dead_letters.find(session, chosen):
+        places[one["consumer"]].append((one["topic"], one["partition"], one["offset"]))
+    return [
+        await redrive(session, consumer, its, who, reason, rate=rate, max_errors=len(its))
+        for consumer, its in places.items()
+    ]
+
+
+async def _subscribed(raw: asyncpg.Connection, consumer: str, asked: Sequence[str]) -> frozenset[str]:
+    """The types that count: those the consumer handles. Raises UsageError when it does not handle one asked for."""
+    rows = await raw.fetch("SELECT type FROM subscriptions WHERE consumer = $1", consumer)
+    handled = frozenset(row["type"] for row in rows)
+    if not handled:
+        raise ConflictError(f"it is not known which events {consumer} handles: start its worker once, it says so")
+    if unknown := sorted(set(asked) - handled):
+        raise UsageError(f"{consumer} does not handle {', '.join(unknown)}: it handles {', '.join(sorted(handled))}")
+    return handled

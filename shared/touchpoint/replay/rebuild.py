@@ -1,0 +1,236 @@
+"""A rebuild: projections made anew from the whole log beside the live ones, compared, and put in their place.
+
+All is done in tables of a second schema (`touchpoint.db.shadow`). The live consumer goes on; it is held for a moment
+once, when the new tables, at the very offsets it stands at, become the live ones.
+"""
+
+import asyncio
+import time
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from touchpoint.base import telemetry
+from touchpoint.base.explain import explain
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.base.sqlstates import LOCK_NOT_AVAILABLE
+from touchpoint.db import erasures, losses, offsets, replays
+from touchpoint.db.engine import Sessions, raw_connection, sqlstate, transaction
+from touchpoint.db.offsets import FenceLostError
+from touchpoint.db.replays import Replay
+from touchpoint.db.shadow import Shadow
+from touchpoint.kafka.batch import HaltError
+from touchpoint.replay.fence import ReplayFence, ShadowFence, TrialFence
+from touchpoint.replay.run import Run
+from touchpoint.verify.compare import compare
+from touchpoint.verify.report import Fault, Report
+from touchpoint.verify.subject import Effect, Subject
+
+NEAR = 2000
+"""Records behind the live consumer from which on the rest can be applied while that one is held."""
+HOLD_SECONDS = 2.0
+"""How long writers wait for the rest and for the outbox, at most; then they go on, and it is tried again."""
+LOCK_SECONDS = 2
+"""How long the swap waits for a lock. Whoever comes after it waits behind it: readers no longer than this."""
+RETRY_SECONDS = 1.0
+ATTEMPTS = 30
+OUTBOX_SECONDS = 0.02
+"""Between two looks at the outbox."""
+MEMORY = "64MB"
+"""For each sort of the comparison; what needs more goes to PostgreSQL's disk."""
+
+MOST_EXAMPLES = 20
+"""Rows that are listed of each kind of difference."""
+
+INBOX = Effect(
+    "inbox",
+    ("event_id",),
+    """SELECT event_id, concat_ws('/', topic, partition, "offset") AS row FROM {tables}.inbox""",
+    shown=True,
+)
+"""Which events were applied, and from where."""
+
+
+class NotYetError(Exception):
+    """The tables cannot be swapped at this moment; the message says why."""
+
+
+class Rebuild:
+    """A rebuild from its checkpoints on. `prepare`, `check_log`, then `step` until `finished`: built, or swapped."""
+
+    def __init__(
+        self, replay: Replay, subject: Subject, kafka: AIOKafkaConsumer, settings: KafkaSettings, sessions: Sessions
+    ) -> None:
+        self._replay = replay
+        self._subject = subject
+        self._kafka = kafka
+        self._settings = settings
+        self._sessions = sessions
+        self._shadow = Shadow(f"rebuild_{str(replay.id)[:8]}", subject.tables)
+        self._fence = ShadowFence(replay.id, replay.consumer, self._shadow)
+        self._run = self._a_run(sessions, self._fence)
+        self._attempts = 0
+        self.finished = False
+
+    async def prepare(self) -> None:
+        """Make the second schema where it is not there yet. Raises HaltError when it cannot be."""
+        async with transaction(self._sessions) as session:
+            await self._make_shadow(session)
+            await replays.follow(session, self._replay.id)
+        await self._run.prepare()
+
+    async def check_log(self) -> None:
+        """Raises HaltError when the log is no longer the one that was planned."""
+        await self._run.check_log()
+
+    async def step(self) -> float:
+        """Build on, compare, or swap; answers for how many seconds to rest. Raises what `Batches.apply` raises."""
+        if not self._run.finished:
+            return await self._run.step()
+        async with transaction(self._sessions) as session:
+            now = await replays.get(session, str(self._replay.id))
+            if (behind := await replays.behind(session, now)) > NEAR:
+                await replays.follow(session, now.id)
+        if behind > NEAR:
+            await self._run.prepare()
+        elif "compared" not in now.summary:
+            await self._compare()
+        elif now.swap:
+            if (why := replays.last_copies(now)) is not None:
+                raise HaltError(f"{why} Abort it")
+            return await self._try_to_swap()
+        else:
+            async with transaction(self._sessions) as session:
+                await replays.end(session, now.id, self._worker, state="built")
+            self.finished = True
+        return 0.0
+
+    @property
+    def _worker(self) -> str:
+        """Who does this, for the trail."""
+        return f"{self._replay.consumer} worker"
+
+    def _a_run(self, sessions: Sessions, fence: ReplayFence, *, alone: bool = False) -> Run:
+        handlers = self._subject.handlers
+        return Run(self._replay, handlers, self._kafka, self._settings, sessions, fence=fence, alone=alone)
+
+    async def _make_shadow(self, session: AsyncSession) -> None:
+        raw = await raw_connection(session)
+        if await self._shadow.exists(raw):
+            return
+        if any(one.next for one in await replays.checkpoints(session, self._replay.id)):
+            raise HaltError(f"schema {self._shadow.schema} is gone, and what was built in it: abort it, rebuild anew")
+        if lost := await self._shadow.would_lose(raw):
+            raise HaltError(f"a swap would lose {lost}: drop it first, and create it again afterwards")
+        try:
+            await self._shadow.create(raw)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise HaltError(f"PostgreSQL lets the worker make no second schema: {explain(error)}") from None
+        await replays.tell(session, self._replay.id, {"erased_before": await erasures.count(raw)})
+
+    async def _level(self, session: AsyncSession, fence: ReplayFence) -> None:
+        """In this transaction, apply what the live consumer is ahead in it."""
+        connection = await session.connection()
+        await replays.follow(session, self._replay.id)
+        inside = async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
+        run = self._a_run(inside, fence, alone=True)
+        await run.prepare()
+        while not run.finished:
+            await run.step()
+
+    async def _compare(self) -> None:
+        """Say how the live tables differ, at one moment and at equal offsets: what lacks to them is rolled back after.
+
+        Nobody is held.
+        """
+        async with transaction(self._sessions) as session:
+            await self._shadow.analyze(await raw_connection(session))
+        async with self._sessions() as session:
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            raw = await raw_connection(session)
+            await raw.execute(f"SET LOCAL work_mem = '{MEMORY}'")
+            await self._level(session, TrialFence(self._replay.id, self._replay.consumer, self._shadow))
+            found = await self._differences(raw)
+        async with transaction(self._sessions) as session:
+            await replays.tell(session, self._replay.id, {"compared": found})
+
+    async def _differences(self, raw: asyncpg.Connection) -> dict[str, object]:
+        report = Report(self._replay.consumer, most_examples=MOST_EXAMPLES)
+        for effect in (*self._subject.effects, INBOX):
+            await compare(raw, effect, report, made=self._shadow.schema)
+        for row in await raw.fetch(
+            f'SELECT topic, partition, "offset", event_id, type, error, reason FROM {self._shadow.schema}.dead_letters'  # noqa: S608 (ours)
+        ):
+            report.find(Fault.REFUSED, row["topic"], dict(row))
+        letters = "SELECT count(*) FROM dead_letters WHERE consumer = $1 AND state <> 'redriven'"
+        return {
+            "at": await raw.fetchval("SELECT now()"),
+            "rows": report.rows,
+            "findings": [finding.as_json() for finding in report.findings],
+            "only_here": await losses.only_here(raw, self._replay.consumer, self._shadow.schema),
+            "dead_letters_left_out": await raw.fetchval(letters, self._replay.consumer),
+        }
+
+    async def _try_to_swap(self) -> float:
+        try:
+            await self._swap()
+        except Exception as error:
+            if (why := _why_not_yet(error)) is None:
+                raise
+            self._attempts += 1
+            if self._attempts < ATTEMPTS:
+                return RETRY_SECONDS
+            raise HaltError(f"tried to swap {ATTEMPTS} times: {why}") from None
+        self.finished = True
+        return 0.0
+
+    async def _swap(self) -> None:
+        """Hold the writers, apply the rest, and let the new tables be the live ones: all of it, or nothing."""
+        async with transaction(self._sessions) as session:
+            raw = await raw_connection(session)
+            # Were this process frozen, PostgreSQL would let the writers go.
+            await raw.execute(
+                f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+                f"SET LOCAL idle_in_transaction_session_timeout = '{2 * HOLD_SECONDS}s'"
+            )
+            if holder := await self._shadow.held_by(raw):
+                raise NotYetError(f"a long transaction holds its tables: {holder}")
+            await offsets.hold(raw)
+            writers = time.monotonic()
+            async with asyncio.timeout(HOLD_SECONDS):
+                await self._level(session, self._fence)
+                await _sent(raw)
+            await self._refuse_erased(session, raw)
+            readers = time.monotonic()
+            await self._shadow.replace_live(raw)
+            await offsets.mark_inbox_whole(raw, self._replay.consumer)
+            held = {"writers": time.monotonic() - writers, "readers": time.monotonic() - readers}
+            await replays.tell(session, self._replay.id, {"held_seconds": held})
+            if not await replays.end(session, self._replay.id, self._worker):
+                raise FenceLostError("it was stopped")
+        telemetry.log().info(telemetry.REPLAY_SWAPPED, consumer=self._replay.consumer, held_seconds=held)
+
+    async def _refuse_erased(self, session: AsyncSession, raw: asyncpg.Connection) -> None:
+        """Who erases a customer does not know of the second schema: what was built before has that one's rows."""
+        await erasures.hold(raw)
+        before = (await replays.get(session, str(self._replay.id))).summary["erased_before"]
+        if await erasures.count(raw) != before:
+            raise HaltError("a customer was erased meanwhile, and is in what was built: abort it, rebuild anew")
+
+
+async def _sent(raw: asyncpg.Connection) -> None:
+    """Wait until all that the service has said is in Kafka: nothing it said of its old tables comes after the new."""
+    while await raw.fetchval("SELECT EXISTS (SELECT FROM public.outbox)"):  # noqa: ASYNC110 (the relay empties it)
+        await asyncio.sleep(OUTBOX_SECONDS)
+
+
+def _why_not_yet(error: Exception) -> str | None:
+    """Why the tables could not be swapped at this moment; None where another moment will not help."""
+    if isinstance(error, NotYetError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"applying the rest and emptying the outbox took more than {HOLD_SECONDS:.0f} s; does the relay run?"
+    if sqlstate(error) == LOCK_NOT_AVAILABLE:
+        return "a long transaction holds its tables, or a consumer is frozen"
+    return None

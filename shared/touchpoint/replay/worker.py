@@ -1,0 +1,182 @@
+"""The worker's task: looks for a replay of its service that is to be worked on, and works on it alone.
+
+It keeps nothing in memory that is not in the replay's checkpoints: killed at any moment, the next look (its own or
+another worker's) goes on where the last commit was.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from touchpoint.base import telemetry
+from touchpoint.base.errors import TransientError
+from touchpoint.base.explain import explain
+from touchpoint.base.pausing import pause
+from touchpoint.base.settings import KafkaSettings
+from touchpoint.db import replays, shadow
+from touchpoint.db.engine import Sessions, blames_database, is_transient, raw_connection, transaction
+from touchpoint.db.offsets import FenceLostError
+from touchpoint.db.replays import Replay
+from touchpoint.kafka.backoff import Backoff
+from touchpoint.kafka.batch import HaltError
+from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.log import group_less
+from touchpoint.replay.fence import ReplayFence
+from touchpoint.replay.rebuild import Rebuild
+from touchpoint.replay.run import Run
+from touchpoint.verify.subject import Subject
+
+LOOK_SECONDS = 0.5
+"""How soon a replay is taken up, and how soon a pause is seen."""
+_LOCK = zlib.crc32(b"touchpoint replay")
+
+_SUBSCRIBE = text("""
+WITH gone AS (DELETE FROM subscriptions WHERE consumer = :consumer AND type <> ALL(:types))
+INSERT INTO subscriptions (consumer, type, topic)
+SELECT :consumer, * FROM unnest(CAST(:types AS text[]), CAST(:topics AS text[]))
+ON CONFLICT (consumer, type) DO UPDATE SET topic = excluded.topic
+""")
+
+_PROJECT = text("""
+WITH gone AS (DELETE FROM projections WHERE consumer = :consumer AND name <> ALL(:names))
+INSERT INTO projections (consumer, name) SELECT :consumer, unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING
+""")
+
+
+@dataclass(slots=True)
+class Replayer:
+    """Works on the replays of one consumer, in every worker of its service; one at a time does."""
+
+    consumer: str
+    handlers: Handlers
+    settings: KafkaSettings
+    sessions: Sessions
+    projections: Subject | None = None
+    """What can be made anew from the log alone."""
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
+    _subscribed: bool = field(default=False, init=False)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look and work until `stop` is set."""
+        for topic in self.handlers.topics:
+            for outcome in (*telemetry.OUTCOMES, "erased"):
+                telemetry.REPLAYED.labels(self.consumer, topic, outcome)
+        while not stop.is_set():
+            try:
+                await self._look(stop)
+                self._backoff.succeeded()
+            except Exception as error:
+                if not (isinstance(error, TransientError | KafkaError) or blames_database(error)):
+                    raise
+                telemetry.log().warning(telemetry.REPLAY_BACKING_OFF, consumer=self.consumer, error=explain(error))
+                await self._backoff.wait(stop)
+            await pause(stop, LOOK_SECONDS)
+
+    async def _look(self, stop: asyncio.Event) -> None:
+        if not self._subscribed:
+            await self._subscribe()
+        async with transaction(self.sessions) as session:
+            replay = await replays.running(session, self.consumer)
+            left = await shadow.abandoned(await raw_connection(session), self.consumer)
+        if replay is None and not left:
+            return
+        async with self._alone() as lock:
+            if lock is not None:
+                await self._throw_away(left)
+                if replay is not None:
+                    await self._take_up(replay, lock, stop)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[AsyncSession | None]:
+        """A transaction that holds nothing but the lock; None while another worker has it.
+
+        The lock is the transaction's: a frozen worker loses it to PostgreSQL's idle timeout, and another takes over.
+        """
+        async with transaction(self.sessions) as session:
+            lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+            yield session if (await session.execute(lock, {"key": _LOCK})).scalar_one() else None
+
+    async def _take_up(self, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
+        telemetry.log().info(telemetry.REPLAY_TAKEN_UP, consumer=self.consumer, replay=str(replay.id))
+        error = None
+        try:
+            async with group_less(self.settings) as kafka:
+                job = self._job(replay, kafka)
+                await self._work(job, replay, lock, stop)
+                if not job.finished or isinstance(job, Rebuild):  # which says itself what it has come to
+                    return
+        except FenceLostError:
+            return
+        except HaltError as halt:
+            error = str(halt)
+        except Exception as unexpected:
+            if isinstance(unexpected, TransientError | KafkaError) or is_transient(unexpected):
+                raise
+            telemetry.log().error(telemetry.REPLAY_FAILED, consumer=self.consumer, exc_info=unexpected)
+            error = f"{explain(unexpected)}; see the worker's log"
+        async with transaction(self.sessions) as session:
+            await replays.end(session, replay.id, f"{self.consumer} worker", error)
+        telemetry.log().info(telemetry.REPLAY_ENDED, consumer=self.consumer, replay=str(replay.id), error=error)
+
+    def _job(self, replay: Replay, kafka: AIOKafkaConsumer) -> Run | Rebuild:
+        if replay.kind != "rebuild":
+            fence = ReplayFence(replay.id, replay.consumer)
+            return Run(replay, self.handlers, kafka, self.settings, self.sessions, fence=fence)
+        if self.projections is None:
+            raise HaltError(f"{self.consumer} cannot be made anew from the log alone")
+        return Rebuild(replay, self.projections, kafka, self.settings, self.sessions)
+
+    async def _work(self, job: Run | Rebuild, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
+        """Step by step until it is finished, or is no longer to be worked on: then a step under way is rolled back."""
+        await job.prepare()
+        await job.check_log()
+        while not job.finished:
+            step = asyncio.create_task(_step(job))
+            try:
+                while not step.done():
+                    await asyncio.wait({step}, timeout=LOOK_SECONDS)
+                    await lock.execute(text("SELECT 1"))  # still ours: nobody has ended the transaction
+                    if stop.is_set() or not await self._is_wanted(replay):
+                        return
+            finally:
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+            step.result()
+
+    async def _throw_away(self, schemas: Sequence[str]) -> None:
+        """Drop what aborted rebuilds have left."""
+        for schema in schemas:
+            async with transaction(self.sessions) as session:
+                await shadow.drop(await raw_connection(session), schema)
+
+    async def _is_wanted(self, replay: Replay) -> bool:
+        """Whether it is to be worked on as before: one whose settings were changed is taken up anew."""
+        async with transaction(self.sessions) as session:
+            now = await replays.running(session, self.consumer)
+        return now is not None and (now.id, now.rate, now.max_errors) == (replay.id, replay.rate, replay.max_errors)
+
+    async def _subscribe(self) -> None:
+        """Say which types the handlers want and what they project: who plans a replay knows no handlers."""
+        events = sorted(self.handlers.events.items())
+        values = {
+            "consumer": self.consumer,
+            "types": [kind for kind, _ in events],
+            "topics": [event.topic for _, event in events],
+        }
+        projections = {"consumer": self.consumer, "names": list(self.projections.tables if self.projections else ())}
+        async with transaction(self.sessions) as session:
+            await session.execute(_SUBSCRIBE, values)
+            await session.execute(_PROJECT, projections)
+        self._subscribed = True
+
+
+async def _step(job: Run | Rebuild) -> None:
+    """Do a step and rest."""
+    await asyncio.sleep(await job.step())
