@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from touchpoint.base import database_url
 from touchpoint.db import databases
 from touchpoint.testing import eventually
 
@@ -118,7 +119,7 @@ async def test_a_migration_that_waits_for_another_ends_when_told_and_so_does_its
     async def gone() -> bool:
         return not await waiting()
 
-    url = databases.named(servers.dsn, await taken.fetchval("SELECT current_database()"))
+    url = database_url.named(servers.dsn, await taken.fetchval("SELECT current_database()"))
     process = await first("feedback_svc", "migrate", DATABASE_URL=url)
     await eventually(waiting, 60)
     process.terminate()

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.db import databases
 from touchpoint.testing.servers import Servers
@@ -37,7 +38,7 @@ async def name(servers: Servers) -> AsyncIterator[str]:
 
 async def test_creating_a_database_again_is_harmless(servers: Servers, name: str) -> None:
     assert await databases.create(servers.dsn, name) == await databases.create(servers.dsn, name)
-    async with databases.connected(databases.named(servers.dsn, name)) as connection:
+    async with databases.connected(database_url.named(servers.dsn, name)) as connection:
         assert await connection.fetchval("SELECT current_database()") == name
 
 
@@ -49,7 +50,7 @@ async def test_a_user_who_may_not_create_databases_is_told_what_to_do(servers: S
 async def test_a_database_that_exists_needs_no_right_to_create(servers: Servers, role: str, name: str) -> None:
     await databases.create(servers.dsn, name)
     dsn = as_user(servers.dsn, role)
-    assert await databases.create(dsn, name) == databases.named(dsn, name)
+    assert await databases.create(dsn, name) == database_url.named(dsn, name)
 
 
 async def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
@@ -83,7 +84,7 @@ async def test_a_server_that_hangs_is_said_to_hang_and_its_address_not_doubted(m
 async def test_a_url_cut_by_its_own_password_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(UsageError, match="percent-encoded") as raised:
         await databases.create(url, "feedback")
-    assert "pass" not in str(raised.value).replace("password", "") + databases.without_password(url)
+    assert "pass" not in str(raised.value).replace("password", "") + database_url.without_password(url)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +99,4 @@ async def test_a_url_cut_by_its_own_password_is_refused_and_not_shown(url: str) 
     ],
 )
 def test_a_url_is_shown_without_anything_secret(url: str, shown: str) -> None:
-    assert databases.without_password(url) == shown
+    assert database_url.without_password(url) == shown

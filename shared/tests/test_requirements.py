@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.db import databases, migrate
 from touchpoint.db.engine import PINNED
@@ -64,7 +65,7 @@ async def test_an_encoding_other_than_utf_8_is_refused(servers):
     )
     try:
         with pytest.raises(UsageError, match=f"database {name} has the encoding SQL_ASCII: create it anew with"):
-            await require(databases.named(servers.dsn, name))
+            await require(database_url.named(servers.dsn, name))
     finally:
         await databases.drop(servers.dsn, name)
 

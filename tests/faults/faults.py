@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import httpx
 
+from touchpoint.base import database_url
 from touchpoint.db import databases
 from touchpoint.kafka import admin
 from touchpoint.testing import eventually
@@ -69,7 +70,7 @@ class Stage:
     @asynccontextmanager
     async def connected(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
         """A connection of PostgreSQL's superuser, whom no limit concerns."""
-        async with databases.connected(databases.named(self.postgres.server.address, database)) as connection:
+        async with databases.connected(database_url.named(self.postgres.server.address, database)) as connection:
             yield connection
 
 

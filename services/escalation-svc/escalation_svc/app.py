@@ -8,6 +8,7 @@ from escalation_svc.config import Settings
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import load
 from touchpoint.http import app
+from touchpoint.operators import api as operators
 
 NAME = "escalation-svc"
 
@@ -15,6 +16,6 @@ NAME = "escalation-svc"
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API. Raises UsageError on a policy file that cannot work."""
     handlers = with_policies(load(settings.policies_path))
-    created = app.create(NAME, settings, engine, api.router, handlers=handlers)
+    created = app.create(NAME, settings, engine, api.router, operators.router, handlers=handlers)
     created.answer_list("/v1/escalations", api.list_escalations)
     return created

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
-from touchpoint.db import databases
 
 
 class KafkaSettings(BaseSettings):
@@ -84,8 +84,8 @@ class ServiceSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _readable(cls, url: SecretStr) -> SecretStr:
-        if not databases.is_url(url.get_secret_value()):
-            raise ValueError(f"must be {databases.FORM}")
+        if not database_url.is_url(url.get_secret_value()):
+            raise ValueError(f"must be {database_url.FORM}")
         return url
 
     @field_validator("internal_token_secrets")

@@ -137,6 +137,15 @@ def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
     )
 
 
+def owner_of(record: Record) -> tuple[str, str]:
+    """Tenant and customer in a record's key (without a customer, what stands there instead), as PostgreSQL can have it.
+
+    What a stranger wrote may be neither UTF-8 nor free of U+0000.
+    """
+    tenant, _, customer = record.key.decode(errors="replace").replace("\x00", "\ufffd").partition(":")
+    return tenant, customer
+
+
 def attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
     """The headers by name, without those attributes of an event that occur twice: nobody can say which one counts."""
     found = dict(headers)

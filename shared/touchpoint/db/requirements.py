@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.db import databases
 from touchpoint.db.engine import PINNED
@@ -96,7 +97,7 @@ async def require(dsn: str, *, connections: int = 0, role: str | None = None) ->
     """As `look`, but raises UsageError on what is fatal; answers the rest."""
     flaws = await look(dsn, connections=connections, role=role)
     if fatal := [flaw.text for flaw in flaws if flaw.fatal]:
-        raise UsageError(f"{databases.without_password(dsn)}: {'; '.join(fatal)}")
+        raise UsageError(f"{database_url.without_password(dsn)}: {'; '.join(fatal)}")
     return [flaw.text for flaw in flaws]
 
 
@@ -137,7 +138,7 @@ async def refuse_pooler(dsn: str) -> None:
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
             one = other = again = None  # another client's statements are in our session
     if one is None or one["pid"] != again["pid"] or one["pid"] == other["pid"] or one["set"] != list(PINNED.values()):
-        raise UsageError(f"{databases.without_password(dsn)}: {databases.POOLER}")
+        raise UsageError(f"{database_url.without_password(dsn)}: {databases.POOLER}")
 
 
 async def _session(connection: asyncpg.Connection) -> asyncpg.Record:

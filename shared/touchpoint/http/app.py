@@ -14,7 +14,6 @@ from touchpoint.http.parameters import once_each
 from touchpoint.http.straight import Straight
 from touchpoint.http.timing import Timed
 from touchpoint.kafka.handlers import Handlers
-from touchpoint.operators import api as ops
 
 
 def create(
@@ -42,5 +41,4 @@ def create(
         app.state.kafka = settings.kafka
         app.state.planning = asyncio.Lock()
         app.include_router(status.router)
-        app.include_router(ops.router)
     return app

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from touchpoint.base import database_url
 from touchpoint.base.settings import KafkaSettings
-from touchpoint.db import databases
 from touchpoint.local.kafka import in_sync
 from touchpoint.local.process import HOST, Program
 
@@ -57,7 +57,7 @@ class Environment:
         return {
             **os.environ,
             **self._kafka(),
-            "DATABASE_URL": databases.named(self.database_url, service.database),
+            "DATABASE_URL": database_url.named(self.database_url, service.database),
             "HOST": HOST,
             "PORT": str(self.port + service.offset),
             "ADMIN_HOST": HOST,

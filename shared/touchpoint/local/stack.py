@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases
@@ -115,7 +116,7 @@ class Stack:
                 async with admin.connected(KafkaSettings()):
                     pass
         if self.database_url:
-            with self.progress.step(f"Looking for PostgreSQL at {databases.without_password(self.database_url)}"):
+            with self.progress.step(f"Looking for PostgreSQL at {database_url.without_password(self.database_url)}"):
                 async with databases.connected(self.database_url):
                     pass
 

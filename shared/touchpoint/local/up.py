@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.base.settings import KafkaSettings
-from touchpoint.db import databases
 from touchpoint.local import flow
 from touchpoint.local.home import Home
 from touchpoint.local.progress import Progress
@@ -89,7 +89,7 @@ async def _run(stack: Stack, console: Console) -> None:
         operations=GATEWAY.admin_url(stack.port),
         metrics="\n              ".join(metrics),
         kafka=_shown(stack, environment.kafka),
-        postgres=databases.without_password(databases.named(environment.database_url, FEEDBACK.database)),
+        postgres=database_url.without_password(database_url.named(environment.database_url, FEEDBACK.database)),
         watchers="".join(f"  {name:<11} {url}\n" for name, url in stack.watchers.items()),
         logs=stack.home.logs,
         command=Path(sys.executable).with_name("touchpoint"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from touchpoint.base import database_url
 from touchpoint.base import parsing as words
 from touchpoint.base.errors import UsageError
 from touchpoint.base.explain import explain
@@ -81,7 +82,7 @@ async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         if not blames_database(error):
             raise
         hint = "; is this the right database, and has this version's `migrate` run?" if verdict(error) == HALT else ""
-        raise UsageError(f"{databases.without_password(dsn)}: {explain(error)}{hint}") from None
+        raise UsageError(f"{database_url.without_password(dsn)}: {explain(error)}{hint}") from None
 
 
 def dsns(database: str) -> list[str]:
@@ -92,7 +93,7 @@ def dsns(database: str) -> list[str]:
 def local_database(name: str) -> str:
     """A database of the stack that runs here. Raises UsageError when none does."""
     otherwise = f"say where the database {name} is: --database-url or DATABASE_URL"
-    return databases.named(_running(lambda local: local.running_database(), otherwise), name)
+    return database_url.named(_running(lambda local: local.running_database(), otherwise), name)
 
 
 def kafka() -> KafkaSettings:

@@ -10,11 +10,11 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer
 
 from touchpoint.base.settings import KafkaSettings
-from touchpoint.contracts.record import Record, attributes
+from touchpoint.contracts.record import Record, attributes, owner_of
 from touchpoint.db import erasures, inbox
 from touchpoint.db.replays import Range
 from touchpoint.kafka import log
-from touchpoint.replay.selection import Selection, owner_of
+from touchpoint.replay.selection import Selection
 
 Show = Callable[[int, int], None]
 """Told how many records of how many were looked at."""

@@ -8,14 +8,13 @@ from uuid import UUID
 
 import asyncpg
 
-from touchpoint.contracts.record import Record
+from touchpoint.contracts.record import Record, owner_of
 from touchpoint.db import erasures, inbox
 from touchpoint.db.erasures import Customer
 from touchpoint.db.inbox import Claimed
 from touchpoint.db.offsets import FenceLostError, Move, Place
 from touchpoint.db.shadow import Shadow
 from touchpoint.kafka.batch import Entry, outcomes
-from touchpoint.replay.selection import owner_of
 
 SAMPLE = 16
 """One in so many records tells whether a window was applied before."""

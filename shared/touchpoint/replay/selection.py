@@ -8,7 +8,7 @@ import msgspec
 
 from touchpoint.base import parsing as words
 from touchpoint.base.errors import UsageError
-from touchpoint.contracts.record import Record, attributes
+from touchpoint.contracts.record import Record, attributes, owner_of
 from touchpoint.db.offsets import Place
 
 
@@ -29,15 +29,6 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.tenant is not None and found.get("ce_tenant") != self.tenant.encode():
             return False
         return self.customer is None or owner_of(record)[1] == self.customer
-
-
-def owner_of(record: Record) -> tuple[str, str]:
-    """Tenant and customer in a record's key (without a customer, what stands there instead), as PostgreSQL can have it.
-
-    What a stranger wrote may be neither UTF-8 nor free of U+0000.
-    """
-    tenant, _, customer = record.key.decode(errors="replace").replace("\x00", "\ufffd").partition(":")
-    return tenant, customer
 
 
 @dataclass(frozen=True, slots=True)

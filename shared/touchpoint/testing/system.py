@@ -18,6 +18,7 @@ import httpx
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from touchpoint.base import database_url
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import databases, migrate
 from touchpoint.http.scopes import Scope
@@ -92,7 +93,7 @@ class System:
 
     def dsn(self, service: str) -> str:
         """A service's database."""
-        return databases.named(self.servers.dsn, self.databases[service])
+        return database_url.named(self.servers.dsn, self.databases[service])
 
     async def start(self) -> None:
         """Create topics and databases, start everything, and wait until all of it is ready."""

@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from touchpoint.contracts.record import owner_of
 from touchpoint.db import erasures
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.batch import Entry
-from touchpoint.replay.selection import owner_of
 
 MOST_EXAMPLES = 5
 MOST_CUSTOMERS = 1000
