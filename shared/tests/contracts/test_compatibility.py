@@ -11,7 +11,7 @@ from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import file_name, json_schema
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "events"
+COMMITTED = Path(__file__).parents[3] / "docs" / "events"
 
 
 def with_field(name: str = "tier", required: bool = False, **field: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event
 from touchpoint.contracts.schema import asyncapi, json_schema
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture(scope="module")

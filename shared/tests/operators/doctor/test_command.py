@@ -16,7 +16,7 @@ from touchpoint.process.heartbeat import beat
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+RUNBOOKS = Path(__file__).parents[4] / "docs" / "runbooks"
 
 
 @asynccontextmanager

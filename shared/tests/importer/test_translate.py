@@ -13,7 +13,7 @@ from touchpoint.importer.mapping import Mapping, load
 from touchpoint.importer.records import Records
 from touchpoint.importer.translate import RecordError, Translator
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "import"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "import"
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 REMARK = {"type": "team_feedback.submitted", "time": "at", "data": {"team": {"constant": "support"}, "text": "text"}}
