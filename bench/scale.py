@@ -50,7 +50,7 @@ FILLED: dict[str, dict[str, dict[str, str]]] = {
     },
     "metrics-svc": {
         "inbox": {"event_id": "gen_random_uuid()"},
-        "rollups": {"hour": f"hour + {LATER}"},
+        "rollups": {"quarter": f"quarter + {LATER}"},
         "tickets": {"ticket_id": "ticket_id || '-{day}'"},
     },
 }

@@ -23,8 +23,8 @@ SELECT c.relname AS table, a.attname AS first
  WHERE i.indisunique
 """
 PLUMBING = {
-    "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "erasures", "inbox", "log_losses",
-    "offsets", "outbox", "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
+    "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "engine_version", "erasures", "inbox",
+    "log_losses", "offsets", "outbox", "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
 }  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
 """Tables whose rows are found before the tenant is known, or belong to none."""
@@ -82,8 +82,8 @@ async def test_unique_keys_of_domain_tables_begin_with_the_tenant(package, datab
     assert {first for table, first in found if table not in ABOVE_TENANTS} <= {"tenant_id"}
 
 
-@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
-async def test_every_service_with_a_consumer_has_the_plumbing(package, database):
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_every_service_has_the_tables_of_the_engine(package, database):
     assert {row["table_name"] for row in await _fetch(await database(package), COLUMNS)} >= PLUMBING
 
 

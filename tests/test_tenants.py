@@ -42,6 +42,7 @@ PRIVILEGES: dict[str, Any] = {
         "idempotency_keys": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "quotas": {"SELECT": ALL, "INSERT": {"tenant_id", "day", "events"}, "UPDATE": {"day", "events"}},
         "rates": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL},
+        **STATUS,
     },
 }
 

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefre
 
 from deploy.grafana.panels import NEUTRAL, POSTGRESQL, add, bars, board, lines, number, rows, source, sql
 
-ROLLUPS = "FROM rollups WHERE tenant_id = ${tenant:sqlstring} AND $__timeFilter(hour) AND metric"
+ROLLUPS = "FROM rollups WHERE tenant_id = ${tenant:sqlstring} AND $__timeFilter(quarter) AND metric"
 NET = """100.0 * (coalesce(sum(n) FILTER (WHERE bucket >= 9), 0) - coalesce(sum(n) FILTER (WHERE bucket <= 6), 0))
          / nullif(sum(n), 0)"""
 SATISFIED = """coalesce(sum(n) FILTER (WHERE bucket >= CASE WHEN split_part(scale, '-', 2)::int
@@ -87,7 +87,7 @@ def _now(made: Dashboard) -> None:
 
 
 def _scores(made: Dashboard) -> None:
-    daily = "SELECT date_trunc('day', hour) AS time, {} {} GROUP BY 1 ORDER BY 1"
+    daily = "SELECT date_trunc('day', quarter) AS time, {} {} GROUP BY 1 ORDER BY 1"
     add(
         made,
         "What customers say",
@@ -110,7 +110,7 @@ def _scores(made: Dashboard) -> None:
             "short",
             sql(
                 "metrics",
-                "SELECT date_trunc('day', hour) AS time, metric, sum(n)::bigint AS answers "
+                "SELECT date_trunc('day', quarter) AS time, metric, sum(n)::bigint AS answers "
                 f"{ROLLUPS} IN ('nps', 'csat', 'ces') GROUP BY 1, 2 ORDER BY 1",
                 "time_series",
             ),

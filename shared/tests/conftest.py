@@ -85,7 +85,7 @@ class Ledger:
 @pytest.fixture
 async def ledger(database: Any) -> AsyncIterator[Ledger]:
     """A database with the plumbing and a ledger table in it."""
-    dsn = await database("touchpoint.testing.plumbing")
+    dsn = await database("touchpoint.db")
     engine = create_engine(dsn, CONSUMER, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     made = Ledger(sessions(engine), dsn)
     await made.query(

@@ -13,7 +13,7 @@ from touchpoint.verify.subject import Effect, Subject
 CUSTOMERS = Effect(
     "customers",
     ("tenant_id", "customer_id"),
-    "SELECT tenant_id, customer_id, (to_jsonb(customers) - 'told')::text AS row FROM {tables}.customers",
+    "SELECT tenant_id, customer_id, to_jsonb(customers)::text AS row FROM {tables}.customers",
 )
 CLOCKS = Effect(
     "clocks",

@@ -20,9 +20,9 @@ class Rollup(Base):
 
     tenant_id: Mapped[str] = mapped_column(primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
-    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    quarter: Mapped[datetime] = mapped_column(primary_key=True)
     """The beginning of the quarter of an hour of UTC it was measured in: of the answer, the first response, the
-    resolution. Rows of before 30 November 2026 hold whole hours, and so the column has its name."""
+    resolution."""
     scale: Mapped[str] = mapped_column(primary_key=True)
     """What a score was asked on, such as "1-5"; empty for durations."""
     channel: Mapped[str] = mapped_column(primary_key=True)
@@ -88,6 +88,3 @@ class Ticket(Base):
     """Replies of agents in order, up to the first that belongs to the opening."""
     solutions: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
     """The same of resolutions and closings."""
-    replied_at: Mapped[datetime | None]
-    """Not used any more, like `resolved_at`: processes of the version before may still write both."""
-    resolved_at: Mapped[datetime | None]

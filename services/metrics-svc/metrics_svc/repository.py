@@ -91,19 +91,19 @@ UPDATE tickets
 """
 
 ADD = """
-INSERT INTO rollups (tenant_id, metric, hour, scale, channel, segment, tier, bucket, partition, n, total)
+INSERT INTO rollups (tenant_id, metric, quarter, scale, channel, segment, tier, bucket, partition, n, total)
 SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[],
     $8::int[], $9::int[], $10::bigint[], $11::bigint[])
-ON CONFLICT (tenant_id, metric, hour, scale, channel, segment, tier, bucket, partition)
+ON CONFLICT (tenant_id, metric, quarter, scale, channel, segment, tier, bucket, partition)
 DO UPDATE SET n = rollups.n + excluded.n, total = rollups.total + excluded.total
 """
 
 READ_COUNTS = """
 SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS total
   FROM (
-    SELECT width_bucket(hour, $5::timestamptz[]) AS period, {columns}, bucket, sum(n) AS n, sum(total) AS total
+    SELECT width_bucket(quarter, $5::timestamptz[]) AS period, {columns}, bucket, sum(n) AS n, sum(total) AS total
       FROM rollups
-     WHERE tenant_id = caller.tenant AND metric = $2 AND hour >= $3 AND hour < $4{only}
+     WHERE tenant_id = caller.tenant AND metric = $2 AND quarter >= $3 AND quarter < $4{only}
      GROUP BY period, {columns}, bucket
     HAVING sum(n) <> 0
   ) AS cells

@@ -7,12 +7,12 @@ from touchpoint.verify.subject import Effect, Subject
 # Which partition's row a duration is in depends on the order in which partitions are read; the sum over them does not.
 ROLLUPS = Effect(
     "rollups",
-    ("tenant_id", "metric", "hour", "scale", "channel", "segment", "tier", "bucket"),
+    ("tenant_id", "metric", "quarter", "scale", "channel", "segment", "tier", "bucket"),
     """
-    SELECT tenant_id, metric, hour, scale, channel, segment, tier, bucket,
+    SELECT tenant_id, metric, quarter, scale, channel, segment, tier, bucket,
            concat('n=', sum(n), ' total=', sum(total)) AS row
       FROM {tables}.rollups
-     GROUP BY tenant_id, metric, hour, scale, channel, segment, tier, bucket
+     GROUP BY tenant_id, metric, quarter, scale, channel, segment, tier, bucket
     HAVING sum(n) <> 0 OR sum(total) <> 0
     """,
     shown=True,

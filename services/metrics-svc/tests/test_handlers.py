@@ -28,7 +28,7 @@ Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
 
 async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
     """What the rollups of a tenant add up to, by all but partition: how many in each bucket, and the total."""
-    about = [Rollup.tenant_id, Rollup.metric, Rollup.hour, Rollup.scale, Rollup.channel, Rollup.segment, Rollup.tier]
+    about = [Rollup.tenant_id, Rollup.metric, Rollup.quarter, Rollup.scale, Rollup.channel, Rollup.segment, Rollup.tier]
     query = select(*about, Rollup.bucket, func.sum(Rollup.n), func.sum(Rollup.total)).where(Rollup.tenant_id == tenant)
     found: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
     async with sessions() as session:

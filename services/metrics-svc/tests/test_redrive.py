@@ -31,8 +31,8 @@ SEGMENTS = ("retail", "industry", "retail", "industry", "public")
 
 EVERYTHING = """
 SELECT array_agg(row ORDER BY row) FROM (
-    SELECT concat_ws('/', tenant_id, metric, hour, scale, channel, segment, tier, bucket, sum(n), sum(total)) AS row
-      FROM rollups GROUP BY tenant_id, metric, hour, scale, channel, segment, tier, bucket HAVING sum(n) <> 0
+    SELECT concat_ws('/', tenant_id, metric, quarter, scale, channel, segment, tier, bucket, sum(n), sum(total)) AS row
+      FROM rollups GROUP BY tenant_id, metric, quarter, scale, channel, segment, tier, bucket HAVING sum(n) <> 0
      UNION ALL SELECT changes::text FROM changes
      UNION ALL SELECT answers::text FROM answers
      UNION ALL SELECT tickets::text FROM tickets

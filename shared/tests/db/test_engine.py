@@ -36,7 +36,7 @@ def test_an_error_of_our_own_is_not():
 
 
 async def test_a_statement_prepared_before_a_migration_is_tried_again(database):
-    dsn = await database("touchpoint.testing.plumbing")
+    dsn = await database("touchpoint.db")
     engine = create_engine(dsn, "an old process", pool_size=1)
     for_all = text("SELECT * FROM erasures")
     async with transaction(sessions(engine)) as session:

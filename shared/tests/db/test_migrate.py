@@ -121,9 +121,19 @@ async def test_a_version_works_at_its_own_revision_and_at_a_newer_ones_and_not_b
     assert await migrate.done(new, engine, looks(1))
 
 
-async def test_a_version_works_on_when_a_newer_one_has_migrated(package, old_code, engine):
-    await old_code.execute("CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('3')")
-    assert await migrate.done(package(FIRST, SECOND), engine, looks(1))
+async def test_a_version_works_on_when_a_newer_one_has_migrated(package, dsn, old_code, engine):
+    name = package(FIRST, SECOND)
+    await migrate.upgrade(name, dsn)
+    await old_code.execute("UPDATE alembic_version SET version_num = '3'; UPDATE engine_version SET version_num = '4'")
+    assert await migrate.done(name, engine, looks(1))
+
+
+@pytest.mark.parametrize("table", ["alembic_version", "engine_version"])
+async def test_a_database_of_another_version_is_refused_in_one_line(package, dsn, old_code, table):
+    await old_code.execute(f"CREATE TABLE {table} (version_num text); INSERT INTO {table} VALUES ('b7d41c0e5a92')")
+    with pytest.raises(UsageError, match=r"revision b7d41c0e5a92, which this version .* `touchpoint up --fresh`"):
+        await migrate.upgrade(package(FIRST), dsn)
+    assert await old_code.fetchval("SELECT to_regclass('things')") is None
 
 
 async def test_a_login_that_may_not_look_at_revisions_is_not_held_back(package, dsn, old_code):

@@ -21,7 +21,7 @@ from touchpoint.local.postgres import SYSTEM_USER
 from touchpoint.testing import eventually, ports
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-PACKAGE = "touchpoint.testing.plumbing"
+PACKAGE = "touchpoint.db"
 
 
 @pytest.fixture

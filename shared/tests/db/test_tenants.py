@@ -19,7 +19,7 @@ SLEEP = text("SELECT pg_sleep(60)")
 @pytest.fixture
 async def engine(database: Any) -> AsyncIterator[AsyncEngine]:
     """One connection at most: whatever a transaction left on it, the next one would meet."""
-    engine = create_engine(await database("touchpoint.testing.plumbing"), "tests", pool_size=1)
+    engine = create_engine(await database("touchpoint.db"), "tests", pool_size=1)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE notes (note text)"))
     yield engine

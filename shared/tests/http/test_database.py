@@ -80,7 +80,7 @@ async def bug(session: ReadOnly) -> str:
 
 @pytest.fixture
 async def dsn(database) -> str:
-    return await database("touchpoint.testing.plumbing")
+    return await database("touchpoint.db")
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ async def test_topics_of_a_test_are_its_own(kafka: KafkaSettings) -> None:
 
 
 async def test_databases_of_a_test_are_migrated_and_apart(database: Database) -> None:
-    one, two = [await database("touchpoint.testing.plumbing") for _ in range(2)]
+    one, two = [await database("touchpoint.db") for _ in range(2)]
     first, second = await asyncpg.connect(one), await asyncpg.connect(two)
     await first.execute("INSERT INTO consumers (consumer) VALUES ('metrics-svc')")
     counts = [await each.fetchval("SELECT count(*) FROM consumers") for each in (first, second)]

@@ -2,12 +2,16 @@
 
 from alembic import op
 
-from touchpoint.db import plumbing_v1
+from touchpoint.db import row_security
 
-revision = "b7d41c0e5a92"
+revision = "2e7d41c0e5a9"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+ROLE = "escalation_svc_api"
+COMMANDS = "UPDATE (case_version, state, acknowledged_at, acknowledged_by, resolved_at, resolved_by, resolution)"
+"""The columns of a case that the API's commands change."""
 
 CUSTOMERS = """
 CREATE TABLE customers (
@@ -21,6 +25,8 @@ CREATE TABLE customers (
     lifecycle_stage text,
     annual_recurring_revenue numeric(18, 2),
     currency text,
+    -- By field: which event set it, so that an older one read later changes nothing.
+    latest jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, customer_id)
 )
 """
@@ -31,7 +37,7 @@ CREATE TABLE clocks (
     tenant_id text NOT NULL,
     clock_id uuid NOT NULL,
     ticket_id text NOT NULL,
-    customer_id text NOT NULL,
+    customer_id text,
     state text NOT NULL,
     priority text NOT NULL,
     target_seconds int NOT NULL,
@@ -45,6 +51,8 @@ CREATE TABLE clocks (
     topic text,
     partition int,
     wake_at timestamptz,
+    -- All that happened to the ticket and may decide: state follows from it, whatever the order of reading.
+    history jsonb NOT NULL DEFAULT '[]',
     PRIMARY KEY (tenant_id, clock_id)
 ) WITH (fillfactor = 80)
 """
@@ -65,6 +73,7 @@ CREATE TABLE escalations (
     feedback_id uuid,
     ticket_id text,
     opened_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
     acknowledged_at timestamptz,
     acknowledged_by text,
     resolved_at timestamptz,
@@ -74,7 +83,8 @@ CREATE TABLE escalations (
 )
 """
 
-# The order of the pages; what is still to be done, the page people look at most; and a customer's or ticket's cases.
+# The order of the pages; what is still to be done, the page people look at most; a customer's or ticket's cases; and
+# those recorded since a poller looked last.
 ESCALATIONS_ORDER = "CREATE INDEX escalations_order ON escalations (tenant_id, opened_at, escalation_id)"
 ESCALATIONS_UNRESOLVED = """
 CREATE INDEX escalations_unresolved ON escalations (tenant_id, state, opened_at, escalation_id)
@@ -86,10 +96,10 @@ CREATE INDEX escalations_customer ON escalations (tenant_id, customer_id, opened
 ESCALATIONS_TICKET = """
 CREATE INDEX escalations_ticket ON escalations (tenant_id, ticket_id) WHERE ticket_id IS NOT NULL
 """
+ESCALATIONS_RECORDED = "CREATE INDEX escalations_recorded ON escalations (tenant_id, recorded_at)"
 
 
 def upgrade() -> None:
-    plumbing_v1.upgrade(op)
     for statement in (
         CUSTOMERS,
         CLOCKS,
@@ -99,5 +109,11 @@ def upgrade() -> None:
         ESCALATIONS_UNRESOLVED,
         ESCALATIONS_CUSTOMER,
         ESCALATIONS_TICKET,
+        ESCALATIONS_RECORDED,
     ):
         op.execute(statement)
+    for table in ("escalations", "clocks", "customers"):
+        row_security.guard(op, table)
+    row_security.allow(op, ROLE, f"SELECT, {COMMANDS}", "escalations")
+    row_security.allow(op, ROLE, "SELECT", "clocks")
+    row_security.allow_publishing(op, ROLE)

@@ -1,1 +1,0 @@
-"""The smallest service: the plumbing tables and no domain. For tests of the engine itself."""

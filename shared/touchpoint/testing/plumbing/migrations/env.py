@@ -1,5 +1,0 @@
-"""Alembic's entry point."""
-
-from touchpoint.db.migrate import run
-
-run()
