@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from touchpoint.testing.servers import Servers
-from touchpoint.testing.system import System
+from touchpoint.testing.system import SERVICES, TOGETHER, System
 
 Running = Callable[..., AbstractAsyncContextManager[System]]
 
@@ -15,16 +15,18 @@ Running = Callable[..., AbstractAsyncContextManager[System]]
 def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Running:
     """All services on topics and databases of their own.
 
-    `policies` is the text of escalation-svc's file, by default its own; keyword arguments are further settings.
+    `policies` is the text of escalation-svc's file, by default its own; keyword arguments are further settings. A
+    service's roles run in one process, or `apart`, each in its own.
     """
 
     @asynccontextmanager
-    async def run(policies: str | None = None, **settings: str) -> AsyncIterator[System]:
+    async def run(policies: str | None = None, *, apart: bool = False, **settings: str) -> AsyncIterator[System]:
         if policies is not None:
             file = tmp_path_factory.mktemp("policies") / "policies.yaml"
             file.write_text(policies)
             settings["POLICIES_PATH"] = str(file)
-        system = System(servers, tmp_path_factory.mktemp("system"), settings)
+        roles = SERVICES if apart else TOGETHER
+        system = System(servers, tmp_path_factory.mktemp("system"), settings, roles=roles)
         try:
             await system.start()
             yield system

@@ -26,7 +26,7 @@ TENANTS = 1000
 @pytest.fixture(scope="package")
 async def system(running) -> AsyncIterator[System]:
     """All services, and what a few tenants have sent."""
-    async with running(QUICK, BUSINESS_TENANTS='["tenant-3"]') as started:
+    async with running(QUICK, apart=True, BUSINESS_TENANTS='["tenant-3"]') as started:
         await use(started, range(10))
         yield started
 

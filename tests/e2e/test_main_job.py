@@ -40,7 +40,7 @@ policies:
 
 @pytest.fixture(scope="module")
 async def system(running) -> AsyncIterator[System]:
-    async with running(POLICIES) as started:
+    async with running(POLICIES, apart=True) as started:
         yield started
 
 

@@ -30,7 +30,7 @@ async def system(running, collector) -> AsyncIterator[System]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    async with running(QUICK, **traced) as started:
+    async with running(QUICK, apart=True, **traced) as started:
         yield started
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from touchpoint.testing import eventually
 from touchpoint.testing.servers import Servers, own_kafka, own_postgres, reached
-from touchpoint.testing.system import SERVICES, System
+from touchpoint.testing.system import TOGETHER, System
 from touchpoint.verify.report import Fault as Finding
 from touchpoint.verify.report import Report
 
@@ -48,9 +48,8 @@ async def night(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Night
         connection = await asyncpg.connect(dsn)
         await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")
         await connection.close()
-        roles = {service: ("api",) if service == "gateway" else ("all",) for service in SERVICES}
         servers = Servers(reached([broker]), dsn.replace("postgres@", f"{USER}@"))
-        system = System(servers, folder, {"POLICIES_PATH": str(policies)}, roles=roles)
+        system = System(servers, folder, {"POLICIES_PATH": str(policies)}, roles=TOGETHER)
         try:
             await system.start()
             stage = Stage(system, [broker], postgres, await system.create_key(TENANT), random.Random())
