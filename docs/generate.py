@@ -40,7 +40,7 @@ PROMETHEUS_RULE = ROOT / "deploy" / "k8s" / "base" / "prometheus-rule.yaml"
 SERVICES = {"feedback-svc": "feedback_svc", "escalation-svc": "escalation_svc", "metrics-svc": "metrics_svc"}
 
 TELEMETRY = {
-    "touchpoint": "Every process, its consumer, its worker",
+    "touchpoint.base": "Every process, its consumer, its worker",
     "gateway": "gateway",
     "feedback_svc": "feedback-svc",
     "escalation_svc": "escalation-svc",

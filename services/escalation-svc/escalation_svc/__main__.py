@@ -16,4 +16,4 @@ try:
     handlers = with_policies(load(PolicySettings().policies_path))
 except UsageError as error:
     sys.exit(str(error))
-main(Service(NAME, "escalation_svc", Settings, create_app, handlers, worker=[timer.run, business.run]))
+main(Service(NAME, "escalation_svc", Settings, create_app, handlers, tasks={"worker": [timer.task, business.task]}))

@@ -28,18 +28,11 @@ TIMER_LATENESS = Histogram(
     "From the moment a warning or a breach was due, or its ticket told of if later, until the timer acted.",
     buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 5, 15, 60, 300, 3600),
 )
-TIMER_RETRIES = Counter(
-    "touchpoint_escalation_timer_retries_total", "Looks of the timer that failed and were repeated."
-)
 OPEN_CASES = Gauge(
     "touchpoint_escalation_open_cases",
     "Cases not resolved, of the tenants that BUSINESS_TENANTS names; no others are shown.",
     ["tenant", "reason"],
 )
-
-BUSINESS_BACKING_OFF = "business.backing_off"
-TIMER_BACKING_OFF = "timer.backing_off"
-TIMER_CLOCKS_DIFFER = "timer.clocks_differ"
 
 
 def count_decisions(

@@ -6,45 +6,40 @@ It keeps nothing in memory: killed at any moment, the next look (its own or anot
 from escalation_svc import repository, service, telemetry
 from escalation_svc.app import NAME
 from escalation_svc.policies import Policies, load
-from touchpoint.base.explain import explain
-from touchpoint.base.telemetry import log
 from touchpoint.db import clock
 from touchpoint.db.clock import ClocksDifferError
-from touchpoint.db.engine import blames_database, transaction
+from touchpoint.db.engine import transaction
 from touchpoint.db.spans import taping, tell_each
+from touchpoint.process.recurring import Recurring
 from touchpoint.process.service import Runtime
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
 
 
-async def run(runtime: Runtime) -> None:
-    """Wake clocks as they fall due and the service's consumer has read so far; look every `timer_seconds`.
+def task(runtime: Runtime) -> Recurring:
+    """Wakes clocks as they fall due and the service's consumer has read so far; looks every `timer_seconds`.
 
     While PostgreSQL's clock and this machine's differ none is woken, and the process says that it is not ready: a
-    breach that was published too early cannot be taken back.
+    breach that was published too early cannot be taken back. Raises UsageError on a policy file that cannot work.
     """
     policies = load(runtime.settings.policies_path)
-    failed = wrong = ""
+    wrong = ""
 
     async def check() -> str | None:
         return wrong or None
 
-    runtime.checks["clock"] = check
-    async for _ in runtime.every(runtime.settings.timer_seconds):
+    async def look() -> None:
+        nonlocal wrong
         try:
             await _look(policies, runtime)
-            failed = wrong = ""
+            wrong = ""
         except ClocksDifferError as error:
-            if not wrong:
-                log().error(telemetry.TIMER_CLOCKS_DIFFER, error=str(error))
             wrong = f"{error}; no warning and no breach is published until they agree"
-        except Exception as error:
-            if not blames_database(error):
-                raise
-            telemetry.TIMER_RETRIES.inc()
-            if failed != (failed := explain(error)):  # once for each cause, not at every look
-                log().warning(telemetry.TIMER_BACKING_OFF, error=failed)
+            raise
+
+    runtime.checks["clock"] = check
+    return Recurring("timer", runtime.settings.timer_seconds, look)
 
 
 async def _look(policies: Policies, runtime: Runtime) -> None:

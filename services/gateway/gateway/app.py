@@ -12,12 +12,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway import documents, ops, services
-from gateway.auth import Keyring
+from gateway.auth import TOUCH_SECONDS, Keyring
 from gateway.compact import Compact
 from gateway.config import Settings
 from gateway.door import Door
 from gateway.feedback import FeedbackDoor
-from gateway.idempotency import Idempotency
+from gateway.idempotency import FORGET_SECONDS, Idempotency
 from gateway.ingest import Ingest
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
@@ -26,7 +26,7 @@ from gateway.places import Places
 from gateway.queries import QUERIES, Proxy
 from gateway.requests import Bodies
 from gateway.services import Services
-from gateway.sharing import Sharing
+from gateway.sharing import SHARE_SECONDS, Sharing
 from gateway.status import StatusDoor, Statuses, StatusesDoor
 from gateway.telemetry import BODY_BYTES
 from touchpoint.contracts.topics import TOUCHPOINTS
@@ -35,7 +35,8 @@ from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
 from touchpoint.http.straight import Straight
 from touchpoint.kafka.producer import Producer
-from touchpoint.kafka.watch import TopicWatch
+from touchpoint.kafka.watch import LOOK_SECONDS, TopicWatch
+from touchpoint.process.recurring import Recurring
 
 NAME = "gateway"
 STRAIGHT = (
@@ -110,13 +111,16 @@ async def _running(
     """What lives as long as the application does."""
     producer, watch = kafka
     await asyncio.gather(producer.start(), watch.look())
-    works = (keyring.keep_last_use(), sharing.keep(), remembered.keep_forgetting(), watch.run(asyncio.Event()))
-    keeping = [asyncio.create_task(work) for work in works]
+    last_use = Recurring("record last use of keys", TOUCH_SECONDS, keyring.record_last_use)
+    limits = Recurring("share limits", SHARE_SECONDS, sharing.share)
+    forgetting = Recurring("forget answers", FORGET_SECONDS, remembered.forget)
+    topics = Recurring("watch topics", LOOK_SECONDS, watch.look)
+    repeating = [asyncio.create_task(each.run(asyncio.Event())) for each in (last_use, limits, forgetting, topics)]
     yield
-    for task in keeping:
+    for task in repeating:
         task.cancel()
     closing = [other.close() for other in others]
-    await asyncio.gather(producer.stop(), keyring.record_last_use(), sharing.share(), *closing)
+    await asyncio.gather(producer.stop(), last_use.once(), limits.once(), *closing)
 
 
 def _route(bodies: Bodies, places: Places, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:

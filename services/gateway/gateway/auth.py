@@ -79,23 +79,17 @@ class Keyring:
             )
         return key.caller
 
-    async def keep_last_use(self) -> None:
-        """Record when keys were used, once a minute and off the requests' path, until cancelled."""
-        while True:
-            await asyncio.sleep(TOUCH_SECONDS)
-            await self.record_last_use()
-
     async def record_last_use(self) -> None:
-        """Record what was used since the last time; with the database away it waits for the next."""
+        """Record what was used since the last time. What could not be recorded is kept for the next."""
         used, self._used = self._used, {}
         if not used:
             return
         try:
             async with asyncio.timeout(LOAD_SECONDS), transaction(self._sessions) as session:
                 await repository.touch(session, used)
-        except Exception as error:  # whatever it is, requests go on
+        except Exception:
             self._used = used | self._used
-            log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
+            raise
 
     async def _find(self, prefix: str) -> Key | None:
         """The key, None when there is none; raises ProblemError 503 when that cannot be known."""

@@ -101,15 +101,10 @@ class Idempotency:
             return _repeated(before, key.fingerprint)
         return await self._act(claim, key.fingerprint, act)
 
-    async def keep_forgetting(self) -> None:
-        """Delete what has expired, every ten minutes, until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(WAIT_SECONDS), transaction(self._sessions) as session:
-                    await repository.forget_answers(session)
-            except Exception as error:  # whatever it is, the next time will do
-                log().warning(IDEMPOTENCY_UNREACHABLE, error=type(error).__name__)
-            await asyncio.sleep(FORGET_SECONDS)
+    async def forget(self) -> None:
+        """Delete what has expired."""
+        async with asyncio.timeout(WAIT_SECONDS), transaction(self._sessions) as session:
+            await repository.forget_answers(session)
 
     async def _claim(self, claim: Claim, fingerprint: bytes) -> Kept | None:
         async with asyncio.timeout(WAIT_SECONDS), self._tenants.transaction(claim.tenant) as session:

@@ -11,8 +11,6 @@ from datetime import date, timedelta
 from gateway import repository
 from gateway.limits import Bucket, Day, Limits
 from gateway.repository import Spent
-from gateway.telemetry import LIMITS_ALONE, LIMITS_TOGETHER
-from touchpoint.base.telemetry import log
 from touchpoint.db.engine import Sessions, transaction
 
 SHARE_SECONDS = 1
@@ -26,28 +24,14 @@ class Sharing:
     def __init__(self, limits: Limits, sessions: Sessions) -> None:
         self._limits = limits
         self._sessions = sessions
-        self._alone = False
-
-    async def keep(self) -> None:
-        """Exchange once a second, off the requests' path, until cancelled."""
-        while True:
-            await asyncio.sleep(SHARE_SECONDS)
-            await self.share()
 
     async def share(self) -> None:
-        """Exchange now; with the database away this process goes on with what it knows."""
+        """Exchange now; when that fails this process goes on with what it knows."""
         try:
             await self._share_rates()
             await self._share_days()
-        except Exception as error:  # whatever it is, requests go on
-            if not self._alone:
-                log().warning(LIMITS_ALONE, error=type(error).__name__)
-            self._alone = True
-        else:
-            if self._alone:
-                log().info(LIMITS_TOGETHER)
-            self._alone = False
-        self._limits.forget_idle()
+        finally:
+            self._limits.forget_idle()
 
     async def _share_rates(self) -> None:
         now = self._limits.clock()

@@ -33,7 +33,5 @@ REFUSED.labels("not-acknowledged")
 CROWDED = "gateway.crowded"
 IDEMPOTENCY_UNREACHABLE = "gateway.idempotency_unreachable"
 KEYS_UNREACHABLE = "gateway.keys_unreachable"
-LIMITS_ALONE = "gateway.limits_alone"
-LIMITS_TOGETHER = "gateway.limits_together"
 OFFSETS_UNREACHABLE = "gateway.offsets_unreachable"
 SERVICE_UNREACHABLE = "gateway.service_unreachable"

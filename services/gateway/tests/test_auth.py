@@ -389,7 +389,8 @@ async def test_a_last_use_that_could_not_be_recorded_is_kept_for_the_next_time(k
     await keyring.authorize(bearer(token), READ)
 
     keyring._sessions = nowhere
-    await keyring.record_last_use()
+    with pytest.raises(OSError, match="Connect"):
+        await keyring.record_last_use()
     keyring._sessions = sessions
     await keyring.record_last_use()
 

@@ -9,4 +9,8 @@ from metrics_svc.handlers import handlers
 from metrics_svc.verify import subject
 from touchpoint.process.service import Service, main
 
-main(Service(NAME, "metrics_svc", Settings, create_app, handlers, projections=subject(), worker=[business.run]))
+main(
+    Service(
+        NAME, "metrics_svc", Settings, create_app, handlers, projections=subject(), tasks={"worker": [business.task]}
+    )
+)

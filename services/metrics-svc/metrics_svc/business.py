@@ -6,10 +6,8 @@ from itertools import chain
 from metrics_svc import service, telemetry
 from metrics_svc.measures import Metric
 from metrics_svc.schemas import MetricQuery, ScoreItem
-from touchpoint.base.explain import explain
-from touchpoint.base.telemetry import log
-from touchpoint.db.engine import blames_database
 from touchpoint.db.tenants import Tenants
+from touchpoint.process.recurring import Recurring
 from touchpoint.process.service import Runtime
 
 LOOK_SECONDS = 15
@@ -17,23 +15,20 @@ DAYS = 30
 GAUGES = {Metric.NPS: telemetry.NPS, Metric.CSAT: telemetry.CSAT, Metric.CES: telemetry.CES}
 
 
-async def run(runtime: Runtime) -> None:
-    """Work them out now and then; with no tenant named there is nothing to do."""
-    if not runtime.settings.business_tenants:
-        await runtime.stop.wait()
+def task(runtime: Runtime) -> Recurring:
+    """Works them out now and then; with no tenant named there is nothing to do."""
     tenants = Tenants(runtime.engine)
-    async for _ in runtime.every(LOOK_SECONDS):
-        try:
-            found = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in runtime.settings.business_tenants]
-        except Exception as error:
-            if not blames_database(error):
-                raise
-            log().warning(telemetry.BUSINESS_BACKING_OFF, error=explain(error))
-            continue
+
+    async def measure_all() -> None:
+        if not (names := runtime.settings.business_tenants):
+            return
+        found = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in names]
         for gauge in GAUGES.values():
             gauge.clear()  # a scale that nobody answered on is gone
         for metric, tenant, scale, value in chain.from_iterable(found):
             GAUGES[metric].labels(tenant, scale).set(value)
+
+    return Recurring("measure scores", LOOK_SECONDS, measure_all)
 
 
 async def measure(tenants: Tenants, tenant: str, now: datetime) -> list[tuple[Metric, str, str, float]]:

@@ -28,5 +28,3 @@ CES = Gauge(
     "Mean effort score on its scale, if BUSINESS_TENANTS asks for it.",
     ["tenant", "scale"],
 )
-
-BUSINESS_BACKING_OFF = "business.backing_off"

@@ -34,7 +34,7 @@ async def test_a_check_that_is_added_while_the_others_are_asked_does_no_harm(che
 
 async def test_nor_does_it_end_the_heartbeat(checks, ledger):
     stop = asyncio.Event()
-    beating = asyncio.create_task(beat("all", checks, ledger.sessions, stop))
+    beating = asyncio.create_task(beat("all", checks, (), ledger.sessions, stop))
     await eventually(lambda: ledger.query("SELECT 1 FROM processes WHERE not_ready IS NULL"))
     stop.set()
     await beating

@@ -16,6 +16,7 @@ from touchpoint.kafka.relay import Relay
 from touchpoint.kafka.requirements import deviations, topic_resource
 from touchpoint.kafka.watch import TopicWatch
 from touchpoint.operators.doctor import command as doctor
+from touchpoint.process.recurring import Recurring
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import escalation_opened, feedback
 
@@ -61,7 +62,7 @@ def often(monkeypatch):
 @asynccontextmanager
 async def watching(kafka, *topics):
     watched, stop = TopicWatch(kafka, topics or [TOPIC]), asyncio.Event()
-    task = asyncio.create_task(watched.run(stop))
+    task = asyncio.create_task(Recurring("watch topics", 1, watched.look).run(stop))
     try:
         yield watched
     finally:
@@ -151,9 +152,9 @@ async def test_a_relay_sends_nothing_to_a_topic_that_was_altered(log, ledger, ka
 
 async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
     watched = TopicWatch(kafka, [TOPIC])
-    assert await watched.look()
+    assert await watched.look() == watch.LOOK_SECONDS
     watched._settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-    assert not await watched.look()
+    assert await watched.look() == watch.RETRY_SECONDS
     assert watched.stops is None
 
 

@@ -93,6 +93,16 @@ OUTBOX_PENDING = Gauge(
 )
 OUTBOX_PARKED = Gauge("touchpoint_outbox_parked_rows", "Outbox rows that Kafka can never take.")
 OUTBOX_AGE = Gauge("touchpoint_outbox_oldest_age_seconds", "Age of the oldest unsent outbox row.")
+TASK_SECONDS = Histogram(
+    "touchpoint_task_duration_seconds",
+    "Time that a run of a recurring task took, whatever came of it.",
+    ["task"],
+    buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120, 600),
+)
+TASK_FAILURES = Counter(
+    "touchpoint_task_failures_total", "Runs of a recurring task that failed; they are repeated.", ["task"]
+)
+TASK_FAILING = Gauge("touchpoint_task_failing", "1 while the last run of a recurring task has failed.", ["task"])
 TABLE_BYTES = Gauge("touchpoint_table_size_bytes", "A table on disk, with its indexes and large values.", ["table"])
 RELAYED = Counter("touchpoint_relay_records_total", "Outbox rows sent to Kafka and acknowledged.")
 RELAY_PARKED = Counter("touchpoint_relay_parked_total", "Outbox rows that Kafka can never take, when that was seen.")
@@ -147,6 +157,7 @@ for _reason in (
 ):
     CONNECTIONS_ENDED.labels(_reason)
 
+TASK_FAILED = "task.failed"
 TOPIC_CHANGED = "topics.changed"
 TOPICS_UNSEEN = "topics.unseen"
 CONSUMER_ASSIGNED = "consumer.assigned"
@@ -159,10 +170,8 @@ CONSUMER_HALTED = "consumer.halted"
 CONSUMER_RESUMED = "consumer.resumed"
 CONSUMER_STALLED = "consumer.stalled"
 CONSUMER_UNREACHABLE = "consumer.kafka_unreachable"
-GAUGES_FAILED = "gauges.failed"
 DATABASE_FAILED = "api.database_failed"
 DATABASE_FLAW = "database.flaw"
-HEARTBEAT_FAILED = "heartbeat.failed"
 PRODUCER_BROKEN = "producer.broken"
 PRODUCER_GAVE_UP = "producer.gave_up"
 PRODUCER_UNREACHABLE = "producer.kafka_unreachable"

@@ -1,7 +1,8 @@
 """The processes of a service as they report themselves in its database: the evidence that they are alive."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -13,27 +14,44 @@ SILENT_SECONDS = 8.0
 """A process that has not reported for longer is taken to be dead or frozen."""
 
 _REPORT = text("""
-INSERT INTO processes (id, role, host, pid, not_ready) VALUES (:id, :role, :host, :pid, :not_ready)
-    ON CONFLICT (id) DO UPDATE SET reported_at = clock_timestamp(), not_ready = excluded.not_ready
+INSERT INTO processes (id, role, host, pid, not_ready, failing)
+VALUES (:id, :role, :host, :pid, :not_ready, CAST(:failing AS jsonb))
+    ON CONFLICT (id) DO UPDATE
+   SET reported_at = clock_timestamp(), not_ready = excluded.not_ready, failing = excluded.failing
 """)
 _LEAVE = text("DELETE FROM processes WHERE id = :id OR reported_at < now() - interval '1 day'")
 _ALL = text("""
-SELECT role, host, pid, started_at, reported_at, not_ready,
+SELECT role, host, pid, started_at, reported_at, not_ready, failing,
        extract(epoch FROM clock_timestamp() - reported_at)::float AS silent
   FROM processes ORDER BY reported_at DESC
 """)
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """A process and its last report. `silent`: seconds since then. `not_ready`: what its readiness check says."""
+class State:
+    """How a process is, by its own report.
+
+    `not_ready`: what its readiness check says. `failing`: its recurring tasks whose last run has failed, by name, each
+    with `error` and `since`.
+    """
 
     role: str
     host: str
     pid: int
+    not_ready: str | None = None
+    failing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def does(self, role: str) -> bool:
+        """Whether this is its role, alone or among all."""
+        return self.role in (role, "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported(State):
+    """A process and its last report. `silent`: seconds since then."""
+
     started_at: datetime
     reported_at: datetime
-    not_ready: str | None
     silent: float
 
     @property
@@ -41,17 +59,11 @@ class Reported:
         """Whether it has reported in time."""
         return self.silent <= SILENT_SECONDS
 
-    def does(self, role: str) -> bool:
-        """Whether this is its role, alone or among all."""
-        return self.role in (role, "all")
 
-
-async def report(
-    session: AsyncSession, process: UUID, role: str, place: tuple[str, int], not_ready: str | None
-) -> None:
-    """Say that a process, at `place` (host and pid), is alive, and why it is not ready if it is not."""
-    host, pid = place
-    await session.execute(_REPORT, {"id": process, "role": role, "host": host, "pid": pid, "not_ready": not_ready})
+async def report(session: AsyncSession, process: UUID, state: State) -> None:
+    """Say that a process is alive, and how it is."""
+    values = {**asdict(state), "id": process, "failing": json.dumps(state.failing)}
+    await session.execute(_REPORT, values)
 
 
 async def leave(session: AsyncSession, process: UUID) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from touchpoint.base import telemetry
 from touchpoint.base.errors import UsageError
-from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import Deviation, deviations
@@ -30,23 +29,18 @@ class TopicWatch:
         """Readiness check."""
         return self.stops
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look until `stop` is set. While Kafka does not answer, what was seen last holds."""
-        while not stop.is_set():
-            await pause(stop, LOOK_SECONDS if await self.look() else RETRY_SECONDS)
-
-    async def look(self) -> bool:
-        """Look once; False when Kafka does not answer."""
+    async def look(self) -> float:
+        """Look once; returns the seconds to wait before the next look. What was seen last holds while Kafka is away."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), admin.connected(self._settings) as client:
                 found = await deviations(client, self._settings, self._names)
         except (UsageError, TimeoutError) as error:
             telemetry.log().warning(telemetry.TOPICS_UNSEEN, error=str(error) or type(error).__name__)
-            return False
+            return RETRY_SECONDS
         self._tell(found)
         self.looked = True
         self.stops = next((str(one) for one in found if one.stops), None)
-        return True
+        return LOOK_SECONDS
 
     def _tell(self, found: Sequence[Deviation]) -> None:
         telemetry.TOPIC_DEVIATIONS.clear()

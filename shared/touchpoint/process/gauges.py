@@ -7,24 +7,22 @@ there its processes tell of the tables.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.base import telemetry
-from touchpoint.base.explain import explain
-from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.db import replays
-from touchpoint.db.engine import Sessions, blames_database, transaction
+from touchpoint.db.engine import Sessions, transaction
 from touchpoint.db.offsets import Place
 from touchpoint.kafka.log import group_less, partition
+from touchpoint.process.recurring import Recurring
 
 T = TypeVar("T")
 
@@ -61,17 +59,26 @@ class Gauges:
     service: str
     settings: KafkaSettings
     sessions: Sessions
+    tasks: tuple[Recurring, ...] = field(init=False)
+    _client: AIOKafkaConsumer | None = field(default=None, init=False)
+    _log: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
+    """What is open of the log."""
     _appended: dict[Place, tuple[int, float]] = field(default_factory=dict, init=False)
     """When the record at this offset was appended, in seconds since 1970: where a consumer stands still, asked once."""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Measure every other second until `stop` is set: the database, and beside it the log, which may be away."""
-        keep = partial(_keep, self.service, stop, LOOK_SECONDS)
-        await asyncio.gather(
-            keep(self._measure_database),
-            keep(partial(self._watch_log, stop)),
-            measure_tables(self.service, self.sessions, stop),
+    def __post_init__(self) -> None:
+        self.tasks = (
+            Recurring("measure database", LOOK_SECONDS, self._measure_database),
+            Recurring("measure lag", LOOK_SECONDS, self._measure_lag),
+            measure_tables(self.sessions),
         )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Measure until `stop` is set: the database, and beside it the log, which may be away."""
+        try:
+            await asyncio.gather(*(task.run(stop) for task in self.tasks))
+        finally:
+            await self._log.aclose()
 
     async def _measure_database(self) -> None:
         consumer = {"consumer": self.service}
@@ -92,20 +99,30 @@ class Gauges:
         telemetry.REPLAY_PASSED.labels(self.service).set(running.passed if running else 0)
         telemetry.REPLAY_TO_PASS.labels(self.service).set(running.length if running else 0)
 
-    async def _watch_log(self, stop: asyncio.Event) -> None:
-        # Of a partition one batch is fetched, not a megabyte: the first record is all that matters.
-        async with group_less(self.settings, max_partition_fetch_bytes=1) as kafka:
-            while not stop.is_set():
-                await self._measure_lag(kafka)
-                await pause(stop, LOOK_SECONDS)
-
-    async def _measure_lag(self, kafka: AIOKafkaConsumer) -> None:
+    async def _measure_lag(self) -> None:
         async with transaction(self.sessions) as session:
             rows = await session.execute(_OFFSETS, {"consumer": self.service})
             standing: dict[Place, int] = {(row.topic, row.partition): row.next for row in rows}
-        places = {partition(self.settings, place): place for place in standing}
-        if not places:
+        if not standing:
             return
+        try:
+            await self._compare(await self._kafka(), standing)
+        except Exception:
+            await self._log.aclose()
+            self._client = None
+            raise
+
+    async def _kafka(self) -> AIOKafkaConsumer:
+        """The client, kept from look to look."""
+        if self._client is None:
+            # Of a partition one batch is fetched, not a megabyte: the first record is all that matters.
+            client = group_less(self.settings, max_partition_fetch_bytes=1)
+            self._client = await self._log.enter_async_context(client)
+        return self._client
+
+    async def _compare(self, kafka: AIOKafkaConsumer, standing: dict[Place, int]) -> None:
+        """Set the lag of each partition: to its end in records, and to the oldest of them in seconds."""
+        places = {partition(self.settings, place): place for place in standing}
         ends = {places[tp]: end for tp, end in (await _answer(kafka.end_offsets(places))).items()}
         behind = {place: start for place, start in standing.items() if start < ends[place]}
         await self._look_up(kafka, {p: start for p, start in behind.items() if self._known(p) != start})
@@ -134,31 +151,15 @@ class Gauges:
         kafka.pause(*wanted)
 
 
-async def measure_tables(service: str, sessions: Sessions, stop: asyncio.Event) -> None:
-    """Measure how large a service's tables are every half minute until `stop` is set."""
+def measure_tables(sessions: Sessions) -> Recurring:
+    """Measures how large a service's tables are."""
 
     async def measure() -> None:
         async with transaction(sessions) as session:
             for row in await session.execute(_TABLES):
                 telemetry.TABLE_BYTES.labels(row.table).set(row.bytes)
 
-    await _keep(service, stop, TABLES_SECONDS, measure)
-
-
-async def _keep(service: str, stop: asyncio.Event, seconds: float, measure: Callable[[], Awaitable[None]]) -> None:
-    """Measure every so many seconds until `stop` is set, whatever goes wrong."""
-    while not stop.is_set():
-        try:
-            await measure()
-        except Exception as error:  # whatever it is: relay and timers in this process do not stop for it
-            expected = isinstance(error, KafkaError) or blames_database(error)
-            telemetry.log().warning(
-                telemetry.GAUGES_FAILED,
-                service=service,
-                error=explain(error),
-                exc_info=None if expected else error,
-            )
-        await pause(stop, seconds)
+    return Recurring("measure tables", TABLES_SECONDS, measure)
 
 
 async def _answer(asked: Awaitable[T]) -> T:

@@ -5,7 +5,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -37,10 +37,11 @@ from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.kafka.relay import Relay
-from touchpoint.kafka.watch import TopicWatch
+from touchpoint.kafka.watch import LOOK_SECONDS, TopicWatch
 from touchpoint.process import vitals
 from touchpoint.process.gauges import Gauges, measure_tables
 from touchpoint.process.heartbeat import beat
+from touchpoint.process.recurring import Recurring
 from touchpoint.replay.worker import Replayer
 from touchpoint.verify.subject import Subject
 
@@ -62,13 +63,15 @@ POOL_SECONDS = 2
 
 @dataclass(slots=True)
 class Runtime:
-    """What a worker's task has to work with. Loop until `stop` is set."""
+    """What the parts of a process have to work with; they end once `stop` is set."""
 
     settings: Any
     engine: AsyncEngine
     sessions: Sessions
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     checks: dict[str, Check] = field(default_factory=dict)
+    tasks: list[Recurring] = field(default_factory=list)
+    """What the process repeats; seen by `doctor`."""
     beside: ASGIApp | None = None
     """What the admin address answers beside health and metrics."""
 
@@ -91,12 +94,20 @@ class Service:
     handlers: Handlers | None = None
     projections: Subject | None = None
     """What the handlers write, where it follows from the log alone: it can be made anew."""
-    worker: Sequence[Callable[[Runtime], Coroutine[Any, Any, None]]] = ()
+    tasks: Mapping[str, Sequence[Callable[[Runtime], Recurring]]] = field(default_factory=dict)
+    """What is repeated, by the role that does it: `worker`, or a role of the service's own, in processes of its own."""
+
+    @property
+    def roles(self) -> list[str]:
+        """What a process of the service can be started as, apart from `migrate` and `all`."""
+        if self.handlers is None:
+            return ["api"]
+        return ["api", "consumer", "worker", *(role for role in self.tasks if role != "worker")]
 
 
 def main(service: Service) -> None:
     """Run the role named on the command line until it is told to stop; exit 2 on settings that cannot work."""
-    roles = ["api", "migrate", "all"] if service.handlers is None else ["api", "consumer", "worker", "migrate", "all"]
+    roles = [*service.roles, "migrate", "all"]
     parser = argparse.ArgumentParser(prog=f"python -m {service.package}", description=f"Run {service.name}.")
     parser.add_argument("role", choices=roles, help="what this process does; `all`: everything but migrate")
     role = parser.parse_args().role
@@ -234,18 +245,23 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         listening = listen(settings.host, settings.port)
         parts["api"] = partial(serve, traced(app), listening, settings.connections, runtime.stop)
     if service.handlers is None:  # it has no worker to tell of its database
-        parts["tables"] = partial(measure_tables, service.name, sessions(engines.operators), runtime.stop)
-        return parts
+        return parts | _recurring(runtime, measure_tables(sessions(engines.operators)))
     beats = sessions(engines.operators) if role == "api" else runtime.sessions
-    parts["heartbeat"] = partial(beat, role, runtime.checks, beats, runtime.stop)
+    parts["heartbeat"] = partial(beat, role, runtime.checks, runtime.tasks, beats, runtime.stop)
     if role in ("api", "all"):
         runtime.checks["api_database"] = database_check(engines.api)
-    if role == "api":
-        return parts
+    return parts if role == "api" else parts | _working(service, runtime, role)
+
+
+def _working(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
+    """The long-running tasks of all roles but the API."""
+    assert service.handlers is not None
+    parts: dict[str, Part] = {}
+    settings = runtime.settings
     runtime.checks["database"] = database_check(runtime.engine, writes=True)
     watch = TopicWatch(settings.kafka, _topics(service, role))
     runtime.checks["topics"] = watch.check
-    parts["topics"] = partial(watch.run, runtime.stop)
+    parts |= _recurring(runtime, Recurring("watch topics", LOOK_SECONDS, watch.look))
     if role in ("consumer", "all"):
         limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
         consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit, watch)
@@ -258,9 +274,17 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         parts["replays"] = partial(replayer.run, runtime.stop)
         gauges = Gauges(service.name, settings.kafka, runtime.sessions)
         parts["gauges"] = partial(gauges.run, runtime.stop)
-        for number, task in enumerate(service.worker):
-            parts[f"worker-{number}"] = partial(task, runtime)
+        runtime.tasks += gauges.tasks
+    for of, makers in service.tasks.items():
+        if role in (of, "all"):
+            parts |= _recurring(runtime, *(make(runtime) for make in makers))
     return parts
+
+
+def _recurring(runtime: Runtime, *tasks: Recurring) -> dict[str, Part]:
+    """Parts that are repeated, known to the heartbeat."""
+    runtime.tasks += tasks
+    return {task.name: partial(task.run, runtime.stop) for task in tasks}
 
 
 def _topics(service: Service, role: str) -> set[str]:
@@ -313,11 +337,13 @@ def _once(may_begin: asyncio.Task[bool], service: Service, runtime: Runtime, par
 async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
     """Run until told to stop or until one part ends by itself; then give all of them time to finish.
 
-    Answers whether a part failed: the process then exits non-zero, and whoever supervises it starts it anew.
+    Returns whether a part ended by itself, with an error or without: the process then exits non-zero, and whoever
+    supervises it starts it anew.
     """
     tasks = {asyncio.create_task(part(), name=name) for name, part in parts.items()}
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    ended = [] if stop.is_set() else [task.get_name() for task in tasks if task.done() and not task.exception()]
     stop.set()
     telemetry.log().info(telemetry.SERVICE_STOPPING)
     done, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
@@ -329,7 +355,9 @@ async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
         if isinstance(error, UsageError):
             raise error
         telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
-    return bool(errors)
+    for name in ended:
+        telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, error="it ended, though nobody stopped it")
+    return bool(errors or ended)
 
 
 def database_check(engine: AsyncEngine, *, writes: bool = False) -> Check:

@@ -23,7 +23,7 @@ RUNBOOKS = Path(__file__).parents[4] / "docs" / "runbooks"
 async def alive(ledger, role="all", **checks):
     """A process of the service that reports."""
     stop = asyncio.Event()
-    beating = asyncio.create_task(beat(role, checks, ledger.sessions, stop))
+    beating = asyncio.create_task(beat(role, checks, (), ledger.sessions, stop))
     try:
         await eventually(lambda: ledger.query("SELECT 1 FROM processes"))
         yield
@@ -163,6 +163,24 @@ async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, appl
         'UndefinedTableError: 42P01 relation "processes" does not exist; '
         "is this the right database, and has this version's `migrate` run?"
     )
+
+
+async def test_a_task_that_has_failed_for_a_minute_is_named_with_its_cause(ledger, applied):
+    async with alive(ledger):
+        for seconds, task in ((5, "measure lag"), (300, "timer")):
+            await ledger.query(
+                "UPDATE processes SET failing = failing || jsonb_build_object(CAST(:task AS text), jsonb_build_object("
+                "'error', 'ZeroDivisionError', 'since', now() - make_interval(secs => :seconds)))",
+                task=task, seconds=seconds,
+            )  # fmt: skip
+        [said] = [said for _, page, said in await wrong(ledger) if page == "task-fails"]
+    assert said.endswith("UTC: ZeroDivisionError")
+
+
+async def test_a_role_of_the_services_own_is_missed_when_its_last_process_is_dead(ledger, applied):
+    async with alive(ledger):
+        await killed(ledger, "deliver", 20)
+        assert any("no deliver process has reported" in said for _, _, said in await wrong(ledger))
 
 
 async def test_a_database_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint):

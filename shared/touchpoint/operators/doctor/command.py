@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -175,13 +176,26 @@ def _processes(service: str, known: Sequence[Reported]) -> list[Finding]:
     """Whether processes of every role that is needed are alive, and ready."""
     where = f"{service} processes"
     alive = [process for process in known if process.alive]
-    found = [Finding(where, why, "process-down") for role in ROLES if (why := processes.why_dead(known, role))]
+    roles = dict.fromkeys([*ROLES, *(process.role for process in known if process.role not in ("api", "all"))])
+    found = [Finding(where, why, "process-down") for role in roles if (why := processes.why_dead(known, role))]
     found += [
         Finding(where, f"{process.role}, pid {process.pid} on {process.host}, is not ready: {why}", "process-down")
         for process in alive
         if (why := process.not_ready) and not why.startswith(SEEN_IN_DATABASES)
     ]
-    return found or [Finding(where, f"{len(alive)} alive and ready")]
+    return [*(found or [Finding(where, f"{len(alive)} alive and ready")]), *_tasks(service, alive)]
+
+
+def _tasks(service: str, alive: Sequence[Reported]) -> list[Finding]:
+    """Recurring tasks that have failed again and again, each named once."""
+    failing = {name: each for process in alive for name, each in process.failing.items()}
+    since = {name: datetime.fromisoformat(each["since"]) for name, each in failing.items()}
+    late = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
+    return [
+        Finding(f"{service} task {name}", f"fails since {since[name]:%H:%M:%S} UTC: {each['error']}", "task-fails")
+        for name, each in failing.items()
+        if since[name] < late
+    ]
 
 
 def _consumer(one: dict[str, Any], seconds: float) -> Finding:

@@ -164,7 +164,9 @@ CREATE TABLE processes (
     pid int NOT NULL,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     reported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    not_ready text
+    not_ready text,
+    -- Recurring tasks whose last run has failed, by name: {"error": …, "since": …}.
+    failing jsonb NOT NULL DEFAULT '{}'
 )
 """
 

@@ -1,0 +1,89 @@
+"""Tasks that a process repeats: measured, one failure keeps none of the others from working, and `doctor` sees it."""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from aiokafka.errors import KafkaError
+from sqlalchemy import text
+
+from touchpoint.base import telemetry
+from touchpoint.base.errors import TransientError
+from touchpoint.base.explain import explain
+from touchpoint.base.pausing import pause
+from touchpoint.db.engine import Sessions, blames_database, transaction
+
+LOCK_SECONDS = 5
+"""How often a task that works alone makes sure that it still does; PostgreSQL ends a transaction idle for longer."""
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Why a task's last runs failed, and since when."""
+
+    error: str
+    since: datetime
+
+
+@dataclass(slots=True)
+class Recurring:
+    """`work`, again `seconds` after it has ended, until the process stops.
+
+    `work` may return the seconds to wait this time. A run that raises has failed: it is logged, with its traceback
+    unless PostgreSQL or Kafka is to blame, and `work` is tried again in its time. With `alone`, sessions of the
+    service's database, one process at a time works; another takes over when that one is gone.
+    """
+
+    name: str
+    seconds: float
+    work: Callable[[], Awaitable[float | None]]
+    alone: Sessions | None = None
+    failing: Failing | None = field(default=None, init=False)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Repeat it until `stop` is set."""
+        telemetry.TASK_FAILING.labels(self.name).set(0)
+        while not stop.is_set():
+            await pause(stop, await self.once())
+
+    async def once(self) -> float:
+        """Run it now; returns the seconds to wait before the next run."""
+        started, wait = time.perf_counter(), None
+        try:
+            wait = await (self.work() if self.alone is None else self._work_alone(self.alone))
+        except Exception as error:
+            self._note_failure(error)
+        else:
+            self.failing = None
+        telemetry.TASK_FAILING.labels(self.name).set(self.failing is not None)
+        telemetry.TASK_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+        return self.seconds if wait is None else wait
+
+    async def _work_alone(self, sessions: Sessions) -> float | None:
+        """Work while this process holds the lock: PostgreSQL takes it from one that is frozen or cut off."""
+        async with transaction(sessions) as lock:
+            if not await lock.scalar(_TRY_LOCK, {"key": zlib.crc32(f"touchpoint task {self.name}".encode())}):
+                return None
+            work = asyncio.ensure_future(self.work())
+            try:
+                while not work.done():
+                    await asyncio.wait({work}, timeout=LOCK_SECONDS)
+                    await lock.execute(text("SELECT 1"))
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+            return work.result()
+
+    def _note_failure(self, error: Exception) -> None:
+        telemetry.TASK_FAILURES.labels(self.name).inc()
+        why, before = explain(error), self.failing
+        if before is None or before.error != why:  # once for each cause, not at every run
+            expected = isinstance(error, KafkaError | TransientError) or blames_database(error)
+            log = telemetry.log().warning if expected else partial(telemetry.log().error, exc_info=error)
+            log(telemetry.TASK_FAILED, task=self.name, error=why)
+        self.failing = Failing(why, before.since if before else datetime.now(UTC))
