@@ -182,8 +182,7 @@ def _interaction(event: InteractionRecorded) -> str:
 
 
 def _customer(event: CustomerUpdated) -> str:
-    fields = sorted(event.model_fields_set - {"customer_id"})
-    return f"Customer updated: {', '.join(map(_words, fields))}"
+    return f"Customer updated: {', '.join(map(_words, sorted(event.given)))}"
 
 
 TITLES: dict[type[Event], Callable[[Any], str]] = {

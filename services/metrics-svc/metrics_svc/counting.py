@@ -197,7 +197,7 @@ def counts(event: Counted) -> bool:
         case TicketStatusChanged():
             return event.status in SOLVED
         case CustomerUpdated():
-            return not event.model_fields_set.isdisjoint(GROUPED_BY)
+            return not event.given.isdisjoint(GROUPED_BY)
         case _:
             return True
 
@@ -213,7 +213,7 @@ def changes(events: Iterable[Counted]) -> list[Change]:
     return [
         Change(
             event.meta.tenant, event.customer_id, event.meta.time, event.meta.recorded, event.meta.identity,
-            *((getattr(event, name) or UNKNOWN) if name in event.model_fields_set else None for name in Group._fields),
+            *((getattr(event, name) or UNKNOWN) if name in event.given else None for name in Group._fields),
         )
         for event in events
         if isinstance(event, CustomerUpdated)
@@ -225,7 +225,7 @@ def changed(events: Iterable[Counted]) -> dict[Key, Changed]:
     found: dict[Key, Changed] = {}
     for event in events:
         if isinstance(event, CustomerUpdated):
-            key, given = (event.meta.tenant, event.customer_id), event.model_fields_set & GROUPED_BY
+            key, given = (event.meta.tenant, event.customer_id), event.given & GROUPED_BY
             before = found.get(key, Changed(event.meta.time, frozenset(), event.meta.partition))
             found[key] = Changed(min(before.since, event.meta.time), before.fields | given, event.meta.partition)
     return found

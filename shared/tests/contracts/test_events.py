@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from touchpoint.contracts import topics
-from touchpoint.contracts.base import REGISTRY, Event, identity
+from touchpoint.contracts.base import REGISTRY, Event, PartialUpdate, identity
 from touchpoint.contracts.feedback import FeedbackRecorded
 from touchpoint.contracts.schema import json_schema
 from touchpoint.contracts.touchpoints import (
@@ -254,12 +255,29 @@ class TestConsumers:
             FeedbackSubmitted.read_tolerantly(json.dumps(feedback(**broken)).encode())
 
 
-class TestData:
-    def test_of_a_customer_keeps_exactly_what_was_given_since_null_clears(self) -> None:
-        event = factories.customer_updated(tier=None)
-        assert json.loads(event.data()) == {"customer_id": "customer-1", "name": "Nordwind Logistics", "tier": None}
-        assert CustomerUpdated.read_tolerantly(event.data()).model_fields_set == {"customer_id", "name", "tier"}
+PARTIAL = [event for event in REGISTRY.values() if issubclass(event, PartialUpdate)]
 
+
+@pytest.mark.parametrize("kind", PARTIAL)
+class TestPartialUpdates:
+    @pytest.mark.parametrize("read", ["read", "read_tolerantly"])
+    @given(chosen=st.randoms())
+    def test_have_exactly_the_fields_that_were_given_and_keep_their_nulls(
+        self, kind: type[PartialUpdate], read: str, chosen: Random
+    ) -> None:
+        whole = example_of(kind)
+        key = {name for name, field in kind.model_fields.items() if field.is_required()}
+        fields = {name: chosen.choice([value, None]) for name, value in whole.items() if chosen.random() < 0.5}
+        fields |= {name: whole[name] for name in key}
+        event = getattr(kind, read)(json.dumps(fields).encode())
+        assert event.given == fields.keys() - key
+        assert json.loads(event.data()) == fields
+
+    def test_leave_out_any_field_but_their_key(self, kind: type[PartialUpdate]) -> None:
+        assert {field.default for field in kind.model_fields.values() if not field.is_required()} == {None}
+
+
+class TestData:
     def test_of_other_events_leaves_nulls_out(self) -> None:
         assert "language" not in json.loads(factories.feedback(language=None).data())
 

@@ -304,6 +304,26 @@ class Event(BaseModel):
         return event
 
 
+class PartialUpdate(Event):
+    """Base of events that change of a thing only the fields given: null clears one, what is left out stays as it is.
+
+    Its key names, such as `customer_id`, are required fields. All others have the default None.
+    """
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the fields that were given, null or not; without those of the key."""
+        return frozenset(name for name in self.model_fields_set if not type(self).model_fields[name].is_required())
+
+    @classmethod
+    def _read_plain(cls, raw: bytes) -> None:
+        """Pydantic reads these events: it alone knows which fields were given."""
+
+    def data(self) -> bytes:
+        """As JSON with exactly the fields that were given."""
+        return self.model_dump_json(exclude_unset=True).encode()
+
+
 REGISTRY: dict[str, type[Event]] = {}
 """Every declared event by its type."""
 

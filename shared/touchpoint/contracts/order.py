@@ -7,7 +7,7 @@ from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from touchpoint.contracts.base import Event, Meta
+from touchpoint.contracts.base import Meta, PartialUpdate
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far the clocks of two systems may differ. The gateway takes events dated this far ahead; what a ticket's events
@@ -25,11 +25,11 @@ def rank(meta: Meta) -> Rank:
     return meta.time, meta.recorded, str(meta.identity)
 
 
-def newest_fields(latest: Latest, event: Event, fields: Set[str]) -> list[str]:
+def newest_fields(latest: Latest, event: PartialUpdate, fields: Set[str]) -> list[str]:
     """Those of `fields` that the event gives and no later event gave; `latest` then holds that this one gave them."""
     at, recorded, identity = rank(event.meta)
     place = [_sortable(at), _sortable(recorded), identity]
-    newest = [name for name in event.model_fields_set & fields if latest.get(name, []) <= place]
+    newest = [name for name in event.given & fields if latest.get(name, []) <= place]
     latest.update(dict.fromkeys(newest, place))
     return newest
 

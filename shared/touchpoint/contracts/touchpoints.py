@@ -15,6 +15,7 @@ from touchpoint.contracts.base import (
     LongText,
     Moment,
     Name,
+    PartialUpdate,
     Quantity,
     Vocabulary,
     example,
@@ -318,7 +319,7 @@ class InteractionRecorded(Event):
     summary: LongText | None = Field(None, description="what it was about")
 
 
-class CustomerUpdated(Event):
+class CustomerUpdated(PartialUpdate):
     """What is known of a customer changed. Only the fields given change; null clears one."""
 
     model_config = ConfigDict(
@@ -354,14 +355,6 @@ class CustomerUpdated(Event):
         if self.currency is None and self.annual_recurring_revenue is not None:
             return [Broken("currency", "annual_recurring_revenue needs currency, such as EUR")]
         return []
-
-    @classmethod
-    def _read_plain(cls, raw: bytes) -> None:
-        """Pydantic reads these events: it alone knows which fields were given."""
-
-    def data(self) -> bytes:
-        """As JSON with exactly the fields that were given: here null is not absence, it clears."""
-        return self.model_dump_json(exclude_unset=True).encode()
 
 
 class SubscriptionChanged(Event):
