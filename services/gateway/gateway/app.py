@@ -19,6 +19,7 @@ from gateway.door import Door
 from gateway.feedback import FeedbackDoor
 from gateway.idempotency import FORGET_SECONDS, Idempotency
 from gateway.ingest import Ingest
+from gateway.intake import Intake
 from gateway.limits import Limits
 from gateway.log_ends import LogEnds
 from gateway.ops import OperationDoor
@@ -68,13 +69,14 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lambda _: running())
     app.state.checks = {"kafka": producer.check, "topics": watch.check}
     errors.install(app)
-    ingest = Ingest(keyring, limits, producer, settings.delivery_seconds)
+    intake = Intake(keyring, limits, producer, settings.delivery_seconds)
+    ingest = Ingest(intake)
     statuses = Statuses(behind, ends)
     route = partial(_route, bodies, Places(settings.connections))
     routes = [
         route("POST", "/v1/events", ingest),
         route("POST", "/v1/batches", ingest),
-        route("POST", "/v1/feedback", FeedbackDoor(keyring, limits, remembered, ingest)),
+        route("POST", "/v1/feedback", FeedbackDoor(intake, remembered)),
         route("POST", "/v1/events/statuses", StatusesDoor(keyring, limits, statuses)),
         route("GET", "/v1/events/{source:path}/{id:path}", StatusDoor(keyring, limits, statuses)),
         *(

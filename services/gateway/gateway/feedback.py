@@ -7,17 +7,14 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway import cloudevents, events, idempotency
-from gateway.auth import Keyring
+from gateway import cloudevents, idempotency
 from gateway.cloudevents import Parsed
 from gateway.idempotency import Idempotency, Key
-from gateway.ingest import Ingest, count_refused, status_url, trace_of
+from gateway.intake import Intake, count_refused, status_url, trace_of
 from gateway.keys import Holder
-from gateway.limits import UNIT_BYTES, Limits
-from gateway.requests import Answer, header, read_body
+from gateway.requests import Answer, header
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import ProblemError
-from touchpoint.http.scopes import Scope as Right
 
 KEYS = uuid5(NAMESPACE_URL, "urn:touchpoint:idempotency-key")
 SOURCE = "/touchpoint/gateway/feedback"
@@ -28,21 +25,17 @@ ATTRIBUTES = ("id", "time")
 class FeedbackDoor:
     """Takes `feedback.submitted` as plain JSON and answers the id it will have in /v1/feedback."""
 
-    def __init__(self, keyring: Keyring, limits: Limits, remembered: Idempotency, ingest: Ingest) -> None:
-        self._keyring = keyring
-        self._limits = limits
+    def __init__(self, intake: Intake, remembered: Idempotency) -> None:
+        self._intake = intake
         self._remembered = remembered
-        self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
-        caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
-        self._limits.admit_events(scope, caller, 1)
+        caller = await self._intake.authorize(scope)
+        self._intake.limits.admit_events(scope, caller, 1)
         cloudevents.check_json(header(scope, b"content-type"))
         try:
-            body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
-            if len(body) > UNIT_BYTES:
-                self._limits.charge_size(caller, 1, len(body))
+            body = await self._intake.read(scope, receive, caller)
             key = idempotency.key_of(scope, caller.tenant, body)
             traceparent = trace_of(scope)
             # Not needed: the event's id follows from the key, so that the consumers' inbox lets it through once.
@@ -55,7 +48,7 @@ class FeedbackDoor:
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
 
     async def _take(self, body: bytes, key: Key | None, caller: Holder, traceparent: str | None) -> Answer:
-        meta = await self._ingest.take(_event(body, key), caller, "feedback", traceparent)
+        meta = await self._intake.take(_event(body, key), caller, "feedback", traceparent)
         taken = {"id": meta.id, "feedback_id": str(meta.identity), "status_url": status_url(meta)}
         return Answer(202, {"content-type": "application/json"}, msgspec.json.encode(taken))
 

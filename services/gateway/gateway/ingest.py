@@ -6,31 +6,25 @@ document, which knows one kind of body and of answer for an address.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from gateway import cloudevents, events
-from gateway.auth import Keyring
 from gateway.cloudevents import Mode
+from gateway.intake import RETRY_AFTER, Intake, count_refused, not_sent, taken, trace_of
 from gateway.keys import Holder
-from gateway.limits import UNIT_BYTES, Limits
 from gateway.requests import header, read_body
-from gateway.telemetry import ACCEPTED, REFUSED
 from touchpoint.base import tracing
 from touchpoint.base.turns import Turns
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.record import Record
 from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
-from touchpoint.http.scopes import Scope as Right
-from touchpoint.kafka.producer import Producer, SendError
+from touchpoint.kafka.producer import SendError
 
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-RETRY_AFTER = {"Retry-After": "2"}
 FULLY_TOLD = 100
 """Of so many refused items of a batch all errors are named, of the others the first: else an answer could be large."""
 
@@ -44,97 +38,52 @@ def batch_too_large(found: str = "more bytes") -> ProblemError:
     return ProblemError(413, "batch-too-large", f"A batch may have 5,000 events and 8 MiB; this one has {found}.")
 
 
-def not_sent(error: SendError) -> ProblemError:
-    """The problem of an event Kafka has not acknowledged."""
-    detail = f"{error}. Send it again with the same id: it is counted once."
-    return ProblemError(503, "not-acknowledged", detail[0].upper() + detail[1:], headers=RETRY_AFTER)
-
-
-def status_url(meta: Meta) -> str:
-    """Where to ask what became of an event."""
-    return f"/v1/events/{_quoted(meta.source)}/{quote(meta.id, safe='')}"
-
-
-def trace_of(scope: Scope) -> str | None:
-    """The trace that a request is part of: where it stands here, else as its client has told."""
-    return tracing.current() or events.usable_traceparent(header(scope, b"traceparent"))
-
-
-@lru_cache(1000)
-def _quoted(source: str) -> str:
-    return quote(source, safe="")
-
-
 class Ingest:
-    """Takes events in. `delivery_seconds`: wait so long for Kafka."""
+    """Takes in single events and batches of them."""
 
-    def __init__(self, keyring: Keyring, limits: Limits, producer: Producer, delivery_seconds: float) -> None:
-        self._keyring = keyring
-        self._limits = limits
-        self._producer = producer
-        self._delivery_seconds = delivery_seconds
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
-        caller = await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
+        caller = await self._intake.authorize(scope)
         try:
-            await self._take_in(caller, scope, receive, send)
+            mode = cloudevents.mode(header(scope, b"content-type"), scope["headers"])
+            self._intake.limits.admit_events(scope, caller, 0 if mode is Mode.BATCH else 1)
+            if mode is Mode.BATCH:
+                status, report = await self._take_batch(caller, scope, receive)
+            else:
+                status, report = 202, await self._take_one(caller, mode, scope, receive)
         except ProblemError as error:
             count_refused(error.problem)
             raise
+        await answer(send, status, report)
 
-    async def _take_in(self, caller: Holder, scope: Scope, receive: Receive, send: Send) -> None:
-        content_type = header(scope, b"content-type")
-        mode = cloudevents.mode(content_type, scope["headers"])
-        traceparent = trace_of(scope)
-        self._limits.admit_events(scope, caller, 0 if mode is Mode.BATCH else 1)
-        if mode is Mode.BATCH:
-            body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
-            items = self._items(body, caller)
-            self._limits.admit_events(scope, caller, len(items), len(body))
-            # While there are traces each event begins its own: of a batch in one trace nothing could be seen.
-            status, report = await self._take_batch(items, caller, None if tracing.tracer() else traceparent)
-            await answer(send, status, report)
-            return
-        body = await read_body(scope, receive, events.MAX_EVENT_BYTES, events.too_large)
-        if len(body) > UNIT_BYTES:
-            self._limits.charge_size(caller, 1, len(body))
+    async def _take_one(self, caller: Holder, mode: Mode, scope: Scope, receive: Receive) -> dict[str, Any]:
+        body = await self._intake.read(scope, receive, caller)
         if mode is Mode.STRUCTURED:
             parsed = cloudevents.structured(body)
         else:
-            parsed = cloudevents.binary(content_type, scope["headers"], body)
-        meta = await self.take(parsed, caller, mode, traceparent)
-        await answer(send, 202, {"id": meta.id, "source": meta.source, "status_url": status_url(meta)})
+            parsed = cloudevents.binary(header(scope, b"content-type"), scope["headers"], body)
+        return taken(await self._intake.take(parsed, caller, mode, trace_of(scope)))
 
-    async def take(self, parsed: cloudevents.Parsed, caller: Holder, mode: str, traceparent: str | None) -> Meta:
-        """Check one event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
-        meta, record = events.accept(parsed, caller.tenant, datetime.now(UTC), traceparent)
-        [error] = await self._producer.send_all((record,), self._delivery_seconds)
-        if error is not None:
-            raise not_sent(error)
-        self._accepted(caller, mode, 1)
-        return meta
-
-    async def _take_batch(
-        self, items: Sequence[msgspec.Raw], caller: Holder, traceparent: str | None
-    ) -> tuple[int, dict[str, Any]]:
-        checked = await _check(items, caller.tenant, traceparent)
-        records = [found[1] for found in checked if not isinstance(found, Problem)]
-        outcomes = await self._producer.send_all(records, self._delivery_seconds)
+    async def _take_batch(self, caller: Holder, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
+        body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
+        items = self._items(body, caller)
+        self._intake.limits.admit_events(scope, caller, len(items), len(body))
+        # While there are traces each event begins its own: of a batch in one trace nothing could be seen.
+        checked = await _check(items, caller.tenant, None if tracing.tracer() else trace_of(scope))
+        outcomes = await self._intake.send([found[1] for found in checked if not isinstance(found, Problem)])
         status, report = await _report(items, checked, outcomes)
-        self._accepted(caller, Mode.BATCH, len(report["accepted"]))
+        self._intake.count_accepted(caller, Mode.BATCH, len(report["accepted"]))
         return status, report
 
     def _items(self, body: bytes, caller: Holder) -> list[msgspec.Raw]:
         try:
             return _items(body)
         except ProblemError:
-            self._limits.charge_size(caller, 0, len(body))
+            self._intake.limits.charge_size(caller, 0, len(body))
             raise
-
-    def _accepted(self, caller: Holder, mode: str, count: int) -> None:
-        ACCEPTED.labels(mode).inc(count)
-        self._limits.quotas.sent(caller, count)
 
 
 def _items(body: bytes) -> list[msgspec.Raw]:
@@ -201,11 +150,6 @@ def _id_of(item: msgspec.Raw) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found and found[:200]
-
-
-def count_refused(problem: Problem) -> None:
-    """Count an event that was not taken."""
-    REFUSED.labels(problem.type.rpartition(":")[2]).inc()
 
 
 async def answer(send: Send, status: int, payload: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 
 from gateway.cloudevents import Parsed
 from gateway.events import accept
-from gateway.ingest import status_url
+from gateway.intake import status_url
 from gateway.status import name_in
 from touchpoint.http.errors import ProblemError
 from touchpoint.testing import eventually
