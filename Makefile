@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test faults night upgrade fuzz clients alerts bench lint typecheck audit format docs lock compose-up clean
+.PHONY: help up test check faults night upgrade fuzz clients alerts bench lint typecheck audit format docs lock compose-up clean
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
@@ -25,8 +25,11 @@ help: ## what can be made
 up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (more: .venv/bin/touchpoint --help)
 	@$(BIN)/touchpoint up
 
-test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL
-	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL (ONLY=services/feedback-svc: a part of it)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ONLY)
+
+check: lint typecheck ## what takes seconds: style, imports, types, and all tests that need no servers
+	@$(BIN)/pytest -q -n 2 -m "not servers"
 
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \

@@ -19,6 +19,8 @@ import pytest
 from touchpoint.testing import eventually
 from touchpoint.testing.system import System
 
+pytestmark = pytest.mark.servers
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DOCUMENTS = {

@@ -37,7 +37,7 @@ RATE = float(os.environ.get("FAULT_RATE", "200"))
 """Events per second, as far as the gateway takes them."""
 BROKERS = int(os.environ.get("FAULT_BROKERS", "1"))
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 @dataclass

@@ -34,7 +34,7 @@ SHOWN = ("doctor's traceback", "verify", "log", "doctor", "readiness")
 PAUSE_SECONDS = 2
 """A supervisor's, before it starts again what has ended."""
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ SELECT (SELECT md5(string_agg(f::text, ';' ORDER BY id)) FROM feedback f),
        (SELECT md5(string_agg(t::text, ';' ORDER BY id)) FROM timeline t)
 """
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from touchpoint.verify.run import verify
 EVENTS = int(os.environ.get("FAULT_RESTORE_EVENTS", "2000"))
 RATE = 1000
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 async def test_databases_restored_to_different_moments_catch_up_and_agree(system, tmp_path):

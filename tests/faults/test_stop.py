@@ -10,7 +10,7 @@ from touchpoint.testing.system import System
 
 KUBERNETES_KILLS_AFTER = 30
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from touchpoint.testing import eventually, ports
 
 from .table import Connection, rows
 
+pytestmark = pytest.mark.servers
+
 HOST = "127.0.0.1"
 SECONDS = 3
 """A proxy is given so long to answer what is cut short or malformed."""

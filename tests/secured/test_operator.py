@@ -15,6 +15,8 @@ from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 from touchpoint.testing.system import READS
 
+pytestmark = pytest.mark.servers
+
 Command = Callable[..., Awaitable[Any]]
 
 

@@ -9,6 +9,8 @@ from touchpoint.db import databases
 from touchpoint.kafka import admin
 from touchpoint.testing.system import SERVICES
 
+pytestmark = pytest.mark.servers
+
 SECRET = "not-the-password"
 STRANGER = "stranger.pem"
 

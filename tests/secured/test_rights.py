@@ -13,6 +13,8 @@ from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import topic_resource
 from touchpoint.testing.system import READS
 
+pytestmark = pytest.mark.servers
+
 PREFIX = "rights."
 LETTERS = {service: {dead_letters(topic, service) for topic in topics} for service, topics in READS.items()}
 TOPICS = {*WRITERS, *(topic for topics in LETTERS.values() for topic in topics)}

@@ -9,6 +9,8 @@ from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
 
+pytestmark = pytest.mark.servers
+
 JSON = {"Content-Type": "application/cloudevents+json"}
 EVER = {"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 ALL = ("feedback-svc", "escalation-svc", "metrics-svc")

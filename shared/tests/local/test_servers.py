@@ -20,6 +20,8 @@ from touchpoint.local import jars, kafka, postgres
 from touchpoint.local.postgres import Postgres
 from touchpoint.testing import ports, servers
 
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

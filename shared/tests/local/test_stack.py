@@ -28,6 +28,8 @@ from touchpoint.local.services import SERVICES, ports
 from touchpoint.testing import eventually, servers
 from touchpoint.testing.ports import reserve_base
 
+pytestmark = pytest.mark.servers
+
 START_SECONDS = 180
 NAMES = [service.name for service in SERVICES]
 WATCHERS = [name.lower() for name in monitoring.ports(0).values()]

@@ -23,6 +23,7 @@ _RUN = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Agree on the folder of this run's servers: the controller names it, workers are told."""
+    config.addinivalue_line("markers", "servers: needs Kafka or PostgreSQL; set by itself")
     told = getattr(config, "workerinput", {}).get("touchpoint_run")
     config.stash[_RUN] = Path(told) if told else running.new_folder()
     if not told:
@@ -39,6 +40,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Whatever happened in the workers, the controller stops the servers they started."""
     if not hasattr(config, "workerinput") and _RUN in config.stash:
         running.stop(config.stash[_RUN])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs servers, so that `-m "not servers"` runs the rest within seconds."""
+    for item in items:
+        if "servers" in getattr(item, "fixturenames", ()):
+            item.add_marker("servers")
 
 
 @pytest.fixture(scope="session")
