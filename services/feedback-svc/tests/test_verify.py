@@ -64,8 +64,8 @@ LOST = EVENTS[7].meta.identity
 PLANTED = {
     "DELETE FROM feedback WHERE event_id = 'f3'": {(Fault.MISSING, "feedback"): 1},
     "DELETE FROM timeline WHERE type = 'escalation.opened'": {(Fault.MISSING, "timeline"): 1},
-    "INSERT INTO timeline SELECT tenant_id, customer_id, occurred_at + interval '1 s', id, type, title, details "
-    "FROM timeline WHERE type = 'ticket.opened'": {(Fault.TWICE, "timeline"): 1},
+    "INSERT INTO timeline SELECT tenant_id, customer_id, occurred_at + interval '1 s', id, recorded_at, type, title, "
+    "details FROM timeline WHERE type = 'ticket.opened'": {(Fault.TWICE, "timeline"): 1},
     "UPDATE feedback SET text = 'Wonderful!' WHERE event_id = 'f5'": {(Fault.CHANGED, "feedback"): 1},
     "INSERT INTO feedback (tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel) "
     "VALUES ('acme', gen_random_uuid(), '', '', now(), now(), false, 'nps', 'web')": {

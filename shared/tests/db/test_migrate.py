@@ -138,7 +138,8 @@ async def test_a_database_of_another_version_is_refused_in_one_line(package, dsn
 
 async def test_a_login_that_may_not_look_at_revisions_is_not_held_back(package, dsn, old_code):
     role = f"role_{uuid.uuid4().hex}"
-    await old_code.execute(f"CREATE TABLE alembic_version (version_num text); CREATE ROLE {role}")
+    await migrate.upgrade(package(FIRST), dsn)
+    await old_code.execute(f"CREATE ROLE {role}")
     engine = create_engine(dsn, "test", role=role)
     try:
         assert await migrate.done(package(FIRST), engine, looks(1))

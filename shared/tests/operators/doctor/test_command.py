@@ -178,7 +178,7 @@ async def test_a_task_that_has_failed_for_a_minute_is_named_with_its_cause(ledge
 
 
 async def test_a_role_of_the_services_own_is_missed_when_its_last_process_is_dead(ledger, applied):
-    async with alive(ledger):
+    async with alive(ledger, "consumer"), alive(ledger, "worker"):
         await killed(ledger, "deliver", 20)
         assert any("no deliver process has reported" in said for _, _, said in await wrong(ledger))
 
