@@ -4,11 +4,11 @@ from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from escalation_svc.clocks import ClockState
 from touchpoint.contracts.escalations import EscalationOpened
+from touchpoint.db.engine import once_committed
 
 CASES_OPENED = Counter(
     "touchpoint_escalation_cases_opened_total", "Cases opened, by why a person is needed.", ["reason"]
@@ -38,21 +38,23 @@ OPEN_CASES = Gauge(
 def count_decisions(
     session: AsyncSession, settled: Mapping[ClockState, int], opened: Iterable[EscalationOpened]
 ) -> None:
-    """Count what was decided once its transaction has committed: what is rolled back will come again."""
+    """Count what was decided, once it is committed."""
     reasons = Counts(case.reason for case in opened)
 
-    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
-    def count(_: object) -> None:
+    def count() -> None:
         for outcome, number in settled.items():
             CLOCKS_SETTLED.labels(outcome).inc(number)
         for reason, number in reasons.items():
             CASES_OPENED.labels(reason).inc(number)
 
+    once_committed(session, count)
+
 
 def observe_lateness(session: AsyncSession, seconds: Iterable[float]) -> None:
     """Note how late the timer acted, once it is committed."""
 
-    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
-    def observe(_: object) -> None:
+    def observe() -> None:
         for late in seconds:
             TIMER_LATENESS.observe(late)
+
+    once_committed(session, observe)

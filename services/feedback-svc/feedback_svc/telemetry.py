@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from prometheus_client import Counter
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from feedback_svc.service import FeedbackRow
+from touchpoint.db.engine import once_committed
 
 FEEDBACK_STORED = Counter(
     "touchpoint_feedback_stored_total",
@@ -21,10 +21,11 @@ _KIND_AND_CHANNEL = attrgetter("kind", "channel")
 
 
 def count_stored(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
-    """Count feedback once its transaction has committed: what is rolled back will come again."""
+    """Count feedback, once it is committed."""
     counts = Counts(map(_KIND_AND_CHANNEL, rows))
 
-    @sqlalchemy_event.listens_for(session.sync_session, "after_commit", once=True)
-    def count(_: object) -> None:
+    def count() -> None:
         for (kind, channel), number in counts.items():
             FEEDBACK_STORED.labels(kind, channel).inc(number)
+
+    once_committed(session, count)

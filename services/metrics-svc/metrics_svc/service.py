@@ -35,9 +35,7 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
     await repository.move_answers(session, ledger.moved)
     cells = ledger.cells
     await repository.add(session, cells)
-    telemetry.CELLS.inc(len(cells))
-    for cell, sums in cells.items():
-        telemetry.MEASUREMENTS.labels(cell.metric).inc(max(0, sums.n))
+    telemetry.count_measured(session, cells)
 
 
 async def answer(tenants: Tenants, tenant: str, metric: Metric, query: MetricQuery) -> MetricAnswer:

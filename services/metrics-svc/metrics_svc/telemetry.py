@@ -1,10 +1,17 @@
 """Names of this service's own metrics and log events; the engine's are in `touchpoint.base.telemetry`."""
 
+from collections import Counter as Counts
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from metrics_svc.counting import Cell, Sums
+from touchpoint.db.engine import once_committed
 
 MEASUREMENTS = Counter(
     "touchpoint_metrics_measurements_total",
-    "Scores and durations counted, those of batches rolled back and tried again included.",
+    "Scores and durations counted.",
     ["metric"],
 )
 CELLS = Counter(
@@ -28,3 +35,17 @@ CES = Gauge(
     "Mean effort score on its scale, if BUSINESS_TENANTS asks for it.",
     ["tenant", "scale"],
 )
+
+
+def count_measured(session: AsyncSession, cells: Mapping[Cell, Sums]) -> None:
+    """Count what was measured, once it is committed."""
+    measured = Counts[str]()
+    for cell, sums in cells.items():
+        measured[cell.metric] += max(0, sums.n)
+
+    def count() -> None:
+        CELLS.inc(len(cells))
+        for metric, number in measured.items():
+            MEASUREMENTS.labels(metric).inc(number)
+
+    once_committed(session, count)

@@ -110,5 +110,10 @@ async def test_what_is_counted_shows_in_the_services_own_metrics(sessions: Sessi
         return REGISTRY.get_sample_value("touchpoint_metrics_measurements_total", {"metric": "csat"}) or 0
 
     before = measured()
-    await apply(handlers, sessions, [make.feedback(kind="csat", score=4), make.feedback(kind="csat", score=4)])
+    events = [make.feedback(kind="csat", score=4), make.feedback(kind="csat", score=4)]
+    async with sessions() as session:
+        await handlers.handle([handlers.prepare(event) for event in events], Context(session))
+        await session.rollback()
+    assert measured() == before, "what is rolled back will come again"
+    await apply(handlers, sessions, events)
     assert measured() == before + 2

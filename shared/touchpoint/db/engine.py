@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: engines, sessions, the raw connection under a session, and which errors pass by."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,6 +94,11 @@ async def raw_connection(session: AsyncSession) -> asyncpg.Connection:
         await session.execute(text("SELECT 1"))
     assert raw.is_in_transaction(), "raw work outside the session's transaction"
     return raw
+
+
+def once_committed(session: AsyncSession, act: Callable[[], None]) -> None:
+    """Act when the session's transaction has committed, for counters: what is rolled back will come again."""
+    event.listen(session.sync_session, "after_commit", lambda _: act(), once=True)
 
 
 async def insert(session: AsyncSession, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
