@@ -69,11 +69,6 @@ Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 
 @pytest.fixture
-async def dsn(database, package):
-    return await database(package)
-
-
-@pytest.fixture
 async def owner(dsn) -> AsyncIterator[Fetch]:
     """Queries of the tables' owner: the consumer, the worker, an operator's command."""
     connection = await asyncpg.connect(dsn)

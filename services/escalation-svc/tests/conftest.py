@@ -1,5 +1,5 @@
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -7,16 +7,12 @@ import pytest
 from sqlalchemy import text
 
 from escalation_svc import service
-from escalation_svc.app import NAME, create_app
-from escalation_svc.config import Settings
+from escalation_svc.app import NAME
 from escalation_svc.handlers import with_policies
 from escalation_svc.policies import SHIPPED, Policies, load
-from touchpoint.db.engine import Sessions, create_engine, transaction
-from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.db.engine import Sessions, transaction
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.handlers import Handlers
-from touchpoint.testing.api import Client, clients
-from touchpoint.testing.fixtures import Database
 
 
 @pytest.fixture(scope="session")
@@ -31,25 +27,10 @@ def handlers(policies: Policies) -> Handlers:
     return with_policies(policies)
 
 
-@pytest.fixture
-async def dsn(database: Database) -> str:
-    """A fresh database of this service."""
-    return await database("escalation_svc")
-
-
-@pytest.fixture
-async def sessions(dsn: str) -> AsyncIterator[Sessions]:
-    """Sessions on it."""
-    engine = create_engine(dsn, "tests")
-    yield sessions_of(engine)
-    await engine.dispose()
-
-
-@pytest.fixture
-async def client(dsn: str) -> AsyncIterator[Client]:
-    """Makes clients of the API; give it a tenant and scopes."""
-    async with clients(create_app, Settings, dsn) as make_client:
-        yield make_client
+@pytest.fixture(scope="session")
+def package() -> str:
+    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    return "escalation_svc"
 
 
 @pytest.fixture

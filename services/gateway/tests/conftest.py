@@ -21,12 +21,10 @@ from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db.engine import Sessions, create_engine, transaction
-from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.db.roles import api_role
 from touchpoint.http.health import admin_app
 from touchpoint.http.scopes import Scope
 from touchpoint.testing import eventually
-from touchpoint.testing.fixtures import Database
 
 Issue = Callable[..., Awaitable[str]]
 Open = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -39,18 +37,10 @@ def secret() -> SecretStr:
     return SecretStr(secrets.token_hex(32))
 
 
-@pytest.fixture
-async def dsn(database: Database) -> str:
-    """A fresh database of the gateway."""
-    return await database("gateway")
-
-
-@pytest.fixture
-async def sessions(dsn: str) -> AsyncIterator[Sessions]:
-    """Sessions on it as an operator's commands have them."""
-    engine = create_engine(dsn, "tests")
-    yield sessions_of(engine)
-    await engine.dispose()
+@pytest.fixture(scope="session")
+def package() -> str:
+    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    return "gateway"
 
 
 @pytest.fixture

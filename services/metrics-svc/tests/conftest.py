@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -6,36 +6,16 @@ import pytest
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from metrics_svc.app import create_app
-from metrics_svc.config import Settings
 from touchpoint.contracts.base import Event
-from touchpoint.db.engine import Sessions, create_engine
-from touchpoint.db.engine import sessions as sessions_of
+from touchpoint.db.engine import Sessions
 from touchpoint.testing import eventually
 from touchpoint.testing import factories as make
-from touchpoint.testing.api import Client, clients
-from touchpoint.testing.fixtures import Database
 
 
-@pytest.fixture
-async def dsn(database: Database) -> str:
-    """A fresh database of this service."""
-    return await database("metrics_svc")
-
-
-@pytest.fixture
-async def sessions(dsn: str) -> AsyncIterator[Sessions]:
-    """Sessions on it, above tenants as the consumer's."""
-    engine = create_engine(dsn, "tests", lock_timeout="10s")
-    yield sessions_of(engine)
-    await engine.dispose()
-
-
-@pytest.fixture
-async def client(dsn: str) -> AsyncIterator[Client]:
-    """Makes clients of the API; give it a tenant and scopes."""
-    async with clients(create_app, Settings, dsn) as make_client:
-        yield make_client
+@pytest.fixture(scope="session")
+def package() -> str:
+    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    return "metrics_svc"
 
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
