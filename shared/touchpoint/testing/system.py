@@ -176,28 +176,22 @@ class System:
 
     async def command(self, service: str, *words: str) -> tuple[int | None, str]:
         """Run an operator's command on a service's database; answers its exit code and what it printed."""
+        return await self._command(service, words, None)
+
+    async def operate(self, service: str, *words: str) -> str:
+        """Run an operator's command on a service's database; answers what it printed, errors as well."""
+        _, printed = await self._command(service, words, asyncio.subprocess.STDOUT)
+        return printed
+
+    async def _command(self, service: str, words: Sequence[str], errors: int | None) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            self.python,
-            "-m",
-            "touchpoint.cli",
-            *words,
-            env=self._environment((service, "api")),
+            *(self.python, "-m", "touchpoint.cli", *words),
+            env=self._environment((service, self.roles[service][0])),
             stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
         )
         printed, _ = await process.communicate()
         return process.returncode, printed.decode()
-
-    async def operate(self, service: str, *arguments: str) -> str:
-        """Run a command of operators' on a service; answers what it prints, errors as well."""
-        command: list[str | Path] = [self.python, "-m", "touchpoint.cli", *arguments]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=self._environment((service, self.roles[service][0])),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        printed, _ = await process.communicate()
-        return printed.decode()
 
     async def terminate(self) -> dict[Part, int | None]:
         """Tell every part to stop; answers their exit codes."""
