@@ -3,17 +3,15 @@
 import asyncio
 import re
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import asyncpg
 import httpx
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
@@ -27,6 +25,7 @@ from touchpoint.testing.servers import Mortal
 from touchpoint.testing.system import READS, Part
 
 from .checks import recovered
+from .clock import wrong_clock
 from .faults import USER
 from .load import SOURCE
 from .night import REASON, Breakage, Night, seconds
@@ -41,7 +40,6 @@ AUTHORIZED = {
     "allow.everyone.if.no.acl.found": "true",
 }
 """A broker that asks who may do what, and lets everybody do what no rule is about."""
-LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 async def service_dead(night: Night) -> None:
@@ -216,57 +214,57 @@ async def _disk_full(night: Night, server: Mortal, name: str) -> None:
 
 async def postgres_clock_jumps(night: Night) -> None:
     """By an hour ahead, then by an hour back: no clock of a ticket may run out early."""
-    jump = _fake_clock(night)
-    await _restarted_with(night.stage.postgres, jump.environment)
+    clock = wrong_clock(night)
+    await _restarted_with(night.stage.postgres, clock.environment)
     await night.is_well()
     await _ticket_due_within_the_hour(night)
     night.strike()
-    for offset in ("+1h", "-1h"):
-        jump.to(offset)
+    for hours in (1, -1):
+        clock.set(hours)
         await night.is_noticed("readiness")
         await asyncio.sleep(seconds(20, 5))
         async with _database(night, "escalation-svc") as connection:
             assert await connection.fetchval("SELECT count(*) FROM clocks WHERE state = 'breached'") == 0
-    jump.to("+0")
+    clock.set(0)
     night.mended("the clock was corrected")
 
 
 async def services_clock_jumps(night: Night) -> None:
-    await _clock_jumps_of(night, ESCALATION, "+1h", "-1h")
+    await _clock_jumps_of(night, ESCALATION, 1, -1)
 
 
 async def gateways_clock_jumps(night: Night) -> None:
-    await _clock_jumps_of(night, ("gateway", "api"), "+1h")
+    await _clock_jumps_of(night, ("gateway", "api"), 1)
 
 
-async def _clock_jumps_of(night: Night, part: Part, *offsets: str) -> None:
-    jump, system = _fake_clock(night), night.stage.system
-    system.own[part[0]] = system.own.get(part[0], {}) | jump.environment
+async def _clock_jumps_of(night: Night, part: Part, *jumps: int) -> None:
+    clock, system = wrong_clock(night), night.stage.system
+    system.own[part[0]] = system.own.get(part[0], {}) | clock.environment
     await system.stop_part(part)
     system.start_part(part)
     await system.ready([part])
     await night.is_well()
     await _ticket_due_within_the_hour(night)
     night.strike()
-    for offset in offsets:
-        jump.to(offset)
+    for hours in jumps:
+        clock.set(hours)
         await asyncio.sleep(seconds(30, 8))
         async with _database(night, "escalation-svc") as connection:
             assert await connection.fetchval("SELECT count(*) FROM clocks WHERE state = 'breached'") == 0
-    jump.to("+0")
+    clock.set(0)
     night.mended("the clock was corrected")
 
 
 async def kafkas_clock_jumps(night: Night) -> None:
     """The log's times go back: nothing that is applied or timed goes by them."""
-    jump, [broker] = _fake_clock(night), night.stage.brokers
-    await _restarted_with(broker, jump.environment_of_a_jvm)
+    clock, [broker] = wrong_clock(night), night.stage.brokers
+    await _restarted_with(broker, clock.environment)
     await night.is_well()
     night.strike()
-    for offset in ("+1h", "-1h"):
-        jump.to(offset)
+    for hours in (1, -1):
+        clock.set(hours)
         await asyncio.sleep(seconds(20, 5))
-    jump.to("+0")
+    clock.set(0)
     night.mended("the clock was corrected")
 
 
@@ -405,44 +403,6 @@ def _fill(path: Path) -> None:
 async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0, command
-
-
-@dataclass(frozen=True)
-class FakeClock:
-    """What libfaketime reads a process's clock from."""
-
-    file: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of the process whose clock is to jump. Only the time of day jumps, as it does on a machine."""
-        return self.environment_of_a_jvm | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-
-    @property
-    def environment_of_a_jvm(self) -> dict[str, str]:
-        """Of a JVM, whose timed waits take all CPU unless its monotonic clock jumps as well."""
-        return {
-            "LD_PRELOAD": str(LIBFAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DISABLE_SHM": "1",
-            "NO_FAKE_STAT": "1",
-        }
-
-    def to(self, offset: str) -> None:
-        """Let the clock be this far from the right time: "+1h"."""
-        self.file.write_text(offset)
-
-
-def _fake_clock(night: Night) -> FakeClock:
-    if LIBFAKETIME is None:
-        pytest.skip("libfaketime is not installed (Debian: apt install faketime)")
-    folder = Path(tempfile.mkdtemp(prefix="touchpoint-clock-"))
-    folder.chmod(0o755)  # PostgreSQL may run as another user
-    night.leaving.callback(shutil.rmtree, folder)
-    clock = FakeClock(folder / "offset")
-    clock.to("+0")
-    return clock
 
 
 async def _restarted_with(mortal: Mortal, environment: dict[str, str]) -> None:
