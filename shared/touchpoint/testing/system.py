@@ -184,8 +184,9 @@ class System:
         return printed
 
     async def _command(self, service: str, words: Sequence[str], errors: int | None) -> tuple[int | None, str]:
+        command: list[str | Path] = [self.python, "-m", "touchpoint.cli", *words]
         process = await asyncio.create_subprocess_exec(
-            *(self.python, "-m", "touchpoint.cli", *words),
+            *command,
             env=self._environment((service, self.roles[service][0])),
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
