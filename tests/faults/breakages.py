@@ -235,6 +235,7 @@ async def services_clock_jumps(night: Night) -> None:
 
 async def gateways_clock_jumps(night: Night) -> None:
     await _clock_jumps_of(night, ("gateway", "api"), 1)
+    assert "metrics" in night.noticed
 
 
 async def _clock_jumps_of(night: Night, part: Part, *jumps: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -91,6 +92,8 @@ class Night:
                 for (service, _), url in self.stage.system.admin_urls.items():
                     if said := await _why_not_ready(client, url):
                         self.notice("readiness", f"{service} {said}")
+                    for task in await _failing_tasks(client, url):
+                        self.notice("metrics", f"{service}: the task {task} fails")
                 await asyncio.sleep(LOOK_SECONDS)
                 if self.load.retries > retries:
                     self.notice("clients", "503, or no answer: sent again")
@@ -144,6 +147,14 @@ async def _why_not_ready(client: httpx.AsyncClient, url: str) -> str | None:
     if answer.is_success:
         return None
     return next(f"{name}: {said}" for name, said in answer.json()["checks"].items() if said != "ok")
+
+
+async def _failing_tasks(client: httpx.AsyncClient, url: str) -> list[str]:
+    try:
+        answer = await client.get(f"{url}/metrics")
+    except httpx.TransportError:
+        return []
+    return re.findall(r'^touchpoint_task_failing{task="([^"]+)"} 1.0$', answer.text, re.MULTILINE)
 
 
 @dataclass(frozen=True)

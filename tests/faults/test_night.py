@@ -29,7 +29,7 @@ from .night import Breakage, Night
 LONG = "FAULT_NIGHT" in os.environ
 RATE = 20
 """Events a second: a small load."""
-SHOWN = ("doctor's traceback", "verify", "log", "doctor", "readiness")
+SHOWN = ("doctor's traceback", "verify", "log", "doctor", "readiness", "metrics")
 """Whose text stands in the table, where several have noticed."""
 PAUSE_SECONDS = 2
 """A supervisor's, before it starts again what has ended."""
@@ -119,11 +119,7 @@ async def keep(system: System) -> None:
 def row(night: Night, breakage: Breakage, by_hand: str, after: float, accepted: int, lost: int, doubled: int) -> str:
     """A line of the table in docs/reliability.md."""
     noticed = "; ".join(f"{by} {seconds:.1f} s" for by, (seconds, _) in night.noticed.items())
-    shown = [
-        night.noticed[by][1]
-        for by in ("doctor's traceback", "verify", "log", "doctor", "readiness")
-        if by in night.noticed
-    ]
+    shown = [night.noticed[by][1] for by in SHOWN if by in night.noticed]
     how = "; ".join(filter(None, [night.recovered_by, by_hand, f"works again after {after:.1f} s"]))
     told = re.sub(r"postgresql://\S+: |system[_-][0-9a-f]{12}[_.]", "", shown[0] if shown else "")  # this run's names
     cells = (breakage.name, noticed, told, how, accepted, lost, doubled)

@@ -31,6 +31,7 @@ from gateway.sharing import SHARE_SECONDS, Sharing
 from gateway.status import StatusDoor, Statuses, StatusesDoor
 from gateway.telemetry import BODY_BYTES
 from touchpoint.contracts.topics import TOUCHPOINTS
+from touchpoint.db import clock
 from touchpoint.db.engine import sessions
 from touchpoint.http import errors
 from touchpoint.http.leaving import UntilClientLeaves
@@ -50,6 +51,8 @@ STRAIGHT = (
 """The hot routes."""
 EXPOSED = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After")
 """Headers of an answer that a page of another origin may read."""
+COMPARE_SECONDS = 30
+"""Between two looks at PostgreSQL's clock: a gateway whose own is wrong refuses events, or dates them wrongly."""
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
@@ -58,14 +61,22 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes, watch=watch)
     keyring = Keyring(sessions(engine), settings.key_grace_seconds, settings.connections // 2)
     limits = Limits(settings)
-    sharing = Sharing(limits, sessions(engine))
     remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
     behind, behind_operators = services.of(settings), services.of(settings)
     ends = LogEnds(settings.kafka)
     bodies = Bodies(settings.body_bytes)
     BODY_BYTES.set_function(lambda: bodies.held_bytes)
 
-    running = partial(_running, (producer, watch), keyring, sharing, remembered, (behind, behind_operators, ends))
+    tasks = (
+        Recurring("watch topics", LOOK_SECONDS, watch.look),
+        Recurring("compare clocks", COMPARE_SECONDS, partial(clock.compare, sessions(engine))),
+        Recurring("forget answers", FORGET_SECONDS, remembered.forget),
+    )
+    at_the_end = (
+        Recurring("record last use of keys", TOUCH_SECONDS, keyring.record_last_use),
+        Recurring("share limits", SHARE_SECONDS, Sharing(limits, sessions(engine)).share),
+    )
+    running = partial(_running, producer, watch, tasks, at_the_end, (behind, behind_operators, ends))
     app = Straight(title="Touchpoint", docs_url=None, redoc_url=None, lifespan=lambda _: running())
     app.state.checks = {"kafka": producer.check, "topics": watch.check}
     errors.install(app)
@@ -104,25 +115,20 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _running(
-    kafka: tuple[Producer, TopicWatch],
-    keyring: Keyring,
-    sharing: Sharing,
-    remembered: Idempotency,
+    producer: Producer,
+    watch: TopicWatch,
+    tasks: Sequence[Recurring],
+    at_the_end: Sequence[Recurring],
     others: Sequence[Services | LogEnds],
 ) -> AsyncIterator[None]:
-    """What lives as long as the application does."""
-    producer, watch = kafka
+    """What lives as long as the application does; the tasks `at_the_end` run once more when it stops."""
     await asyncio.gather(producer.start(), watch.look())
-    last_use = Recurring("record last use of keys", TOUCH_SECONDS, keyring.record_last_use)
-    limits = Recurring("share limits", SHARE_SECONDS, sharing.share)
-    forgetting = Recurring("forget answers", FORGET_SECONDS, remembered.forget)
-    topics = Recurring("watch topics", LOOK_SECONDS, watch.look)
-    repeating = [asyncio.create_task(each.run(asyncio.Event())) for each in (last_use, limits, forgetting, topics)]
+    repeating = [asyncio.create_task(task.run(asyncio.Event())) for task in (*tasks, *at_the_end)]
     yield
     for task in repeating:
         task.cancel()
     closing = [other.close() for other in others]
-    await asyncio.gather(producer.stop(), last_use.once(), limits.once(), *closing)
+    await asyncio.gather(producer.stop(), *(task.once() for task in at_the_end), *closing)
 
 
 def _route(bodies: Bodies, places: Places, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.base.errors import TransientError
+from touchpoint.db.engine import Sessions, transaction
 
 AGREE_SECONDS = 60
 """Machines that keep time by NTP differ by milliseconds."""
@@ -24,3 +25,9 @@ async def require_agreement(session: AsyncSession) -> None:
     if abs(ahead) - (after - before) / 2 > AGREE_SECONDS:
         which = "ahead of" if ahead > 0 else "behind"
         raise ClocksDifferError(f"PostgreSQL's clock is {abs(ahead):,.0f} s {which} this machine's: one is wrong")
+
+
+async def compare(factory: Sessions) -> None:
+    """Raise ClocksDifferError as `require_agreement` does, in a transaction of its own."""
+    async with transaction(factory) as session:
+        await require_agreement(session)

@@ -15,7 +15,8 @@ from touchpoint.base.errors import UnreachableError, UsageError
 from touchpoint.base.lines import wrapped
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.topics import WRITERS, is_dead_letters
-from touchpoint.db import consumers, processes, requirements
+from touchpoint.db import clock, consumers, processes, requirements
+from touchpoint.db.clock import ClocksDifferError
 from touchpoint.db.offsets import Place
 from touchpoint.db.processes import Reported
 from touchpoint.kafka import admin, log
@@ -159,9 +160,13 @@ async def _database(dsn: str) -> list[Finding]:
 
 
 async def _consumers_and_outbox(session: AsyncSession) -> list[Finding]:
-    behind = {row.consumer: row.seconds for row in await session.execute(_BEHIND)}
     standing = await consumers.standing(session)
     service = ", ".join(one["consumer"] for one in standing) or "a service that has never run"
+    try:
+        await clock.require_agreement(session)
+    except ClocksDifferError as error:  # then no age that follows from it says anything
+        return [Finding("PostgreSQL's clock", f"{service}: {error}", "clocks-late")]
+    behind = {row.consumer: row.seconds for row in await session.execute(_BEHIND)}
     outbox = (await session.execute(_OUTBOX)).one()
     if await session.scalar(_READ_ONLY):  # then nothing moves, and no process can report itself
         return [Finding("PostgreSQL", f"{service}: {READ_ONLY}", "database-settings")]
