@@ -102,7 +102,7 @@ async def test_tenants_can_be_chosen_and_the_reader_reads_no_more_than_it_has_to
     async with _reading(system, choice["datasource"]["uid"]) as connection:
         assert "tenant-3" in {row[0] for row in await connection.fetch(choice["query"])}
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.fetch("SELECT * FROM customers")
+            await connection.fetch("SELECT * FROM changes")
 
 
 @asynccontextmanager

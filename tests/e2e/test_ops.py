@@ -114,5 +114,4 @@ async def test_the_trail_names_the_key_and_not_its_secret(ops):
 async def test_the_public_address_and_the_services_own_know_nothing_of_it(system, ops):
     async with httpx.AsyncClient(headers=ops.headers) as client:
         assert (await client.get(f"{system.url}/v1/ops/consumers")).status_code == 404
-        port = system._ports[SERVICE, "api"][0]
-        assert (await client.get(f"http://127.0.0.1:{port}/v1/ops/consumers")).status_code == 401
+        assert (await client.get(f"{system.service_url(SERVICE)}/v1/ops/consumers")).status_code == 401

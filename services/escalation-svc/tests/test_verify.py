@@ -19,7 +19,7 @@ PLANTED = {
     "DELETE FROM escalations WHERE feedback_id IS NOT NULL": {(Fault.MISSING, "cases"): 1},
     "UPDATE escalations SET reason = 'whim' WHERE feedback_id IS NOT NULL": {(Fault.CHANGED, "cases"): 1},
     "INSERT INTO escalations SELECT tenant_id, gen_random_uuid(), 1, customer_id, reason, policy, priority, state, "
-    "gen_random_uuid(), NULL, opened_at FROM escalations WHERE feedback_id IS NOT NULL": {
+    "gen_random_uuid(), NULL, opened_at, recorded_at FROM escalations WHERE feedback_id IS NOT NULL": {
         (Fault.UNEXPLAINED, "cases"): 1
     },
     "DELETE FROM clocks": {(Fault.MISSING, "clocks"): 1},
@@ -31,7 +31,7 @@ BY_TIME_AND_PEOPLE = (
     "UPDATE clocks SET state = 'breached', fulfilled_at = NULL, version = 9",
     "WITH late AS (UPDATE clocks SET state = 'breached' RETURNING ticket_id) "
     "INSERT INTO escalations SELECT tenant_id, gen_random_uuid(), 1, customer_id, 'sla_breached', 'late', priority, "
-    "state, NULL, late.ticket_id, opened_at FROM late JOIN escalations USING (ticket_id)",
+    "state, NULL, late.ticket_id, opened_at, recorded_at FROM late JOIN escalations USING (ticket_id)",
 )
 
 

@@ -12,6 +12,7 @@ from touchpoint.contracts.record import encode
 from touchpoint.http import app as apps
 from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import OPERATORS, Scope
+from touchpoint.operators import api as operators
 from touchpoint.operators.replays import api as replays
 from touchpoint.testing import eventually
 from touchpoint.testing.api import SECRET
@@ -26,7 +27,7 @@ FROM_THE_BEGINNING = [f"touchpoints.v1/{partition}/0" for partition in range(3)]
 async def ops(ledger, kafka):
     """Asks the operators' routes of the ledger as the gateway does, for a key of operators."""
     settings = SimpleNamespace(internal_token_secrets=[SECRET], kafka=kafka)
-    app = apps.create(NAME, settings, ledger.sessions.kw["bind"], handlers=ledger.handlers)
+    app = apps.create(NAME, settings, ledger.sessions.kw["bind"], operators.router, handlers=ledger.handlers)
     app.state.above_tenants = ledger.sessions
     token = sign(Caller("ops", OPERATORS, "3f9c02ab71de", "night shift"), NAME, SECRET)
     transport = httpx.ASGITransport(app)
