@@ -49,7 +49,7 @@ func main() {
 	batch, err := client.SendBatchWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx, events)
 	must(err)
 
-	listed, customer, limit := 0, "C-list", 2
+	listed, customer, limit := 0, []string{"C-list"}, 2
 	var cursor *string
 	for {
 		query := api.ListFeedbackParams{CustomerId: &customer, Limit: &limit, Cursor: cursor}

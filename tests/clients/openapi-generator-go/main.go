@@ -35,7 +35,7 @@ func main() {
 	batch, _, err := client.EventsAPI.SendBatch(ctx).CloudEvent(events).Execute()
 	must(err)
 
-	listed, question := 0, client.FeedbackAPI.ListFeedback(ctx).CustomerId("C-list").Limit(2)
+	listed, question := 0, client.FeedbackAPI.ListFeedback(ctx).CustomerId([]string{"C-list"}).Limit(2)
 	for {
 		page, _, err := question.Execute()
 		must(err)

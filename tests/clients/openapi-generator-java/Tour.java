@@ -1,6 +1,7 @@
 // Send every event type, read a list to its end, take on a case, and read the problem of a command that is refused.
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import org.openapitools.client.ApiClient;
@@ -33,13 +34,13 @@ public class Tour {
         for (var event : events) {
             eventsApi.sendEvent(event);
         }
-        var batch = eventsApi.sendBatch(java.util.List.of(events));
+        var batch = eventsApi.sendBatch(List.of(events));
 
         int listed = 0;
         String cursor = null;
         do {
             var page = feedbackApi.listFeedback(
-                null, null, 2, cursor, null, null, "C-list", null, null, null, null, null, null);
+                null, null, null, null, 2, cursor, null, null, List.of("C-list"), null, null, null, null, null, null);
             listed += page.getItems().size();
             cursor = page.getNextCursor();
         } while (cursor != null);

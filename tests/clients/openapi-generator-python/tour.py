@@ -31,7 +31,7 @@ batch = events_api.send_batch(events)
 
 count, cursor = 0, None
 while count == 0 or cursor:
-    page = feedback_api.list_feedback(customer_id="C-list", limit=2, cursor=cursor)
+    page = feedback_api.list_feedback(customer_id=["C-list"], limit=2, cursor=cursor)
     count, cursor = count + len(page.items), page.next_cursor
 
 case = UUID(os.environ["CASE"])

@@ -40,7 +40,7 @@ const batch = await eventsApi.sendBatch({ cloudEvent: events });
 let listed = 0;
 let cursor: string | undefined;
 do {
-  const page = await feedbackApi.listFeedback({ customerId: "C-list", limit: 2, cursor });
+  const page = await feedbackApi.listFeedback({ customerId: ["C-list"], limit: 2, cursor });
   listed += page.items.length;
   cursor = page.nextCursor ?? undefined;
 } while (cursor);

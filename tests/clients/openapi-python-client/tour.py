@@ -42,7 +42,7 @@ assert isinstance(batch, models.BatchReport)
 
 count, cursor = 0, None
 while count == 0 or cursor:
-    page = list_feedback.sync(client=client, customer_id="C-list", limit=2, cursor=cursor or UNSET)
+    page = list_feedback.sync(client=client, customer_id=["C-list"], limit=2, cursor=cursor or UNSET)
     assert isinstance(page, models.FeedbackPage)
     count, cursor = count + len(page.items), page.next_cursor
 
