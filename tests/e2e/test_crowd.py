@@ -91,7 +91,7 @@ async def test_a_key_that_has_too_many_requests_in_work_is_told_so_and_it_is_cou
 
 @asynccontextmanager
 async def _crowd(system: System, opening: bytes, reads: bool) -> AsyncIterator[None]:
-    """So many clients that send this and then nothing more; one that is thrown out comes again."""
+    """Hold CONNECTIONS connections that send `opening` and then nothing more; reconnect each that the server closes."""
     host, _, port = system.url.removeprefix("http://").partition(":")
     inside = 0
 

@@ -159,7 +159,7 @@ async def _failing_tasks(client: httpx.AsyncClient, url: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Breakage:
-    """`quick`: short enough for every test run. `expected`: kinds of verify's findings that stay."""
+    """`quick`: short enough for every test run."""
 
     name: str
     happen: Callable[[Night], Awaitable[None]]

@@ -213,10 +213,11 @@ def changes(events: Iterable[Counted]) -> list[Change]:
     return [
         Change(
             event.meta.tenant, event.customer_id, event.meta.time, event.meta.recorded, event.meta.identity,
-            *((getattr(event, name) or UNKNOWN) if name in event.given else None for name in Group._fields),
+            *((getattr(event, name) or UNKNOWN) if name in given else None for name in Group._fields),
         )
         for event in events
         if isinstance(event, CustomerUpdated)
+        for given in (event.given,)
     ]  # fmt: skip
 
 

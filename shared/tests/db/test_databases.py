@@ -3,7 +3,6 @@
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,22 +10,6 @@ from touchpoint.base import database_url
 from touchpoint.base.errors import UsageError
 from touchpoint.db import databases
 from touchpoint.testing.servers import Servers
-
-
-@pytest.fixture
-async def role(servers: Servers) -> AsyncIterator[str]:
-    """A user with no rights but to log in."""
-    name = f"test_{uuid.uuid4().hex}"
-    async with databases.connected(servers.dsn) as connection:
-        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name
-    async with databases.connected(servers.dsn) as connection:
-        await connection.execute(f"DROP ROLE {name}")
-
-
-def as_user(dsn: str, role: str) -> str:
-    place = urlsplit(dsn)
-    return place._replace(netloc=f"{role}:secret@{place.netloc.rpartition('@')[2]}").geturl()
 
 
 @pytest.fixture
@@ -42,15 +25,14 @@ async def test_creating_a_database_again_is_harmless(servers: Servers, name: str
         assert await connection.fetchval("SELECT current_database()") == name
 
 
-async def test_a_user_who_may_not_create_databases_is_told_what_to_do(servers: Servers, role: str, name: str) -> None:
-    with pytest.raises(UsageError, match=f"PostgreSQL user {role} may not create database {name}: grant it CREATEDB"):
-        await databases.create(as_user(servers.dsn, role), name)
+async def test_a_user_who_may_not_create_databases_is_told_what_to_do(user: str, user_dsn: str, name: str) -> None:
+    with pytest.raises(UsageError, match=f"PostgreSQL user {user} may not create database {name}: grant it CREATEDB"):
+        await databases.create(user_dsn, name)
 
 
-async def test_a_database_that_exists_needs_no_right_to_create(servers: Servers, role: str, name: str) -> None:
+async def test_a_database_that_exists_needs_no_right_to_create(servers: Servers, user_dsn: str, name: str) -> None:
     await databases.create(servers.dsn, name)
-    dsn = as_user(servers.dsn, role)
-    assert await databases.create(dsn, name) == database_url.named(dsn, name)
+    assert await databases.create(user_dsn, name) == database_url.named(user_dsn, name)
 
 
 async def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:

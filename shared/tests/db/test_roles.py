@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,22 +20,6 @@ async def role(servers: Servers) -> AsyncIterator[str]:
     yield name
     async with databases.connected(servers.dsn) as connection:
         await connection.execute(f"DROP ROLE IF EXISTS {name}")
-
-
-@pytest.fixture
-async def user(servers: Servers) -> AsyncIterator[str]:
-    """A user with no rights but to log in."""
-    name = f"test_{uuid.uuid4().hex}"
-    async with databases.connected(servers.dsn) as connection:
-        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name
-    async with databases.connected(servers.dsn) as connection:
-        await connection.execute(f"DROP ROLE {name}")
-
-
-def as_user(dsn: str, user: str) -> str:
-    place = urlsplit(dsn)
-    return place._replace(netloc=f"{user}:secret@{place.netloc.rpartition('@')[2]}").geturl()
 
 
 async def ensure(dsn: str, role: str) -> None:
@@ -68,29 +51,31 @@ async def test_several_databases_migrated_at_once_make_one_role(servers: Servers
     assert await acts_as(servers.dsn, role) is None
 
 
-async def test_a_user_who_may_create_roles_needs_no_superuser(servers: Servers, role: str, user: str) -> None:
+async def test_a_user_who_may_create_roles_needs_no_superuser(
+    servers: Servers, role: str, user: str, user_dsn: str
+) -> None:
     async with databases.connected(servers.dsn) as connection:
         await connection.execute(f"ALTER ROLE {user} CREATEROLE")
-    dsn = as_user(servers.dsn, user)
-    await ensure(dsn, role)
-    assert await acts_as(dsn, role) is None
-    async with databases.connected(dsn) as connection:
+    await ensure(user_dsn, role)
+    assert await acts_as(user_dsn, role) is None
+    async with databases.connected(user_dsn) as connection:
         await connection.execute(f"DROP ROLE {role}")
 
 
 async def test_a_user_who_may_not_is_told_what_an_administrator_must_run(
-    servers: Servers, role: str, user: str
+    servers: Servers, role: str, user: str, user_dsn: str
 ) -> None:
-    dsn = as_user(servers.dsn, user)
     with pytest.raises(UsageError, match=f"user {user} may not create role {role}: .*run `CREATE ROLE") as raised:
-        await ensure(dsn, role)
+        await ensure(user_dsn, role)
     async with databases.connected(servers.dsn) as connection:
         await connection.execute(str(raised.value).split("`")[1])
-    await ensure(dsn, role)
-    assert await acts_as(dsn, role) is None
+    await ensure(user_dsn, role)
+    assert await acts_as(user_dsn, role) is None
 
 
-async def test_a_process_without_its_role_says_it_is_not_ready_and_why(servers: Servers, role: str, user: str) -> None:
+async def test_a_process_without_its_role_says_it_is_not_ready_and_why(
+    servers: Servers, role: str, user: str, user_dsn: str
+) -> None:
     assert await acts_as(servers.dsn, role) == f'PostgreSQL: role "{role}" does not exist; run this service\'s migrate'
     await ensure(servers.dsn, role)
-    assert "permission denied" in str(await acts_as(as_user(servers.dsn, user), role))
+    assert "permission denied" in str(await acts_as(user_dsn, role))

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from hashlib import sha1
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -313,7 +314,7 @@ class PartialUpdate(Event):
     @property
     def given(self) -> frozenset[str]:
         """The names of the fields that were given, null or not; without those of the key."""
-        return frozenset(name for name in self.model_fields_set if not type(self).model_fields[name].is_required())
+        return frozenset(self.model_fields_set) - _required(type(self))
 
     @classmethod
     def _read_plain(cls, raw: bytes) -> None:
@@ -322,6 +323,11 @@ class PartialUpdate(Event):
     def data(self) -> bytes:
         """As JSON with exactly the fields that were given."""
         return self.model_dump_json(exclude_unset=True).encode()
+
+
+@cache
+def _required(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(name for name, field in model.model_fields.items() if field.is_required())
 
 
 REGISTRY: dict[str, type[Event]] = {}
