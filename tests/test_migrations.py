@@ -2,9 +2,11 @@
 
 import asyncio
 from importlib import import_module
+from pkgutil import walk_packages
 
 import asyncpg
 import pytest
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from touchpoint.db import migrate
@@ -51,8 +53,7 @@ TYPES = {
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_two_upgrades_at_once_make_one_schema(package, empty_database):
     await asyncio.gather(*(migrate.upgrade(package, empty_database) for _ in range(2)))
-    models = import_module(f"{package}.models").Base.metadata.tables
-    assert set(models) <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
+    assert set(_models(package)) <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -65,7 +66,7 @@ async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty_da
 
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_the_tables_are_what_the_models_say(package, database):
-    models = import_module(f"{package}.models").Base.metadata.tables
+    models = _models(package)
     declared = {
         (table.name, column.name, TYPES[column.type.compile(postgresql.dialect())], bool(column.nullable))
         for table in models.values()
@@ -118,6 +119,13 @@ async def test_a_consumer_has_one_replay_under_way(package, database):
     for under_way in (("repair", "running"), ("repair", "paused"), ("rebuild", "built"), ("rebuild", "failed")):
         with pytest.raises(asyncpg.UniqueViolationError):
             await _fetch(dsn, start, "some-svc", *under_way)
+
+
+def _models(package: str) -> dict[str, Table]:
+    """The tables that the modules `models` of a package declare, by name."""
+    path = import_module(package).__path__
+    modules = [name for _, name, _ in walk_packages(path, f"{package}.") if name.endswith(".models")]
+    return {name: table for module in modules for name, table in import_module(module).Base.metadata.tables.items()}
 
 
 async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:

@@ -2,8 +2,8 @@
 
 import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
-from feedback_svc.app import NAME, create_app
-from feedback_svc.config import Settings
+from feedback_svc.app import create_app
+from feedback_svc.config import NAME, Settings
 from feedback_svc.handlers import handlers
 from feedback_svc.verify import subject
 from touchpoint.process.service import Service, main

@@ -1,21 +1,10 @@
 """What `touchpoint verify` makes anew of this service and compares."""
 
-from feedback_svc.app import NAME
+from feedback_svc.config import NAME
+from feedback_svc.feedback.verify import FEEDBACK
 from feedback_svc.handlers import handlers
-from touchpoint.verify.subject import Effect, Subject
-
-FEEDBACK = Effect(
-    "feedback",
-    ("tenant_id", "id"),
-    "SELECT tenant_id, id, feedback::text AS row FROM {tables}.feedback",
-    per_event=True,
-)
-TIMELINE = Effect(
-    "timeline",
-    ("tenant_id", "id"),
-    "SELECT tenant_id, id, timeline::text AS row FROM {tables}.timeline",
-    per_event=True,
-)
+from feedback_svc.timeline.verify import TIMELINE
+from touchpoint.verify.subject import Subject
 
 
 def subject() -> Subject:

@@ -7,8 +7,9 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 
+from feedback_svc.feedback.models import Feedback
 from feedback_svc.handlers import handlers
-from feedback_svc.models import Feedback, TimelineEntry
+from feedback_svc.timeline.models import TimelineEntry
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions
 from touchpoint.kafka.handlers import Context

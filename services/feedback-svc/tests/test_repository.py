@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback_svc import repository
+from feedback_svc.feedback import repository
+from feedback_svc.feedback.schemas import FeedbackQuery
 from feedback_svc.handlers import handlers
-from feedback_svc.schemas import FeedbackQuery, TimelineQuery
+from feedback_svc.timeline import repository as timelines
+from feedback_svc.timeline.schemas import TimelineQuery
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.roles import api_role
@@ -48,7 +50,7 @@ async def read(tenants: Tenants, what: str, tenant: str, limit: int, cursor: str
         rows = await repository.list_feedback(tenants, tenant, FeedbackQuery(limit=limit, cursor=cursor))
     else:
         query = TimelineQuery(limit=limit, cursor=cursor)
-        rows = await repository.list_timeline(tenants, tenant, "customer-1", query)
+        rows = await timelines.list_timeline(tenants, tenant, "customer-1", query)
     found = json.loads(page(rows, limit, repository.ORDER).body)
     return [UUID(item["id"]) for item in found["items"]], found["next_cursor"]
 

@@ -44,6 +44,12 @@ class Handlers:
     registrations: list[Registration] = field(default_factory=list)
     events: dict[str, type[Event]] = field(default_factory=dict)
 
+    @classmethod
+    def gather(cls, *rooms: "Handlers") -> "Handlers":
+        """The handlers of all rooms of a service."""
+        registrations = [registration for room in rooms for registration in room.registrations]
+        return cls(registrations, {kind: event for room in rooms for kind, event in room.events.items()})
+
     def on(self, *events: type[Event], prepare: Prepare | None = None) -> Callable[[Handler], Handler]:
         """Register a handler for these contracts.
 

@@ -44,3 +44,23 @@ async def clients(
     yield make
     await transport.aclose()
     await asyncio.gather(engine.dispose(), owner.dispose())
+
+
+async def get(client: httpx.AsyncClient, path: str, **params: Any) -> Any:
+    """The JSON of a 200."""
+    answer = await client.get(path, params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem of an answer with this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+async def refused(client: httpx.AsyncClient, path: str, **params: Any) -> list[str]:
+    """The fields that a 422 names."""
+    return [error["field"] for error in problem(await client.get(path, params=params), 422)["errors"]]

@@ -1,4 +1,4 @@
-"""What feedback-svc refuses."""
+"""What is refused about feedback."""
 
 from uuid import UUID
 

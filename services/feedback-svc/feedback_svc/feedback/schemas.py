@@ -1,4 +1,4 @@
-"""What the API of feedback-svc takes and answers."""
+"""What the API takes and answers about feedback."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-import msgspec
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from feedback_svc.service import TITLES
 from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
 from touchpoint.http.pagination import PageQuery, Several
@@ -55,27 +53,6 @@ class FeedbackRead:
         return cls(*(*row[:9], score, *row[12:]))
 
 
-@dataclass(slots=True)
-class TimelineEntryRead:
-    """One touchpoint of a customer."""
-
-    id: Annotated[UUID, Field(description="for feedback: its id in /v1/feedback")]
-    type: Annotated[str, Field(examples=["ticket.opened"])]
-    occurred_at: datetime
-    recorded_at: Annotated[datetime, Field(description="when the gateway accepted it, or when a clock ran out")]
-    title: Annotated[str, Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])]
-    details: Annotated[
-        Any,
-        WithJsonSchema({"type": "object", "additionalProperties": True}),
-        Field(description="the event's data; long texts are cut and end in …"),
-    ]
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Self:
-        """What a row says: the fields in their order, the details as JSON, which is passed on as it is."""
-        return cls(*(*row[:5], msgspec.Raw(row[5].encode())))
-
-
 class FeedbackQuery(PageQuery):
     """Filters of the list of feedback; all given ones must match, each with one of its values."""
 
@@ -88,21 +65,3 @@ class FeedbackQuery(PageQuery):
     language: Several[Language] = Field([], description="exactly as it was sent", examples=[["pt-BR"]])
     min_score: Finite | None = Field(None, description="on the scale it was asked on: best together with `kind`")
     max_score: Finite | None = None
-
-
-_ON_TIMELINES = sorted(event.type for event in TITLES)
-
-
-def _on_timelines(kind: str) -> str:
-    if kind not in _ON_TIMELINES:
-        raise ValueError("no event of this type is on a timeline")
-    return kind
-
-
-TimelineType = Annotated[str, AfterValidator(_on_timelines), WithJsonSchema({"type": "string", "enum": _ON_TIMELINES})]
-
-
-class TimelineQuery(PageQuery):
-    """Filters of a customer's timeline."""
-
-    type: Several[TimelineType] = Field([], description="only these types of events; repeat for several")

@@ -1,4 +1,4 @@
-"""Rows of feedback-svc in and out of PostgreSQL.
+"""Rows of feedback in and out of PostgreSQL.
 
 Inserts have no ON CONFLICT: the inbox lets each event through once, so a row that is already there is a bug. It must
 fail, become a dead letter and be seen, not be swallowed as if it were a retry.
@@ -9,31 +9,24 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from feedback_svc.schemas import FeedbackQuery, FeedbackRead, TimelineEntryRead, TimelineQuery
-from feedback_svc.service import FeedbackRow, NewEntry
+from feedback_svc.feedback.schemas import FeedbackQuery, FeedbackRead
+from feedback_svc.feedback.service import FeedbackRow
 from touchpoint.db.engine import insert
 from touchpoint.db.tenants import Tenants
 from touchpoint.http.pagination import Listing, exactly
 
 ORDER = ("occurred_at", "id")
-"""What orders every list of this service, newest first."""
+"""What orders the list, newest first."""
 
 EXACT_FILTERS = ("kind", "channel", "customer_id", "survey_id", "product", "journey_stage", "language")
 
 FEEDBACK = Listing("feedback", FeedbackRow._fields[1:], *ORDER)
 """As `FeedbackRead.of` reads them: all but the tenant."""
 
-TIMELINE = Listing("timeline", ("id", "type", "occurred_at", "recorded_at", "title", "details::text"), *ORDER)
-
 
 async def insert_feedback(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
     """Store feedback, all of it at once."""
     await insert(session, "feedback", FeedbackRow._fields, rows)
-
-
-async def insert_timeline(session: AsyncSession, entries: Sequence[NewEntry]) -> None:
-    """Add entries to timelines, all of them at once."""
-    await insert(session, "timeline", NewEntry._fields, entries)
 
 
 async def find_feedback(tenants: Tenants, tenant: str, feedback_id: UUID) -> FeedbackRead | None:
@@ -50,11 +43,3 @@ async def list_feedback(tenants: Tenants, tenant: str, query: FeedbackQuery) -> 
         "score_value <= {}": query.max_score,
     }
     return [FeedbackRead.of(row) for row in await FEEDBACK.read(tenants, tenant, query, conditions)]
-
-
-async def list_timeline(
-    tenants: Tenants, tenant: str, customer_id: str, query: TimelineQuery
-) -> list[TimelineEntryRead]:
-    """The matching entries, newest first, one more than the page shows."""
-    conditions = {"customer_id = {}": customer_id, **exactly(query, ("type",))}
-    return [TimelineEntryRead.of(row) for row in await TIMELINE.read(tenants, tenant, query, conditions)]

@@ -1,4 +1,4 @@
-"""Names of feedback-svc's metrics. No tenant or customer is a label."""
+"""Names of the metrics of feedback. No tenant or customer is a label."""
 
 from collections import Counter as Counts
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from operator import attrgetter
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from feedback_svc.service import FeedbackRow
+from feedback_svc.feedback.service import FeedbackRow
 from touchpoint.db.engine import once_committed
 
 FEEDBACK_STORED = Counter(

@@ -1,0 +1,18 @@
+"""Stores feedback."""
+
+from feedback_svc.feedback import repository, service, telemetry
+from feedback_svc.feedback.service import NewFeedback
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.db import outbox
+from touchpoint.kafka.handlers import Context, Handlers
+
+handlers = Handlers()
+
+
+@handlers.on(FeedbackSubmitted, prepare=service.new_feedback)
+async def store_feedback(feedback: list[NewFeedback], ctx: Context) -> None:
+    """Store what was said and tell the other services."""
+    rows = [each.row for each in feedback]
+    await repository.insert_feedback(ctx.session, rows)
+    await outbox.write(ctx.session, [each.news for each in feedback])
+    telemetry.count_stored(ctx.session, rows)

@@ -1,0 +1,57 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from feedback_svc.feedback import service
+from touchpoint.contracts.base import REGISTRY, Meta
+from touchpoint.contracts.feedback import FeedbackRecorded
+from touchpoint.contracts.record import decode
+from touchpoint.contracts.touchpoints import FeedbackSubmitted
+from touchpoint.testing import factories as make
+
+
+def test_the_news_carries_all_that_was_submitted() -> None:
+    event = make.feedback(
+        language="pt-BR", survey_id="s", question_id="q", submission_id="a", journey_stage="delivery", product="desk"
+    )
+    news = _news(event)
+    assert news.feedback_id == event.meta.identity
+    assert news.model_dump(exclude={"feedback_id"}) == event.model_dump()
+
+
+def test_the_news_inherits_when_it_occurred_and_that_it_is_history() -> None:
+    event = make.feedback(backfill=True, recorded=make.NOON + timedelta(hours=1), traceparent="00-a-b-01")
+    meta = _news(event).meta
+    assert (meta.time, meta.recorded, meta.backfill) == (make.NOON, make.NOON + timedelta(hours=1), True)
+    assert meta.traceparent == "00-a-b-01"
+
+
+def test_the_same_submission_always_makes_the_same_news() -> None:
+    event = make.feedback()
+    assert service.recorded(event) == service.recorded(event)
+    assert _news(event).meta.id != event.meta.id
+
+
+@pytest.mark.parametrize("about", [{}, {"customer_id": None, "submission_id": "s"}, {"customer_id": None}])
+def test_the_news_has_the_key_of_any_event_about_the_same(about: dict[str, Any]) -> None:
+    event = make.feedback(**about)
+    assert service.recorded(event).key.decode() == _news(event).partition_key
+
+
+def test_a_kind_of_a_newer_gateway_passes_through() -> None:
+    event = _read('{"kind": "emoji", "channel": "watch", "customer_id": "c-1", "text": "🙂"}')
+    news = _news(event)
+    assert (news.kind, news.channel) == ("emoji", "watch")
+
+
+def _news(event: FeedbackSubmitted) -> FeedbackRecorded:
+    """As another service reads it."""
+    read = decode(service.recorded(event), REGISTRY)
+    assert isinstance(read, FeedbackRecorded)
+    return read
+
+
+def _read(data: str, **meta: Any) -> FeedbackSubmitted:
+    attributes = {"id": "1", "source": "/s", "tenant": "acme", "time": make.NOON, "recorded": make.NOON} | meta
+    return FeedbackSubmitted.read_tolerantly(data.encode()).with_meta(Meta(**attributes))
