@@ -9,6 +9,8 @@ import sys
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -110,9 +112,15 @@ def _metrics() -> str:
     """Every metric of ours, by who has it."""
     parts = [METRICS_INTRODUCTION]
     for package, title in TELEMETRY.items():
-        lines = [_metric(each) for each in vars(import_module(f"{package}.telemetry")).values() if _is_metric(each)]
+        lines = [_metric(each) for module in _telemetry(package) for each in vars(module).values() if _is_metric(each)]
         parts.append("\n".join([f"## {title}", "| metric | kind | labels | |", "|---|---|---|---|", *lines, ""]))
     return "\n".join(parts)
+
+
+def _telemetry(package: str) -> list[ModuleType]:
+    """The modules `telemetry` of a package and its rooms."""
+    names = [name for _, name, _ in walk_packages(import_module(package).__path__, f"{package}.")]
+    return [import_module(name) for name in sorted(names) if name.endswith(".telemetry")]
 
 
 def _is_metric(found: object) -> bool:
