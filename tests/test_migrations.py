@@ -125,7 +125,8 @@ def _models(package: str) -> dict[str, Table]:
     """The tables that the modules `models` of a package declare, by name."""
     path = import_module(package).__path__
     modules = [name for _, name, _ in walk_packages(path, f"{package}.") if name.endswith(".models")]
-    return {name: table for module in modules for name, table in import_module(module).Base.metadata.tables.items()}
+    bases = [base for module in modules if (base := getattr(import_module(module), "Base", None)) is not None]
+    return {name: table for base in bases for name, table in base.metadata.tables.items()}
 
 
 async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:

@@ -42,7 +42,7 @@ async def night(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Night
     """A system under load, one process a service, on servers of its own. One breakage comes after another."""
     folder = tmp_path_factory.mktemp("night")
     policies = folder / "policies.yaml"
-    policies.write_text((files("escalation_svc") / "policies.yaml").read_text())
+    policies.write_text((files("escalation_svc.policies") / "policies.yaml").read_text())
     async with own_kafka() as broker, own_postgres() as postgres:
         dsn = postgres.server.address
         connection = await asyncpg.connect(dsn)

@@ -3,19 +3,17 @@
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from escalation_svc import api
-from escalation_svc.config import Settings
-from escalation_svc.handlers import with_policies
-from escalation_svc.policies import load
+from escalation_svc.cases import api as cases
+from escalation_svc.cases.handlers import with_policies
+from escalation_svc.config import NAME, Settings
+from escalation_svc.policies.service import load
 from touchpoint.http import app
 from touchpoint.operators import api as operators
-
-NAME = "escalation-svc"
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
     """Build the API. Raises UsageError on a policy file that cannot work."""
     handlers = with_policies(load(settings.policies_path))
-    created = app.create(NAME, settings, engine, api.router, operators.router, handlers=handlers)
-    created.answer_list("/v1/escalations", api.list_escalations)
+    created = app.create(NAME, settings, engine, cases.router, operators.router, handlers=handlers)
+    created.answer_list("/v1/escalations", cases.list_escalations)
     return created

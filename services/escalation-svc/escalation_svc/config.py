@@ -5,8 +5,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from escalation_svc.policies import SHIPPED
 from touchpoint.base.settings import ConsumingSettings
+
+NAME = "escalation-svc"
+SHIPPED = Path(__file__).with_name("policies") / "policies.yaml"
 
 
 class PolicySettings(BaseSettings):

@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from escalation_svc import service
-from escalation_svc.app import NAME
-from escalation_svc.handlers import with_policies
-from escalation_svc.policies import SHIPPED, Policies, load
+from escalation_svc.cases import service
+from escalation_svc.cases.handlers import with_policies
+from escalation_svc.config import NAME, SHIPPED
+from escalation_svc.policies.service import Policies, load
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.handlers import Handlers

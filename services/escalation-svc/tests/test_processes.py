@@ -16,8 +16,7 @@ import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sqlalchemy import text
 
-from escalation_svc.app import NAME
-from escalation_svc.policies import SHIPPED
+from escalation_svc.config import NAME, SHIPPED
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.record import encode

@@ -1,8 +1,8 @@
 """What escalation-svc does with events: one projection, because each of these types bears on what another one means."""
 
-from escalation_svc import service
-from escalation_svc.decisions import Input
-from escalation_svc.policies import Policies
+from escalation_svc.cases import service
+from escalation_svc.cases.decisions import Input
+from escalation_svc.policies.service import Policies
 from touchpoint.contracts.touchpoints import (
     CustomerUpdated,
     FeedbackSubmitted,

@@ -6,6 +6,9 @@ from decimal import Decimal
 from touchpoint.contracts.order import Latest, newest_fields
 from touchpoint.contracts.touchpoints import CustomerUpdated
 
+CustomerKey = tuple[str, str]
+"""Tenant and customer."""
+
 
 @dataclass(slots=True)
 class Customer:

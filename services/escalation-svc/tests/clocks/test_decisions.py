@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from escalation_svc.clocks import Clock, ClockState, Step, Terms, Transition
+from escalation_svc.clocks.decisions import Clock, ClockState, Step, Terms, Transition
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.testing import factories as make
 

@@ -1,8 +1,7 @@
-"""Rows of escalation-svc in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
+"""Rows of clocks in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,40 +10,11 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from escalation_svc.clocks import Clock, ClockState, Transition, clock_id
-from escalation_svc.customers import Customer
-from escalation_svc.decisions import CustomerKey
-from escalation_svc.models import Escalation
-from escalation_svc.schemas import CASE_COLUMNS, EscalationQuery, EscalationRead
+from escalation_svc.clocks.decisions import Clock, ClockState, Transition, clock_id
 from touchpoint.base.errors import TransientError
 from touchpoint.contracts.base import Meta
-from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.db.engine import raw_connection
-from touchpoint.db.tenants import Tenants
-from touchpoint.http.pagination import Listing, exactly
-
-CUSTOMER_COLUMNS = tuple(field.name for field in fields(Customer) if field.name != "latest")
-
-LOAD_CUSTOMERS = """
-SELECT tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-       annual_recurring_revenue, currency, latest
-  FROM customers JOIN unnest($1::text[], $2::text[]) AS wanted (tenant_id, customer_id) USING (tenant_id, customer_id)
-"""
-SAVE_CUSTOMERS = """
-INSERT INTO customers (
-    tenant_id, customer_id, account_id, tier, segment, owner, region, lifecycle_stage,
-    annual_recurring_revenue, currency, latest
-)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::numeric[], $10::text[], $11::jsonb[]
-)
-ON CONFLICT (tenant_id, customer_id) DO UPDATE SET
-    account_id = excluded.account_id, tier = excluded.tier, segment = excluded.segment, owner = excluded.owner,
-    region = excluded.region, lifecycle_stage = excluded.lifecycle_stage,
-    annual_recurring_revenue = excluded.annual_recurring_revenue, currency = excluded.currency, latest = excluded.latest
-"""
 
 _CLOCK = """
 SELECT clocks.tenant_id, clock_id, ticket_id, customer_id, state, priority, target_seconds, warn_at, due_at, warned,
@@ -72,10 +42,6 @@ DUE_CLOCKS = f"""{_CLOCK}, least(now(), read_through, others.read) AS until, now
 """Strictly before: what was appended at `read_through` itself may not have been applied. Null there means that nothing
 is known of the partition, but `least` passes over nulls. A ticket that has had several customers has events in several
 partitions: all those known of must have been read so far."""
-
-COUNT_OPEN = """
-SELECT tenant_id, reason, count(*) FROM escalations WHERE tenant_id = ANY($1) AND state <> 'resolved' GROUP BY 1, 2
-"""
 
 COUNT_OVERDUE = """
 SELECT count(*) FROM (
@@ -114,26 +80,6 @@ UPDATE clocks SET
 """
 UPDATE_CLOCKS = _UPDATE_CLOCKS.format(rows=_CLOCK_ROWS)
 
-INSERT_ESCALATIONS = """
-INSERT INTO escalations (
-    tenant_id, escalation_id, case_version, customer_id, reason, policy, priority, state, feedback_id, ticket_id,
-    opened_at, recorded_at
-)
-SELECT * FROM unnest(
-    $1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
-    $10::text[], $11::timestamptz[], $12::timestamptz[]
-)
-ON CONFLICT DO NOTHING
-RETURNING escalation_id
-"""
-
-ORDER = ("opened_at", "id")
-"""What orders the list of cases, newest first."""
-
-CASES = Listing("escalations", CASE_COLUMNS, "opened_at", "escalation_id")
-
-EXACT_FILTERS = ("state", "reason", "priority", "customer_id", "ticket_id")
-
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -149,26 +95,6 @@ class Due:
         assert self.clock.wake_at
         assert self.clock.cause
         return (self.now - max(self.clock.wake_at, self.clock.cause.recorded)).total_seconds()
-
-
-async def load_customers(session: AsyncSession, keys: Iterable[CustomerKey]) -> dict[CustomerKey, Customer]:
-    """Those of the customers that are known."""
-    wanted = sorted(set(keys))
-    if not wanted:
-        return {}
-    raw = await raw_connection(session)
-    rows = await raw.fetch(LOAD_CUSTOMERS, *map(list, zip(*wanted, strict=True)))
-    return {(row["tenant_id"], row["customer_id"]): Customer(**row) for row in rows}
-
-
-async def save_customers(session: AsyncSession, customers: Iterable[Customer]) -> None:
-    """Store customers as they are now. The changes of one customer come by one partition: the caller holds its lock."""
-    rows = [
-        (*(getattr(customer, name) for name in CUSTOMER_COLUMNS), json.dumps(customer.latest)) for customer in customers
-    ]
-    if rows:
-        raw = await raw_connection(session)
-        await raw.execute(SAVE_CUSTOMERS, *map(list, zip(*sorted(rows, key=lambda row: row[:2]), strict=True)))
 
 
 async def lock_clocks(session: AsyncSession, keys: Iterable[tuple[str, UUID]]) -> dict[UUID, Clock]:
@@ -195,12 +121,6 @@ async def count_overdue(session: AsyncSession, consumer: str) -> int:
     return found
 
 
-async def count_open(session: AsyncSession, tenants: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The cases not resolved of these tenants: tenant, reason, how many."""
-    raw = await raw_connection(session)
-    return [(tenant, reason, cases) for tenant, reason, cases in await raw.fetch(COUNT_OPEN, tenants)]
-
-
 async def find_clock(session: AsyncSession, tenant: str, ticket_id: str) -> Clock | None:
     """The first-response clock of a ticket."""
     raw = await raw_connection(session)
@@ -221,37 +141,6 @@ async def save_clocks(session: AsyncSession, clocks: Iterable[Clock]) -> None:
             raise TransientError("a clock was stored by another partition at the same time")
     if known := [_clock_row(clock) for clock in changed if clock.stored]:
         await raw.execute(UPDATE_CLOCKS, *map(list, zip(*known, strict=True)))
-
-
-async def insert_escalations(session: AsyncSession, cases: Iterable[EscalationOpened]) -> set[UUID]:
-    """Store new cases; answers the ids of those that were not there yet."""
-    rows = [
-        (
-            case.meta.tenant, case.escalation_id, case.case_version, case.customer_id, case.reason, case.policy,
-            case.priority, case.state, case.feedback_id, case.ticket_id, case.opened_at,
-            case.meta.known_at,
-        )
-        for case in cases
-    ]  # fmt: skip
-    if not rows:
-        return set()
-    raw = await raw_connection(session)
-    ordered = sorted(rows, key=lambda row: row[:2])
-    stored = await raw.fetch(INSERT_ESCALATIONS, *map(list, zip(*ordered, strict=True)))
-    return {row["escalation_id"] for row in stored}
-
-
-async def find_escalation(
-    session: AsyncSession, tenant: str, escalation_id: UUID, *, lock: bool = False
-) -> Escalation | None:
-    """One of the tenant's cases; `lock` it to change it."""
-    return await session.get(Escalation, (tenant, escalation_id), with_for_update=lock)
-
-
-async def list_escalations(tenants: Tenants, tenant: str, query: EscalationQuery) -> list[EscalationRead]:
-    """The matching cases, newest first, one more than the page shows: it tells whether there is a next."""
-    conditions = exactly(query, EXACT_FILTERS)
-    return [EscalationRead(*row) for row in await CASES.read(tenants, tenant, query, conditions)]
 
 
 def _clock(row: asyncpg.Record) -> Clock:

@@ -11,14 +11,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from escalation_svc.customers import KNOWN, Customer
+from escalation_svc.customers.service import KNOWN, Customer
 from touchpoint.base.errors import UsageError
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.escalations import EscalationReason
 from touchpoint.contracts.reasons import described, reason
 from touchpoint.contracts.touchpoints import FeedbackSubmitted, Priority
-
-SHIPPED = Path(__file__).with_name("policies.yaml")
 
 Trigger = Literal["feedback.submitted", "ticket.opened", "sla.breached"]
 

@@ -1,18 +1,13 @@
-"""Names of escalation-svc's metrics and log events. No tenant is a label, but those that were asked for."""
+"""Names of the metrics of clocks."""
 
-from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from escalation_svc.clocks import ClockState
-from touchpoint.contracts.escalations import EscalationOpened
+from escalation_svc.clocks.decisions import ClockState
 from touchpoint.db.engine import once_committed
 
-CASES_OPENED = Counter(
-    "touchpoint_escalation_cases_opened_total", "Cases opened, by why a person is needed.", ["reason"]
-)
 CLOCKS_SETTLED = Counter(
     "touchpoint_escalation_clocks_settled_total",
     "First-response clocks that ended, by how: achieved, breached, cancelled. Imported history is left out.",
@@ -28,24 +23,14 @@ TIMER_LATENESS = Histogram(
     "From the moment a warning or a breach was due, or its ticket told of if later, until the timer acted.",
     buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 5, 15, 60, 300, 3600),
 )
-OPEN_CASES = Gauge(
-    "touchpoint_escalation_open_cases",
-    "Cases not resolved, of the tenants that BUSINESS_TENANTS names; no others are shown.",
-    ["tenant", "reason"],
-)
 
 
-def count_decisions(
-    session: AsyncSession, settled: Mapping[ClockState, int], opened: Iterable[EscalationOpened]
-) -> None:
-    """Count what was decided, once it is committed."""
-    reasons = Counts(case.reason for case in opened)
+def count_settled(session: AsyncSession, settled: Mapping[ClockState, int]) -> None:
+    """Count the clocks that ended, once it is committed."""
 
     def count() -> None:
         for outcome, number in settled.items():
             CLOCKS_SETTLED.labels(outcome).inc(number)
-        for reason, number in reasons.items():
-            CASES_OPENED.labels(reason).inc(number)
 
     once_committed(session, count)
 

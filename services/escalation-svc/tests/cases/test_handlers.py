@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from escalation_svc import service
-from escalation_svc.clocks import clock_id
-from escalation_svc.handlers import with_policies
-from escalation_svc.policies import Policies
+from escalation_svc.cases import service
+from escalation_svc.cases.handlers import with_policies
+from escalation_svc.clocks.decisions import clock_id
+from escalation_svc.policies.service import Policies
 from escalation_svc.verify import subject
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4, uuid5
 import httpx
 import pytest
 
-from escalation_svc.clocks import clock_id, ticket_cause
+from escalation_svc.clocks.decisions import clock_id, ticket_cause
 from touchpoint.db.engine import Sessions
 from touchpoint.kafka.handlers import Handlers
 from touchpoint.testing import apply

@@ -1,13 +1,15 @@
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid5
 
 import pytest
 
-from escalation_svc.clocks import ClockState, clock_id, ticket_cause
-from escalation_svc.customers import Customer
-from escalation_svc.decisions import Decisions
-from escalation_svc.policies import Policies
+from escalation_svc.cases.decisions import Decisions
+from escalation_svc.clocks.decisions import ClockState, clock_id, ticket_cause
+from escalation_svc.clocks.service import Clocks
+from escalation_svc.customers.service import Customer, Customers
+from escalation_svc.policies.service import Policies
 from touchpoint.contracts.escalations import EscalationOpened, SlaBreached, SlaWarned
 from touchpoint.contracts.touchpoints import TicketOpened
 from touchpoint.testing import factories as make
@@ -15,15 +17,15 @@ from touchpoint.testing import factories as make
 DUE = 14_400
 """Seconds a ticket of normal priority has, as shipped."""
 
-KEY = {("acme", "customer-1"): Customer("acme", "customer-1", tier="key")}
+KEY = [Customer("acme", "customer-1", tier="key")]
 
 
 def later(seconds: float) -> dict[str, Any]:
     return {"time": make.NOON + timedelta(seconds=seconds)}
 
 
-def decide(policies: Policies, *events: Any, customers: dict[Any, Customer] | None = None) -> Decisions:
-    decisions = Decisions(policies, dict(customers or {}), {})
+def decide(policies: Policies, *events: Any, customers: Sequence[Customer] = ()) -> Decisions:
+    decisions = Decisions(policies, Customers(customers), Clocks(policies.first_response))
     for event in events:
         decisions.take(event)
     return decisions
@@ -31,7 +33,7 @@ def decide(policies: Policies, *events: Any, customers: dict[Any, Customer] | No
 
 def passing(decisions: Decisions, seconds: float) -> Decisions:
     """The timer looks at the only clock, when all before this moment has been read."""
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=seconds))
     return decisions
 
@@ -83,7 +85,7 @@ def test_feedback_is_judged_by_the_customer_as_known_at_that_point_of_the_log(po
 def test_an_update_changes_only_the_fields_it_gives(policies: Policies) -> None:
     first = make.customer_updated(tier="key", region="EMEA", segment="enterprise")
     decisions = decide(policies, first, make.customer_updated(region=None, segment="mid-market", **later(1)))
-    (customer,) = decisions.updated.values()
+    (customer,) = decisions.customers.updated.values()
     assert (customer.tier, customer.region, customer.segment) == ("key", None, "mid-market")
 
 
@@ -101,7 +103,7 @@ def test_anonymous_feedback_opens_no_case_for_a_key_account(policies: Policies) 
 )
 def test_only_a_public_reply_of_an_agent_is_a_response(policies: Policies, reply: dict[str, Any]) -> None:
     decisions = decide(policies, make.ticket_opened(), make.ticket_replied(**reply, **later(60)))
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     assert clock.state is ClockState.ACTIVE
 
 
@@ -111,13 +113,13 @@ def test_only_a_public_reply_of_an_agent_is_a_response(policies: Policies, reply
 )
 def test_only_the_end_of_a_ticket_ends_the_waiting(policies: Policies, status: str, state: str) -> None:
     decisions = decide(policies, make.ticket_opened(), make.ticket_status_changed(status=status, **later(60)))
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     assert clock.state == state
 
 
 @pytest.mark.parametrize(("priority", "target"), [("urgent", 900), ("high", 3600), ("normal", 14400), ("low", 86400)])
 def test_the_priority_sets_the_target(policies: Policies, priority: str, target: int) -> None:
-    (clock,) = decide(policies, make.ticket_opened(priority=priority)).clocks.values()
+    (clock,) = decide(policies, make.ticket_opened(priority=priority)).clocks.by_id.values()
     assert clock.target_seconds == target
 
 
@@ -126,7 +128,7 @@ def test_a_priority_only_a_newer_version_knows_is_timed_as_normal(policies: Poli
     event = TicketOpened.read_tolerantly(data).with_meta(make.ticket_opened().meta)
     decisions = passing(decide(policies, event), DUE + 1)
     assert news(decisions) == ["sla.breached", "escalation.opened"]
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     assert (clock.priority, clock.target_seconds) == ("normal", 14400)
 
 
@@ -152,7 +154,7 @@ def test_a_clock_that_runs_out_is_a_breach_and_opens_its_case(policies: Policies
 
 def test_a_reply_dated_too_late_leaves_the_breach_to_the_timer(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(id="t-1"), make.ticket_replied(**later(DUE + 1)))
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     assert (news(decisions), clock.state) == ([], "active")
     passing(decisions, DUE + 0.5)
     assert (news(decisions), clock.state) == (["sla.breached", "escalation.opened"], "breached")
@@ -161,13 +163,13 @@ def test_a_reply_dated_too_late_leaves_the_breach_to_the_timer(policies: Policie
 def test_an_imported_clock_is_achieved_whichever_reply_is_read_first(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(backfill=True), make.ticket_replied(**later(DUE + 1)))
     decisions.take(make.ticket_replied(**later(60)))
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     assert (news(decisions), clock.state) == (["sla.breached"], "achieved")
 
 
 def test_the_warning_comes_first_and_opens_no_case(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened())
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
     (warned,) = decisions.news
     assert isinstance(warned, SlaWarned)
@@ -176,7 +178,7 @@ def test_the_warning_comes_first_and_opens_no_case(policies: Policies) -> None:
 
 def test_a_clock_started_again_warns_again_under_another_id(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened())
-    (clock,) = decisions.clocks.values()
+    (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
     decisions.take(make.ticket_status_changed(status="closed", **later(DUE * 0.9)))
     decisions.take(make.ticket_status_changed(status="open", **later(DUE * 3)))
@@ -196,7 +198,7 @@ def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> N
     (breached,) = decisions.news
     assert isinstance(breached, SlaBreached)
     assert breached.meta.backfill
-    assert not decisions.settled
+    assert not decisions.clocks.settled
 
 
 def test_a_live_reply_to_an_imported_ticket_pages_nobody(policies: Policies) -> None:
@@ -220,7 +222,7 @@ def test_tenants_do_not_meet(policies: Policies) -> None:
         make.feedback(tenant="other", score=0),
         customers=KEY,
     )
-    assert sorted(clock.state for clock in decisions.clocks.values()) == ["active", "waiting"]
+    assert sorted(clock.state for clock in decisions.clocks.by_id.values()) == ["active", "waiting"]
     assert decisions.news == []
 
 
@@ -233,6 +235,6 @@ def test_how_live_clocks_end_is_counted(policies: Policies) -> None:
         make.ticket_replied(ticket_id="t-1", **later(DUE + 1)),
         make.ticket_status_changed(ticket_id="t-2", **later(1)),
     )
-    for clock in decisions.clocks.values():
+    for clock in decisions.clocks.by_id.values():
         decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE + 1))
-    assert decisions.settled == {ClockState.ACHIEVED: 1, ClockState.BREACHED: 2, ClockState.CANCELLED: 1}
+    assert decisions.clocks.settled == {ClockState.ACHIEVED: 1, ClockState.BREACHED: 2, ClockState.CANCELLED: 1}

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_svc.customers import Customer
-from escalation_svc.policies import FIELDS, SHIPPED, Policies, fact, load
+from escalation_svc.config import SHIPPED
+from escalation_svc.customers.service import Customer
+from escalation_svc.policies.service import FIELDS, Policies, fact, load
 from touchpoint.base.errors import UsageError
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from escalation_svc import repository, service
-from escalation_svc.errors import EscalationNotFoundError
-from escalation_svc.schemas import (
+from escalation_svc.cases import repository, service
+from escalation_svc.cases.errors import EscalationNotFoundError
+from escalation_svc.cases.schemas import (
     Acknowledgement,
     ClockRead,
     EscalationDetail,
@@ -16,6 +16,7 @@ from escalation_svc.schemas import (
     EscalationRead,
     Resolution,
 )
+from escalation_svc.clocks import service as clocks
 from touchpoint.http.deps import ReadOnly, Rows, Transaction
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.pagination import Page, page
@@ -41,7 +42,7 @@ async def get_escalation(caller: Reader, session: ReadOnly, escalation_id: UUID)
     if case is None:
         raise EscalationNotFoundError(escalation_id)
     found = EscalationDetail.of(case)
-    if case.ticket_id and (clock := await repository.find_clock(session, caller.tenant, case.ticket_id)):
+    if case.ticket_id and (clock := await clocks.find_clock(session, caller.tenant, case.ticket_id)):
         found.clock = ClockRead.model_validate(clock)
     return found
 

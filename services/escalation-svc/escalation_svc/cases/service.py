@@ -6,12 +6,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from escalation_svc import repository, telemetry
-from escalation_svc.clocks import Clock, clock_id
-from escalation_svc.decisions import Decisions, Input, moves_clock
-from escalation_svc.errors import AlreadyResolvedError, EscalationNotFoundError
-from escalation_svc.models import Escalation
-from escalation_svc.policies import Policies
+from escalation_svc.cases import repository, telemetry
+from escalation_svc.cases.decisions import Decisions, Input
+from escalation_svc.cases.errors import AlreadyResolvedError, EscalationNotFoundError
+from escalation_svc.cases.models import Escalation
+from escalation_svc.clocks import service as clocks
+from escalation_svc.clocks.service import Clock, Clocks
+from escalation_svc.customers import service as customers
+from escalation_svc.policies.service import Policies
 from touchpoint.base import tracing
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.escalations import (
@@ -27,13 +29,9 @@ from touchpoint.db.partitions import alone
 async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:
     """Decide about a batch of events, in log order: one query reads what it needs, one statement writes each table."""
     await alone(session, "customers", {event.meta.partition for event in events})
-    moving = [event for event in events if moves_clock(event)]
-    clocks = await repository.lock_clocks(
-        session, [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
-    )
+    locked = await clocks.lock(session, policies.first_response, events)
     named = [(event.meta.tenant, event.customer_id) for event in events if event.customer_id is not None]
-    customers = await repository.load_customers(session, named)
-    decisions = Decisions(policies, customers, clocks)
+    decisions = Decisions(policies, await customers.load(session, named), locked)
     for event in events:
         decisions.take(event)
     await _carry_out(session, decisions)
@@ -45,16 +43,14 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
     Nothing is missed: time passes only up to where each clock's own partition has been read. Nothing happens twice:
     the clocks are locked, and another worker skips them.
     """
-    due = await repository.lock_due_clocks(session, consumer, limit)
-    customers = await repository.load_customers(
-        session, [(d.clock.tenant_id, d.clock.customer_id) for d in due if d.clock.customer_id]
-    )
-    decisions = Decisions(policies, customers, {d.clock.clock_id: d.clock for d in due})
-    telemetry.observe_lateness(session, [one.lateness for one in due if one.clock.wake_at])
-    for one in due:
-        decisions.pass_time(one.clock, one.until)
+    due = await clocks.lock_due(session, consumer, limit)
+    woken = [each.clock for each in due]
+    known = await customers.load(session, [(c.tenant_id, c.customer_id) for c in woken if c.customer_id])
+    decisions = Decisions(policies, known, Clocks(policies.first_response, woken))
+    for each in due:
+        decisions.pass_time(each.clock, each.until)
     await _carry_out(session, decisions)
-    return [one.clock for one in due]
+    return woken
 
 
 async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Escalation:
@@ -82,12 +78,12 @@ async def resolve(
 
 async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
     """Store the decisions, then publish: the rows are locked by then, so the outbox has their versions in order."""
-    await repository.save_customers(session, decisions.updated.values())
-    await repository.save_clocks(session, decisions.clocks.values())
+    await customers.save(session, decisions.customers)
+    await clocks.save(session, decisions.clocks)
     opened = await repository.insert_escalations(session, decisions.cases.values())
     news = [e for e in decisions.news if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
     await outbox.publish(session, *news)
-    telemetry.count_decisions(session, decisions.settled, [decisions.cases[case_id] for case_id in opened])
+    telemetry.count_opened(session, [decisions.cases[case_id] for case_id in opened])
 
 
 async def _locked(session: AsyncSession, tenant: str, escalation_id: UUID) -> Escalation:

@@ -1,11 +1,13 @@
-"""The worker's timer: looks for clocks to wake until the process stops.
+"""The worker's tasks: the timer that wakes clocks as they fall due, and the open cases of a few tenants as metrics.
 
-It keeps nothing in memory: killed at any moment, the next look (its own or another worker's) goes on where it was.
+The timer keeps nothing in memory: killed at any moment, the next look (its own or another worker's) goes on where it
+was.
 """
 
-from escalation_svc import repository, service, telemetry
-from escalation_svc.app import NAME
-from escalation_svc.policies import Policies, load
+from escalation_svc.cases import repository, service, telemetry
+from escalation_svc.clocks import service as clocks
+from escalation_svc.config import NAME
+from escalation_svc.policies.service import Policies, load
 from touchpoint.db import clock
 from touchpoint.db.clock import ClocksDifferError
 from touchpoint.db.engine import transaction
@@ -15,9 +17,10 @@ from touchpoint.process.service import Runtime
 
 BATCH = 100
 """Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
+COUNT_SECONDS = 15
 
 
-def task(runtime: Runtime) -> Recurring:
+def timer(runtime: Runtime) -> Recurring:
     """Wakes clocks as they fall due and the service's consumer has read so far; looks every `timer_seconds`.
 
     While PostgreSQL's clock and this machine's differ none is woken, and the process says that it is not ready: a
@@ -42,6 +45,21 @@ def task(runtime: Runtime) -> Recurring:
     return Recurring("timer", runtime.settings.timer_seconds, look)
 
 
+def open_cases(runtime: Runtime) -> Recurring:
+    """Counts them now and then; with no tenant named there is nothing to do."""
+
+    async def count() -> None:
+        if not runtime.settings.business_tenants:
+            return
+        async with transaction(runtime.sessions) as session:
+            found = await repository.count_open(session, runtime.settings.business_tenants)
+        telemetry.OPEN_CASES.clear()  # a reason without a case is gone
+        for tenant, reason, cases in found:
+            telemetry.OPEN_CASES.labels(tenant, reason).set(cases)
+
+    return Recurring("count open cases", COUNT_SECONDS, count)
+
+
 async def _look(policies: Policies, runtime: Runtime) -> None:
     woken = BATCH
     while woken == BATCH and not runtime.stop.is_set():
@@ -52,4 +70,4 @@ async def _look(policies: Policies, runtime: Runtime) -> None:
         tell_each(tape, "wake clock", [each.cause.traceparent if each.cause else None for each in due])
         woken = len(due)
     async with transaction(runtime.sessions) as session:
-        telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, NAME))
+        await clocks.measure_overdue(session, NAME)

@@ -11,10 +11,9 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from escalation_svc import service, timer
-from escalation_svc.app import NAME
-from escalation_svc.config import Settings
-from escalation_svc.policies import Policies
+from escalation_svc.cases import service, tasks
+from escalation_svc.config import NAME, Settings
+from escalation_svc.policies.service import Policies
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.http.health import Check
@@ -73,7 +72,7 @@ def running(dsn: str) -> Callable[..., Any]:
             database_url=SecretStr(dsn), internal_token_secrets=[SecretStr("x" * 32)], timer_seconds=0.05
         )
         runtime = Runtime(settings, engine, factory(sessions_of(engine)), checks={} if checks is None else checks)
-        task = asyncio.create_task(timer.task(runtime).run(runtime.stop))
+        task = asyncio.create_task(tasks.timer(runtime).run(runtime.stop))
         try:
             yield task
         finally:
@@ -278,7 +277,7 @@ async def _somebody_waits(sessions: Sessions) -> bool:
 async def test_two_workers_wake_each_clock_once(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published, running: Callable[..., Any]
 ) -> None:
-    tickets = 5 * timer.BATCH
+    tickets = 5 * tasks.BATCH
     due = now() - timedelta(seconds=30)
     await apply(handlers, sessions, [ticket(due, n, n % 3) for n in range(tickets)])
     async with running(), running():

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from escalation_svc import repository
-from escalation_svc.clocks import clock_id
-from escalation_svc.decisions import Decisions
-from escalation_svc.policies import Policies
+from escalation_svc.cases.decisions import Decisions
+from escalation_svc.clocks import repository
+from escalation_svc.clocks.decisions import clock_id
+from escalation_svc.clocks.service import Clocks
+from escalation_svc.customers.service import Customers
+from escalation_svc.policies.service import Policies
 from touchpoint.base.errors import TransientError
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers
@@ -18,7 +20,7 @@ Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
 
 
 def decided(policies: Policies, *events: Any) -> Decisions:
-    decisions = Decisions(policies, {}, {})
+    decisions = Decisions(policies, Customers(), Clocks(policies.first_response))
     for event in events:
         decisions.take(event)
     return decisions
@@ -28,7 +30,7 @@ async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions:
     opened = make.ticket_opened(
         topic="touchpoints.v1", partition=3, offset=9, traceparent="00-a-b-01", subject="s", backfill=True
     )
-    (clock,) = decided(policies, opened).clocks.values()
+    (clock,) = decided(policies, opened).clocks.by_id.values()
     async with transaction(sessions) as session:
         await repository.save_clocks(session, [clock])
     async with transaction(sessions) as session:
@@ -39,7 +41,7 @@ async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions:
 
 async def test_a_clock_is_found_by_its_ticket_and_tenant(policies: Policies, sessions: Sessions) -> None:
     async with transaction(sessions) as session:
-        await repository.save_clocks(session, decided(policies, make.ticket_opened()).clocks.values())
+        await repository.save_clocks(session, decided(policies, make.ticket_opened()).clocks.by_id.values())
         found = await repository.find_clock(session, "acme", "ticket-1")
         assert found is not None
         assert found.clock_id == clock_id("acme", "ticket-1")
@@ -67,18 +69,7 @@ async def _waits_for_a_lock(rows: Rows) -> bool:
     return bool(await rows(waiting))
 
 
-async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Policies, sessions: Sessions) -> None:
-    (case,) = decided(policies, make.ticket_opened(priority="urgent")).news
+async def test_no_clocks_asked_for_are_no_clocks(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
-        assert await repository.insert_escalations(session, [case]) == {case.escalation_id}
-    async with transaction(sessions) as session:
-        assert await repository.insert_escalations(session, [case]) == set()
-
-
-async def test_nothing_asked_is_nothing_found(sessions: Sessions) -> None:
-    async with transaction(sessions) as session:
-        assert await repository.load_customers(session, []) == {}
         assert await repository.lock_clocks(session, []) == {}
-        assert await repository.insert_escalations(session, []) == set()
-        await repository.save_customers(session, [])
         await repository.save_clocks(session, [])

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from escalation_svc.models import Escalation
+from escalation_svc.cases.models import Escalation
 from touchpoint.contracts.base import Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
 from touchpoint.contracts.quick import NO_NUL

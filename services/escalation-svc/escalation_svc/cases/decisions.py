@@ -1,0 +1,84 @@
+"""What is decided about events and the passing of time, in memory: nothing here touches the database.
+
+Events marked as backfill (imported history) open no case, whatever the policies say: nobody is paged by history.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID, uuid5
+
+from escalation_svc.clocks.service import Clock, Clocks, TicketEvent, moves_clock, ticket_cause
+from escalation_svc.customers.service import Customers
+from escalation_svc.policies.service import Policies, Policy
+from touchpoint.contracts.base import Event
+from touchpoint.contracts.escalations import EscalationOpened, EscalationState, SlaBreached
+from touchpoint.contracts.touchpoints import CustomerUpdated, FeedbackSubmitted, TicketOpened
+
+Input = CustomerUpdated | FeedbackSubmitted | TicketEvent
+Cause = FeedbackSubmitted | TicketOpened | SlaBreached
+"""What policies can open a case for."""
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The decisions of one transaction, on customers and clocks read before; `news` is what is to be published."""
+
+    policies: Policies
+    customers: Customers
+    clocks: Clocks
+    news: list[Event] = field(default_factory=list)
+    cases: dict[UUID, EscalationOpened] = field(default_factory=dict)
+    """The cases to open, which may be open already."""
+
+    def take(self, event: Input) -> None:
+        """Decide about one event; call it in log order."""
+        if isinstance(event, CustomerUpdated):
+            self.customers.update(event)
+        if moves_clock(event):
+            self._publish(self.clocks.take(event))
+        if isinstance(event, FeedbackSubmitted | TicketOpened):
+            self._consider(event)
+
+    def pass_time(self, clock: Clock, until: datetime) -> None:
+        """Decide about a clock when all that happened before `until` is known."""
+        self._publish(self.clocks.pass_time(clock, until))
+
+    def _publish(self, news: Iterable[Event]) -> None:
+        """Publish news of a clock; a breach may open a case."""
+        for event in news:
+            self.news.append(event)
+            if isinstance(event, SlaBreached):
+                self._consider(event)
+
+    def _consider(self, cause: Cause) -> None:
+        """Open a case if a policy asks for one. The same cause and policy always make the same case."""
+        if cause.meta.backfill:
+            return
+        customer = self.customers.get(cause.meta.tenant, cause.customer_id)
+        policy = self.policies.match(cause, customer)
+        if policy is None:
+            return
+        case = _case(cause, policy)
+        if self.cases.setdefault(case.escalation_id, case) is case:
+            self.news.append(case)
+
+
+def _case(cause: Cause, policy: Policy) -> EscalationOpened:
+    if isinstance(cause, FeedbackSubmitted):
+        root, feedback_id, ticket_id = cause.meta.identity, cause.meta.identity, None
+    else:
+        root, feedback_id, ticket_id = ticket_cause(cause.meta.tenant, cause.ticket_id), None, cause.ticket_id
+    case = EscalationOpened(
+        escalation_id=uuid5(root, policy.name),
+        case_version=1,
+        customer_id=cause.customer_id,
+        reason=policy.reason,
+        policy=policy.name,
+        priority=policy.priority,
+        state=EscalationState.OPEN,
+        feedback_id=feedback_id,
+        ticket_id=ticket_id,
+        opened_at=cause.meta.time,
+    )
+    return case.caused_by(cause.meta)

@@ -1,0 +1,40 @@
+"""Customers as other rooms use them: what policies may ask about, as known at a point of the log."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from escalation_svc.customers import repository
+from escalation_svc.customers.models import KNOWN, Customer, CustomerKey
+from touchpoint.contracts.touchpoints import CustomerUpdated
+
+__all__ = ["KNOWN", "Customer", "Customers", "load", "save"]
+
+
+class Customers:
+    """The customers of one transaction."""
+
+    def __init__(self, known: Iterable[Customer] = ()) -> None:
+        self._known = {(customer.tenant_id, customer.customer_id): customer for customer in known}
+        self.updated: dict[CustomerKey, Customer] = {}
+
+    def get(self, tenant: str, customer_id: str | None) -> Customer | None:
+        """A customer, if anything is known of it."""
+        return self._known.get((tenant, customer_id)) if customer_id else None
+
+    def update(self, event: CustomerUpdated) -> None:
+        """Take over what an event says of its customer."""
+        key = (event.meta.tenant, event.customer_id)
+        customer = self._known.setdefault(key, Customer(*key))
+        customer.update(event)
+        self.updated[key] = customer
+
+
+async def load(session: AsyncSession, keys: Iterable[CustomerKey]) -> Customers:
+    """Those of the customers that are known."""
+    return Customers((await repository.load_customers(session, keys)).values())
+
+
+async def save(session: AsyncSession, customers: Customers) -> None:
+    """Store those that changed. The changes of one customer come by one partition: the caller holds its lock."""
+    await repository.save_customers(session, customers.updated.values())

@@ -1,0 +1,22 @@
+from escalation_svc.cases import repository
+from escalation_svc.cases.decisions import Decisions
+from escalation_svc.clocks.service import Clocks
+from escalation_svc.customers.service import Customers
+from escalation_svc.policies.service import Policies
+from touchpoint.db.engine import Sessions, transaction
+from touchpoint.testing import factories as make
+
+
+async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Policies, sessions: Sessions) -> None:
+    decisions = Decisions(policies, Customers(), Clocks(policies.first_response))
+    decisions.take(make.ticket_opened(priority="urgent"))
+    (case,) = decisions.cases.values()
+    async with transaction(sessions) as session:
+        assert await repository.insert_escalations(session, [case]) == {case.escalation_id}
+    async with transaction(sessions) as session:
+        assert await repository.insert_escalations(session, [case]) == set()
+
+
+async def test_no_cases_to_store_are_none_stored(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        assert await repository.insert_escalations(session, []) == set()
