@@ -3,13 +3,14 @@
 import asyncio
 from importlib import import_module
 from pkgutil import walk_packages
+from types import ModuleType
 
 import asyncpg
 import pytest
-from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from touchpoint.db import migrate
+from touchpoint.db.tables import Table
 
 PACKAGES = ["escalation_svc", "feedback_svc", "gateway", "metrics_svc"]
 
@@ -23,6 +24,14 @@ SELECT c.relname AS table, a.attname AS first
   JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'public'::regnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
  WHERE i.indisunique
+"""
+PRIMARY_KEYS = """
+SELECT c.relname AS table, array_agg(a.attname ORDER BY array_position(i.indkey, a.attnum)) AS columns
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'public'::regnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
+ WHERE i.indisprimary
+ GROUP BY 1
 """
 PLUMBING = {
     "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "engine_version", "erasures", "inbox",
@@ -42,18 +51,22 @@ TYPES = {
     "JSONB": "jsonb",
     "TEXT": "text",
     "TEXT[]": "_text",
+    "NUMERIC": "numeric",
+    "TIMESTAMPTZ": "timestamptz",
+    "TIMESTAMPTZ[]": "_timestamptz",
     "TIMESTAMP WITH TIME ZONE": "timestamptz",
     "TIMESTAMP WITH TIME ZONE[]": "_timestamptz",
     "UUID": "uuid",
     "VARCHAR": "text",
 }
-"""SQLAlchemy's names of types and PostgreSQL's."""
+"""Names of types as SQLAlchemy and `touchpoint.db.tables` have them, and PostgreSQL's own."""
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_two_upgrades_at_once_make_one_schema(package, empty_database):
     await asyncio.gather(*(migrate.upgrade(package, empty_database) for _ in range(2)))
-    assert set(_models(package)) <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
+    declared = {table for table, *_ in _models(package)}
+    assert declared <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -66,14 +79,19 @@ async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty_da
 
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_the_tables_are_what_the_models_say(package, database):
-    models = _models(package)
-    declared = {
-        (table.name, column.name, TYPES[column.type.compile(postgresql.dialect())], bool(column.nullable))
-        for table in models.values()
-        for column in table.columns
-    }
-    found = {tuple(row) for row in await _fetch(await database(package), COLUMNS)}
-    assert {row for row in found if row[0] in models} == declared
+    declared = _models(package)
+    assert declared
+    actual = {tuple(row) for row in await _fetch(await database(package), COLUMNS)}
+    tables = {table for table, *_ in declared}
+    assert {column for column in actual if column[0] in tables} == declared
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_table_knows_its_primary_key(package, database):
+    keys = await _fetch(await database(package), PRIMARY_KEYS)
+    actual = {row["table"]: tuple(row["columns"]) for row in keys}
+    declared = {table.name: table.key for table in _row_tables(package)}
+    assert {name: actual[name] for name in declared} == declared
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -121,12 +139,31 @@ async def test_a_consumer_has_one_replay_under_way(package, database):
             await _fetch(dsn, start, "some-svc", *under_way)
 
 
-def _models(package: str) -> dict[str, Table]:
-    """The tables that the modules `models` of a package declare, by name."""
-    path = import_module(package).__path__
-    modules = [name for _, name, _ in walk_packages(path, f"{package}.") if name.endswith(".models")]
-    bases = [base for module in modules if (base := getattr(import_module(module), "Base", None)) is not None]
-    return {name: table for base in bases for name, table in base.metadata.tables.items()}
+def _models(package: str) -> set[tuple[str, str, str, bool]]:
+    """The columns that a package's modules `models` declare: table, name, PostgreSQL's type, nullable."""
+    of_rows = {
+        (table.name, column.name, TYPES[column.type.upper()], column.nullable)
+        for table in _row_tables(package)
+        for column in table.columns
+    }
+    bases = {getattr(module, "Base", None) for module in _modules(package)} - {None}
+    of_sqlalchemy = {
+        (table.name, column.name, TYPES[column.type.compile(postgresql.dialect())], bool(column.nullable))
+        for base in bases
+        for table in base.metadata.tables.values()
+        for column in table.columns
+    }
+    return of_rows | of_sqlalchemy
+
+
+def _row_tables(package: str) -> list[Table]:
+    return [value for module in _modules(package) for value in vars(module).values() if isinstance(value, Table)]
+
+
+def _modules(package: str) -> list[ModuleType]:
+    """The modules `models` of a package and of its rooms."""
+    names = [name for _, name, _ in walk_packages(import_module(package).__path__, f"{package}.")]
+    return [import_module(name) for name in names if name.endswith(".models")]
 
 
 async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:

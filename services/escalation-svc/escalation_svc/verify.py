@@ -4,7 +4,7 @@ from escalation_svc.cases.handlers import with_policies
 from escalation_svc.cases.verify import CASES
 from escalation_svc.clocks.verify import CLOCKS
 from escalation_svc.config import NAME, PolicySettings
-from escalation_svc.customers.verify import CUSTOMERS
+from escalation_svc.customers.verify import EFFECT as CUSTOMERS
 from escalation_svc.policies.service import load
 from touchpoint.verify.subject import Subject
 

@@ -5,11 +5,11 @@ from typing import Any
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import select, text
+from sqlalchemy import text
 
-from feedback_svc.feedback.models import Feedback
+from feedback_svc.feedback.models import FEEDBACK, Feedback
 from feedback_svc.handlers import handlers
-from feedback_svc.timeline.models import TimelineEntry
+from feedback_svc.timeline.models import TIMELINE, Entry
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions
 from touchpoint.kafka.handlers import Context
@@ -19,12 +19,12 @@ from touchpoint.testing import factories as make
 
 async def stored(sessions: Sessions) -> list[Feedback]:
     async with sessions() as session:
-        return list(await session.scalars(select(Feedback).order_by(Feedback.occurred_at)))
+        return await FEEDBACK.fetch(session, f"SELECT {FEEDBACK.select} FROM feedback ORDER BY occurred_at")
 
 
-async def timeline(sessions: Sessions) -> list[TimelineEntry]:
+async def timeline(sessions: Sessions) -> list[Entry]:
     async with sessions() as session:
-        return list(await session.scalars(select(TimelineEntry).order_by(TimelineEntry.occurred_at)))
+        return await TIMELINE.fetch(session, f"SELECT {TIMELINE.select} FROM timeline ORDER BY occurred_at")
 
 
 async def published(sessions: Sessions) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ async def test_all_of_a_customers_touchpoints_are_on_the_timeline(sessions: Sess
     rows = await timeline(sessions)
     assert [(row.type, row.id) for row in rows] == [(event.type, event.meta.identity) for event in events]
     assert {row.customer_id for row in rows} == {"customer-1"}
-    assert rows[1].details["text"] == "Since this morning it does not start."
+    assert json.loads(rows[1].details)["text"] == "Since this morning it does not start."
 
 
 async def test_a_remark_about_no_customer_changes_nothing(sessions: Sessions) -> None:

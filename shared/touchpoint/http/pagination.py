@@ -1,16 +1,17 @@
-"""Cursor pages: stable while rows come in, and as fast on page 10,000 as on the first."""
+"""Lists over HTTP: the parameters of a page, its cursor, and the answer."""
 
 import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from itertools import accumulate
+from operator import attrgetter
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from starlette.responses import Response
@@ -18,10 +19,12 @@ from starlette.responses import Response
 from touchpoint.base import times
 from touchpoint.base.times import EARLIEST, LATEST
 from touchpoint.contracts.base import read_time, refusal
-from touchpoint.db.tenants import Tenants
+from touchpoint.db.listing import Selection
 from touchpoint.http.errors import FieldError, ProblemError
 
 T = TypeVar("T")
+R = TypeVar("R")
+A = TypeVar("A")
 
 Several = Annotated[list[T], Field(max_length=20)]
 """Values of a filter, of which one must match; the parameter is repeated for each."""
@@ -60,6 +63,23 @@ class PageQuery(BaseModel):
     recorded_to: Bound | None = Field(None, description="accepted before this time")
     limit: int = Field(50, ge=1, le=200, description="items a page; fewer where texts are very long")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
+
+    def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
+        """The rows asked for. A filter with several values is a column's of the same name.
+
+        `compared`: further bounds, by column and operator. Raises ProblemError 422 on a cursor that is not ours.
+        """
+        own = type(self).model_fields.keys() - PageQuery.model_fields.keys()
+        given = {name: getattr(self, name) for name in own}
+        recorded = {("recorded_at", ">="): self.recorded_from, ("recorded_at", "<"): self.recorded_to}
+        return Selection(
+            limit=self.limit,
+            after=decode(self.cursor),
+            equal={name: values for name, values in given.items() if isinstance(values, list)},
+            compared={**recorded, **(compared or {})},
+            since=self.since,
+            until=self.until,
+        )
 
 
 class Page(BaseModel, Generic[T]):
@@ -109,69 +129,42 @@ def _unreadable() -> ProblemError:
     return ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong])
 
 
-class Listing:
-    """A tenant's rows of a table, newest first: what a page shows of them, and the two columns that order them.
+def answers(answer: type[A], **made: Callable[[Any], Any]) -> Callable[[Any], A]:
+    """A function that makes an answer, a dataclass, of a row: each field of the row's attribute of the same name.
 
-    The table has a column `recorded_at`: when the gateway accepted what the row is about.
+    `made`: how the fields are made that the row does not have under their names.
     """
+    names = [field.name for field in fields(answer)]  # type: ignore[arg-type]  # a dataclass
+    same = attrgetter(*(name for name in names if name not in made))
+    places = [(place, made[name]) for place, name in enumerate(names) if name in made]
 
-    def __init__(self, table: str, columns: Sequence[str], moment: str, row_id: str) -> None:
-        self.select = f"SELECT {', '.join(columns)} FROM {table} WHERE tenant_id = caller.tenant"  # noqa: S608 (our names)
-        self._moment = moment
-        self._row_id = row_id
+    def make(row: Any) -> A:
+        values = list(same(row))
+        for place, value_of in places:
+            values.insert(place, value_of(row))
+        return answer(*values)
 
-    async def read(
-        self, tenants: Tenants, tenant: str, query: PageQuery, conditions: Mapping[str, Any]
-    ) -> list[asyncpg.Record]:
-        """The page of what meets all conditions, and one row more: it tells whether there is a next.
-
-        A condition is SQL with a place for its value, such as `kind = {}`; without one (None) it does not count.
-        Raises ProblemError 422 on a cursor that is not ours.
-        """
-        said = {condition: value for condition, value in conditions.items() if value is not None}
-        if query.since is not None:
-            said[f"{self._moment} >= {{}}"] = query.since
-        if query.until is not None:
-            said[f"{self._moment} < {{}}"] = query.until
-        if query.recorded_from is not None:
-            said["recorded_at >= {}"] = query.recorded_from
-        if query.recorded_to is not None:
-            said["recorded_at < {}"] = query.recorded_to
-        where = "".join(" AND " + condition.format(f"${number}") for number, condition in enumerate(said, 2))
-        values = [*said.values()]
-        if (after := decode(query.cursor)) is not None:
-            where += f" AND ({self._moment}, {self._row_id}) < (${len(values) + 2}, ${len(values) + 3})"
-            values += after
-        # The limit is written out: PostgreSQL plans anew each time for one it does not know.
-        order = f" ORDER BY {self._moment} DESC, {self._row_id} DESC LIMIT {query.limit + 1:d}"
-        return await tenants.fetch(tenant, self.select + where + order, *values)
+    return make
 
 
-def exactly(query: PageQuery, names: Sequence[str]) -> dict[str, Any]:
-    """Conditions for `Listing.read`: columns that have one of the values of the query's filter of the same name.
+def page(
+    rows: Sequence[R],
+    limit: int,
+    order: tuple[str, str],
+    answer: Callable[[R], Any],
+    *,
+    text: str | None = None,
+) -> Response:
+    """The answer, a `Page`, of `limit + 1` rows read; `order` names the attributes that order them (time, id).
 
-    One value is compared by itself, which lets an index give the rows in their order.
-    """
-    conditions = dict[str, Any]()
-    for name in names:
-        values: list[Any] = getattr(query, name)
-        if len(values) == 1:
-            conditions[f"{name} = {{}}"] = values[0]
-        elif values:
-            conditions[f"{name} = ANY({{}})"] = values
-    return conditions
-
-
-def page(rows: Sequence[Any], limit: int, position: tuple[str, str], *, text: str | None = None) -> Response:
-    """The answer, a `Page`, from `limit + 1` rows read; `position` names the attributes that order them (time, id).
-
-    `text` names the attribute that may be long: a page ends before it has more than PAGE_CHARACTERS of it. Rows are
-    what msgspec encodes, such as dataclasses: as pydantic's models they would take ten times as long.
+    `answer` makes of a row what msgspec encodes, such as a dataclass: pydantic's models would take ten times as long.
+    `text` names the attribute that may be long: a page ends before it has more than PAGE_CHARACTERS of it.
     """
     shown = rows[: _fitting(rows[:limit], text) if text else limit]
     more = len(rows) > len(shown)
-    after = encode(getattr(shown[-1], position[0]), getattr(shown[-1], position[1])) if more else None
-    return Response(msgspec.json.encode({"items": shown, "next_cursor": after}), media_type="application/json")
+    after = encode(getattr(shown[-1], order[0]), getattr(shown[-1], order[1])) if more else None
+    content = {"items": [answer(row) for row in shown], "next_cursor": after}
+    return Response(msgspec.json.encode(content), media_type="application/json")
 
 
 def _fitting(rows: Sequence[Any], text: str) -> int:

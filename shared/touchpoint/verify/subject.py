@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from touchpoint.db.tables import Table
 from touchpoint.kafka.handlers import Handlers
 
 
@@ -23,6 +25,12 @@ class Effect:
     """A query like `query`, of stored rows (`{stored}.clocks`) that are right without an event, such as by time."""
     shown: bool = False
     """Whether a report may quote `row`: it holds nothing of a customer."""
+
+    @classmethod
+    def of(cls, table: Table[Any], key: Sequence[str], *, per_event: bool = False) -> "Effect":
+        """The rows of a table, all of their columns."""
+        query = f"SELECT {', '.join(key)}, {table.name}::text AS row FROM {{tables}}.{table.name}"  # noqa: S608 (our names)
+        return cls(table.name, key, query, per_event)
 
 
 @dataclass(frozen=True)

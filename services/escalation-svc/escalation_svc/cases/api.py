@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from escalation_svc.cases import repository, service
+from escalation_svc.cases import service
 from escalation_svc.cases.errors import EscalationNotFoundError
+from escalation_svc.cases.models import CASES, NEWEST_FIRST
 from escalation_svc.cases.schemas import (
     Acknowledgement,
     ClockRead,
@@ -15,6 +16,8 @@ from escalation_svc.cases.schemas import (
     EscalationQuery,
     EscalationRead,
     Resolution,
+    case_read,
+    detail_read,
 )
 from escalation_svc.clocks import service as clocks
 from touchpoint.http.deps import ReadOnly, Rows, Transaction
@@ -31,20 +34,20 @@ Writer = Annotated[Caller, Depends(allowed(Scope.ESCALATIONS_WRITE))]
 @router.get("", response_model=Page[EscalationRead])
 async def list_escalations(caller: Reader, rows: Rows, query: Annotated[EscalationQuery, Query()]) -> Response:
     """Cases that match all filters, newest first."""
-    found = await repository.list_escalations(rows, caller.tenant, query)
-    return page(found, query.limit, repository.ORDER)
+    matching = await NEWEST_FIRST.read(rows, caller.tenant, query.selection())
+    return page(matching, query.limit, NEWEST_FIRST.order, case_read)
 
 
 @router.get("/{escalation_id}")
 async def get_escalation(caller: Reader, session: ReadOnly, escalation_id: UUID) -> EscalationDetail:
     """One case, with the first-response clock of its ticket."""
-    case = await repository.find_escalation(session, caller.tenant, escalation_id)
+    case = await CASES.find(session, caller.tenant, escalation_id)
     if case is None:
         raise EscalationNotFoundError(escalation_id)
-    found = EscalationDetail.of(case)
+    detail = detail_read(case)
     if case.ticket_id and (clock := await clocks.find_clock(session, caller.tenant, case.ticket_id)):
-        found.clock = ClockRead.model_validate(clock)
-    return found
+        detail.clock = ClockRead.model_validate(clock)
+    return detail
 
 
 @router.post("/{escalation_id}/acknowledge")
@@ -53,7 +56,7 @@ async def acknowledge_escalation(
 ) -> EscalationRead:
     """Take a case on. Again: the case as it is. 409 once it is resolved."""
     by = _person(caller, body)
-    return EscalationRead.of(await service.acknowledge(session, caller.tenant, escalation_id, by))
+    return case_read(await service.acknowledge(session, caller.tenant, escalation_id, by))
 
 
 @router.post("/{escalation_id}/resolve")
@@ -62,7 +65,7 @@ async def resolve_escalation(
 ) -> EscalationRead:
     """Settle a case, acknowledged or not. Again: the case as it is."""
     by, resolution = _person(caller, body), body.resolution if body else None
-    return EscalationRead.of(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
+    return case_read(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
 
 
 def _person(caller: Caller, body: Acknowledgement | None) -> str:

@@ -1,40 +1,38 @@
-"""The table of cases, as the API reads and changes it. New rows are written by `repository`, in sets."""
+"""The table of cases."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import DateTime
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from touchpoint.db.listing import Listing
+from touchpoint.db.tables import Table
 
 
-class Base(DeclarativeBase):
-    """Column types shared by all tables: every time is in UTC."""
-
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 (as SQLAlchemy has it)
-
-
-class Escalation(Base):
+class Case(NamedTuple):
     """A case. Its columns are named as the fields of `escalation.opened`: the events carry the whole row.
 
     `state` goes open → acknowledged → resolved, or open → resolved; `case_version` counts the steps.
     """
 
-    __tablename__ = "escalations"
+    tenant_id: str
+    escalation_id: UUID
+    case_version: int
+    customer_id: str | None
+    reason: str
+    policy: str
+    priority: str
+    state: str
+    feedback_id: UUID | None
+    ticket_id: str | None
+    opened_at: datetime
+    recorded_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    resolution: str | None = None
 
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    escalation_id: Mapped[UUID] = mapped_column(primary_key=True)
-    case_version: Mapped[int]
-    customer_id: Mapped[str | None]
-    reason: Mapped[str]
-    policy: Mapped[str]
-    priority: Mapped[str]
-    state: Mapped[str]
-    feedback_id: Mapped[UUID | None]
-    ticket_id: Mapped[str | None]
-    opened_at: Mapped[datetime]
-    recorded_at: Mapped[datetime]
-    acknowledged_at: Mapped[datetime | None]
-    acknowledged_by: Mapped[str | None]
-    resolved_at: Mapped[datetime | None]
-    resolved_by: Mapped[str | None]
-    resolution: Mapped[str | None]
+
+CASES = Table("escalations", Case, key=("tenant_id", "escalation_id"))
+
+NEWEST_FIRST = Listing(CASES, "opened_at", "escalation_id")

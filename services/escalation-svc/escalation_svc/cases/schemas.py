@@ -1,18 +1,18 @@
 """What the API of escalation-svc takes and answers."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Self
+from operator import attrgetter
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from escalation_svc.cases.models import Escalation
 from touchpoint.contracts.base import Identifier, LongText
 from touchpoint.contracts.escalations import EscalationReason, EscalationState
 from touchpoint.contracts.quick import NO_NUL
 from touchpoint.contracts.touchpoints import Priority
-from touchpoint.http.pagination import PageQuery, Several
+from touchpoint.http.pagination import PageQuery, Several, answers
 
 Person = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
 
@@ -38,14 +38,9 @@ class EscalationRead:
     resolved_by: str | None
     resolution: str | None
 
-    @classmethod
-    def of(cls, case: Escalation) -> Self:
-        """A case that was found or changed."""
-        return cls(case.escalation_id, *(getattr(case, name) for name in CASE_COLUMNS[1:]))
 
-
-CASE_COLUMNS = ("escalation_id", *(field.name for field in fields(EscalationRead)[1:]))
-"""The columns with what a case shows, in the order of its fields."""
+case_read = answers(EscalationRead, id=attrgetter("escalation_id"))
+"""A row as it is answered."""
 
 
 class ClockRead(BaseModel):
@@ -68,6 +63,10 @@ class EscalationDetail(EscalationRead):
     """A case with the clock of its ticket, if it is about one."""
 
     clock: ClockRead | None = None
+
+
+detail_read = answers(EscalationDetail, id=attrgetter("escalation_id"), clock=lambda _: None)
+"""A row as it is answered, without its ticket's clock."""
 
 
 class EscalationQuery(PageQuery):

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from escalation_svc.cases import repository, telemetry
 from escalation_svc.cases.decisions import Decisions, Input
 from escalation_svc.cases.errors import AlreadyResolvedError, EscalationNotFoundError
-from escalation_svc.cases.models import Escalation
+from escalation_svc.cases.models import CASES, Case
 from escalation_svc.clocks import service as clocks
 from escalation_svc.clocks.service import Clock, Clocks
 from escalation_svc.customers import service as customers
@@ -53,26 +53,25 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
     return woken
 
 
-async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Escalation:
+async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Case:
     """Someone takes the case on; doing it again changes nothing. Raises when it is resolved or does not exist."""
     case = await _locked(session, tenant, escalation_id)
     if case.state == EscalationState.RESOLVED:
         raise AlreadyResolvedError(escalation_id)
     if case.state == EscalationState.OPEN:
-        case.state, case.acknowledged_at, case.acknowledged_by = EscalationState.ACKNOWLEDGED, datetime.now(UTC), by
-        await _tell(session, case, EscalationAcknowledged, case.acknowledged_at)
+        now = datetime.now(UTC)
+        case = case._replace(state=EscalationState.ACKNOWLEDGED, acknowledged_at=now, acknowledged_by=by)
+        case = await _change(session, case, EscalationAcknowledged, now)
     return case
 
 
-async def resolve(
-    session: AsyncSession, tenant: str, escalation_id: UUID, by: str, resolution: str | None
-) -> Escalation:
+async def resolve(session: AsyncSession, tenant: str, escalation_id: UUID, by: str, resolution: str | None) -> Case:
     """The case is settled; doing it again changes nothing. Raises when there is no such case."""
     case = await _locked(session, tenant, escalation_id)
     if case.state != EscalationState.RESOLVED:
-        case.state, case.resolved_at, case.resolved_by = EscalationState.RESOLVED, datetime.now(UTC), by
-        case.resolution = resolution
-        await _tell(session, case, EscalationResolved, case.resolved_at)
+        now = datetime.now(UTC)
+        case = case._replace(state=EscalationState.RESOLVED, resolved_at=now, resolved_by=by, resolution=resolution)
+        case = await _change(session, case, EscalationResolved, now)
     return case
 
 
@@ -80,27 +79,30 @@ async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
     """Store the decisions, then publish: the rows are locked by then, so the outbox has their versions in order."""
     await customers.save(session, decisions.customers)
     await clocks.save(session, decisions.clocks)
-    opened = await repository.insert_escalations(session, decisions.cases.values())
+    opened = await repository.insert_opened(session, decisions.cases.values())
     news = [e for e in decisions.news if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
     await outbox.publish(session, *news)
     telemetry.count_opened(session, [decisions.cases[case_id] for case_id in opened])
 
 
-async def _locked(session: AsyncSession, tenant: str, escalation_id: UUID) -> Escalation:
-    case = await repository.find_escalation(session, tenant, escalation_id, lock=True)
+async def _locked(session: AsyncSession, tenant: str, escalation_id: UUID) -> Case:
+    case = await CASES.find(session, tenant, escalation_id, lock=True)
     if case is None:
         raise EscalationNotFoundError(escalation_id)
     return case
 
 
-async def _tell(
+async def _change(
     session: AsyncSession,
-    case: Escalation,
+    case: Case,
     kind: type[EscalationAcknowledged] | type[EscalationResolved],
     time: datetime,
-) -> None:
-    """Publish the case's new state. The command has no event as its cause: the case's version stands for it."""
-    case.case_version += 1
+) -> Case:
+    """Store a case's new state and publish it; the case as it is now.
+
+    The command has no event as its cause: the case's version stands for it.
+    """
+    case = case._replace(case_version=case.case_version + 1)
     command = Meta(
         id=f"{case.escalation_id}/{case.case_version}",
         source="/v1/escalations",
@@ -109,5 +111,6 @@ async def _tell(
         recorded=time,
         traceparent=tracing.current(),
     )
-    event = kind.model_validate(case, from_attributes=True)
-    await outbox.publish(session, event.caused_by(command))
+    await CASES.update(session, [case], only=repository.CHANGED_BY_PEOPLE)
+    await outbox.publish(session, kind.model_validate(case, from_attributes=True).caused_by(command))
+    return case

@@ -118,8 +118,11 @@ class Clock:
     history: list[Transition] = field(default_factory=list)
     """The ticket's transitions in order, without those that cannot matter any more whatever else is read."""
     version: int = 0
-    stored: int = 0
-    """The version its row has."""
+    stored: int = field(init=False)
+    """The version its row has; 0 without a row."""
+
+    def __post_init__(self) -> None:
+        self.stored = self.version
 
     @classmethod
     def of_ticket(cls, tenant_id: str, ticket_id: str) -> "Clock":
@@ -162,6 +165,16 @@ class Clock:
         if self.state is not ClockState.ACTIVE or self.cause is None or self.cause.backfill:
             return None
         return self.due_at if self.warned else self.warn_at
+
+    @property
+    def topic(self) -> str | None:
+        """Of the event that started it: the timer waits until that partition is read past `wake_at`."""
+        return None if self.cause is None else self.cause.topic
+
+    @property
+    def partition(self) -> int | None:
+        """Of the same event."""
+        return None if self.cause is None else self.cause.partition
 
     def _bounds(self) -> tuple[Transition | None, Transition | None]:
         """The earliest opening, and the first reply to it.

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from escalation_svc.clocks import repository, telemetry
 from escalation_svc.clocks.decisions import Clock, ClockState, Step, Terms, Transition, clock_id, ticket_cause
+from escalation_svc.clocks.models import CLOCKS
 from escalation_svc.clocks.repository import Due, find_clock
 from escalation_svc.policies.service import FirstResponse
 from touchpoint.contracts.base import Event
@@ -101,7 +102,7 @@ async def lock(session: AsyncSession, targets: FirstResponse, events: Iterable[E
     """The clocks these events may move, locked until the transaction ends."""
     moving = [event for event in events if moves_clock(event)]
     keys = [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
-    return Clocks(targets, (await repository.lock_clocks(session, keys)).values())
+    return Clocks(targets, await CLOCKS.load(session, keys, lock=True))
 
 
 async def lock_due(session: AsyncSession, consumer: str, limit: int) -> list[Due]:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from touchpoint.contracts.order import Latest, newest_fields
 from touchpoint.contracts.touchpoints import CustomerUpdated
+from touchpoint.db.tables import Table
 
 CustomerKey = tuple[str, str]
 """Tenant and customer."""
@@ -34,3 +35,5 @@ class Customer:
 
 
 KNOWN = frozenset(field.name for field in fields(Customer)) - {"tenant_id", "customer_id", "latest"}
+
+CUSTOMERS = Table("customers", Customer, key=("tenant_id", "customer_id"))

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from escalation_svc.customers import repository
-from escalation_svc.customers.models import KNOWN, Customer, CustomerKey
+from escalation_svc.customers.models import CUSTOMERS, KNOWN, Customer, CustomerKey
 from touchpoint.contracts.touchpoints import CustomerUpdated
 
 __all__ = ["KNOWN", "Customer", "Customers", "load", "save"]
@@ -32,9 +31,9 @@ class Customers:
 
 async def load(session: AsyncSession, keys: Iterable[CustomerKey]) -> Customers:
     """Those of the customers that are known."""
-    return Customers((await repository.load_customers(session, keys)).values())
+    return Customers(await CUSTOMERS.load(session, keys))
 
 
 async def save(session: AsyncSession, customers: Customers) -> None:
     """Store those that changed. The changes of one customer come by one partition: the caller holds its lock."""
-    await repository.save_customers(session, customers.updated.values())
+    await CUSTOMERS.upsert(session, customers.updated.values())

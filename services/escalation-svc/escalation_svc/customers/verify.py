@@ -1,9 +1,6 @@
 """What `touchpoint verify` makes anew of customers and compares."""
 
+from escalation_svc.customers.models import CUSTOMERS
 from touchpoint.verify.subject import Effect
 
-CUSTOMERS = Effect(
-    "customers",
-    ("tenant_id", "customer_id"),
-    "SELECT tenant_id, customer_id, to_jsonb(customers)::text AS row FROM {tables}.customers",
-)
+EFFECT = Effect.of(CUSTOMERS, CUSTOMERS.key)

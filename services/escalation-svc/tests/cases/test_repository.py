@@ -12,11 +12,11 @@ async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Polici
     decisions.take(make.ticket_opened(priority="urgent"))
     (case,) = decisions.cases.values()
     async with transaction(sessions) as session:
-        assert await repository.insert_escalations(session, [case]) == {case.escalation_id}
+        assert await repository.insert_opened(session, [case]) == {case.escalation_id}
     async with transaction(sessions) as session:
-        assert await repository.insert_escalations(session, [case]) == set()
+        assert await repository.insert_opened(session, [case]) == set()
 
 
 async def test_no_cases_to_store_are_none_stored(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
-        assert await repository.insert_escalations(session, []) == set()
+        assert await repository.insert_opened(session, []) == set()

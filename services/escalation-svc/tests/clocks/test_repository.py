@@ -7,6 +7,7 @@ import pytest
 from escalation_svc.cases.decisions import Decisions
 from escalation_svc.clocks import repository
 from escalation_svc.clocks.decisions import clock_id
+from escalation_svc.clocks.models import CLOCKS
 from escalation_svc.clocks.service import Clocks
 from escalation_svc.customers.service import Customers
 from escalation_svc.policies.service import Policies
@@ -34,9 +35,9 @@ async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions:
     async with transaction(sessions) as session:
         await repository.save_clocks(session, [clock])
     async with transaction(sessions) as session:
-        found = await repository.lock_clocks(session, [("acme", clock.clock_id), ("other", clock.clock_id)])
+        stored = await CLOCKS.load(session, [("acme", clock.clock_id), ("other", clock.clock_id)], lock=True)
     clock.stored = clock.version
-    assert found == {clock.clock_id: clock}
+    assert stored == [clock]
 
 
 async def test_a_clock_is_found_by_its_ticket_and_tenant(policies: Policies, sessions: Sessions) -> None:
@@ -67,9 +68,3 @@ async def test_of_two_who_store_a_clock_first_the_later_tries_again_and_loses_no
 async def _waits_for_a_lock(rows: Rows) -> bool:
     waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(await rows(waiting))
-
-
-async def test_no_clocks_asked_for_are_no_clocks(sessions: Sessions) -> None:
-    async with transaction(sessions) as session:
-        assert await repository.lock_clocks(session, []) == {}
-        await repository.save_clocks(session, [])

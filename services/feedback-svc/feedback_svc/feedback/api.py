@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from feedback_svc.feedback import repository
 from feedback_svc.feedback.errors import FeedbackNotFoundError
-from feedback_svc.feedback.schemas import FeedbackQuery, FeedbackRead
+from feedback_svc.feedback.models import NEWEST_FIRST
+from feedback_svc.feedback.schemas import FeedbackQuery, FeedbackRead, feedback_read
 from touchpoint.http.deps import Rows
 from touchpoint.http.errors import Problem
 from touchpoint.http.identity import Caller, allowed
@@ -23,14 +23,14 @@ FeedbackReader = Annotated[Caller, Depends(allowed(Scope.FEEDBACK_READ))]
 @router.get("/feedback", tags=["feedback"], response_model=Page[FeedbackRead])
 async def list_feedback(caller: FeedbackReader, rows: Rows, query: Annotated[FeedbackQuery, Query()]) -> Response:
     """Feedback that matches all filters, newest first."""
-    found = await repository.list_feedback(rows, caller.tenant, query)
-    return page(found, query.limit, repository.ORDER, text="text")
+    matching = await NEWEST_FIRST.read(rows, caller.tenant, query.selection())
+    return page(matching, query.limit, NEWEST_FIRST.order, feedback_read, text="text")
 
 
 @router.get("/feedback/{feedback_id}", tags=["feedback"], responses={404: {"model": Problem}})
 async def get_feedback(caller: FeedbackReader, rows: Rows, feedback_id: UUID) -> FeedbackRead:
     """One piece of feedback."""
-    found = await repository.find_feedback(rows, caller.tenant, feedback_id)
-    if found is None:
+    feedback = await NEWEST_FIRST.find(rows, caller.tenant, feedback_id)
+    if feedback is None:
         raise FeedbackNotFoundError(feedback_id)
-    return found
+    return feedback_read(feedback)

@@ -1,6 +1,7 @@
 """Stores feedback."""
 
-from feedback_svc.feedback import repository, service, telemetry
+from feedback_svc.feedback import service, telemetry
+from feedback_svc.feedback.models import FEEDBACK
 from feedback_svc.feedback.service import NewFeedback
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db import outbox
@@ -13,6 +14,6 @@ handlers = Handlers()
 async def store_feedback(feedback: list[NewFeedback], ctx: Context) -> None:
     """Store what was said and tell the other services."""
     rows = [each.row for each in feedback]
-    await repository.insert_feedback(ctx.session, rows)
+    await FEEDBACK.insert(ctx.session, rows)
     await outbox.write(ctx.session, [each.news for each in feedback])
     telemetry.count_stored(ctx.session, rows)

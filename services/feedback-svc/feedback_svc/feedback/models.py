@@ -1,40 +1,40 @@
-"""The table of feedback, as its queries read it. Rows are written by `repository`, in sets."""
+"""The table of feedback."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import DateTime
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from touchpoint.db.listing import Listing
+from touchpoint.db.tables import Table
 
 
-class Base(DeclarativeBase):
-    """Column types shared by all tables: every time is in UTC."""
-
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 (as SQLAlchemy has it)
-
-
-class Feedback(Base):
+class Feedback(NamedTuple):
     """One answer, rating or remark. `id` is the identity of the event that brought it."""
 
-    __tablename__ = "feedback"
+    tenant_id: str
+    id: UUID
+    source: str
+    event_id: str
+    occurred_at: datetime
+    recorded_at: datetime
+    backfill: bool
+    kind: str
+    channel: str
+    customer_id: str | None
+    score_value: float | None
+    score_min: float | None
+    score_max: float | None
+    text: str | None
+    language: str | None
+    survey_id: str | None
+    question_id: str | None
+    submission_id: str | None
+    journey_stage: str | None
+    product: str | None
 
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    source: Mapped[str]
-    event_id: Mapped[str]
-    occurred_at: Mapped[datetime]
-    recorded_at: Mapped[datetime]
-    backfill: Mapped[bool]
-    kind: Mapped[str]
-    channel: Mapped[str]
-    customer_id: Mapped[str | None]
-    score_value: Mapped[float | None]
-    score_min: Mapped[float | None]
-    score_max: Mapped[float | None]
-    text: Mapped[str | None]
-    language: Mapped[str | None]
-    survey_id: Mapped[str | None]
-    question_id: Mapped[str | None]
-    submission_id: Mapped[str | None]
-    journey_stage: Mapped[str | None]
-    product: Mapped[str | None]
+
+FEEDBACK = Table("feedback", Feedback, key=("tenant_id", "id"))
+"""Rows are only inserted. The inbox lets each event through once, so a row that is there already is a bug: it must fail
+and become a dead letter, not be passed over as if it were a retry."""
+
+NEWEST_FIRST = Listing(FEEDBACK, "occurred_at", "id")

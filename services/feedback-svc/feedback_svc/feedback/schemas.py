@@ -1,16 +1,18 @@
 """What the API takes and answers about feedback."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
 
+from feedback_svc.feedback.models import Feedback
 from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
-from touchpoint.http.pagination import PageQuery, Several
+from touchpoint.db.listing import Selection
+from touchpoint.http.pagination import PageQuery, Several, answers
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -46,11 +48,15 @@ class FeedbackRead:
     journey_stage: str | None
     product: str | None
 
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Self:
-        """What a row says: the fields in their order, the score's three apart."""
-        score = None if row[9] is None else ScoreRead(*row[9:12])
-        return cls(*(*row[:9], score, *row[12:]))
+
+def _score(row: Feedback) -> ScoreRead | None:
+    if row.score_value is None or row.score_min is None or row.score_max is None:
+        return None
+    return ScoreRead(row.score_value, row.score_min, row.score_max)
+
+
+feedback_read = answers(FeedbackRead, score=_score)
+"""A row as it is answered."""
 
 
 class FeedbackQuery(PageQuery):
@@ -65,3 +71,8 @@ class FeedbackQuery(PageQuery):
     language: Several[Language] = Field([], description="exactly as it was sent", examples=[["pt-BR"]])
     min_score: Finite | None = Field(None, description="on the scale it was asked on: best together with `kind`")
     max_score: Finite | None = None
+
+    def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
+        """The rows asked for; the bounds of the score, too."""
+        scores = {("score_value", ">="): self.min_score, ("score_value", "<="): self.max_score}
+        return super().selection({**scores, **(compared or {})})

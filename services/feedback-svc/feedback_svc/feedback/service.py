@@ -1,44 +1,18 @@
 """What is written for feedback: its row, and the news of it for the other services."""
 
-from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
+from feedback_svc.feedback.models import Feedback
 from touchpoint.contracts.feedback import FeedbackRecorded
 from touchpoint.contracts.record import Record, encode_extended
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db import outbox
 
 
-class FeedbackRow(NamedTuple):
-    """A row of the feedback, in the order of its columns."""
-
-    tenant_id: str
-    id: UUID
-    source: str
-    event_id: str
-    occurred_at: datetime
-    recorded_at: datetime
-    backfill: bool
-    kind: str
-    channel: str
-    customer_id: str | None
-    score_value: float | None
-    score_min: float | None
-    score_max: float | None
-    text: str | None
-    language: str | None
-    survey_id: str | None
-    question_id: str | None
-    submission_id: str | None
-    journey_stage: str | None
-    product: str | None
-
-
 class NewFeedback(NamedTuple):
     """Feedback to store, and the news of it for the outbox."""
 
-    row: FeedbackRow
+    row: Feedback
     news: outbox.Row
 
 
@@ -47,29 +21,29 @@ def new_feedback(event: FeedbackSubmitted) -> NewFeedback:
     return NewFeedback(_row(event), outbox.row(recorded(event)))
 
 
-def _row(event: FeedbackSubmitted) -> FeedbackRow:
+def _row(event: FeedbackSubmitted) -> Feedback:
     meta, score = event.meta, event.score
-    return FeedbackRow(
-        meta.tenant,
-        meta.identity,
-        meta.source,
-        meta.id,
-        meta.time,
-        meta.recorded,
-        meta.backfill,
-        event.kind,
-        event.channel,
-        event.customer_id,
-        score.value if score else None,
-        score.min if score else None,
-        score.max if score else None,
-        event.text,
-        event.language,
-        event.survey_id,
-        event.question_id,
-        event.submission_id,
-        event.journey_stage,
-        event.product,
+    return Feedback(
+        tenant_id=meta.tenant,
+        id=meta.identity,
+        source=meta.source,
+        event_id=meta.id,
+        occurred_at=meta.time,
+        recorded_at=meta.recorded,
+        backfill=meta.backfill,
+        kind=event.kind,
+        channel=event.channel,
+        customer_id=event.customer_id,
+        score_value=score.value if score else None,
+        score_min=score.min if score else None,
+        score_max=score.max if score else None,
+        text=event.text,
+        language=event.language,
+        survey_id=event.survey_id,
+        question_id=event.question_id,
+        submission_id=event.submission_id,
+        journey_stage=event.journey_stage,
+        product=event.product,
     )
 
 

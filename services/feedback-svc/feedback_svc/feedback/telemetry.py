@@ -7,7 +7,7 @@ from operator import attrgetter
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from feedback_svc.feedback.service import FeedbackRow
+from feedback_svc.feedback.models import Feedback
 from touchpoint.db.engine import once_committed
 
 FEEDBACK_STORED = Counter(
@@ -20,7 +20,7 @@ FEEDBACK_STORED = Counter(
 _KIND_AND_CHANNEL = attrgetter("kind", "channel")
 
 
-def count_stored(session: AsyncSession, rows: Sequence[FeedbackRow]) -> None:
+def count_stored(session: AsyncSession, rows: Sequence[Feedback]) -> None:
     """Count feedback, once it is committed."""
     counts = Counts(map(_KIND_AND_CHANNEL, rows))
 

@@ -1,10 +1,6 @@
 """What `touchpoint verify` makes anew of feedback and compares."""
 
+from feedback_svc.feedback.models import FEEDBACK
 from touchpoint.verify.subject import Effect
 
-FEEDBACK = Effect(
-    "feedback",
-    ("tenant_id", "id"),
-    "SELECT tenant_id, id, feedback::text AS row FROM {tables}.feedback",
-    per_event=True,
-)
+EFFECT = Effect.of(FEEDBACK, ("tenant_id", "id"), per_event=True)

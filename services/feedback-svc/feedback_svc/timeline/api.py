@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
-from feedback_svc.timeline import repository
-from feedback_svc.timeline.schemas import TimelineEntryRead, TimelineQuery
+from feedback_svc.timeline.models import NEWEST_FIRST
+from feedback_svc.timeline.schemas import TimelineEntryRead, TimelineQuery, entry_read
 from touchpoint.contracts.base import Identifier
 from touchpoint.http.deps import Rows
 from touchpoint.http.identity import Caller, allowed
@@ -31,5 +31,6 @@ async def get_timeline(
     A customer nothing is known of has an empty timeline, not a 404: customers are not created here, they appear with
     their first touchpoint, and until then the system that knows them shows nothing.
     """
-    found = await repository.list_timeline(rows, caller.tenant, customer_id, query)
-    return page(found, query.limit, repository.ORDER)
+    selection = query.selection().where(customer_id=customer_id)
+    matching = await NEWEST_FIRST.read(rows, caller.tenant, selection)
+    return page(matching, query.limit, NEWEST_FIRST.order, entry_read)

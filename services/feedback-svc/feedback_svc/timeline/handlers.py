@@ -1,13 +1,13 @@
 """Keeps the timelines."""
 
-from feedback_svc.timeline import repository, service
-from feedback_svc.timeline.service import NewEntry
+from feedback_svc.timeline import service
+from feedback_svc.timeline.models import TIMELINE, Entry
 from touchpoint.kafka.handlers import Context, Handlers
 
 handlers = Handlers()
 
 
 @handlers.on(*service.TITLES, prepare=service.timeline_entry)
-async def keep_timeline(entries: list[NewEntry], ctx: Context) -> None:
+async def keep_timeline(entries: list[Entry], ctx: Context) -> None:
     """Add the touchpoints that name a customer to the customer's timeline."""
-    await repository.insert_timeline(ctx.session, entries)
+    await TIMELINE.insert(ctx.session, entries)

@@ -1,16 +1,15 @@
 """What the API takes and answers about timelines."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from feedback_svc.timeline.service import TITLES
-from touchpoint.http.pagination import PageQuery, Several
+from touchpoint.http.pagination import PageQuery, Several, answers
 
 
 @dataclass(slots=True)
@@ -28,11 +27,9 @@ class TimelineEntryRead:
         Field(description="the event's data; long texts are cut and end in …"),
     ]
 
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Self:
-        """What a row says: the fields in their order, the details as JSON, which is passed on as it is."""
-        return cls(*(*row[:5], msgspec.Raw(row[5].encode())))
 
+entry_read = answers(TimelineEntryRead, details=lambda entry: msgspec.Raw(entry.details.encode()))
+"""A row as it is answered; its details are JSON, passed on as it is."""
 
 _ON_TIMELINES = sorted(event.type for event in TITLES)
 

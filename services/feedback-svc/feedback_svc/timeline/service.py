@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
+from feedback_svc.timeline.models import Entry
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.escalations import (
     EscalationAcknowledged,
@@ -33,35 +32,22 @@ TEXT_LENGTH = 2_000
 TITLE_LENGTH = 200
 
 
-class NewEntry(NamedTuple):
-    """A row of the timeline, in the order of its columns."""
-
-    tenant_id: str
-    customer_id: str
-    occurred_at: datetime
-    id: UUID
-    type: str
-    title: str
-    details: str
-    recorded_at: datetime
-
-
-def timeline_entry(event: Event) -> NewEntry | None:
+def timeline_entry(event: Event) -> Entry | None:
     """The event as it stands on its customer's timeline; None when it names no customer."""
     customer_id = getattr(event, "customer_id", None)
     if customer_id is None:
         return None
     meta = event.meta
     title = " ".join(TITLES[type(event)](event).split())
-    return NewEntry(
-        meta.tenant,
-        customer_id,
-        meta.time,
-        meta.identity,
-        event.type,
-        cut(title, TITLE_LENGTH),
-        details(event),
-        meta.known_at,
+    return Entry(
+        tenant_id=meta.tenant,
+        customer_id=customer_id,
+        occurred_at=meta.time,
+        id=meta.identity,
+        type=event.type,
+        title=cut(title, TITLE_LENGTH),
+        details=details(event),
+        recorded_at=meta.known_at,
     )
 
 

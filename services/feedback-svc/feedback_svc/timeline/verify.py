@@ -1,10 +1,6 @@
 """What `touchpoint verify` makes anew of the timelines and compares."""
 
+from feedback_svc.timeline.models import TIMELINE
 from touchpoint.verify.subject import Effect
 
-TIMELINE = Effect(
-    "timeline",
-    ("tenant_id", "id"),
-    "SELECT tenant_id, id, timeline::text AS row FROM {tables}.timeline",
-    per_event=True,
-)
+EFFECT = Effect.of(TIMELINE, ("tenant_id", "id"), per_event=True)

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback_svc.feedback import repository
-from feedback_svc.feedback.schemas import FeedbackQuery
+from feedback_svc.feedback import models as feedback
+from feedback_svc.feedback.schemas import feedback_read
 from feedback_svc.handlers import handlers
-from feedback_svc.timeline import repository as timelines
-from feedback_svc.timeline.schemas import TimelineQuery
+from feedback_svc.timeline import models as timeline
+from feedback_svc.timeline.schemas import entry_read
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.db.engine import Sessions, create_engine
+from touchpoint.db.listing import Listing
 from touchpoint.db.roles import api_role
 from touchpoint.db.tenants import Tenants
-from touchpoint.http.pagination import page
+from touchpoint.http.pagination import PageQuery, page
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make
 
@@ -25,6 +26,12 @@ from touchpoint.testing import factories as make
 one_database = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 hours = st.lists(st.integers(0, 5), max_size=25)
 """Few different times, so that ids often have to break a tie."""
+
+
+LISTS: dict[str, tuple[Listing[Any], Any, dict[str, str]]] = {
+    "feedback": (feedback.NEWEST_FIRST, feedback_read, {}),
+    "timeline": (timeline.NEWEST_FIRST, entry_read, {"customer_id": "customer-1"}),
+}
 
 
 def given_at(tenant: str, offsets: Sequence[int]) -> list[FeedbackSubmitted]:
@@ -45,13 +52,10 @@ async def tenants(dsn: str) -> AsyncIterator[Tenants]:
 
 
 async def read(tenants: Tenants, what: str, tenant: str, limit: int, cursor: str | None) -> tuple[list[UUID], Any]:
-    rows: Sequence[Any]
-    if what == "feedback":
-        rows = await repository.list_feedback(tenants, tenant, FeedbackQuery(limit=limit, cursor=cursor))
-    else:
-        query = TimelineQuery(limit=limit, cursor=cursor)
-        rows = await timelines.list_timeline(tenants, tenant, "customer-1", query)
-    found = json.loads(page(rows, limit, repository.ORDER).body)
+    query = PageQuery(limit=limit, cursor=cursor)
+    listing, answer, of = LISTS[what]
+    rows = await listing.read(tenants, tenant, query.selection().where(**of))
+    found = json.loads(page(rows, limit, listing.order, answer).body)
     return [UUID(item["id"]) for item in found["items"]], found["next_cursor"]
 
 
