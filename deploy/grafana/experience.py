@@ -11,9 +11,9 @@ NET = """100.0 * (coalesce(sum(n) FILTER (WHERE bucket >= 9), 0) - coalesce(sum(
 SATISFIED = """coalesce(sum(n) FILTER (WHERE bucket >= CASE WHEN split_part(scale, '-', 2)::int
          - split_part(scale, '-', 1)::int < 4 THEN split_part(scale, '-', 2)::int
          ELSE split_part(scale, '-', 2)::int - 1 END), 0)::float / nullif(sum(n), 0)"""
-"""The top two boxes, the top one on fewer than five points, as `metrics_svc.measures` has it."""
+"""The top two boxes, the top one on fewer than five points, as `metrics_svc.catalogue.service` has it."""
 GAMMA = "(1.01 / 0.99)"
-"""Of the sketch durations are counted in (`metrics_svc.sketch`): bucket i answers 2γ^(i−1) / (γ + 1) microseconds."""
+"""Of the buckets of durations (`metrics_svc.counting.sketch`): bucket i answers 2γ^(i−1) / (γ + 1) microseconds."""
 OF_TENANT = "WHERE tenant_id = ${tenant:sqlstring}"
 SETTLED = f"FROM clocks {OF_TENANT} AND state IN ('achieved', 'breached') AND $__timeFilter(due_at)"
 CASES = f"FROM escalations {OF_TENANT}"

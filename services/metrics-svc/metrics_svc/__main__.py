@@ -2,15 +2,15 @@
 
 import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
 
-from metrics_svc import business
-from metrics_svc.app import NAME, create_app
-from metrics_svc.config import Settings
-from metrics_svc.handlers import handlers
+from metrics_svc.app import create_app
+from metrics_svc.config import NAME, Settings
+from metrics_svc.counting.handlers import handlers
+from metrics_svc.queries import tasks
 from metrics_svc.verify import subject
 from touchpoint.process.service import Service, main
 
 main(
     Service(
-        NAME, "metrics_svc", Settings, create_app, handlers, projections=subject(), tasks={"worker": [business.task]}
+        NAME, "metrics_svc", Settings, create_app, handlers, projections=subject(), tasks={"worker": [tasks.scores]}
     )
 )

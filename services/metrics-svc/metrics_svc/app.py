@@ -3,13 +3,11 @@
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from metrics_svc.api import router
-from metrics_svc.config import Settings
-from metrics_svc.handlers import handlers
+from metrics_svc.config import NAME, Settings
+from metrics_svc.counting.handlers import handlers
+from metrics_svc.queries.api import router
 from touchpoint.http import app
 from touchpoint.operators import api as operators
-
-NAME = "metrics-svc"
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from touchpoint.base.settings import ConsumingSettings
 
+NAME = "metrics-svc"
+
 
 class Settings(ConsumingSettings):
     """The settings every consuming service has, on this service's ports."""

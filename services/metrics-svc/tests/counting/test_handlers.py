@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text
 
-from metrics_svc import sketch
-from metrics_svc.handlers import handlers
-from metrics_svc.models import Rollup
+from metrics_svc.counting import sketch
+from metrics_svc.counting.handlers import handlers
+from metrics_svc.counting.models import Rollup
 from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction

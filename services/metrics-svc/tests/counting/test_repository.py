@@ -3,9 +3,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
 
-from metrics_svc import repository
-from metrics_svc.counting import Cell, Opening, Sums, Ticket
-from metrics_svc.measures import Count, Dimension, Metric
+from metrics_svc.catalogue.service import Dimension, Metric
+from metrics_svc.counting import repository
+from metrics_svc.counting.decisions import Cell, Opening, Sums, Ticket
+from metrics_svc.counting.service import Count
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.roles import api_role
 from touchpoint.db.tenants import Tenants

@@ -1,7 +1,7 @@
 """What metrics-svc does with events: it counts them, in the transaction that also moves the offsets."""
 
-from metrics_svc import service
-from metrics_svc.counting import Counted
+from metrics_svc.counting import service
+from metrics_svc.counting.decisions import Counted
 from touchpoint.contracts.touchpoints import (
     CustomerUpdated,
     FeedbackSubmitted,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_svc import sketch
-from metrics_svc.counting import (
+from metrics_svc.counting import sketch
+from metrics_svc.counting.decisions import (
     Answer,
     Cell,
     Change,

@@ -15,9 +15,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-from metrics_svc import sketch
-from metrics_svc.measures import NPS_SCALE, UNKNOWN, Metric, Scale
-from metrics_svc.periods import quarter
+from metrics_svc.catalogue.service import NPS_SCALE, UNKNOWN, Metric, Scale, quarter
+from metrics_svc.counting import sketch
 from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.touchpoints import (

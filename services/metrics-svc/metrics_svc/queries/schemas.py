@@ -17,12 +17,15 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType  # before Python 3.12
 
-from metrics_svc.measures import MOST_ITEMS, Dimension, Metric
-from metrics_svc.periods import Interval, on_the_quarter
-from metrics_svc.sketch import RELATIVE_ACCURACY
+from metrics_svc.catalogue.service import Dimension, Metric, on_the_quarter
+from metrics_svc.counting.service import RELATIVE_ACCURACY
+from metrics_svc.queries.periods import Interval
 from touchpoint.contracts.base import Label, refusal
 from touchpoint.contracts.touchpoints import Channel
 from touchpoint.http.pagination import Bound
+
+MOST_ITEMS = 1_000
+"""Periods times groups in one answer."""
 
 
 def _split(given: object) -> object:

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
-from metrics_svc import service, telemetry
-from metrics_svc.measures import Metric
-from metrics_svc.schemas import MetricQuery, ScoreItem
+from metrics_svc.catalogue.service import Metric
+from metrics_svc.queries import service, telemetry
+from metrics_svc.queries.schemas import MetricQuery, ScoreItem
 from touchpoint.db.tenants import Tenants
 from touchpoint.process.recurring import Recurring
 from touchpoint.process.service import Runtime
@@ -15,7 +15,7 @@ DAYS = 30
 GAUGES = {Metric.NPS: telemetry.NPS, Metric.CSAT: telemetry.CSAT, Metric.CES: telemetry.CES}
 
 
-def task(runtime: Runtime) -> Recurring:
+def scores(runtime: Runtime) -> Recurring:
     """Works them out now and then; with no tenant named there is nothing to do."""
     tenants = Tenants(runtime.engine)
 

@@ -1,5 +1,6 @@
-"""What is measured, and by what it can be told apart: the words counting and answering have in common."""
+"""What is measured, and the dimensions it is grouped by: what counting and answering have in common."""
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -50,23 +51,16 @@ NPS_SCALE = Scale(0, 10)
 EASE_SCALE = Scale(1, 7)
 """The form of the effort score that says which end is good: "… made it easy", 7 is full agreement (CEB 2013)."""
 
-MOST_ITEMS = 1_000
-"""Periods times groups in one answer."""
+QUARTER = timedelta(minutes=15)
+"""What measurements are kept by. From October 1979 on every zone is a whole number of these from UTC."""
 
 
-class Count(NamedTuple):
-    """What one period, scale and group adds up to."""
+def on_the_quarter(moment: datetime) -> bool:
+    """Whether a quarter of an hour of UTC begins at this moment."""
+    return quarter(moment) == moment
 
-    period: int
-    """Its place among the periods asked for, from 0."""
-    scale: str
-    """Empty for durations, and where nothing was measured."""
-    group: tuple[str, ...]
-    buckets: dict[int, int]
-    """How many of each score, or in each of the sketch's buckets."""
-    total: int
 
-    @property
-    def n(self) -> int:
-        """How many were measured."""
-        return sum(self.buckets.values())
+def quarter(moment: datetime) -> datetime:
+    """The beginning of the quarter of an hour of UTC a moment is in."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(minute=utc.minute // 15 * 15, second=0, microsecond=0)

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from metrics_svc import business
-from metrics_svc.handlers import handlers
+from metrics_svc.counting.handlers import handlers
+from metrics_svc.queries import tasks
 from touchpoint.db.engine import create_engine
 from touchpoint.db.tenants import Tenants
 from touchpoint.testing import apply
@@ -24,7 +24,7 @@ async def test_scores_of_the_last_days_are_told_by_scale(dsn, sessions):
         ],
     )
     engine = create_engine(dsn, "tests")
-    found = await business.measure(Tenants(engine), "acme", NOON)
+    found = await tasks.measure(Tenants(engine), "acme", NOON)
     await engine.dispose()
     assert sorted(found) == [
         ("csat", "acme", "1-5", 1.0),

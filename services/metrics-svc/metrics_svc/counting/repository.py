@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from metrics_svc.counting import Answer, Cell, Change, Changed, Group, Key, Moment, Opening, Sums, Ticket
-from metrics_svc.measures import UNKNOWN, Count, Dimension, Metric
+from metrics_svc.catalogue.service import UNKNOWN, Dimension, Metric
+from metrics_svc.counting.decisions import Answer, Cell, Change, Changed, Group, Key, Moment, Opening, Sums, Ticket
 from touchpoint.db.engine import insert, raw_connection
 from touchpoint.db.tenants import Tenants
 
@@ -109,6 +109,24 @@ SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS to
   ) AS cells
  GROUP BY {key} LIMIT {limit:d}
 """
+
+
+class Count(NamedTuple):
+    """What one period, scale and group adds up to."""
+
+    period: int
+    """Its place among the periods asked for, from 0."""
+    scale: str
+    """Empty for durations, and where nothing was measured."""
+    group: tuple[str, ...]
+    buckets: dict[int, int]
+    """How many of each score, or in each of the sketch's buckets."""
+    total: int
+
+    @property
+    def n(self) -> int:
+        """How many were measured."""
+        return sum(self.buckets.values())
 
 
 async def insert_changes(session: AsyncSession, changes: Sequence[Change]) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from metrics_svc import service
-from metrics_svc.measures import Metric
-from metrics_svc.schemas import MetricAnswer, MetricQuery
+from metrics_svc.catalogue.service import Metric
+from metrics_svc.queries import service
+from metrics_svc.queries.schemas import MetricAnswer, MetricQuery
 from touchpoint.http.deps import Rows
 from touchpoint.http.identity import Caller, allowed
 from touchpoint.http.scopes import Scope

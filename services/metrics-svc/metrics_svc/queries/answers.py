@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from metrics_svc import formulas
-from metrics_svc.measures import EASE_SCALE, NPS_SCALE, Count, Dimension, Metric, Scale
-from metrics_svc.periods import Period
-from metrics_svc.schemas import Bounds, CesItem, CsatItem, DurationItem, Item, NpsItem
-from metrics_svc.sketch import Sketch
+from metrics_svc.catalogue.service import EASE_SCALE, NPS_SCALE, Dimension, Metric, Scale
+from metrics_svc.counting.service import Count, Sketch
+from metrics_svc.queries import formulas
+from metrics_svc.queries.periods import Period
+from metrics_svc.queries.schemas import Bounds, CesItem, CsatItem, DurationItem, Item, NpsItem
 
 Head = dict[str, Any]
 """What all items have: start, end, group, n."""

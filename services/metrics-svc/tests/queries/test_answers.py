@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 
-from metrics_svc import answers
-from metrics_svc.measures import Count, Dimension, Metric, Scale
-from metrics_svc.periods import Period
-from metrics_svc.sketch import bucket
+from metrics_svc.catalogue.service import Dimension, Metric, Scale
+from metrics_svc.counting.service import Count
+from metrics_svc.counting.sketch import bucket
+from metrics_svc.queries import answers
+from metrics_svc.queries.periods import Period
 from touchpoint.testing.factories import NOON
 
 PERIOD = Period(NOON, NOON.replace(hour=13))

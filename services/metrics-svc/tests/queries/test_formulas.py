@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_svc import formulas
+from metrics_svc.queries import formulas
 
 counts = st.integers(0, 500)
 

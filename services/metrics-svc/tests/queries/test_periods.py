@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_svc.periods import Interval, OffTheQuarterError, TooManyPeriodsError, periods, quarter
+from metrics_svc.catalogue.service import quarter
+from metrics_svc.queries.periods import Interval, OffTheQuarterError, TooManyPeriodsError, periods
 
 BERLIN, ZULU = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
 KOLKATA, KATHMANDU, LORD_HOWE = ZoneInfo("Asia/Kolkata"), ZoneInfo("Asia/Kathmandu"), ZoneInfo("Australia/Lord_Howe")

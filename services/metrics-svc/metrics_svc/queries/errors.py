@@ -1,6 +1,6 @@
 """Questions that are understood and still cannot be answered as asked."""
 
-from metrics_svc.measures import MOST_ITEMS
+from metrics_svc.queries.schemas import MOST_ITEMS
 from touchpoint.http.errors import FieldError, ProblemError
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_svc import sketch
-from metrics_svc.sketch import Sketch
+from metrics_svc.counting import sketch
+from metrics_svc.counting.sketch import Sketch
 
 YEARS = 10_000 * 366 * 86_400 * 1_000_000
 durations = st.one_of(st.integers(0, 200), st.integers(0, YEARS))

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from metrics_svc.handlers import handlers
+from metrics_svc.counting.handlers import handlers
 from touchpoint.db.engine import Sessions
 from touchpoint.http.scopes import Scope
 from touchpoint.testing import apply

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from metrics_svc.catalogue.service import QUARTER, on_the_quarter
+
 HOUR = timedelta(hours=1)
-QUARTER = timedelta(minutes=15)
-"""What measurements are kept by. From October 1979 on every zone is a whole number of these from UTC."""
 
 
 class Interval(StrEnum):
@@ -56,17 +56,6 @@ def periods(start: datetime, end: datetime, interval: Interval, zone: ZoneInfo, 
     if not all(on_the_quarter(bound) for bound in bounds):
         raise OffTheQuarterError
     return [Period(*pair) for pair in pairwise(bounds)]
-
-
-def on_the_quarter(moment: datetime) -> bool:
-    """Whether a quarter of an hour of UTC begins at this moment."""
-    return quarter(moment) == moment
-
-
-def quarter(moment: datetime) -> datetime:
-    """The beginning of the quarter of an hour of UTC a moment is in."""
-    utc = moment.astimezone(UTC)
-    return utc.replace(minute=utc.minute // 15 * 15, second=0, microsecond=0)
 
 
 def _bounds(start: datetime, interval: Interval, zone: ZoneInfo) -> Iterator[datetime]:

@@ -1,12 +1,12 @@
-"""Names of this service's own metrics and log events; the engine's are in `touchpoint.base.telemetry`."""
+"""Names of the metrics of counting."""
 
 from collections import Counter as Counts
 from collections.abc import Mapping
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from metrics_svc.counting import Cell, Sums
+from metrics_svc.counting.decisions import Cell, Sums
 from touchpoint.db.engine import once_committed
 
 MEASUREMENTS = Counter(
@@ -17,23 +17,6 @@ MEASUREMENTS = Counter(
 CELLS = Counter(
     "touchpoint_metrics_cells_total",
     "Rows of the rollups added to; far below the measurements when many share a row.",
-)
-
-# Of the tenants that BUSINESS_TENANTS names, over the last 30 days.
-NPS = Gauge(
-    "touchpoint_metrics_nps_points",
-    "Net promoter score, -100 to 100, if BUSINESS_TENANTS asks for it.",
-    ["tenant", "scale"],
-)
-CSAT = Gauge(
-    "touchpoint_metrics_csat_ratio",
-    "Share of satisfied answers, 0 to 1, if BUSINESS_TENANTS asks for it.",
-    ["tenant", "scale"],
-)
-CES = Gauge(
-    "touchpoint_metrics_ces_score",
-    "Mean effort score on its scale, if BUSINESS_TENANTS asks for it.",
-    ["tenant", "scale"],
 )
 
 

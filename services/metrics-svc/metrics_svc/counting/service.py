@@ -1,0 +1,34 @@
+"""Counts events, and reads the counts."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from metrics_svc.counting import repository, telemetry
+from metrics_svc.counting.decisions import Counted, Ledger, changed, changes, counts, moments, ticket_keys
+from metrics_svc.counting.repository import Count, read_counts
+from metrics_svc.counting.sketch import RELATIVE_ACCURACY, Sketch
+from touchpoint.db.partitions import alone
+
+__all__ = ["RELATIVE_ACCURACY", "Count", "Sketch", "count", "read_counts"]
+
+
+async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
+    """Add a batch of events to the rollups, and move in them what these events say is counted elsewhere."""
+    counted = [event for event in events if counts(event)]
+    customers = changed(counted)
+    await alone(session, "changes", {event.meta.partition for event in counted})
+    await repository.insert_changes(session, changes(counted))
+    reaching = await repository.reach(session, customers)
+    tickets = await repository.lock_tickets(session, ticket_keys(counted), reaching)
+    answers = await repository.read_answers(session, reaching)
+    ledger = Ledger(tickets, await repository.read_groups(session, moments(counted, tickets, answers)))
+    ledger.regroup(customers, answers)
+    for event in counted:
+        ledger.count(event)
+    await repository.write_tickets(session, ledger.tickets)
+    await repository.insert_answers(session, ledger.answers)
+    await repository.move_answers(session, ledger.moved)
+    cells = ledger.cells
+    await repository.add(session, cells)
+    telemetry.count_measured(session, cells)
