@@ -17,6 +17,7 @@ from uuid import UUID
 
 from metrics_svc.catalogue.service import NPS_SCALE, UNKNOWN, Metric, Scale, quarter
 from metrics_svc.counting import sketch
+from metrics_svc.counting.models import Answer, Cell, Change, Group, Moment
 from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.order import CLOCKS_DIFFER
 from touchpoint.contracts.touchpoints import (
@@ -45,60 +46,8 @@ GROUPED_BY = frozenset({"segment", "tier"})
 Key = tuple[str, str]
 """Tenant and customer, or tenant and ticket."""
 
-Moment = tuple[str, str, datetime]
-"""A customer of a tenant at a time."""
-
-
-class Group(NamedTuple):
-    """The customer's segment and tier, by which answers and tickets are grouped."""
-
-    segment: str = UNKNOWN
-    tier: str = UNKNOWN
-
-
 NOBODY = Group()
 """Of an answer that names no customer."""
-
-
-class Change(NamedTuple):
-    """What one `customer.updated` gives, in the order of the table's columns; None is not given, a null clears."""
-
-    tenant_id: str
-    customer_id: str
-    at: datetime
-    recorded_at: datetime
-    event_id: UUID
-    segment: str | None
-    tier: str | None
-
-
-class Answer(NamedTuple):
-    """A customer's score and the group it is counted under, in the order of the table's columns."""
-
-    tenant_id: str
-    customer_id: str
-    at: datetime
-    event_id: UUID
-    metric: str
-    scale: str
-    channel: str
-    score: int
-    segment: str
-    tier: str
-
-    @property
-    def moment(self) -> Moment:
-        """Whose group counts, and when."""
-        return self.tenant_id, self.customer_id, self.at
-
-    def within(self, group: Group) -> "Answer":
-        """The same answer, counted under another group."""
-        return self._replace(segment=group.segment, tier=group.tier)
-
-    def cell(self, partition: int) -> "Cell":
-        """Where it is counted."""
-        about = (self.metric, quarter(self.at), self.scale, self.channel, self.segment, self.tier)
-        return Cell(self.tenant_id, *about, self.score, partition)
 
 
 class Opening(NamedTuple):
@@ -157,20 +106,6 @@ class Ticket(NamedTuple):
         return self.opening is not None and end >= self.opening.at - CLOCKS_DIFFER
 
 
-class Cell(NamedTuple):
-    """One row of the rollups: everything but its sums, in the order of the primary key."""
-
-    tenant_id: str
-    metric: str
-    quarter: datetime
-    scale: str
-    channel: str
-    segment: str
-    tier: str
-    bucket: int
-    partition: int
-
-
 class Sums(NamedTuple):
     """What is added to a cell."""
 
@@ -211,13 +146,17 @@ def changes(events: Iterable[Counted]) -> list[Change]:
     """What these events say of customers."""
     return [
         Change(
-            event.meta.tenant, event.customer_id, event.meta.time, event.meta.recorded, event.meta.identity,
-            *((getattr(event, name) or UNKNOWN) if name in given else None for name in Group._fields),
+            tenant_id=event.meta.tenant,
+            customer_id=event.customer_id,
+            at=event.meta.time,
+            recorded_at=event.meta.recorded,
+            event_id=event.meta.identity,
+            **{name: (getattr(event, name) or UNKNOWN) if name in given else None for name in Group._fields},
         )
         for event in events
         if isinstance(event, CustomerUpdated)
         for given in (event.given,)
-    ]  # fmt: skip
+    ]
 
 
 def changed(events: Iterable[Counted]) -> dict[Key, Changed]:

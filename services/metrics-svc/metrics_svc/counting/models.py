@@ -1,90 +1,111 @@
-"""The tables of metrics-svc. The consumer writes them in sets (`repository`); answers read the rollups."""
+"""The tables of counts, and of what later events may move in them."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from metrics_svc.catalogue.service import UNKNOWN, quarter
+from touchpoint.db.tables import BigInt, Table
+
+Moment = tuple[str, str, datetime]
+"""A customer of a tenant at a time."""
 
 
-class Base(DeclarativeBase):
-    """Column types shared by all tables: every time is in UTC, every text is `text`."""
+class Group(NamedTuple):
+    """The customer's segment and tier, by which answers and tickets are grouped."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True), str: Text}  # noqa: RUF012 (as SQLAlchemy has it)
+    segment: str = UNKNOWN
+    tier: str = UNKNOWN
 
 
-class Rollup(Base):
-    """What was measured, counted. Sums only: merged by adding, whatever the order."""
+class Cell(NamedTuple):
+    """A row of the rollups. Sums only: merged by adding, whatever the order."""
 
-    __tablename__ = "rollups"
-
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    metric: Mapped[str] = mapped_column(primary_key=True)
-    quarter: Mapped[datetime] = mapped_column(primary_key=True)
+    tenant_id: str
+    metric: str
+    quarter: datetime
     """The beginning of the quarter of an hour of UTC it was measured in: of the answer, the first response, the
     resolution."""
-    scale: Mapped[str] = mapped_column(primary_key=True)
+    scale: str
     """What a score was asked on, such as "1-5"; empty for durations."""
-    channel: Mapped[str] = mapped_column(primary_key=True)
-    segment: Mapped[str] = mapped_column(primary_key=True)
-    tier: Mapped[str] = mapped_column(primary_key=True)
-    bucket: Mapped[int] = mapped_column(primary_key=True)
+    channel: str
+    segment: str
+    tier: str
+    bucket: int
     """The score itself, or the sketch's bucket of a duration."""
-    partition: Mapped[int] = mapped_column(primary_key=True)
+    partition: int
     """The source's: so each row has one writer, and consumers never wait for one another."""
-    n: Mapped[int] = mapped_column(BigInteger)
-    total: Mapped[int] = mapped_column(BigInteger)
+    n: BigInt = 0
+    total: BigInt = 0
     """The exact sum of the scores, or of the durations in microseconds."""
 
 
-class Change(Base):
-    """What one `customer.updated` gives: null is not given, `unknown` is cleared. The latest by time counts."""
+class Change(NamedTuple):
+    """What one `customer.updated` gives: None is not given, `unknown` is cleared. The latest by time counts."""
 
-    __tablename__ = "changes"
-
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    customer_id: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    recorded_at: Mapped[datetime] = mapped_column(primary_key=True)
-    event_id: Mapped[UUID] = mapped_column(primary_key=True)
-    segment: Mapped[str | None]
-    tier: Mapped[str | None]
+    tenant_id: str
+    customer_id: str
+    at: datetime
+    recorded_at: datetime
+    event_id: UUID
+    segment: str | None
+    tier: str | None
 
 
-class Answer(Base):
+class Answer(NamedTuple):
     """A customer's score, and the segment and tier it is counted under: a change read later may move it."""
 
-    __tablename__ = "answers"
+    tenant_id: str
+    customer_id: str
+    at: datetime
+    event_id: UUID
+    metric: str
+    scale: str
+    channel: str
+    score: int
+    segment: str
+    tier: str
 
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    customer_id: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    event_id: Mapped[UUID] = mapped_column(primary_key=True)
-    metric: Mapped[str]
-    scale: Mapped[str]
-    channel: Mapped[str]
-    score: Mapped[int]
-    segment: Mapped[str]
-    tier: Mapped[str]
+    @property
+    def moment(self) -> Moment:
+        """Whose group counts, and when."""
+        return self.tenant_id, self.customer_id, self.at
+
+    def within(self, group: Group) -> "Answer":
+        """The same answer, counted under another group."""
+        return self._replace(segment=group.segment, tier=group.tier)
+
+    def cell(self, partition: int) -> "Cell":
+        """Where it is counted."""
+        about = (self.metric, quarter(self.at), self.scale, self.channel, self.segment, self.tier)
+        return Cell(self.tenant_id, *about, self.score, partition)
 
 
-class Ticket(Base):
+class TicketRow(NamedTuple):
     """What the times of a ticket are measured from. Without `opened_at`, only later events were read yet."""
 
-    __tablename__ = "tickets"
-
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    ticket_id: Mapped[str] = mapped_column(primary_key=True)
-    opened_at: Mapped[datetime | None]
-    recorded_at: Mapped[datetime | None]
+    tenant_id: str
+    ticket_id: str
+    opened_at: datetime | None = None
+    recorded_at: datetime | None = None
     """When the opening was recorded; its identity follows. Both decide between two openings of one time."""
-    event_id: Mapped[UUID | None]
-    customer_id: Mapped[str | None]
-    channel: Mapped[str | None]
-    segment: Mapped[str | None]
+    event_id: UUID | None = None
+    customer_id: str | None = None
+    channel: str | None = None
+    segment: str | None = None
     """The customer's at the time of the opening, and so is the tier."""
-    tier: Mapped[str | None]
-    replies: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
+    tier: str | None = None
+    replies: tuple[datetime, ...] = ()
     """Replies of agents in order, up to the first that belongs to the opening."""
-    solutions: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))
+    solutions: tuple[datetime, ...] = ()
     """The same of resolutions and closings."""
+
+
+ROLLUPS = Table(
+    "rollups",
+    Cell,
+    key=("tenant_id", "metric", "quarter", "scale", "channel", "segment", "tier", "bucket", "partition"),
+)
+CHANGES = Table("changes", Change, key=("tenant_id", "customer_id", "at", "recorded_at", "event_id"))
+ANSWERS = Table("answers", Answer, key=("tenant_id", "customer_id", "at", "event_id"))
+TICKETS = Table("tickets", TicketRow, key=("tenant_id", "ticket_id"))

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from metrics_svc.catalogue.service import UNKNOWN, Dimension, Metric
-from metrics_svc.counting.decisions import Answer, Cell, Change, Changed, Group, Key, Moment, Opening, Sums, Ticket
-from touchpoint.db.engine import insert, raw_connection
+from metrics_svc.counting.decisions import Changed, Key, Opening, Sums, Ticket
+from metrics_svc.counting.models import ANSWERS, ROLLUPS, TICKETS, Answer, Cell, Group, Moment, TicketRow
+from touchpoint.db.engine import raw_connection
 from touchpoint.db.tenants import Tenants
 
 ALWAYS = datetime(1, 1, 2, tzinfo=UTC)
@@ -44,19 +45,11 @@ SELECT asked.tenant_id, asked.customer_id,
 """
 
 READ_ANSWERS = f"""
-SELECT {", ".join(Answer._fields)}
+SELECT {ANSWERS.select}
   FROM answers JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS changed (tenant_id, customer_id, since)
        USING (tenant_id, customer_id)
  WHERE at >= since
 """  # noqa: S608 (our names)
-
-MOVE_ANSWERS = """
-UPDATE answers SET segment = now.segment, tier = now.tier
-  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[])
-    AS now (tenant_id, customer_id, at, event_id, segment, tier)
- WHERE answers.tenant_id = now.tenant_id AND answers.customer_id = now.customer_id AND answers.at = now.at
-   AND answers.event_id = now.event_id
-"""
 
 # A ticket's events may come in two partitions when they name two customers: the row is there before it is locked, so
 # that the second consumer waits for the first and then reads what it left.
@@ -65,8 +58,8 @@ INSERT INTO tickets (tenant_id, ticket_id) SELECT * FROM unnest($1::text[], $2::
 ON CONFLICT (tenant_id, ticket_id) DO NOTHING
 """
 
-LOCK_TICKETS = """
-SELECT tenant_id, ticket_id, opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies, solutions
+LOCK_TICKETS = f"""
+SELECT {TICKETS.select}
   FROM tickets JOIN (
     SELECT * FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, ticket_id)
      UNION
@@ -76,27 +69,7 @@ SELECT tenant_id, ticket_id, opened_at, recorded_at, event_id, customer_id, chan
      WHERE opened_at >= since
   ) AS wanted USING (tenant_id, ticket_id)
  ORDER BY tenant_id, ticket_id FOR UPDATE OF tickets
-"""
-
-WRITE_TICKETS = """
-UPDATE tickets
-   SET (opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies, solutions)
-     = (now.opened_at, now.recorded_at, now.event_id, now.customer_id, now.channel, now.segment, now.tier,
-        now.replies::timestamptz[], now.solutions::timestamptz[])
-  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[],
-       $8::text[], $9::text[], $10::text[], $11::text[])
-    AS now (tenant_id, ticket_id, opened_at, recorded_at, event_id, customer_id, channel, segment, tier, replies,
-            solutions)
- WHERE tickets.tenant_id = now.tenant_id AND tickets.ticket_id = now.ticket_id
-"""
-
-ADD = """
-INSERT INTO rollups (tenant_id, metric, quarter, scale, channel, segment, tier, bucket, partition, n, total)
-SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::int[], $9::int[], $10::bigint[], $11::bigint[])
-ON CONFLICT (tenant_id, metric, quarter, scale, channel, segment, tier, bucket, partition)
-DO UPDATE SET n = rollups.n + excluded.n, total = rollups.total + excluded.total
-"""
+"""  # noqa: S608 (our names)
 
 READ_COUNTS = """
 SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS total
@@ -129,11 +102,6 @@ class Count(NamedTuple):
         return sum(self.buckets.values())
 
 
-async def insert_changes(session: AsyncSession, changes: Sequence[Change]) -> None:
-    """Keep what was said of customers."""
-    await insert(session, "changes", Change._fields, changes)
-
-
 async def reach(session: AsyncSession, customers: Mapping[Key, Changed]) -> dict[Key, datetime]:
     """For each of these customers, whose changes are stored, the earliest time whose group may be another one now."""
     asked = [
@@ -152,18 +120,7 @@ async def read_groups(session: AsyncSession, moments: Collection[Moment]) -> dic
 async def read_answers(session: AsyncSession, reaching: Mapping[Key, datetime]) -> list[Answer]:
     """The answers these customers gave from then on."""
     rows = await _fetch(session, READ_ANSWERS, [(*key, since) for key, since in sorted(reaching.items())])
-    return [Answer(*row) for row in rows]
-
-
-async def insert_answers(session: AsyncSession, answers: Sequence[Answer]) -> None:
-    """Keep what customers answered, and how it is counted."""
-    await insert(session, "answers", Answer._fields, answers)
-
-
-async def move_answers(session: AsyncSession, answers: Iterable[Answer]) -> None:
-    """Note that answers are counted under another group now."""
-    rows = sorted((a.tenant_id, a.customer_id, a.at, a.event_id, a.segment, a.tier) for a in answers)
-    await _execute(session, MOVE_ANSWERS, rows)
+    return [ANSWERS.read(row) for row in rows]
 
 
 async def lock_tickets(
@@ -179,26 +136,18 @@ async def lock_tickets(
     wanted = [[tenant for tenant, _ in sorted(keys)], [ticket for _, ticket in sorted(keys)]]
     rows = [(*key, since) for key, since in sorted(reaching.items())]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
-    found = {}
-    raw = await raw_connection(session)
-    for tenant, ticket, *opening, replies, solutions in await raw.fetch(LOCK_TICKETS, *wanted, *columns):
-        known = Opening(*opening) if opening[0] else None
-        found[tenant, ticket] = Ticket(known, tuple(replies), tuple(solutions))
-    return found
+    locked = await TICKETS.fetch(session, LOCK_TICKETS, *wanted, *columns)
+    return {(row.tenant_id, row.ticket_id): _ticket(row) for row in locked}
 
 
 async def write_tickets(session: AsyncSession, tickets: Mapping[Key, Ticket]) -> None:
     """Store these tickets, which `lock_tickets` gave."""
-    nothing = (None,) * len(Opening._fields)
-    rows = [
-        (*key, *(now.opening or nothing), _array(now.replies), _array(now.solutions)) for key, now in tickets.items()
-    ]
-    await _execute(session, WRITE_TICKETS, rows)
+    await TICKETS.update(session, [_row(key, ticket) for key, ticket in tickets.items()])
 
 
 async def add(session: AsyncSession, cells: Mapping[Cell, Sums]) -> None:
     """Add to the rollups."""
-    await _execute(session, ADD, sorted((*cell, *sums) for cell, sums in cells.items()))
+    await ROLLUPS.add(session, [cell._replace(n=sums.n, total=sums.total) for cell, sums in cells.items()])
 
 
 async def read_counts(
@@ -235,6 +184,17 @@ async def _fetch(session: AsyncSession, statement: str, rows: Iterable[tuple[Any
     return list(await (await raw_connection(session)).fetch(statement, *columns, *more)) if columns else []
 
 
-def _array(moments: Iterable[datetime]) -> str:
-    """An array of times as PostgreSQL reads it from text: `unnest` would take arrays of arrays apart."""
-    return f"{{{','.join(moment.isoformat() for moment in moments)}}}"
+def _ticket(row: TicketRow) -> Ticket:
+    opening = None
+    if row.opened_at is not None:
+        opening = Opening(row.opened_at, *(getattr(row, name) for name in Opening._fields[1:]))
+    return Ticket(opening, row.replies, row.solutions)
+
+
+def _row(key: Key, ticket: Ticket) -> TicketRow:
+    row = TicketRow(*key, replies=ticket.replies, solutions=ticket.solutions)
+    if ticket.opening is None:
+        return row
+    return row._replace(
+        opened_at=ticket.opening.at, **{name: getattr(ticket.opening, name) for name in Opening._fields[1:]}
+    )

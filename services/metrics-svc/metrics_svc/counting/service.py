@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from metrics_svc.counting import repository, telemetry
 from metrics_svc.counting.decisions import Counted, Ledger, changed, changes, counts, moments, ticket_keys
+from metrics_svc.counting.models import ANSWERS, CHANGES, Group
 from metrics_svc.counting.repository import Count, read_counts
 from metrics_svc.counting.sketch import RELATIVE_ACCURACY, Sketch
 from touchpoint.db.partitions import alone
@@ -18,7 +19,7 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
     counted = [event for event in events if counts(event)]
     customers = changed(counted)
     await alone(session, "changes", {event.meta.partition for event in counted})
-    await repository.insert_changes(session, changes(counted))
+    await CHANGES.insert(session, changes(counted))
     reaching = await repository.reach(session, customers)
     tickets = await repository.lock_tickets(session, ticket_keys(counted), reaching)
     answers = await repository.read_answers(session, reaching)
@@ -27,8 +28,8 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
     for event in counted:
         ledger.count(event)
     await repository.write_tickets(session, ledger.tickets)
-    await repository.insert_answers(session, ledger.answers)
-    await repository.move_answers(session, ledger.moved)
+    await ANSWERS.insert(session, ledger.answers)
+    await ANSWERS.update(session, ledger.moved, only=Group._fields)
     cells = ledger.cells
     await repository.add(session, cells)
     telemetry.count_measured(session, cells)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from metrics_svc.counting.decisions import Cell, Sums
+from metrics_svc.counting.decisions import Sums
+from metrics_svc.counting.models import Cell
 from touchpoint.db.engine import once_committed
 
 MEASUREMENTS = Counter(

@@ -1,5 +1,6 @@
 """What `touchpoint verify` counts anew and compares."""
 
+from metrics_svc.counting import models
 from touchpoint.verify.subject import Effect
 
 # Which partition's row a duration is in depends on the order in which partitions are read; the sum over them does not.
@@ -15,23 +16,6 @@ ROLLUPS = Effect(
     """,
     shown=True,
 )
-CHANGES = Effect(
-    "changes",
-    ("tenant_id", "customer_id", "event_id"),
-    "SELECT tenant_id, customer_id, event_id, changes::text AS row FROM {tables}.changes",
-    per_event=True,
-)
-ANSWERS = Effect(
-    "answers",
-    ("tenant_id", "customer_id", "event_id"),
-    "SELECT tenant_id, customer_id, event_id, answers::text AS row FROM {tables}.answers",
-)
-TICKETS = Effect(
-    "tickets",
-    ("tenant_id", "ticket_id"),
-    """
-    SELECT tenant_id, ticket_id, concat_ws(' ', opened_at, recorded_at, event_id, customer_id, channel, segment, tier,
-                                           replies, solutions) AS row
-      FROM {tables}.tickets
-    """,
-)
+CHANGES = Effect.of(models.CHANGES, ("tenant_id", "customer_id", "event_id"), per_event=True)
+ANSWERS = Effect.of(models.ANSWERS, ("tenant_id", "customer_id", "event_id"))
+TICKETS = Effect.of(models.TICKETS, models.TICKETS.key)

@@ -10,22 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_svc.counting import sketch
-from metrics_svc.counting.decisions import (
-    Answer,
-    Cell,
-    Change,
-    Group,
-    Key,
-    Ledger,
-    Moment,
-    Sums,
-    Ticket,
-    changed,
-    changes,
-    counts,
-    moments,
-    ticket_keys,
-)
+from metrics_svc.counting.decisions import Key, Ledger, Sums, Ticket, changed, changes, counts, moments, ticket_keys
+from metrics_svc.counting.models import Answer, Cell, Change, Group, Moment
 from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.base import Event
 from touchpoint.testing import factories as make
@@ -77,8 +63,9 @@ class Memory:
         """By everything but partition and bucket: how many in each bucket, and the total."""
         found: dict[tuple[Any, ...], tuple[Counter[int], int]] = {}
         for cell, sums in self.cells.items():
-            buckets, total = found.get(cell[:-2], (Counter(), 0))
-            found[cell[:-2]] = (buckets + Counter({cell.bucket: sums.n}), total + sums.total)
+            about = cell[: Cell._fields.index("bucket")]
+            buckets, total = found.get(about, (Counter(), 0))
+            found[about] = (buckets + Counter({cell.bucket: sums.n}), total + sums.total)
         return {fact: (dict(buckets), total) for fact, (buckets, total) in found.items() if buckets}
 
 

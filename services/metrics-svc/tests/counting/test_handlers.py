@@ -9,11 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from metrics_svc.counting import sketch
 from metrics_svc.counting.handlers import handlers
-from metrics_svc.counting.models import Rollup
 from touchpoint.base.errors import PermanentError
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction
@@ -28,11 +27,11 @@ Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
 
 async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
     """What the rollups of a tenant add up to, by all but partition: how many in each bucket, and the total."""
-    about = [Rollup.tenant_id, Rollup.metric, Rollup.quarter, Rollup.scale, Rollup.channel, Rollup.segment, Rollup.tier]
-    query = select(*about, Rollup.bucket, func.sum(Rollup.n), func.sum(Rollup.total)).where(Rollup.tenant_id == tenant)
+    about = "tenant_id, metric, quarter, scale, channel, segment, tier, bucket"
+    query = text(f"SELECT {about}, sum(n), sum(total) FROM rollups WHERE tenant_id = :tenant GROUP BY {about}")
     found: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
     async with sessions() as session:
-        for *key, bucket, n, total in await session.execute(query.group_by(*about, Rollup.bucket)):
+        for *key, bucket, n, total in await session.execute(query, {"tenant": tenant}):
             buckets, before = found.get(tuple(key), ({}, 0))
             found[tuple(key)] = ({**buckets, bucket: int(n)} if n else buckets, before + int(total))
     return {fact: held for fact, held in found.items() if held[0] or held[1]}

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from metrics_svc.counting import repository
-from metrics_svc.counting.decisions import Group, Moment
+from metrics_svc.counting.models import Group, Moment
 from metrics_svc.verify import subject
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.base import Event

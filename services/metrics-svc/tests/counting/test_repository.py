@@ -5,7 +5,8 @@ from uuid import uuid4
 
 from metrics_svc.catalogue.service import Dimension, Metric
 from metrics_svc.counting import repository
-from metrics_svc.counting.decisions import Cell, Opening, Sums, Ticket
+from metrics_svc.counting.decisions import Opening, Sums, Ticket
+from metrics_svc.counting.models import Cell
 from metrics_svc.counting.service import Count
 from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.roles import api_role
