@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 
 import asyncpg
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.base import telemetry
@@ -14,6 +12,7 @@ from touchpoint.base.explain import explain
 from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
+from touchpoint.db import locks
 from touchpoint.db.engine import Sessions, blames_database, raw_connection, transaction
 from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError, SendError
@@ -24,7 +23,6 @@ IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 SEND_SECONDS = 15.0
 """Below idle_in_transaction_session_timeout: while Kafka is asked, the transaction holds the relay's lock."""
-_LOCK = zlib.crc32(b"touchpoint relay")
 
 
 class Relay:
@@ -73,8 +71,7 @@ class Relay:
         """Send the next rows and delete those acknowledged; None when a send failed or another relay is active."""
         started = time.perf_counter()
         async with transaction(self._sessions) as session:
-            lock = text("SELECT pg_try_advisory_xact_lock(:key)")
-            if not (await session.execute(lock, {"key": _LOCK})).scalar_one():
+            if not await locks.acquire(session, "relay"):
                 return None
             ids, records = await self._unsent(session)
             if not records:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +14,11 @@ from touchpoint.base import telemetry
 from touchpoint.base.errors import TransientError
 from touchpoint.base.explain import explain
 from touchpoint.base.pausing import pause
+from touchpoint.db import locks
 from touchpoint.db.engine import Sessions, blames_database, transaction
 
 LOCK_SECONDS = 5
 """How often a task that works alone makes sure that it still does; PostgreSQL ends a transaction idle for longer."""
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Recurring:
     async def _work_alone(self, sessions: Sessions) -> float | None:
         """Work while this process holds the lock: PostgreSQL takes it from one that is frozen or cut off."""
         async with transaction(sessions) as lock:
-            if not await lock.scalar(_TRY_LOCK, {"key": zlib.crc32(f"touchpoint task {self.name}".encode())}):
+            if not await locks.acquire(lock, f"task {self.name}"):
                 return None
             work = asyncio.ensure_future(self.work())
             try:

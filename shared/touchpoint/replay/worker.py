@@ -5,9 +5,7 @@ another worker's) goes on where the last commit was.
 """
 
 import asyncio
-import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer
@@ -20,7 +18,7 @@ from touchpoint.base.errors import TransientError
 from touchpoint.base.explain import explain
 from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
-from touchpoint.db import replays, shadow
+from touchpoint.db import locks, replays, shadow
 from touchpoint.db.engine import Sessions, blames_database, is_transient, raw_connection, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
@@ -35,7 +33,6 @@ from touchpoint.verify.subject import Subject
 
 LOOK_SECONDS = 0.5
 """How soon a replay is taken up, and how soon a pause is seen."""
-_LOCK = zlib.crc32(b"touchpoint replay")
 
 _SUBSCRIBE = text("""
 WITH gone AS (DELETE FROM subscriptions WHERE consumer = :consumer AND type <> ALL(:types))
@@ -87,21 +84,11 @@ class Replayer:
             left = await shadow.abandoned(await raw_connection(session), self.consumer)
         if replay is None and not left:
             return
-        async with self._alone() as lock:
-            if lock is not None:
+        async with transaction(self.sessions) as lock:
+            if await locks.acquire(lock, "replay"):
                 await self._throw_away(left)
                 if replay is not None:
                     await self._take_up(replay, lock, stop)
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[AsyncSession | None]:
-        """A transaction that holds nothing but the lock; None while another worker has it.
-
-        The lock is the transaction's: a frozen worker loses it to PostgreSQL's idle timeout, and another takes over.
-        """
-        async with transaction(self.sessions) as session:
-            lock = text("SELECT pg_try_advisory_xact_lock(:key)")
-            yield session if (await session.execute(lock, {"key": _LOCK})).scalar_one() else None
 
     async def _take_up(self, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
         telemetry.log().info(telemetry.REPLAY_TAKEN_UP, consumer=self.consumer, replay=str(replay.id))

@@ -23,12 +23,12 @@ from touchpoint.contracts.escalations import (
     EscalationState,
 )
 from touchpoint.db import outbox
-from touchpoint.db.partitions import alone
+from touchpoint.db.locks import lock_partitions
 
 
 async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:
     """Decide about a batch of events, in log order: one query reads what it needs, one statement writes each table."""
-    await alone(session, "customers", {event.meta.partition for event in events})
+    await lock_partitions(session, "customers", {event.meta.partition for event in events})
     locked = await clocks.lock(session, policies.first_response, events)
     named = [(event.meta.tenant, event.customer_id) for event in events if event.customer_id is not None]
     decisions = Decisions(policies, await customers.load(session, named), locked)

@@ -9,7 +9,7 @@ from metrics_svc.counting.decisions import Counted, Ledger, changed, changes, co
 from metrics_svc.counting.models import ANSWERS, CHANGES, Group
 from metrics_svc.counting.repository import Count, read_counts
 from metrics_svc.counting.sketch import RELATIVE_ACCURACY, Sketch
-from touchpoint.db.partitions import alone
+from touchpoint.db.locks import lock_partitions
 
 __all__ = ["RELATIVE_ACCURACY", "Count", "Sketch", "count", "read_counts"]
 
@@ -18,7 +18,7 @@ async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
     """Add a batch of events to the rollups, and move in them what these events say is counted elsewhere."""
     counted = [event for event in events if counts(event)]
     customers = changed(counted)
-    await alone(session, "changes", {event.meta.partition for event in counted})
+    await lock_partitions(session, "changes", {event.meta.partition for event in counted})
     await CHANGES.insert(session, changes(counted))
     reaching = await repository.reach(session, customers)
     tickets = await repository.lock_tickets(session, ticket_keys(counted), reaching)
