@@ -5,10 +5,10 @@ import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what take
 import sys
 
 from escalation_svc.app import create_app
-from escalation_svc.cases import tasks
 from escalation_svc.cases.handlers import with_policies
 from escalation_svc.config import NAME, PolicySettings, Settings
 from escalation_svc.policies.service import load
+from escalation_svc.tasks import TASKS
 from touchpoint.base.errors import UsageError
 from touchpoint.process.service import Service, main
 
@@ -16,4 +16,4 @@ try:
     handlers = with_policies(load(PolicySettings().policies_path))
 except UsageError as error:
     sys.exit(str(error))
-main(Service(NAME, "escalation_svc", Settings, create_app, handlers, tasks={"worker": [tasks.timer, tasks.open_cases]}))
+main(Service(NAME, "escalation_svc", Settings, create_app, handlers, tasks=TASKS))

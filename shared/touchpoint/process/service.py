@@ -82,6 +82,15 @@ class Runtime:
             await pause(self.stop, seconds)
 
 
+Tasks = Mapping[str, Sequence[Callable[[Runtime], Recurring]]]
+"""What is repeated, by the role that does it: `worker`, or a role of the service's own, in processes of its own."""
+
+
+def roles(tasks: Tasks) -> list[str]:
+    """What a process of a service that consumes can be started as."""
+    return ["api", "consumer", *dict.fromkeys(["worker", *tasks])]
+
+
 @dataclass(frozen=True)
 class Service:
     """One service: its name is its consumer's and its tokens' audience."""
@@ -94,15 +103,14 @@ class Service:
     handlers: Handlers | None = None
     projections: Subject | None = None
     """What the handlers write, where it follows from the log alone: it can be made anew."""
-    tasks: Mapping[str, Sequence[Callable[[Runtime], Recurring]]] = field(default_factory=dict)
-    """What is repeated, by the role that does it: `worker`, or a role of the service's own, in processes of its own."""
+    tasks: Tasks = field(default_factory=dict)
 
     @property
     def roles(self) -> list[str]:
         """What a process of the service can be started as, apart from `migrate` and `all`."""
         if self.handlers is None:
             return ["api"]
-        return ["api", "consumer", "worker", *(role for role in self.tasks if role != "worker")]
+        return roles(self.tasks)
 
 
 def main(service: Service) -> None:
