@@ -8,7 +8,7 @@ from functools import partial
 import httpx
 import pytest
 
-from gateway import keys
+from gateway.keys import service as keys
 from tests.deploy.foreign import program
 from tests.policies import QUICK
 from touchpoint.contracts.base import Event

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway import cloudevents, events
-from gateway.cloudevents import Parsed
-from gateway.feedback import _event as plain_feedback
+from gateway.ingest import cloudevents, decisions
+from gateway.ingest.cloudevents import Parsed
+from gateway.ingest.feedback import _event as plain_feedback
 from touchpoint.contracts import record as codec
 from touchpoint.contracts import sources
 from touchpoint.contracts.base import REGISTRY, Event
@@ -44,7 +44,7 @@ SEEDS = st.integers(0, 2**32)
 def refusal(raw: bytes, parse: Callable[[bytes], Parsed] = cloudevents.structured) -> dict[str, Any] | None:
     """Why the door refuses an event in JSON; None when it does not."""
     try:
-        events.accept(parse(raw), "acme", NOW)
+        decisions.accept(parse(raw), "acme", NOW)
     except ProblemError as error:
         return error.problem.model_dump()
     return None
@@ -233,7 +233,9 @@ def test_attributes_come_through_http_headers_and_kafka_headers_unchanged(name, 
     sent = [(key.encode(), quote(value, safe="").encode()) for key, value in given.items()]
 
     parsed = cloudevents.binary("application/json", sent, json.dumps(CLOUD_EVENTS[5]["data"]).encode())
-    _, record = events.accept(Parsed(parsed.attributes | {"type": CLOUD_EVENTS[5]["type"]}, parsed.data), "acme", NOW)
+    _, record = decisions.accept(
+        Parsed(parsed.attributes | {"type": CLOUD_EVENTS[5]["type"]}, parsed.data), "acme", NOW
+    )
     event = codec.decode(record, REGISTRY)
 
     assert event is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from fastapi import FastAPI
@@ -11,25 +11,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway import documents, ops, services
-from gateway.auth import TOUCH_SECONDS, Keyring
-from gateway.compact import Compact
+from gateway import documents
 from gateway.config import Settings
-from gateway.door import Door
-from gateway.feedback import FeedbackDoor
-from gateway.idempotency import FORGET_SECONDS, Idempotency
-from gateway.ingest import Ingest
-from gateway.intake import Intake
-from gateway.limits import Limits
-from gateway.log_ends import LogEnds
-from gateway.ops import OperationDoor
-from gateway.places import Places
-from gateway.queries import QUERIES, Proxy
-from gateway.requests import Bodies
-from gateway.services import Services
-from gateway.sharing import SHARE_SECONDS, Sharing
-from gateway.status import StatusDoor, Statuses, StatusesDoor
-from gateway.telemetry import BODY_BYTES
+from gateway.door.service import Bodies, Compact, Door, Places
+from gateway.door.telemetry import BODY_BYTES
+from gateway.idempotency.service import FORGET_SECONDS, Idempotency
+from gateway.ingest.api import Ingest
+from gateway.ingest.feedback import FeedbackDoor
+from gateway.ingest.service import Intake
+from gateway.keys.keyring import TOUCH_SECONDS, Keyring
+from gateway.limits.service import Limits
+from gateway.limits.tasks import SHARE_SECONDS, Sharing
+from gateway.operations.api import OperationDoor
+from gateway.operations.routes import LONGEST_SECONDS, OPERATIONS, Operation
+from gateway.queries import service as services
+from gateway.queries.api import Proxy
+from gateway.queries.routes import QUERIES
+from gateway.queries.service import Services
+from gateway.statuses.api import StatusDoor, StatusesDoor
+from gateway.statuses.log_ends import LogEnds
+from gateway.statuses.service import Statuses
 from touchpoint.contracts.topics import TOUCHPOINTS
 from touchpoint.db import clock
 from touchpoint.db.engine import sessions
@@ -96,9 +97,9 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
         ),
     ]
     app.router.routes += [*routes, *documents.routes()]
-    once = Idempotency(engine, ops.LONGEST_SECONDS)
+    once = Idempotency(engine, LONGEST_SECONDS)
     door = partial(OperationDoor, keyring=keyring, limits=limits, remembered=once, services=behind_operators)
-    app.state.beside = ops.application(route, door)
+    app.state.beside = _operations(route, door)
     for method, path in STRAIGHT:
         app.answer(method, path, next(r.app for r in routes if r.path == path and method in (r.methods or ())))
     if settings.cors_origins:
@@ -135,3 +136,14 @@ def _route(bodies: Bodies, places: Places, method: str, path: str, endpoint: ASG
     if method == "GET":
         endpoint = UntilClientLeaves(Compact(endpoint, etag=etag))
     return Route(path, Door(path, endpoint, bodies, places), methods=[method])
+
+
+def _operations(route: Callable[[str, str, ASGIApp], Route], door: Callable[[Operation], ASGIApp]) -> Straight:
+    """What is served at the admin address: the operations, and their document."""
+    app = Straight(title="Touchpoint operations", docs_url=None, redoc_url=None)
+    errors.install(app)
+    app.router.routes += [
+        *(route(operation.method, operation.path, door(operation)) for operation in OPERATIONS),
+        documents.operations(),
+    ]
+    return app

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, request_response
 from starlette.staticfiles import StaticFiles
 
-from gateway.compact import Compact
+from gateway.door.service import Compact
 
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 PAGE = NOSNIFF | {

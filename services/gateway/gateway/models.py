@@ -1,70 +1,15 @@
-"""The tables of the gateway."""
+"""The tables of the gateway, as its rooms declare them."""
 
-from datetime import date, datetime
-from uuid import UUID
+from sqlalchemy.orm import DeclarativeBase
 
-from sqlalchemy import BigInteger, DateTime
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import Text
+from gateway.idempotency import models as idempotency
+from gateway.keys import models as keys
 
 
 class Base(DeclarativeBase):
-    """Column types shared by all tables: every time is in UTC."""
-
-    type_annotation_map = {datetime: DateTime(timezone=True), list[str]: ARRAY(Text)}  # noqa: RUF012 (as SQLAlchemy has it)
+    """All of them in one place."""
 
 
-class ApiKey(Base):
-    """An API key: its public prefix and hashes of its secrets; a secret itself is nowhere.
-
-    Keys stand above tenants: the prefix is what tells the tenant, so it alone is the primary key.
-    """
-
-    __tablename__ = "api_keys"
-
-    prefix: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str]
-    name: Mapped[str]
-    scopes: Mapped[list[str]]
-    secret_hash: Mapped[bytes]
-    previous_hash: Mapped[bytes | None]
-    previous_until: Mapped[datetime | None]
-    """Until when the secret from before the last rotation works, too."""
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    revoked_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
-    event_rate: Mapped[int | None]
-    """Events a second; None: the gateway's default."""
-    request_rate: Mapped[int | None]
-
-
-class IdempotencyKey(Base):
-    """A key a client gave a request, what the request was, and its answer."""
-
-    __tablename__ = "idempotency_keys"
-
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    fingerprint: Mapped[bytes]
-    claim: Mapped[UUID]
-    """Which request may write the answer, and until when it is waited for."""
-    leased_until: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    status: Mapped[int | None]
-    """None: being carried out, or nobody knows whether it was."""
-    content_type: Mapped[str] = mapped_column(server_default="")
-    body: Mapped[bytes] = mapped_column(server_default="")
-
-
-class Quota(Base):
-    """How many events a tenant may send on a day in UTC, and has sent on the last day it sent any."""
-
-    __tablename__ = "quotas"
-
-    tenant_id: Mapped[str] = mapped_column(primary_key=True)
-    events_per_day: Mapped[int | None] = mapped_column(BigInteger)
-    """None: the gateway's default."""
-    day: Mapped[date | None]
-    events: Mapped[int] = mapped_column(BigInteger, server_default="0")
+for _room in (keys, idempotency):
+    for _table in _room.Base.metadata.sorted_tables:
+        _table.to_metadata(Base.metadata)

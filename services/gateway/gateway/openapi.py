@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from gateway import schemas
-from gateway.events import TYPES
+from gateway.ingest import schemas
+from gateway.ingest.decisions import TYPES
 from gateway.openapi_3_0 import Converter, generic_name
-from gateway.ops import OPERATIONS, Operation
-from gateway.queries import QUERIES, Query
+from gateway.operations.routes import OPERATIONS, Operation
+from gateway.queries.routes import QUERIES, Query
+from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.quick import NO_CONTROL
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
@@ -39,8 +40,8 @@ _ANSWERS = (
     schemas.FeedbackTaken,
     schemas.BatchReport,
     schemas.BatchRefused,
-    schemas.EventStatus,
-    schemas.EventStatuses,
+    EventStatus,
+    EventStatuses,
 )
 _PROBLEMS = {
     "Malformed": "The body is not JSON or not the gzip it says, or a header is malformed.",
@@ -241,7 +242,7 @@ def _problem(name: str, description: str) -> Json:
 
 
 def _own_schemas() -> Json:
-    events = [(event, "validation") for event in (*TYPES.values(), schemas.EventNames)]
+    events = [(event, "validation") for event in (*TYPES.values(), EventNames)]
     answers = [(answer, "serialization") for answer in (*_ANSWERS, Problem)]
     _, found = models_json_schema([*events, *answers], ref_template=_REF + "{model}")  # type: ignore[list-item] # pydantic's Literal is lost in the list
     converter = Converter(found["$defs"])

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import keys
 from gateway.app import create_app
 from gateway.config import Settings
+from gateway.keys import service as keys
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS

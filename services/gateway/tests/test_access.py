@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import text
 from starlette.responses import JSONResponse
 
-from gateway import documents, keys
+from gateway import documents
 from gateway.app import create_app
 from gateway.config import Settings
+from gateway.keys.decisions import split
 from gateway.openapi import OWN_SCOPES
-from gateway.ops import OPERATIONS
-from gateway.queries import QUERIES
+from gateway.operations.routes import OPERATIONS
+from gateway.queries.routes import QUERIES
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.http.scopes import OPERATORS, Scope
 
@@ -101,7 +102,7 @@ def issue_spoilt(issue, sessions):
         token = await issue()
         async with transaction(sessions) as session:
             spoil = text(f"UPDATE api_keys SET {column} = :now WHERE prefix = :prefix")
-            await session.execute(spoil, {"now": datetime.now(UTC), "prefix": keys.split(token)[0]})
+            await session.execute(spoil, {"now": datetime.now(UTC), "prefix": split(token)[0]})
         return token
 
     return make

@@ -9,13 +9,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.responses import JSONResponse
 
-from gateway import openapi, ops
+from gateway import openapi
 from gateway.app import create_app
 from gateway.config import Settings
-from gateway.events import TYPES
+from gateway.ingest.decisions import TYPES
 from gateway.openapi import OWN_SCOPES
 from gateway.openapi_3_0 import Converter
-from gateway.queries import QUERIES
+from gateway.operations import routes
+from gateway.queries.routes import QUERIES
 from touchpoint.db.engine import create_engine
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
@@ -38,7 +39,7 @@ OPERATIONS = operations(DOCUMENT)
 ALL = [(document, place) for document in DOCUMENTS for place in operations(document)]
 SCOPES = (
     {query[:2]: query.scope for query in QUERIES}
-    | {operation[:2]: operation.scope for operation in ops.OPERATIONS}
+    | {operation[:2]: operation.scope for operation in routes.OPERATIONS}
     | {
         place: OWN_SCOPES[operation["operationId"]]
         for place, operation in OPERATIONS.items()

@@ -1,0 +1,78 @@
+"""What stands around every route of the gateway: problems become answers, which tell of limits and are timed."""
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.door.compact import Compact
+from gateway.door.places import PLACES, Places
+from gateway.door.requests import BODIES, HEADERS, TENANT, Answer, Bodies, header, read_body
+from gateway.door.telemetry import LIMITED
+from touchpoint.http.errors import ProblemError, response
+from touchpoint.http.timing import CLIENT_LEFT, note
+
+PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Headers of every answer: it is one company's, for no cache to keep and no browser to guess at."""
+
+
+class LimitedError(ProblemError):
+    """429. `hold`: keep the answer back for so many seconds, because the key does not wait by itself."""
+
+    def __init__(self, code: str, detail: str, wait: int, hold: float) -> None:
+        super().__init__(429, code, f"{detail} Try again in {wait} s.", headers={"Retry-After": str(wait)})
+        self.hold = hold
+
+
+class Door:
+    """One route. Plain ASGI, because the frameworks' middleware costs more than the rest of the ingest."""
+
+    def __init__(self, route: str, app: ASGIApp, bodies: Bodies, places: Places) -> None:
+        self._route = route
+        self._app = app
+        self._bodies = bodies
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and note how long it took and how it ended."""
+        started = time.perf_counter()
+        scope[BODIES], scope[PLACES] = self._bodies, self._places
+        status = CLIENT_LEFT
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *PRIVATE, *scope.get(HEADERS, ())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except ProblemError as error:
+            if isinstance(error, LimitedError):
+                await asyncio.sleep(error.hold)
+            await response(error)(scope, receive, noting)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            self._bodies.release(scope)
+            self._places.release(scope)
+            note(scope["method"], self._route, status, started)
+
+
+__all__ = [
+    "BODIES",
+    "HEADERS",
+    "LIMITED",
+    "PLACES",
+    "TENANT",
+    "Answer",
+    "Bodies",
+    "Compact",
+    "Door",
+    "LimitedError",
+    "Places",
+    "header",
+    "read_body",
+]

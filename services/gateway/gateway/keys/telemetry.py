@@ -1,0 +1,3 @@
+"""Names of log events about API keys."""
+
+KEYS_UNREACHABLE = "gateway.keys_unreachable"

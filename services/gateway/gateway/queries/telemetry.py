@@ -1,0 +1,3 @@
+"""Names of log events about the services behind the gateway."""
+
+SERVICE_UNREACHABLE = "gateway.service_unreachable"

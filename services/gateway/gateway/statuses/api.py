@@ -1,0 +1,88 @@
+"""`GET /v1/events/{source}/{id}` asks what became of an event, `POST /v1/events/statuses` asks for up to 100."""
+
+from urllib.parse import unquote
+
+from pydantic import ValidationError
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
+
+from gateway.door.service import header, read_body
+from gateway.keys.service import Keyring
+from gateway.limits.service import Limits
+from gateway.queries.service import MAX_BODY_BYTES, too_large
+from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
+from gateway.statuses.service import Name, Statuses
+from touchpoint.http.errors import ProblemError, field_errors
+from touchpoint.http.scopes import Scope
+
+_PREFIX = b"/v1/events/"
+
+
+class StatusDoor:
+    """Answers for one event."""
+
+    def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
+        self._keyring = keyring
+        self._limits = limits
+        self._statuses = statuses
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answer one request; raises ProblemError."""
+        caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
+        self._limits.admit_request(scope, caller)
+        name = name_in(scope["raw_path"])
+        [consumers] = await self._statuses.find(caller, [name])
+        if consumers is None:
+            raise ProblemError(
+                404,
+                "event-unknown",
+                "No event of this source and id was accepted: every consumer has read all there is. A source is "
+                "percent-encoded in the path.",
+            )
+        found = EventStatus(id=name.id, source=name.source, consumers=consumers)
+        await JSONResponse(found.model_dump(mode="json"))(scope, receive, send)
+
+
+class StatusesDoor:
+    """Answers for a list of events."""
+
+    def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
+        self._keyring = keyring
+        self._limits = limits
+        self._statuses = statuses
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answer one request; raises ProblemError."""
+        caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
+        self._limits.admit_request(scope, caller)
+        asked = _names_in(await read_body(scope, receive, MAX_BODY_BYTES, too_large))
+        statuses = await self._statuses.find(caller, asked)
+        items = [
+            EventStatus(id=name.id, source=name.source, consumers=consumers or [])
+            for name, consumers in zip(asked, statuses, strict=True)
+        ]
+        await JSONResponse(EventStatuses(items=items).model_dump(mode="json"))(scope, receive, send)
+
+
+def name_in(raw_path: bytes) -> Name:
+    """Source and id. The id is the last segment; a source's slashes may be percent-encoded or not."""
+    source, _, event_id = raw_path.partition(_PREFIX)[2].rpartition(b"/")
+    try:
+        found = Name(unquote(source.decode(), errors="strict"), unquote(event_id.decode(), errors="strict"))
+    except UnicodeDecodeError:
+        found = Name("", "")
+    if not all(found):
+        raise ProblemError(404, "not-found", "The path is /v1/events/{source}/{id}, both percent-encoded.")
+    return found
+
+
+def _names_in(body: bytes) -> list[Name]:
+    try:
+        asked = EventNames.model_validate_json(body)
+    except ValidationError as error:
+        found = field_errors(error.errors(include_url=False, include_input=False))
+        if error.errors()[0]["type"] == "json_invalid":
+            raise ProblemError(400, "malformed-json", f"The body {found[0].reason}.") from None
+        raise ProblemError(422, "validation-failed", "The request is not valid; see errors.", errors=found) from None
+    return [Name(event.source, event.id) for event in asked.events]

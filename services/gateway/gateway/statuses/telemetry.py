@@ -1,0 +1,3 @@
+"""Names of log events about what became of events."""
+
+OFFSETS_UNREACHABLE = "gateway.offsets_unreachable"
