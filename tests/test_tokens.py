@@ -5,15 +5,16 @@ import json
 import time
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import jwt
 import pytest
+from fastapi import Depends
 from fastapi.routing import iter_route_contexts
 
 from touchpoint.db.engine import create_engine, sessions
-from touchpoint.http.identity import LIFETIME_SECONDS, REUSE_SECONDS, Caller, sign
+from touchpoint.http.identity import LIFETIME_SECONDS, PUBLIC, REUSE_SECONDS, Caller, current_or_public, sign
 from touchpoint.http.scopes import OPERATORS, Scope
 from touchpoint.testing.api import SECRET
 
@@ -29,7 +30,9 @@ FILLED = {
     "{consumer}": "some-svc",
     "{topic}/{partition}/{offset}": "touchpoints.v1/0/0",
     "{replay_id}": ID,
+    "{name}": "nps",
 }
+KEY_REQUIRED = "urn:touchpoint:problem:key-required"
 BODIES = {
     "/v1/ops/consumers": {"reason": "a test"},
     "/v1/ops/dead-letters": {"consumer": "some-svc"},
@@ -137,6 +140,21 @@ async def test_a_tenants_token_reaches_no_operators_route(app):
         for method, path in found:
             answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=_body(path))
             assert answer.status_code == 403, f"{method} {path}"
+
+
+async def test_a_public_caller_reaches_only_a_route_that_asks_for_it(app):
+    @app.get("/v1/pages/{name}")
+    async def page(caller: Annotated[Caller, Depends(current_or_public)], name: str) -> str:
+        return f"{name} for {caller.tenant or 'everybody'}"
+
+    headers = {"Authorization": f"Bearer {sign(PUBLIC, app.state.name, SECRET)}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await client.get("/v1/pages/nps", headers=headers)).json() == "nps for everybody"
+        assert (await client.get("/v1/pages/nps")).status_code == 401
+        for method, path in routes(app):
+            if path != "/v1/pages/nps":
+                answer = await client.request(method, path, headers=headers, json=_body(path))
+                assert (answer.status_code, answer.json()["type"]) == (403, KEY_REQUIRED), f"{method} {path}"
 
 
 async def test_a_token_lives_a_minute_at_most(app):

@@ -37,6 +37,10 @@ class Caller:
             raise ProblemError(403, "missing-scope", f"This API key lacks the scope {scope}.")
 
 
+PUBLIC = Caller("", frozenset(), "public")
+"""The caller of a public route, who has no API key: no tenant and no scope."""
+
+
 def sign(caller: Caller, audience: str, secret: SecretStr) -> str:
     """A token for one service (`audience`); for some seconds the same, as making one takes longer than using it."""
     return _signed(caller, audience, secret, int(time.time()) // REUSE_SECONDS)
@@ -91,7 +95,21 @@ def _not_the_gateway() -> ProblemError:
 
 
 async def current(request: Request) -> Caller:
-    """FastAPI dependency. The application's state holds `name` (the audience) and `token_secrets`."""
+    """FastAPI dependency: the caller, who has an API key. Raises ProblemError 401 or 403.
+
+    The application's state holds `name` (the audience) and `token_secrets`.
+    """
+    caller = await current_or_public(request)
+    if not caller.tenant:
+        raise ProblemError(403, "key-required", "Only a caller with an API key may do this.")
+    return caller
+
+
+async def current_or_public(request: Request) -> Caller:
+    """FastAPI dependency of a public route: the caller, or PUBLIC. Raises ProblemError 401 on another token.
+
+    A public caller has no tenant: the route finds it itself, by a segment of its path, say, and says what may be done.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = ""
