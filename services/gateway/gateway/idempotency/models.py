@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import DateTime
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -29,3 +30,5 @@ class IdempotencyKey(Base):
     """None: being carried out, or nobody knows whether it was."""
     content_type: Mapped[str] = mapped_column(server_default="")
     body: Mapped[bytes] = mapped_column(server_default="")
+    headers: Mapped[str] = mapped_column(JSONB, server_default="{}")
+    """The answer's other headers, such as its Location and ETag."""

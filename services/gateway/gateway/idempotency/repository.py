@@ -14,14 +14,16 @@ INSERT INTO idempotency_keys AS kept (tenant_id, key, claim, fingerprint, leased
 VALUES ($1, $2, $3, $4, now() + $5::interval, now() + $6::interval)
 ON CONFLICT (tenant_id, key) DO UPDATE SET
     claim = excluded.claim, fingerprint = excluded.fingerprint, leased_until = excluded.leased_until,
-    expires_at = excluded.expires_at, status = NULL, content_type = '', body = ''
+    expires_at = excluded.expires_at, status = NULL, content_type = '', body = '', headers = '{}'
  WHERE kept.expires_at <= now()
     OR (kept.status IS NULL AND kept.leased_until <= now() AND kept.fingerprint = excluded.fingerprint)
 RETURNING true
 """
-KEPT = "SELECT fingerprint, status, content_type, body FROM idempotency_keys WHERE tenant_id = $1 AND key = $2"
+KEPT = """
+SELECT fingerprint, status, content_type, body, headers::text FROM idempotency_keys WHERE tenant_id = $1 AND key = $2
+"""
 KEEP = """
-UPDATE idempotency_keys SET status = $4, content_type = $5, body = $6
+UPDATE idempotency_keys SET status = $4, content_type = $5, body = $6, headers = $7::text::jsonb
  WHERE tenant_id = $1 AND key = $2 AND claim = $3
 """
 RETRY = "UPDATE idempotency_keys SET leased_until = now() WHERE tenant_id = $1 AND key = $2 AND claim = $3"
@@ -43,6 +45,8 @@ class Kept(NamedTuple):
     status: int | None
     content_type: str
     body: bytes
+    headers: str = "{}"
+    """The others, as JSON."""
 
 
 async def claim(
@@ -62,7 +66,7 @@ async def claim(
 async def keep(session: AsyncSession, claim: Claim, kept: Kept) -> None:
     """Remember the answer, unless the lease has ended and another request has the key now."""
     raw = await raw_connection(session)
-    await raw.execute(KEEP, *claim, kept.status, kept.content_type, kept.body)
+    await raw.execute(KEEP, *claim, kept.status, kept.content_type, kept.body, kept.headers)
 
 
 async def end_lease(session: AsyncSession, claim: Claim) -> None:

@@ -7,6 +7,7 @@ or when the process died, nobody knows, and it is free for the same one.
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -31,7 +32,7 @@ WAIT_SECONDS = 2
 """For the database."""
 MAX_LENGTH = 255
 
-_NAME = b"idempotency-key"
+NAME = b"idempotency-key"
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')
 """A string of RFC 9651, 3.3.3."""
 _BARE = re.compile(r"[!#-~][!-~]*")
@@ -50,7 +51,7 @@ def key_of(scope: Scope, tenant: str, body: bytes) -> Key | None:
 
     Raises ProblemError 400 when it is neither.
     """
-    given = [value.decode("latin-1") for name, value in scope["headers"] if name == _NAME]
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name == NAME]
     if not given:
         return None
     value = _value(given[0]) if len(given) == 1 else None
@@ -115,7 +116,7 @@ class Idempotency:
         try:
             answer = await act()
             status = answer.status
-            kept = Kept(fingerprint, status, answer.headers.get("content-type", ""), answer.body)
+            kept = _kept(answer, fingerprint)
             return answer
         except ProblemError as error:
             status = error.problem.status
@@ -147,7 +148,14 @@ def _repeated(kept: Kept, fingerprint: bytes) -> Answer:
         detail = "The first request with this Idempotency-Key is still being carried out."
         raise ProblemError(409, "request-in-progress", detail, headers={"Retry-After": "1"})
     REPEATED.labels("replayed").inc()
-    return Answer(kept.status, {"content-type": kept.content_type}, kept.body)
+    headers = {"content-type": kept.content_type} if kept.content_type else {}
+    return Answer(kept.status, headers | json.loads(kept.headers), kept.body)
+
+
+def _kept(answer: Answer, fingerprint: bytes) -> Kept:
+    headers = dict(answer.headers)
+    content_type = headers.pop("content-type", "")
+    return Kept(fingerprint, answer.status, content_type, answer.body, json.dumps(headers))
 
 
 def _unavailable() -> ProblemError:
