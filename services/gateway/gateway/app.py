@@ -25,8 +25,8 @@ from gateway.limits.tasks import SHARE_SECONDS, Sharing
 from gateway.operations.api import OperationDoor
 from gateway.operations.routes import LONGEST_SECONDS, OPERATIONS, Operation
 from gateway.queries import service as services
-from gateway.queries.api import Proxy
-from gateway.queries.routes import QUERIES
+from gateway.queries.api import Proxy, StreamProxy
+from gateway.queries.routes import ROUTES, ServiceRoute
 from gateway.queries.service import Services
 from gateway.statuses.api import StatusDoor, StatusesDoor
 from gateway.statuses.log_ends import LogEnds
@@ -50,19 +50,30 @@ STRAIGHT = (
     ("GET", "/v1/escalations"),
 )
 """The hot routes."""
-EXPOSED = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+EXPOSED = (
+    "Allow",
+    "Content-Disposition",
+    "ETag",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+)
 """Headers of an answer that a page of another origin may read."""
 COMPARE_SECONDS = 30
 """Between two looks at PostgreSQL's clock: a gateway whose own is wrong refuses events, or dates them wrongly."""
 
 
-def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
+def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence[ServiceRoute] = ROUTES) -> FastAPI:
     """Build the API."""
     watch = TopicWatch(settings.kafka, [TOUCHPOINTS])
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes, watch=watch)
     keyring = Keyring(sessions(engine), settings.key_grace_seconds, settings.connections // 2)
     limits = Limits(settings)
-    remembered = Idempotency(engine, max(settings.query_seconds, settings.delivery_seconds))
+    slowest = max(route.seconds or settings.query_seconds for route in service_routes)
+    remembered = Idempotency(engine, max(slowest, settings.delivery_seconds))
     behind, behind_operators = services.of(settings), services.of(settings)
     ends = LogEnds(settings.kafka)
     bodies = Bodies(settings.body_bytes)
@@ -92,22 +103,26 @@ def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
         route("POST", "/v1/events/statuses", StatusesDoor(keyring, limits, statuses)),
         route("GET", "/v1/events/{source:path}/{id:path}", StatusDoor(keyring, limits, statuses)),
         *(
-            route(query.method, query.route, Proxy(query, keyring, limits, remembered, behind), etag=query.single)
-            for query in QUERIES
+            route(each.method, each.pattern, StreamProxy(each, keyring, limits, behind), streamed=True)
+            if each.streamed
+            else route(each.method, each.pattern, Proxy(each, keyring, limits, remembered, behind), etag=each.single)
+            for each in service_routes
         ),
     ]
     app.router.routes += [*routes, *documents.routes()]
     once = Idempotency(engine, LONGEST_SECONDS)
     door = partial(OperationDoor, keyring=keyring, limits=limits, remembered=once, services=behind_operators)
     app.state.beside = _operations(route, door)
-    for method, path in STRAIGHT:
-        app.answer(method, path, next(r.app for r in routes if r.path == path and method in (r.methods or ())))
+    for hot in routes:
+        for method in hot.methods or ():
+            if (method, hot.path) in STRAIGHT:
+                app.answer(method, hot.path, hot.app)
     if settings.cors_origins:
         # No credentials: a key is sent as a header, and no cookie means anything here.
         app.surround(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=METHODS,
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
@@ -132,8 +147,17 @@ async def _running(
     await asyncio.gather(producer.stop(), *(task.once() for task in at_the_end), *closing)
 
 
-def _route(bodies: Bodies, places: Places, method: str, path: str, endpoint: ASGIApp, *, etag: bool = False) -> Route:
-    if method == "GET":
+def _route(
+    bodies: Bodies,
+    places: Places,
+    method: str,
+    path: str,
+    endpoint: ASGIApp,
+    *,
+    etag: bool = False,
+    streamed: bool = False,
+) -> Route:
+    if method == "GET" and not streamed:
         endpoint = UntilClientLeaves(Compact(endpoint, etag=etag))
     return Route(path, Door(path, endpoint, bodies, places), methods=[method])
 

@@ -32,6 +32,16 @@ class Settings(ServiceSettings):
     )
     events_per_second: int = Field(1000, ge=1, description="what an API key may send, unless it has its own limit")
     requests_per_second: int = Field(100, ge=1, description="queries and commands of an API key, likewise")
+    public_requests_per_second: int = Field(
+        10, ge=1, description="of a client address at routes that need no key; each gateway counts for itself"
+    )
+    public_at_once: int = Field(4, ge=1, le=100, description="of a client address at a route that needs no key")
+    client_address_header: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9-]+$",
+        description="header in which a proxy in front of the gateway sends the client's address, such as "
+        "X-Forwarded-For; the last entry counts. Unset: the address of the connection",
+    )
     burst_seconds: int = Field(5, ge=1, le=3600, description="a key may use so many seconds' worth of a rate at once")
     events_per_day: int | None = Field(
         None, ge=1, description="what a tenant may send on a day in UTC, unless it has its own quota; unset: any number"

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,12 +15,13 @@ from gateway.ingest import schemas
 from gateway.ingest.decisions import TYPES
 from gateway.openapi_3_0 import Converter, generic_name
 from gateway.operations.routes import OPERATIONS, Operation
-from gateway.queries.routes import QUERIES, Query
+from gateway.queries.routes import ROUTES, ServiceRoute
 from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.quick import NO_CONTROL
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.http.errors import Problem
+from touchpoint.http.leaving import SAFE
 from touchpoint.http.scopes import Scope
 
 Json = dict[str, Any]
@@ -93,7 +94,7 @@ _FROM_A_SERVICE = {"422": "Invalid", "502": "Misconfigured", "504": "Timeout"}
 _WITH_A_BODY = {"400": "Malformed", "408": "TooSlow", "413": "TooLarge", "415": "Unsupported"}
 
 
-def merge(services: Mapping[str, Json]) -> Json:
+def merge(services: Mapping[str, Json], service_routes: Sequence[ServiceRoute] = ROUTES) -> Json:
     """The door's document; `services` are those of the services behind it, by their names."""
     own: Json = yaml.safe_load(files("gateway").joinpath("openapi_own.yaml").read_text())
     paths, known = own.pop("paths"), _own_schemas()
@@ -103,11 +104,13 @@ def merge(services: Mapping[str, Json]) -> Json:
             _add(operation, _ALWAYS)
             _tell_limits(operation)
     adopted = {name: _Adopted(known, name, document) for name, document in services.items()}
-    for query in QUERIES:
-        found = services[query.service]["paths"][query.path][query.method.lower()]
-        paths.setdefault(query.path, {})[query.method.lower()] = _operation(query, found, adopted[query.service])
+    for route in service_routes:
+        method = route.method.lower()
+        operation = _operation(route, services[route.service]["paths"][route.path][method], adopted[route.service])
+        paths.setdefault(route.path, {})[method] = operation
     # Some generators name a constant after each value, and one of them, Channel, is a type's name already.
-    known["Dimension"]["x-enum-varnames"] = [f"by_{value}" for value in known["Dimension"]["enum"]]
+    if (dimension := known.get("Dimension")) is not None:
+        dimension["x-enum-varnames"] = [f"by_{value}" for value in dimension["enum"]]
     return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known, paths)}
 
 
@@ -177,38 +180,70 @@ class _Adopted:
         return self._names[name]
 
 
-def _operation(query: Query | Operation, found: Json, adopted: _Adopted) -> Json:
-    theirs = {status: _as_sent(status, answer) for status, answer in found["responses"].items() if status != "422"}
-    operation: Json = adopted.operation(found | {"responses": theirs} | _body(found))
-    operation["tags"] = [query.path.split("/")[2]]
-    operation["operationId"] = found["operationId"].partition("_v1_")[0]
+def _operation(route: ServiceRoute | Operation, service: Json, adopted: _Adopted) -> Json:
+    """A service's operation as the gateway offers it."""
+    answers = {status: _as_sent(status, answer) for status, answer in service["responses"].items() if status != "422"}
+    operation: Json = adopted.operation(service | {"responses": answers} | _body(service))
+    operation["tags"] = [_tag(route.path)]
+    operation["operationId"] = service["operationId"].partition("_v1_")[0]
     operation["summary"] = operation["summary"].capitalize()
-    _secure(operation, query.scope)
-    _add(operation, _ALWAYS | _FROM_A_SERVICE)
+    problems = _ALWAYS | _FROM_A_SERVICE
+    if route.scope is None:
+        _open(operation)
+        problems = {status: name for status, name in problems.items() if status not in ("401", "403")}
+    else:
+        _secure(operation, route.scope)
+    _add(operation, problems)
     _tell_limits(operation)
-    if query.method == "POST":
-        _add(operation, _WITH_A_BODY | {"409": "Conflict"})
-        operation["parameters"] = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
-    if "{" in query.path:
+    if route.method not in SAFE:
+        _add_for_commands(operation, remembered=_is_remembered(route))
+    if "{" in route.path:
         _add(operation, {"404": "NotFound"})
     return operation
 
 
-def _body(found: Json) -> Json:
-    """The body by its name: one that may be left out is a choice with null in FastAPI's document."""
-    if "requestBody" not in found:
+def _tag(path: str) -> str:
+    """The first segment that says what the path is about."""
+    segments = path.strip("/").split("/")
+    return segments[1] if segments[0] == "v1" else segments[0]
+
+
+def _is_remembered(route: ServiceRoute | Operation) -> bool:
+    """Whether the route takes an Idempotency-Key."""
+    return isinstance(route, Operation) or not (route.public or route.streamed)
+
+
+def _add_for_commands(operation: Json, *, remembered: bool) -> None:
+    """What a request that changes something can be answered because of its body or its Idempotency-Key."""
+    _add(operation, _WITH_A_BODY)
+    if remembered:
+        _add(operation, {"409": "Conflict"})
+        operation["parameters"] = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
+
+
+def _body(service: Json) -> Json:
+    """The body, its schema by its name: an optional body is a choice between that and null in FastAPI's document."""
+    if "requestBody" not in service:
         return {}
-    schema = found["requestBody"]["content"]["application/json"]["schema"]
-    optional = {"description": "May be left out; null is the same as no body."} if "anyOf" in schema else {}
-    named = schema.get("anyOf", [schema])[0]
-    return {"requestBody": found["requestBody"] | optional | {"content": {"application/json": {"schema": named}}}}
+    body: Json = service["requestBody"]
+    contents = {media_type: content.get("schema", {}) for media_type, content in body["content"].items()}
+    named = {media_type: {"schema": schema.get("anyOf", [schema])[0]} for media_type, schema in contents.items()}
+    is_optional = any("anyOf" in schema for schema in contents.values())
+    optional = {"description": "May be left out; null is the same as no body."} if is_optional else {}
+    return {"requestBody": body | optional | {"content": named}}
 
 
 def _as_sent(status: str, answer: Json) -> Json:
-    """A service's answer with the media type it really has: FastAPI takes every model for plain JSON."""
-    if status < "400":
+    """A service's answer with the media type it really has: FastAPI documents problems as plain JSON."""
+    content = answer.get("content", {})
+    if status < "400" or "application/json" not in content:
         return answer
-    return answer | {"content": {"application/problem+json": answer["content"]["application/json"]}}
+    return answer | {"content": {"application/problem+json": content["application/json"]}}
+
+
+def _open(operation: Json) -> None:
+    operation["security"] = []
+    operation["description"] = f"{operation['description'].strip()}\n\nNeeds no API key."
 
 
 def _secure(operation: Json, scope: Scope) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.keys import service as keys
+from gateway.queries.routes import ROUTES, ServiceRoute
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import TOUCHPOINTS
@@ -24,6 +25,7 @@ from touchpoint.db.engine import Sessions, create_engine, transaction
 from touchpoint.db.roles import api_role
 from touchpoint.http.health import admin_app
 from touchpoint.http.scopes import Scope
+from touchpoint.http.server import listen, serve
 from touchpoint.testing import eventually
 
 Issue = Callable[..., Awaitable[str]]
@@ -73,11 +75,16 @@ async def open_door(
     """
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(tenant: str = "acme", scopes: set[Scope] | None = None, **over: Any) -> httpx.AsyncClient:
+        async def start(
+            tenant: str = "acme",
+            scopes: set[Scope] | None = None,
+            routes: Sequence[ServiceRoute] = ROUTES,
+            **over: Any,
+        ) -> httpx.AsyncClient:
             settings = Settings(
                 **({"kafka": kafka, "database_url": "postgresql:///unused", "internal_token_secrets": [secret]} | over)
             )
-            app = create_app(settings, api_engine)
+            app = create_app(settings, api_engine, routes)
             await stack.enter_async_context(app.router.lifespan_context(app))
             headers = {"Authorization": f"Bearer {await issue(tenant, scopes)}"}
             admin = httpx.ASGITransport(admin_app(app.state.checks, app.state.beside))
@@ -86,6 +93,34 @@ async def open_door(
                 mounts={"http://admin": admin},
                 base_url="http://gateway",
                 headers=headers,
+            )
+            return await stack.enter_async_context(client)
+
+        yield start
+
+
+@pytest.fixture
+async def open_gateway(
+    kafka: KafkaSettings, api_engine: AsyncEngine, issue: Issue, secret: SecretStr
+) -> AsyncIterator[Open]:
+    """Starts gateways behind sockets, as their processes serve them; give it routes and settings, and get a client."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(routes: Sequence[ServiceRoute], tenant: str = "acme", **over: Any) -> httpx.AsyncClient:
+            settings = Settings(
+                **({"kafka": kafka, "database_url": "postgresql:///unused", "internal_token_secrets": [secret]} | over)
+            )
+            listening, stop = listen("127.0.0.1", 0), asyncio.Event()
+            port = listening.getsockname()[1]
+            serving = asyncio.create_task(serve(create_app(settings, api_engine, routes), listening, 100, stop))
+
+            async def end() -> None:
+                stop.set()
+                await serving
+
+            stack.push_async_callback(end)
+            client = httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {await issue(tenant)}"}
             )
             return await stack.enter_async_context(client)
 

@@ -13,7 +13,7 @@ from gateway.config import Settings
 from gateway.keys.decisions import split
 from gateway.openapi import OWN_SCOPES
 from gateway.operations.routes import OPERATIONS
-from gateway.queries.routes import QUERIES
+from gateway.queries import routes as service_routes
 from touchpoint.db.engine import create_engine, transaction
 from touchpoint.http.scopes import OPERATORS, Scope
 
@@ -37,7 +37,7 @@ PUBLIC_ROUTES, OPERATORS_ROUTES = (
     for app in (_APP, _APP.state.beside)
 )
 ROUTES = [*PUBLIC_ROUTES, *OPERATORS_ROUTES]
-SCOPES = {(query.method, query.route): query.scope for query in QUERIES} | {
+SCOPES = {(route.method, route.pattern): route.scope for route in service_routes.ROUTES} | {
     **{(operation.method, operation.path): operation.scope for operation in OPERATIONS},
     ("POST", "/v1/events"): OWN_SCOPES["send_event"],
     ("POST", "/v1/batches"): OWN_SCOPES["send_batch"],

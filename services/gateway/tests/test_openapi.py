@@ -4,10 +4,13 @@ import json
 import re
 from collections import Counter
 from importlib.resources import files
+from typing import Annotated
 
 import pytest
+from fastapi import FastAPI, Header
 from jsonschema import Draft202012Validator
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
 
 from gateway import openapi
 from gateway.app import create_app
@@ -16,8 +19,9 @@ from gateway.ingest.decisions import TYPES
 from gateway.openapi import OWN_SCOPES
 from gateway.openapi_3_0 import Converter
 from gateway.operations import routes
-from gateway.queries.routes import QUERIES
+from gateway.queries.routes import ROUTES, ServiceRoute
 from touchpoint.db.engine import create_engine
+from touchpoint.http.errors import Problem
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer
 
@@ -38,7 +42,7 @@ def operations(document):
 OPERATIONS = operations(DOCUMENT)
 ALL = [(document, place) for document in DOCUMENTS for place in operations(document)]
 SCOPES = (
-    {query[:2]: query.scope for query in QUERIES}
+    {(route.method, route.path): route.scope for route in ROUTES}
     | {operation[:2]: operation.scope for operation in routes.OPERATIONS}
     | {
         place: OWN_SCOPES[operation["operationId"]]
@@ -377,7 +381,7 @@ async def test_the_answers_about_an_event_are_as_documented(open_door, behind):
     assert await post(b" " * 262_145) == 413
 
 
-@pytest.mark.parametrize("place", [query[:2] for query in QUERIES], ids=" ".join)
+@pytest.mark.parametrize("place", [(route.method, route.path) for route in ROUTES], ids=" ".join)
 async def test_the_problems_of_questions_are_as_documented(open_door, behind, place):
     method, path = place
     raw = path.replace("{", "").replace("}", "")
@@ -394,3 +398,65 @@ async def test_the_problems_of_questions_are_as_documented(open_door, behind, pl
     door = await open_door(**dict.fromkeys(away, behind.url))
     behind.answer = lambda _: JSONResponse({}, 401)
     assert documented(await door.request(method, raw), method, path).status_code == 502
+
+
+@pytest.fixture(scope="module")
+def described():
+    """The operations of a document with routes of every kind, as a service might have them."""
+    service = FastAPI()
+
+    class Thing(BaseModel):
+        name: str
+
+    @service.put("/v1/things/{thing_id}", responses={412: {"model": Problem}})
+    async def put_thing(thing_id: str, thing: Thing, if_match: Annotated[str, Header()]) -> Thing:
+        """Store a thing."""
+
+    @service.delete("/v1/things/{thing_id}", status_code=204)
+    async def delete_thing(thing_id: str) -> None:
+        """Delete a thing."""
+
+    csv = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+    @service.get("/v1/exports/things", response_class=Response, responses=csv)
+    async def export_things() -> Response:
+        """All things."""
+
+    @service.post("/v1/pages/{tenant}/answers", status_code=202)
+    async def answer_page(tenant: str, thing: Thing) -> Thing:
+        """Answer a page."""
+
+    table = (
+        ServiceRoute("PUT", "/v1/things/{thing_id}", "a", Scope.FEEDBACK_READ),
+        ServiceRoute("DELETE", "/v1/things/{thing_id}", "a", Scope.FEEDBACK_READ),
+        ServiceRoute("GET", "/v1/exports/things", "a", Scope.FEEDBACK_READ, streamed=True),
+        ServiceRoute("POST", "/v1/pages/{tenant}/answers", "a", public=True),
+    )
+    return operations(openapi.merge({"a": service.openapi()}, table))
+
+
+def test_every_method_is_described_with_its_conditions_and_key(described):
+    put, delete = described["PUT", "/v1/things/{thing_id}"], described["DELETE", "/v1/things/{thing_id}"]
+    assert put["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Thing"}
+    assert {"if-match"} <= {parameter.get("name") for parameter in put["parameters"]}
+    assert list(put["responses"]["412"]["content"]) == ["application/problem+json"]
+    for operation in (put, delete):
+        assert {"$ref": "#/components/parameters/IdempotencyKey"} in operation["parameters"]
+        assert {"400", "401", "403", "404", "409", "413"} <= set(operation["responses"])
+        assert operation["tags"] == ["things"]
+    assert "content" not in delete["responses"]["204"]
+
+
+def test_a_streamed_answer_is_described_by_its_media_type(described):
+    export = described["GET", "/v1/exports/things"]
+    assert export["responses"]["200"]["content"]["text/csv"] == {"schema": {"type": "string"}}
+    assert "504" in export["responses"]
+
+
+def test_a_public_route_is_described_without_a_key(described):
+    page = described["POST", "/v1/pages/{tenant}/answers"]
+    assert page["security"] == []
+    assert "Needs no API key." in page["description"]
+    assert not {"401", "403", "409"} & set(page["responses"])
+    assert {"$ref": "#/components/parameters/IdempotencyKey"} not in page["parameters"]
+    assert "429" in page["responses"]

@@ -26,6 +26,8 @@ class Compact:
     """Packs an application's answers with gzip. With `etag`, one that has not changed is 304.
 
     The ETag is weak (RFC 9110, 8.8.1): the same content, packed or not. Answers in several parts pass as they are.
+    An ETag that the application gave stays as it is. If it is strong, the answer is not packed: packed, it would need
+    another one (8.8.3), which the application would not know again in If-Match.
     """
 
     def __init__(self, app: ASGIApp, *, etag: bool = False) -> None:
@@ -58,7 +60,9 @@ class Compact:
             return
         headers.append((b"vary", b"accept-encoding"))
         start["headers"] = headers
-        if self._etag and start["status"] == 200:
+        if names.get(b"etag", b"").startswith(b'"'):
+            return
+        if self._etag and start["status"] == 200 and b"etag" not in names:
             tag = f'W/"{blake2b(body, digest_size=16).hexdigest()}"'
             headers.append((b"etag", tag.encode()))
             if _is_known(header(scope, b"if-none-match"), tag):

@@ -57,6 +57,11 @@ class Answer(NamedTuple):
     body: bytes
 
 
+def body_too_large(limit: int) -> ProblemError:
+    """The problem of a body above a route's limit."""
+    return ProblemError(413, "body-too-large", f"The body may have {limit:,} bytes, unpacked.")
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """The first header of this lower-case name."""
     for found, value in scope["headers"]:

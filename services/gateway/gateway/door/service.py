@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.door.compact import Compact
 from gateway.door.places import PLACES, Places
-from gateway.door.requests import BODIES, HEADERS, TENANT, Answer, Bodies, header, read_body
+from gateway.door.requests import BODIES, HEADERS, TENANT, Answer, Bodies, body_too_large, header, read_body
 from gateway.door.telemetry import LIMITED
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.timing import CLIENT_LEFT, note
@@ -22,6 +22,10 @@ class LimitedError(ProblemError):
     def __init__(self, code: str, detail: str, wait: int, hold: float) -> None:
         super().__init__(429, code, f"{detail} Try again in {wait} s.", headers={"Retry-After": str(wait)})
         self.hold = hold
+
+
+class BrokenAnswerError(Exception):
+    """An answer that has begun cannot be completed: the client must see that its rest is missing."""
 
 
 class Door:
@@ -52,6 +56,8 @@ class Door:
             if isinstance(error, LimitedError):
                 await asyncio.sleep(error.hold)
             await response(error)(scope, receive, noting)
+        except BrokenAnswerError:
+            status = 502  # The server ends the connection of an answer that is not complete.
         except Exception:
             status = 500
             raise
@@ -69,10 +75,12 @@ __all__ = [
     "TENANT",
     "Answer",
     "Bodies",
+    "BrokenAnswerError",
     "Compact",
     "Door",
     "LimitedError",
     "Places",
+    "body_too_large",
     "header",
     "read_body",
 ]

@@ -4,12 +4,12 @@ from prometheus_client import Counter, Gauge
 
 LIMITED = Counter(
     "touchpoint_gateway_limited_total",
-    "Requests refused with 429, by the limit: events, requests, daily, at-once.",
+    "Requests refused with 429, by the limit: events, requests, public, daily, at-once.",
     ["limit"],
 )
 BODY_BYTES = Gauge("touchpoint_gateway_body_bytes", "Bytes of large request bodies being read or worked on.")
 
-for _limit in ("events", "requests", "daily", "at-once"):
+for _limit in ("events", "requests", "public", "daily", "at-once"):
     LIMITED.labels(_limit)
 
 CROWDED = "gateway.crowded"

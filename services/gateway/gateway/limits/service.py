@@ -19,6 +19,7 @@ from starlette.types import Scope
 from gateway.config import Settings
 from gateway.door.service import HEADERS, LIMITED, PLACES, TENANT, LimitedError
 from gateway.keys.service import Holder
+from gateway.limits.addresses import Addresses
 
 ONE = 0.999
 """What counts as one: rounding refuses nobody."""
@@ -72,8 +73,9 @@ class Bucket:
 class Meter:
     """One policy: everybody's rate, unless a key has its own, and a bucket for each key in use."""
 
-    def __init__(self, name: str, rate: int, seconds: int) -> None:
+    def __init__(self, name: str, rate: int, seconds: int, whose: str = "API key", what: str = "") -> None:
         self.name = name
+        self._whose, self._what = whose, what or name
         self.buckets: dict[str, Bucket] = {}
         self._policy, self._left = f'"{name}";q=%d;w=%d'.encode(), f'"{name}";r=%d;t=%d'.encode()
         self._rate = rate
@@ -117,7 +119,8 @@ class Meter:
 
     def _refused(self, bucket: Bucket, wait: int, now: float) -> LimitedError:
         LIMITED.labels(self.name).inc()
-        detail = f"This API key may do {bucket.rate:,} {self.name} a second, {bucket.rate * bucket.seconds:,} at once."
+        rate, burst = f"{bucket.rate:,} {self._what} a second", f"{bucket.rate * bucket.seconds:,} at once"
+        detail = f"This {self._whose} may do {rate}, {burst}."
         return LimitedError("rate-limited", detail, wait, bucket.hold(now))
 
 
@@ -184,6 +187,11 @@ class Limits:
         self.events = Meter("events", settings.events_per_second, settings.burst_seconds)
         self.requests = Meter("requests", settings.requests_per_second, settings.burst_seconds)
         self.quotas = Quotas(settings.events_per_day, wall)
+        self.public = Meter(
+            "public", settings.public_requests_per_second, settings.burst_seconds, "client address", "requests"
+        )
+        self.public_at_once = settings.public_at_once
+        self._addresses = Addresses(settings.client_address_header)
 
     def admit_events(self, scope: Scope, caller: Holder, count: int, size: int = 0) -> None:
         """Let so many events of so many bytes in; none: say whether one would be, before the body is read.
@@ -205,9 +213,17 @@ class Limits:
         _let_in(scope, caller)
         self.requests.enter(scope, caller.key, caller.request_rate, 1, self.clock())
 
+    def admit_public(self, scope: Scope) -> Holder:
+        """Let a request without a key in, and say who it counts for: its client's address. Raises as `admit_events`."""
+        holder = Holder("", frozenset(), self._addresses.hash_of(scope))
+        _let_in(scope, holder)
+        self.public.enter(scope, holder.key, None, 1, self.clock())
+        return holder
+
     def forget_idle(self) -> None:
         """Keep the memory to what is in use."""
         now = self.clock()
+        self.public.forget_idle(now)
         self.events.forget_idle(now)
         self.requests.forget_idle(now)
         self.quotas.forget_past()

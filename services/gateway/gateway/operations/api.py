@@ -14,17 +14,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from gateway.door.service import Answer, header, read_body
+from gateway.door.service import Answer, body_too_large, header, read_body
 from gateway.idempotency import service as idempotency
 from gateway.idempotency.service import Idempotency
 from gateway.keys.service import Keyring
 from gateway.limits.service import Limits
 from gateway.operations.decisions import first_to_know, together, tried
 from gateway.operations.routes import Operation
-from gateway.queries.service import ANSWER_HEADERS, MAX_BODY_BYTES, REQUEST_HEADERS, Services, too_large
+from gateway.queries.service import PassedOn, Services, passed_back
 from touchpoint.http.errors import FieldError, ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.operators.schemas import PageQuery
+
+MAX_BODY_BYTES = 256 * 1024
 
 
 class _Named(msgspec.Struct):
@@ -49,7 +51,7 @@ class OperationDoor:
         self._limits.admit_request(scope, caller)
         body, key = b"", None
         if self._operation.method == "POST":
-            body = await read_body(scope, receive, MAX_BODY_BYTES, too_large)
+            body = await read_body(scope, receive, MAX_BODY_BYTES, partial(body_too_large, MAX_BODY_BYTES))
             key = idempotency.key_of(scope, caller.tenant, body)
         answer = await self._remembered.once(key, partial(self._answer, scope, caller, body))
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
@@ -81,17 +83,9 @@ class OperationDoor:
         return (name,)
 
     async def _ask(self, scope: Connection, caller: Caller, body: bytes, service: str) -> Answer:
-        answer = await self._services.ask(
-            service,
-            caller,
-            scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b""),
-            method=self._operation.method,
-            body=body,
-            headers={name: value for name, value in scope["headers"] if name in REQUEST_HEADERS},
-            timeout_seconds=self._operation.seconds,
-        )
-        passed = {name: answer.headers[name] for name in (*ANSWER_HEADERS, "location") if name in answer.headers}
-        return answer._replace(headers=passed)
+        request = PassedOn.of(scope, caller, self._operation.method, body)
+        answer = await self._services.ask(service, request, self._operation.seconds)
+        return answer._replace(headers=passed_back(answer.headers))
 
 
 def _last(scope: Connection, name: str) -> str | None:

@@ -1,27 +1,48 @@
 """The services behind the gateway, asked over HTTP with a short-lived token that says for whom."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote
 
 import aiohttp
 from pydantic import SecretStr
+from starlette.types import Scope
 from yarl import URL
 
 from gateway.config import Settings
-from gateway.door.service import Answer
+from gateway.door.service import Answer, BrokenAnswerError
 from gateway.queries.slots import Slots
-from gateway.queries.telemetry import SERVICE_UNREACHABLE
+from gateway.queries.telemetry import ANSWER_BROKEN, SERVICE_UNREACHABLE
 from touchpoint.base import tracing
 from touchpoint.base.telemetry import log
 from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller, sign
 
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
-MAX_BODY_BYTES = 256 * 1024
-REQUEST_HEADERS = (b"accept", b"content-type", b"traceparent")
-ANSWER_HEADERS = ("content-type", "retry-after")
+REQUEST_HEADERS = (
+    b"accept",
+    b"content-type",
+    b"if-match",
+    b"if-none-match",
+    b"last-event-id",
+    b"prefer",
+    b"traceparent",
+)
+"""Headers of a request that a service gets."""
+ANSWER_HEADERS = (
+    "allow",
+    "content-disposition",
+    "content-type",
+    "etag",
+    "last-modified",
+    "location",
+    "preference-applied",
+    "retry-after",
+)
+"""Headers of a service's answer that the client gets, as the service gave them."""
 RETRY_AFTER = {"Retry-After": "5"}
 CONNECT_SECONDS = 2
 TOKEN_REFUSED = "refuses the gateway's token: INTERNAL_TOKEN_SECRETS differ, or the two machines' clocks do"  # noqa: S105 # no token
@@ -32,77 +53,128 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class _Request(NamedTuple):
-    method: str
-    url: URL
-    headers: dict[str, str]
-    body: bytes
-    timeout: aiohttp.ClientTimeout
+class PassedOn(NamedTuple):
+    """A request as it is passed on: `path` is raw, with its query. A header that is not ASCII is left out."""
+
+    caller: Caller
+    path: bytes
+    method: str = "GET"
+    body: bytes = b""
+    headers: Mapping[bytes, bytes] = {}
+
+    @classmethod
+    def of(cls, scope: Scope, caller: Caller, method: str, body: bytes) -> "PassedOn":
+        """The client's request, with the headers that services get."""
+        path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        headers = {name: value for name, value in scope["headers"] if name in REQUEST_HEADERS}
+        return cls(caller, path, method, body, headers)
+
+
+def passed_back(headers: Mapping[str, str], *others: str) -> dict[str, str]:
+    """Of the headers of a service's answer those that the client gets."""
+    return {name: headers[name] for name in (*ANSWER_HEADERS, *others) if name in headers}
+
+
+class Streamed:
+    """An answer of which only the headers have come."""
+
+    def __init__(self, service: str, response: aiohttp.ClientResponse, idle_seconds: float) -> None:
+        self.status = response.status
+        self.headers = _headers(response)
+        self._service = service
+        self._response = response
+        self._idle_seconds = idle_seconds
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BrokenAnswerError when it ends too early, or the service sends nothing more."""
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    part = await self._response.content.readany()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                log().warning(ANSWER_BROKEN, target=self._service, error=type(error).__name__)
+                raise BrokenAnswerError(self._service) from None
+            if not part:
+                return
+            yield part
 
 
 class Services:
-    """Connections to the services, kept for the next question."""
+    """Connections to the services, kept for the next request."""
 
     def __init__(self, urls: Mapping[str, str], secret: SecretStr, timeout_seconds: float, at_once: int) -> None:
         self.names = tuple(urls)
         self._slots = {name: Slots(name, at_once) for name in urls}
         self._urls = {name: url.rstrip("/") for name, url in urls.items()}
         self._secret = secret
-        self._timeout = timeout_seconds
+        self._seconds = timeout_seconds
+
+    def slots(self, service: str) -> Slots:
+        """The slots that a service's routes share, unless they have their own."""
+        return self._slots[service]
 
     async def ask(
         self,
         service: str,
-        caller: Caller,
-        path: bytes,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-        headers: Mapping[bytes, bytes] | None = None,
-        timeout_seconds: float | None = None,
+        request: PassedOn,
+        seconds: float | None = None,
+        slot: AbstractAsyncContextManager[None] | None = None,
     ) -> Answer:
-        """One request; `path` is raw, with its query. A header that is not ASCII is left out.
+        """Send a request and collect its answer; `slot`: held meanwhile, by default a slot of the service.
 
-        Raises ProblemError 429 or 503 when too many questions are there already, 503 when the service cannot be
-        reached, 504 when it takes too long, 502 when it does not know the gateway or says too much.
+        Raises ProblemError 429 or 503 when too many requests are there already, 503 when the service cannot be
+        reached, 504 when it takes too long, 502 when it does not know the gateway or its answer is too large.
         """
-        request = _Request(
-            method,
-            # The target to the letter: normalised, its `..` would lead to another route.
-            URL(self._urls[service] + quote(path, safe=_PRINTABLE), encoded=True),
-            {
-                "Authorization": f"Bearer {sign(caller, service, self._secret)}",
-                **{name.decode(): value.decode() for name, value in (headers or {}).items() if value.isascii()},
-                **({tracing.TRACEPARENT: here} if (here := tracing.current()) else {}),
-            },
-            body,
-            aiohttp.ClientTimeout(total=timeout_seconds or self._timeout, sock_connect=CONNECT_SECONDS),
-        )
-        async with self._slots[service].taken(caller.tenant):
-            answer = await self._send(service, request)
-        if answer.status == 401:
-            log().error(SERVICE_UNREACHABLE, target=service, error=TOKEN_REFUSED)
-            raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
+        times = aiohttp.ClientTimeout(total=seconds or self._seconds, sock_connect=CONNECT_SECONDS)
+        async with slot or self._slots[service].taken(request.caller.tenant):
+            try:
+                async with await self._send(service, request, times) as response:
+                    answer = Answer(response.status, _headers(response), await _content(service, response))
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _failed(service, error) from None
+        _check_token(service, answer.status)
         return answer
 
-    async def _send(self, service: str, request: _Request) -> Answer:
-        try:
-            async with self._session.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body or None,
-                timeout=request.timeout,
-                allow_redirects=False,
-            ) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, await _content(service, response))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            log().warning(SERVICE_UNREACHABLE, target=service, error=type(error).__name__)
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise ProblemError(504, "service-too-slow", f"{service} did not answer in time.") from None
-            detail = f"{service} cannot be reached at the moment."
-            raise ProblemError(503, "service-unavailable", detail, headers=RETRY_AFTER) from None
+    @asynccontextmanager
+    async def stream(
+        self,
+        service: str,
+        request: PassedOn,
+        seconds: float | None,
+        idle_seconds: float,
+        slot: AbstractAsyncContextManager[None],
+    ) -> AsyncIterator[Streamed]:
+        """Send a request; its answer is there when its headers are, and is closed at the end, complete or not.
+
+        Raises ProblemError as `ask` does, `seconds` being those until the headers.
+        """
+        times = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        async with slot:
+            try:
+                async with asyncio.timeout(seconds or self._seconds):
+                    response = await self._send(service, request, times)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _failed(service, error) from None
+            try:
+                _check_token(service, response.status)
+                yield Streamed(service, response, idle_seconds)
+            finally:
+                response.close()
+
+    async def _send(self, service: str, request: PassedOn, times: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            request.method,
+            # The target to the letter: normalised, its `..` would lead to another route.
+            URL(self._urls[service] + quote(request.path, safe=_PRINTABLE), encoded=True),
+            headers={
+                "Authorization": f"Bearer {sign(request.caller, service, self._secret)}",
+                **{name.decode(): value.decode() for name, value in request.headers.items() if value.isascii()},
+                **({tracing.TRACEPARENT: here} if (here := tracing.current()) else {}),
+            },
+            data=request.body or None,
+            timeout=times,
+            allow_redirects=False,
+        )
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -117,6 +189,27 @@ class Services:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Names in lower case; values byte by byte, as they are sent on."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers}
+
+
+def _failed(service: str, error: Exception) -> ProblemError:
+    """The problem of a service that gave no answer."""
+    log().warning(SERVICE_UNREACHABLE, target=service, error=type(error).__name__)
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ProblemError(504, "service-too-slow", f"{service} did not answer in time.")
+    detail = f"{service} cannot be reached at the moment."
+    return ProblemError(503, "service-unavailable", detail, headers=RETRY_AFTER)
+
+
+def _check_token(service: str, status: int) -> None:
+    """Raise ProblemError 502 when the service does not know the gateway: that is no fault of the client."""
+    if status == 401:
+        log().error(SERVICE_UNREACHABLE, target=service, error=TOKEN_REFUSED)
+        raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")
 
 
 async def _content(service: str, response: aiohttp.ClientResponse) -> bytes:
@@ -140,8 +233,3 @@ def of(settings: Settings) -> Services:
         settings.query_seconds,
         settings.queries_at_once,
     )
-
-
-def too_large() -> ProblemError:
-    """Of a command's body."""
-    return ProblemError(413, "body-too-large", f"The body may have {MAX_BODY_BYTES} bytes (256 KiB).")

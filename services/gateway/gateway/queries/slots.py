@@ -12,19 +12,19 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class Slots:
-    """The questions of this process at one service. A tenant gets half of the slots at most."""
+    """The requests of this process at one service or route. A tenant gets `share` of the slots, by default half."""
 
-    def __init__(self, service: str, most: int) -> None:
+    def __init__(self, service: str, most: int, share: int | None = None) -> None:
         self._service = service
-        self._share = max(1, most // 2)
+        self._share = share or max(1, most // 2)
         self._all = asyncio.Semaphore(most)
         self._tenants = WeakValueDictionary[str, asyncio.Semaphore]()
         """Of those that have a question here."""
 
     @asynccontextmanager
-    async def taken(self, tenant: str) -> AsyncIterator[None]:
+    async def taken(self, holder: str) -> AsyncIterator[None]:
         """Hold a slot. Raises ProblemError 429 when the tenant's share, 503 when all slots are taken for too long."""
-        own = self._tenants.setdefault(tenant, asyncio.Semaphore(self._share))
+        own = self._tenants.setdefault(holder, asyncio.Semaphore(self._share))
         if not await _acquired(own):
             detail = f"{self._share} of your questions are at {self._service} already: wait for their answers."
             raise ProblemError(429, "too-many-questions", detail, headers=RETRY_AFTER)

@@ -1,5 +1,6 @@
 """`GET /v1/events/{source}/{id}` asks what became of an event, `POST /v1/events/statuses` asks for up to 100."""
 
+from functools import partial
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -7,15 +8,15 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from gateway.door.service import header, read_body
+from gateway.door.service import body_too_large, header, read_body
 from gateway.keys.service import Keyring
 from gateway.limits.service import Limits
-from gateway.queries.service import MAX_BODY_BYTES, too_large
 from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
 from gateway.statuses.service import Name, Statuses
 from touchpoint.http.errors import ProblemError, field_errors
 from touchpoint.http.scopes import Scope
 
+MAX_BODY_BYTES = 256 * 1024
 _PREFIX = b"/v1/events/"
 
 
@@ -56,7 +57,7 @@ class StatusesDoor:
         """Answer one request; raises ProblemError."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
         self._limits.admit_request(scope, caller)
-        asked = _names_in(await read_body(scope, receive, MAX_BODY_BYTES, too_large))
+        asked = _names_in(await read_body(scope, receive, MAX_BODY_BYTES, partial(body_too_large, MAX_BODY_BYTES)))
         statuses = await self._statuses.find(caller, asked)
         items = [
             EventStatus(id=name.id, source=name.source, consumers=consumers or [])

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from gateway.queries.service import Services
+from gateway.queries.service import PassedOn, Services
 from gateway.statuses.decisions import all_known, evidence, have_read, judge
 from gateway.statuses.log_ends import LogEnds
 from gateway.statuses.schemas import ConsumerStatus
@@ -71,7 +71,7 @@ class Statuses:
 
     async def _ask_one(self, service: str, caller: Caller, path: bytes) -> ConsumerAnswer | None:
         try:
-            response = await self._services.ask(service, caller, path, timeout_seconds=ASK_SECONDS)
+            response = await self._services.ask(service, PassedOn(caller, path), ASK_SECONDS)
             return ConsumerAnswer.model_validate_json(response.body) if response.status == 200 else None
         except (ProblemError, ValidationError):  # the latter: of another version than this gateway
             return None

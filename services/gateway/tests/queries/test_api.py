@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from gateway.queries import slots
-from gateway.queries.routes import QUERIES
+from gateway.queries.routes import ROUTES
 from gateway.queries.service import MAX_ANSWER_BYTES
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.identity import verify
@@ -33,7 +33,7 @@ def path_of(query):
     return query.path.replace("{metric}", "nps").replace("{customer_id}", "C-1").replace("{", "").replace("}", "")
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.method} {query.path}")
+@pytest.mark.parametrize("query", ROUTES, ids=lambda query: f"{query.method} {query.path}")
 async def test_each_question_goes_to_its_service_with_a_token_for_the_caller(open_door, behind, secret, query):
     door = await open_door(tenant="globex", scopes={query.scope}, **urls(behind))
     behind.answer = lambda _: JSONResponse({"n": 7}, 201)
@@ -47,7 +47,7 @@ async def test_each_question_goes_to_its_service_with_a_token_for_the_caller(ope
     assert (caller.tenant, caller.scopes) == ("globex", {query.scope})
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.method} {query.path}")
+@pytest.mark.parametrize("query", ROUTES, ids=lambda query: f"{query.method} {query.path}")
 async def test_without_the_scope_no_service_is_asked(open_door, behind, query):
     door = await open_door(scopes=set(Scope) - {query.scope}, **urls(behind))
 

@@ -1,0 +1,40 @@
+"""Clients without an API key, told apart by their addresses."""
+
+import hashlib
+import secrets
+from ipaddress import IPv6Address, ip_address
+
+from starlette.types import Scope
+
+from gateway.door.service import header
+
+IPV6_NETWORK_BITS = 64
+"""A client has a whole IPv6 network of this prefix length, and could change its address within it at will."""
+
+
+class Addresses:
+    """Finds the address of a request's client, and gives its hash: no log line or metric shall name an address.
+
+    `forwarded`: the header in which a proxy in front of the gateway sends the address, as the last entry of a list.
+    """
+
+    def __init__(self, forwarded: str | None) -> None:
+        self._forwarded = forwarded.lower().encode() if forwarded else None
+        self._salt = secrets.token_bytes(16)
+
+    def hash_of(self, scope: Scope) -> str:
+        """The hash of the client's address, for as long as this process lives."""
+        return hashlib.blake2b(self._network(scope).encode(), key=self._salt, digest_size=8).hexdigest()
+
+    def _network(self, scope: Scope) -> str:
+        client = scope.get("client")
+        given = client[0] if client else ""
+        if self._forwarded is not None and (entries := header(scope, self._forwarded)) is not None:
+            given = entries.rpartition(",")[2].strip()
+        try:
+            address = ip_address(given)
+        except ValueError:
+            return given
+        if isinstance(address, IPv6Address):
+            return str(int(address) >> (128 - IPV6_NETWORK_BITS))
+        return str(address)
