@@ -1,4 +1,4 @@
-"""What feedback-svc does with events: two independent projections."""
+"""What feedback-svc does with events: independent projections."""
 
 from feedback_svc.feedback.handlers import handlers as feedback
 from feedback_svc.timeline.handlers import handlers as timeline

@@ -42,6 +42,12 @@ def make(kind: type[_E], defaults: dict[str, Any], over: dict[str, Any]) -> _E:
     return kind.model_validate(data).with_meta(Meta(**meta))
 
 
+def example(kind: type[_E], **over: Any) -> _E:
+    """The example in the contract's documentation."""
+    examples: Any = kind.model_config["json_schema_extra"]
+    return make(kind, examples["examples"][0], over)
+
+
 def _scored(defaults: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """A bare number as the score is put on the kind's customary scale."""
     score = over.get("score")
