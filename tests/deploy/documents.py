@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from touchpoint.base.settings import ServiceSettings
-from touchpoint.process.service import roles as service_roles
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {
@@ -29,14 +27,6 @@ def settings_class(service: str) -> type[ServiceSettings]:
     """What the service reads its environment with."""
     found: type[ServiceSettings] = import_module(f"{SERVICES[service]}.config").Settings
     return found
-
-
-def roles(service: str) -> set[str]:
-    """What its processes can be started as, apart from `migrate` and `all`."""
-    if service == "gateway":
-        return {"api"}
-    tasks = f"{SERVICES[service]}.tasks"
-    return set(service_roles(import_module(tasks).TASKS if find_spec(tasks) else {}))
 
 
 def environment_names(service: str) -> set[str]:

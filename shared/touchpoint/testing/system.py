@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -24,15 +26,20 @@ from touchpoint.db import databases, migrate
 from touchpoint.http.scopes import Scope
 from touchpoint.kafka import admin
 from touchpoint.local.process import HOST, Process, Program
+from touchpoint.process.service import roles
 from touchpoint.testing import eventually, ports
 from touchpoint.testing.servers import Servers
 
-SERVICES = {
-    "gateway": ("api",),
-    "feedback-svc": ("api", "consumer", "worker"),
-    "escalation-svc": ("api", "consumer", "worker"),
-    "metrics-svc": ("api", "consumer", "worker"),
-}
+
+def roles_of(service: str) -> tuple[str, ...]:
+    """What a service's processes can be started as, apart from `migrate` and `all`."""
+    if service == "gateway":
+        return ("api",)
+    tasks = f"{service.replace('-', '_')}.tasks"
+    return tuple(roles(import_module(tasks).TASKS if find_spec(tasks) else {}))
+
+
+SERVICES = {service: roles_of(service) for service in ("gateway", "feedback-svc", "escalation-svc", "metrics-svc")}
 """Every role in a process of its own, so that each can be killed alone."""
 TOGETHER = {service: ("all",) if len(roles) > 1 else roles for service, roles in SERVICES.items()}
 """All roles of a service in one process, as under `touchpoint up`: starts in less than half the time."""

@@ -7,12 +7,13 @@ from collections import Counter
 
 import pytest
 
-from tests.deploy.documents import PINNED, SERVICES, environment_names, roles, settings_class
+from tests.deploy.documents import PINNED, SERVICES, environment_names, settings_class
 from tests.deploy.kubernetes.cluster import K8S, NAME, ROLE, Cluster, build, container, pod, pod_labels, selects
 from touchpoint.base.settings import ServiceSettings
 from touchpoint.process.service import OPERATORS_CONNECTIONS, STOP_SECONDS
+from touchpoint.testing.system import roles_of
 
-ROLES = {name: roles(name) for name in SERVICES}
+ROLES = {name: set(roles_of(name)) for name in SERVICES}
 LIBPQ = {"PGSSLMODE", "PGSSLROOTCERT"}
 """Settings of PostgreSQL's clients, which the driver reads itself."""
 SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SECRETS": '["' + "x" * 32 + '"]'}
