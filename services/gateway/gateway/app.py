@@ -1,4 +1,4 @@
-"""The gateway's application: its routes, and what lives as long as it does."""
+"""The gateway's application: its routes, recurring tasks, and connections."""
 
 import asyncio
 import contextlib
@@ -17,18 +17,18 @@ from gateway.door.service import Bodies, Compact, Door, Places
 from gateway.door.telemetry import BODY_BYTES
 from gateway.idempotency.service import FORGET_SECONDS, Idempotency
 from gateway.ingest.api import Ingest
-from gateway.ingest.feedback import FeedbackDoor
+from gateway.ingest.feedback import FeedbackEndpoint
 from gateway.ingest.service import Intake
 from gateway.keys.keyring import TOUCH_SECONDS, Keyring
 from gateway.limits.service import Limits
 from gateway.limits.tasks import SHARE_SECONDS, Sharing
-from gateway.operations.api import OperationDoor
+from gateway.operations.api import OperationEndpoint
 from gateway.operations.routes import LONGEST_SECONDS, OPERATIONS, Operation
 from gateway.queries import service as services
 from gateway.queries.api import Proxy, StreamProxy
 from gateway.queries.routes import ROUTES, ServiceRoute
 from gateway.queries.service import Services
-from gateway.statuses.api import StatusDoor, StatusesDoor
+from gateway.statuses.api import StatusEndpoint, StatusesEndpoint
 from gateway.statuses.log_ends import LogEnds
 from gateway.statuses.service import Statuses
 from touchpoint.contracts.topics import TOUCHPOINTS
@@ -49,7 +49,7 @@ STRAIGHT = (
     ("GET", "/v1/feedback"),
     ("GET", "/v1/escalations"),
 )
-"""The hot routes."""
+"""Hot routes, which are dispatched before FastAPI's own layers."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED = (
     "Allow",
@@ -61,9 +61,9 @@ EXPOSED = (
     "RateLimit-Policy",
     "Retry-After",
 )
-"""Headers of an answer that a page of another origin may read."""
+"""Headers of an answer that a page of another origin may read (CORS)."""
 COMPARE_SECONDS = 30
-"""Between two looks at PostgreSQL's clock: a gateway whose own is wrong refuses events, or dates them wrongly."""
+"""Seconds between two comparisons with PostgreSQL's clock: with a wrong clock events are refused or dated wrongly."""
 
 
 def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence[ServiceRoute] = ROUTES) -> FastAPI:
@@ -72,8 +72,8 @@ def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence
     producer = Producer(settings.kafka, NAME, in_flight_bytes=settings.in_flight_bytes, watch=watch)
     keyring = Keyring(sessions(engine), settings.key_grace_seconds, settings.connections // 2)
     limits = Limits(settings)
-    slowest = max(route.seconds or settings.query_seconds for route in service_routes)
-    remembered = Idempotency(engine, max(slowest, settings.delivery_seconds))
+    slowest = max((route.seconds or 0 for route in service_routes), default=0)
+    remembered = Idempotency(engine, max(slowest, settings.query_seconds, settings.delivery_seconds))
     behind, behind_operators = services.of(settings), services.of(settings)
     ends = LogEnds(settings.kafka)
     bodies = Bodies(settings.body_bytes)
@@ -99,9 +99,9 @@ def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence
     routes = [
         route("POST", "/v1/events", ingest),
         route("POST", "/v1/batches", ingest),
-        route("POST", "/v1/feedback", FeedbackDoor(intake, remembered)),
-        route("POST", "/v1/events/statuses", StatusesDoor(keyring, limits, statuses)),
-        route("GET", "/v1/events/{source:path}/{id:path}", StatusDoor(keyring, limits, statuses)),
+        route("POST", "/v1/feedback", FeedbackEndpoint(intake, remembered)),
+        route("POST", "/v1/events/statuses", StatusesEndpoint(keyring, limits, statuses)),
+        route("GET", "/v1/events/{source:path}/{id:path}", StatusEndpoint(keyring, limits, statuses)),
         *(
             route(each.method, each.pattern, StreamProxy(each, keyring, limits, behind), streamed=True)
             if each.streamed
@@ -111,22 +111,31 @@ def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence
     ]
     app.router.routes += [*routes, *documents.routes()]
     once = Idempotency(engine, LONGEST_SECONDS)
-    door = partial(OperationDoor, keyring=keyring, limits=limits, remembered=once, services=behind_operators)
+    door = partial(OperationEndpoint, keyring=keyring, limits=limits, remembered=once, services=behind_operators)
     app.state.beside = _operations(route, door)
-    for hot in routes:
-        for method in hot.methods or ():
-            if (method, hot.path) in STRAIGHT:
-                app.answer(method, hot.path, hot.app)
-    if settings.cors_origins:
-        # No credentials: a key is sent as a header, and no cookie means anything here.
+    _dispatch_hot(app, routes)
+    _allow_origins(app, settings.cors_origins)
+    return app
+
+
+def _dispatch_hot(app: Straight, routes: Sequence[Route]) -> None:
+    """Have the hot routes answered before FastAPI looks at the others."""
+    for route in routes:
+        for method in route.methods or ():
+            if (method, route.path) in STRAIGHT:
+                app.answer(method, route.path, route.app)
+
+
+def _allow_origins(app: Straight, origins: Sequence[str]) -> None:
+    """Let pages of these origins call the API. No credentials: keys are sent as headers, cookies are not used."""
+    if origins:
         app.surround(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
+            allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
-    return app
 
 
 @contextlib.asynccontextmanager
@@ -137,7 +146,7 @@ async def _running(
     at_the_end: Sequence[Recurring],
     others: Sequence[Services | LogEnds],
 ) -> AsyncIterator[None]:
-    """What lives as long as the application does; the tasks `at_the_end` run once more when it stops."""
+    """The application's lifespan: starts and stops what it needs. The tasks `at_the_end` run once more at the end."""
     await asyncio.gather(producer.start(), watch.look())
     repeating = [asyncio.create_task(task.run(asyncio.Event())) for task in (*tasks, *at_the_end)]
     yield
@@ -163,7 +172,7 @@ def _route(
 
 
 def _operations(route: Callable[[str, str, ASGIApp], Route], door: Callable[[Operation], ASGIApp]) -> Straight:
-    """What is served at the admin address: the operations, and their document."""
+    """The application at the admin address: the operations, and their OpenAPI document."""
     app = Straight(title="Touchpoint operations", docs_url=None, redoc_url=None)
     errors.install(app)
     app.router.routes += [

@@ -1,4 +1,4 @@
-"""The API's document and a page to read it. All the page needs comes from here: it may run no other site's script."""
+"""The OpenAPI documents, and a page to read them. The page loads nothing from other sites."""
 
 from importlib.resources import files
 
@@ -19,7 +19,7 @@ PAGE = NOSNIFF | {
 
 
 def routes() -> list[BaseRoute]:
-    """What needs no key, because it says nothing about anybody."""
+    """The routes that need no key, because they hold no data."""
     page = files("gateway").joinpath("docs", "index.html").read_bytes()
 
     async def docs(_: object) -> Response:
@@ -30,7 +30,7 @@ def routes() -> list[BaseRoute]:
 
 
 def operations() -> Route:
-    """The document of the operators' routes, at their address."""
+    """The OpenAPI document of the operators' routes, for the admin address."""
     return _document("/v1/ops/openapi.json", "openapi_operations.json")
 
 

@@ -1,6 +1,6 @@
-"""One OpenAPI document for the whole door. Made when the documentation is generated, never while the gateway runs.
+"""Merges the OpenAPI document of the public API. Runs when documents are generated, not while the gateway runs.
 
-`openapi_own.yaml` holds the gateway's own routes; those of the services come out of their own documents.
+`openapi_own.yaml` describes the routes that the gateway answers itself; the others come from the services' documents.
 """
 
 import json
@@ -95,20 +95,20 @@ _WITH_A_BODY = {"400": "Malformed", "408": "TooSlow", "413": "TooLarge", "415": 
 
 
 def merge(services: Mapping[str, Json], service_routes: Sequence[ServiceRoute] = ROUTES) -> Json:
-    """The door's document; `services` are those of the services behind it, by their names."""
+    """The document of the public API. `services`: the OpenAPI documents of the services, by name."""
     own: Json = yaml.safe_load(files("gateway").joinpath("openapi_own.yaml").read_text())
     paths, known = own.pop("paths"), _own_schemas()
     for operations in paths.values():
         for operation in operations.values():
             _secure(operation, OWN_SCOPES[operation["operationId"]])
             _add(operation, _ALWAYS)
-            _tell_limits(operation)
+            _add_limit_headers(operation)
     adopted = {name: _Adopted(known, name, document) for name, document in services.items()}
     for route in service_routes:
         method = route.method.lower()
         operation = _operation(route, services[route.service]["paths"][route.path][method], adopted[route.service])
         paths.setdefault(route.path, {})[method] = operation
-    # Some generators name a constant after each value, and one of them, Channel, is a type's name already.
+    # Some generators name a constant after each value, and the value `channel` is the name of a type already.
     if (dimension := known.get("Dimension")) is not None:
         dimension["x-enum-varnames"] = [f"by_{value}" for value in dimension["enum"]]
     return {"openapi": "3.0.3", **own, "paths": paths, "components": _components(known, paths)}
@@ -126,13 +126,13 @@ def _components(known: Json, paths: Json) -> Json:
 
 
 def _used(known: Json, paths: Json) -> set[str]:
-    """The schemas that something refers to; an object that may be null is written out, and leaves its own unused."""
+    """The names of schemas that are referred to. Nullable objects are written inline, and leave theirs unused."""
     text = json.dumps([paths, known]) + f'"{_REF}Problem"'
     return {name for name in known if f'"{_REF}{name}"' in text}
 
 
 def operations(service: Json) -> Json:
-    """The document of the operators' routes: those of any service behind the door, as all have them."""
+    """The document of the operators' routes. `service`: the document of any service, as all have these routes."""
     known: Json = {}
     adopted = _Adopted(known, "", service)
     own: Json = yaml.safe_load(files("gateway").joinpath("openapi_operations.yaml").read_text())
@@ -145,7 +145,7 @@ def operations(service: Json) -> Json:
 
 
 class _Adopted:
-    """Takes over parts of a service's document; a schema whose name means something else here gets another one."""
+    """Copies parts of a service's document. A schema whose name is taken by a different schema is renamed."""
 
     def __init__(self, known: Json, service: str, document: Json) -> None:
         self._known = known
@@ -154,13 +154,13 @@ class _Adopted:
         self._converter = Converter(self._theirs)
         self._names: dict[str, str] = {}
 
-    def operation(self, found: Json) -> Json:
-        """A copy of the operation, with all it refers to taken over, too."""
-        copy: Json = self.part(self._converter.part(found))
+    def operation(self, original: Json) -> Json:
+        """A copy of the operation; copies the schemas it refers to as well."""
+        copy: Json = self.part(self._converter.part(original))
         return copy
 
     def part(self, part: Any) -> Any:
-        """A copy of a part that is converted, with all it refers to taken over, too."""
+        """A copy of a converted part; copies the schemas it refers to as well."""
         if isinstance(part, list):
             return [self.part(each) for each in part]
         if not isinstance(part, dict):
@@ -194,7 +194,7 @@ def _operation(route: ServiceRoute | Operation, service: Json, adopted: _Adopted
     else:
         _secure(operation, route.scope)
     _add(operation, problems)
-    _tell_limits(operation)
+    _add_limit_headers(operation)
     if route.method not in SAFE:
         _add_for_commands(operation, remembered=_is_remembered(route))
     if "{" in route.path:
@@ -252,12 +252,12 @@ def _secure(operation: Json, scope: Scope) -> None:
 
 
 def _add(operation: Json, problems: Mapping[str, str]) -> None:
-    """Problems the operation can answer, unless it describes that status itself."""
+    """Add problems the operation can answer, unless it describes their status itself."""
     references = {status: {"$ref": f"#/components/responses/{name}"} for status, name in problems.items()}
     operation["responses"] = dict(sorted((references | operation["responses"]).items()))
 
 
-def _tell_limits(operation: Json) -> None:
+def _add_limit_headers(operation: Json) -> None:
     for status, answer in operation["responses"].items():
         if status < "300":
             answer["headers"] = answer.get("headers", {}) | _headers(_OF_LIMITS)
@@ -279,9 +279,9 @@ def _problem(name: str, description: str) -> Json:
 def _own_schemas() -> Json:
     events = [(event, "validation") for event in (*TYPES.values(), EventNames)]
     answers = [(answer, "serialization") for answer in (*_ANSWERS, Problem)]
-    _, found = models_json_schema([*events, *answers], ref_template=_REF + "{model}")  # type: ignore[list-item] # pydantic's Literal is lost in the list
-    converter = Converter(found["$defs"])
-    known = {name: converter.schema(schema) for name, schema in found["$defs"].items()}
+    _, schema = models_json_schema([*events, *answers], ref_template=_REF + "{model}")  # type: ignore[list-item] # pydantic's Literal is lost in the list
+    converter = Converter(schema["$defs"])
+    known = {name: converter.schema(each) for name, each in schema["$defs"].items()}
     mapping = {}
     for name, event in sorted(TYPES.items()):
         known[f"{event.__name__}Event"] = _cloud_event(name, event)
@@ -296,7 +296,7 @@ def _own_schemas() -> Json:
 
 
 def _cloud_event(name: str, event: type[Event]) -> Json:
-    """One type's event in full: generators that know no `allOf` between objects understand it, too."""
+    """The schema of a type's event, without `allOf`, which some generators do not support between objects."""
     text: Json = {"type": "string", "minLength": 1}
     maybe: Json = {"type": "string", "nullable": True}
     return {

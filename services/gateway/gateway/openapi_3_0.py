@@ -1,6 +1,6 @@
-"""Schemas as OpenAPI 3.0.3 has them, made from JSON Schema 2020-12, which pydantic and FastAPI write.
+"""Converts JSON Schema 2020-12, as pydantic and FastAPI write it, to schemas of OpenAPI 3.0.3.
 
-Client generators understand 3.0 best: docs/adr/0020 says which ones were tried, and what each did.
+Client generators support 3.0 best: docs/adr/0020 has the generators tried, and the results.
 """
 
 import re
@@ -18,13 +18,13 @@ _LEFT_OUT = ("title", "propertyNames")
 _GENERIC = re.compile(r"(\w+?)_(\w+?)(?:Read)?_")
 
 
-def generic_name(found: str) -> str:
+def generic_name(name: str) -> str:
     """A schema's name: FastAPI's for a generic class, such as Page_FeedbackRead_, becomes FeedbackPage."""
-    return _GENERIC.sub(r"\2\1", found)
+    return _GENERIC.sub(r"\2\1", name)
 
 
 class Converter:
-    """Converts parts of a document, whose schemas these are by their names."""
+    """Converts parts of a document. `schemas`: those of the document, by name."""
 
     def __init__(self, schemas: Mapping[str, Json]) -> None:
         self._schemas = schemas
@@ -37,10 +37,10 @@ class Converter:
             return part
         return {key: self.schema(value) if key == "schema" else self.part(value) for key, value in part.items()}
 
-    def schema(self, found: Json) -> Json:
-        """One schema, and all in it."""
+    def schema(self, original: Json) -> Json:
+        """A converted copy of a schema, with the schemas in it."""
         made: Json = {}
-        for key, value in found.items():
+        for key, value in original.items():
             if key in _INNER:
                 made |= self._inner(key, value)
             elif key in _CHOICES:
@@ -48,13 +48,13 @@ class Converter:
             else:
                 made |= _keyword(key, value)
         if made.get("type") == "integer" and made.get("maximum", _INT32 + 1) > _INT32:
-            made["format"] = "int64"  # else Go and Java have 32 bits for it
-        if "$ref" in made and len(made) > 1:  # 3.0 ignores what stands beside a $ref
+            made["format"] = "int64"  # otherwise generated Go and Java use 32 bits
+        if "$ref" in made and len(made) > 1:  # 3.0 ignores keywords beside a $ref
             made = self._beside(made)
         return made
 
     def _beside(self, made: Json) -> Json:
-        """A reference with further keywords; an object that may be null is written out, so that null is no surprise."""
+        """A reference with further keywords. A nullable object is written inline, as 3.0 has no nullable reference."""
         named = made.pop("$ref")
         if "nullable" in made:
             referred = self._schemas[named.rpartition("/")[2]]
@@ -76,7 +76,7 @@ class Converter:
 
 
 def _keyword(key: str, value: Any) -> Json:
-    """A keyword that has no schema in it, as 3.0.3 says the same."""
+    """The equivalent in 3.0.3 of a keyword without a schema in it."""
     match key:
         case "type" if isinstance(value, list):
             [kind] = [each for each in value if each != "null"]

@@ -1,4 +1,4 @@
-"""Answers only as long as their clients need: not at all to one that has it already, packed to one that can unpack."""
+"""ETags and gzip: an answer that the client has already is a 304, a long answer is packed if the client accepts it."""
 
 import asyncio
 import zlib
@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.door.requests import header
 
 LEAST_BYTES = 1400
-"""A shorter answer fits into a packet as it is."""
+"""A shorter answer fits into a single network packet unpacked."""
 LEVEL = 1
 """zlib's fastest: JSON becomes a fifth of its size with it; the slowest gains little and takes four times as long."""
 IN_A_THREAD_BYTES = 64 * 1024
-"""Packing more than this would keep other requests waiting for more than a millisecond."""
+"""Longer answers are packed in a thread: they would block the event loop for more than a millisecond."""
 GZIP = 16 + zlib.MAX_WBITS
 PACKED_TYPES = ("application/json", "application/problem+json", "text/")
 
@@ -23,11 +23,11 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Compact:
-    """Packs an application's answers with gzip. With `etag`, one that has not changed is 304.
+    """Packs an application's answers with gzip. With `etag`, an answer that has not changed is a 304.
 
     The ETag is weak (RFC 9110, 8.8.1): the same content, packed or not. Answers in several parts pass as they are.
     An ETag that the application gave stays as it is. If it is strong, the answer is not packed: packed, it would need
-    another one (8.8.3), which the application would not know again in If-Match.
+    a different one (8.8.3), which the application would not recognise in If-Match.
     """
 
     def __init__(self, app: ASGIApp, *, etag: bool = False) -> None:
@@ -45,15 +45,15 @@ class Compact:
                 return
             if start is not None:
                 if not message.get("more_body", False):
-                    await self._shorten(scope, start, message)
+                    await self._change(scope, start, message)
                 await send(start)
                 start = None
             await send(message)
 
         await self._app(scope, receive, holding)
 
-    async def _shorten(self, scope: Scope, start: Message, message: Message) -> None:
-        """Change an answer that is whole."""
+    async def _change(self, scope: Scope, start: Message, message: Message) -> None:
+        """Change a complete answer: add an ETag, make it a 304, or pack it."""
         headers, body = cast("Headers", list(start["headers"])), cast("bytes", message.get("body", b""))
         names = dict(headers)
         if b"content-encoding" in names or not names.get(b"content-type", b"").decode().startswith(PACKED_TYPES):
@@ -84,10 +84,10 @@ def _pack(body: bytes) -> bytes:
 
 
 def _unpacks(accepted: Iterable[bytes]) -> bool:
-    """Whether a client takes gzip (RFC 9110, 12.5.3); one that does not mention it is sent the answer as it is."""
+    """Whether the client accepts gzip (RFC 9110, 12.5.3). If it does not mention gzip, it gets the answer unpacked."""
     weights = dict[str, float]()
     for part in b",".join(accepted).decode("latin-1").lower().split(","):
-        coding, *parameters = (word.strip() for word in part.split(";"))
+        coding, *parameters = (each.strip() for each in part.split(";"))
         weights[coding] = next((_weight(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
@@ -100,7 +100,7 @@ def _weight(text: str) -> float:
 
 
 def _is_known(if_none_match: str | None, tag: str) -> bool:
-    """Whether the client has the answer of this ETag: compared weakly, as If-None-Match asks (RFC 9110, 13.1.2)."""
+    """Whether If-None-Match names this ETag, by the weak comparison of RFC 9110, 13.1.2."""
     if if_none_match is None:
         return False
     known = [each.strip() for each in if_none_match.split(",")]

@@ -1,4 +1,4 @@
-"""Unpacking gzip (RFC 1952) piece by piece, so that a small body cannot become a large one unseen."""
+"""Unpacking gzip (RFC 1952) piece by piece, so that limits apply before all of it is unpacked."""
 
 import zlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from touchpoint.http.errors import ProblemError
 
 PIECE_BYTES = 128 * 1024
 MAX_MEMBERS = 1000
-"""A body may be several gzip files one after another; beginning one costs more than its few bytes."""
+"""Gzip members (files) in a body, one after another: each costs a new decompressor, however short it is."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -16,14 +16,14 @@ def _malformed(reason: str) -> ProblemError:
 
 
 class Unpacker:
-    """One body's state. Feed `unpack` with what came, then call `finish`; both raise ProblemError 400."""
+    """Unpacks a body: call `unpack` with each part, then `finish`; both raise ProblemError 400."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
         self._members = 1
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes hold, in pieces of PIECE_BYTES at most; each is unpacked when it is asked for."""
+        """The unpacked bytes in pieces of at most PIECE_BYTES, each made when the iterator gets to it."""
         while True:
             if self._member.eof:
                 if not data:
@@ -39,7 +39,7 @@ class Unpacker:
                 return
 
     def finish(self) -> None:
-        """The body has ended."""
+        """Check that the body is complete."""
         if not self._member.eof:
             raise _malformed("it ends too early")
 

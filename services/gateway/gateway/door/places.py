@@ -1,9 +1,9 @@
-"""Requests in work at once, shared between tenants and keys, so that nobody takes all of the gateway's connections.
+"""Limits the requests in work at once by tenant and key, so that no caller takes all of the gateway's connections.
 
-There is a place for each connection. A tenant gets another place while it has fewer than are free, a key while it has
-fewer than half of those. Alone, a tenant gets half of all places and a key a third. Of n tenants that take all they
-get, each has a share of 1/(n + 1), and as many are free for the next. (Choudhury and Hahne, "Dynamic
-queue length thresholds for shared-memory packet switches", 1998.)
+There are as many places as connections. A tenant gets another place while it has fewer than are free, a key while it
+has fewer than half of the free ones. A tenant alone gets half of all places, a key alone a third. If n tenants take
+as much as they can, each has a share of 1/(n + 1), and as many are free for another tenant. (Choudhury and Hahne,
+"Dynamic queue length thresholds for shared-memory packet switches", 1998.)
 """
 
 import time
@@ -20,7 +20,7 @@ PLACES, _TAKEN = "touchpoint.places", "touchpoint.place"
 
 
 class Places:
-    """The places of one process. In a request's scope as PLACES."""
+    """The places of a process. In a request's ASGI scope under PLACES."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -50,7 +50,7 @@ class Places:
             _count_down(self._of_keys, caller.key)
 
     def _refused(self, caller: Caller) -> ProblemError:
-        """The connection ends, too: others need it."""
+        """The problem; it also closes the connection, for other clients to use."""
         LIMITED.labels("at-once").inc()
         if (now := time.monotonic()) > self._logged + 1:
             self._logged = now

@@ -1,4 +1,4 @@
-"""Reading a request within bounds, for routes that work on bare ASGI."""
+"""Reading a request's headers and body within limits, for routes in plain ASGI."""
 
 import asyncio
 from collections import Counter
@@ -11,17 +11,17 @@ from gateway.door.gzip import Unpacker
 from touchpoint.http.errors import ProblemError
 
 SMALL_BYTES = 16 * 1024
-"""A body up to this that comes in one piece is not counted: there are no more of those than connections."""
+"""A body up to this size that arrives in a single ASGI message is not counted: the connections bound their number."""
 
 HEADERS, TENANT = "touchpoint.limits", "touchpoint.tenant"
-"""Where a request's scope holds the headers that tell of limits, and whose it is."""
+"""Keys of a request's ASGI scope: the RateLimit headers of its answer, and its tenant."""
 BODIES, _HELD = "touchpoint.bodies", "touchpoint.held_bytes"
 
 
 class Bodies:
-    """Counts what the bodies in work hold of this process's memory. In a request's scope as BODIES.
+    """Limits the memory that request bodies take in this process. In a request's ASGI scope under BODIES.
 
-    One tenant has half of it at most: whoever sends slowly what is large takes nobody else's place.
+    A tenant gets half of it at most, so that a tenant with slow, large bodies does not block the others.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -30,7 +30,7 @@ class Bodies:
         self.held_bytes = 0
 
     def hold(self, scope: Scope, size: int) -> None:
-        """Count so many bytes more of a request, until its `release`. Raises ProblemError 503 when it is too much."""
+        """Count further bytes of a request, until its `release`. Raises ProblemError 503 above a limit."""
         tenant = scope[TENANT]
         if self.held_bytes + size > self._most or self._of[tenant] + size > self._most // 2:
             detail = "Too many large bodies are being read at the moment; send it again."
@@ -40,7 +40,7 @@ class Bodies:
         scope[_HELD] = scope.get(_HELD, 0) + size
 
     def release(self, scope: Scope) -> None:
-        """The request is answered."""
+        """Return what the request holds; it is answered."""
         if held := scope.pop(_HELD, 0):
             self.held_bytes -= held
             self._of[scope[TENANT]] -= held
@@ -49,7 +49,7 @@ class Bodies:
 
 
 class Answer(NamedTuple):
-    """An answer that is passed on, or given again."""
+    """An answer of a service, or one kept under an Idempotency-Key."""
 
     status: int
     headers: dict[str, str]
@@ -63,9 +63,9 @@ def body_too_large(limit: int) -> ProblemError:
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first header of this lower-case name."""
-    for found, value in scope["headers"]:
-        if found == name:
+    """The value of the first header with this name, given in lower case; None if there is none."""
+    for given, value in scope["headers"]:
+        if given == name:
             return str(value, "latin-1")
     return None
 
@@ -73,8 +73,8 @@ def header(scope: Scope, name: bytes) -> str | None:
 async def read_body(scope: Scope, receive: Receive, limit: int, too_large: Callable[[], ProblemError]) -> bytes:
     """The body, unpacked when it is gzip.
 
-    Raises `too_large()` as soon as it is known to exceed the limit, packed or unpacked; else ProblemError: 400 when it
-    is cut or no gzip, 415 for another encoding, 503 when too many are being read.
+    Raises `too_large()` as soon as it exceeds the limit, packed or unpacked; other ProblemErrors: 400 when it is
+    incomplete or not valid gzip, 415 for another encoding, 503 when bodies take too much memory already.
     """
     encoding, length = header(scope, b"content-encoding"), header(scope, b"content-length")
     unpacker = None if encoding is None else _unpacker(encoding)
@@ -100,7 +100,7 @@ async def _read_on(
     *,
     unpacker: Unpacker | None,
 ) -> bytes:
-    """A body in several parts, of which one has been received."""
+    """Read a body that comes in several messages; `message` is the first of them."""
     body, received = bytearray(), 0
     while True:
         if message["type"] == "http.disconnect":
@@ -113,7 +113,7 @@ async def _read_on(
             scope[BODIES].hold(scope, len(piece))
             body += piece
             if unpacker is not None:
-                await asyncio.sleep(0)  # a piece takes a fraction of a millisecond; others get their turn
+                await asyncio.sleep(0)  # lets other requests run between two pieces
         if not message.get("more_body", False):
             if unpacker is not None:
                 unpacker.finish()
@@ -122,8 +122,8 @@ async def _read_on(
 
 
 def _unpacker(encoding: str) -> Unpacker | None:
-    """What a Content-Encoding asks for; raises ProblemError 415 for all but gzip."""
-    codings = [coding for word in encoding.split(",") if (coding := word.strip().lower()) not in ("", "identity")]
+    """An unpacker for this Content-Encoding, None for identity. Raises ProblemError 415 for anything but gzip."""
+    codings = [coding for part in encoding.split(",") if (coding := part.strip().lower()) not in ("", "identity")]
     if not codings:
         return None
     if codings not in (["gzip"], ["x-gzip"]):

@@ -1,4 +1,4 @@
-"""What stands around every route of the gateway: problems become answers, which tell of limits and are timed."""
+"""What all routes share: the ASGI wrapper around each, and the parts that the rooms above use of this room."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.timing import CLIENT_LEFT, note
 
 PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-"""Headers of every answer: it is one company's, for no cache to keep and no browser to guess at."""
+"""Headers of every answer: a tenant's data is kept by no cache, and browsers do not guess its type."""
 
 
 class LimitedError(ProblemError):
-    """429. `hold`: keep the answer back for so many seconds, because the key does not wait by itself."""
+    """429. `hold`: the answer is delayed by so many seconds, because the client retries without waiting."""
 
     def __init__(self, code: str, detail: str, wait: int, hold: float) -> None:
         super().__init__(429, code, f"{detail} Try again in {wait} s.", headers={"Retry-After": str(wait)})
@@ -29,7 +29,10 @@ class BrokenAnswerError(Exception):
 
 
 class Door:
-    """One route. Plain ASGI, because the frameworks' middleware costs more than the rest of the ingest."""
+    """Wraps a route: turns ProblemError into an answer, adds headers, measures, and releases what the request held.
+
+    Plain ASGI: a framework's middleware would cost more than the rest of the ingest.
+    """
 
     def __init__(self, route: str, app: ASGIApp, bodies: Bodies, places: Places) -> None:
         self._route = route
@@ -38,12 +41,12 @@ class Door:
         self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note how long it took and how it ended."""
+        """Pass the request on, and record its duration and status."""
         started = time.perf_counter()
         scope[BODIES], scope[PLACES] = self._bodies, self._places
         status = CLIENT_LEFT
 
-        async def noting(message: Message) -> None:
+        async def observe(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -51,11 +54,11 @@ class Door:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observe)
         except ProblemError as error:
             if isinstance(error, LimitedError):
                 await asyncio.sleep(error.hold)
-            await response(error)(scope, receive, noting)
+            await response(error)(scope, receive, observe)
         except BrokenAnswerError:
             status = 502  # The server ends the connection of an answer that is not complete.
         except Exception:

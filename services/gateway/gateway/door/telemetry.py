@@ -1,4 +1,4 @@
-"""Names of the metrics and log events of what stands around every route. No tenant or customer is a label."""
+"""Names of the metrics and log events that all routes share. No tenant or customer is a label."""
 
 from prometheus_client import Counter, Gauge
 

@@ -1,4 +1,4 @@
-"""The table of keys that requests were given."""
+"""The table of Idempotency-Keys."""
 
 from datetime import datetime
 from uuid import UUID
@@ -15,7 +15,7 @@ class Base(DeclarativeBase):
 
 
 class IdempotencyKey(Base):
-    """A key a client gave a request, what the request was, and its answer."""
+    """The key of a request, the hash of the request, and its answer."""
 
     __tablename__ = "idempotency_keys"
 
@@ -23,11 +23,11 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]
     claim: Mapped[UUID]
-    """Which request may write the answer, and until when it is waited for."""
+    """The request that may write the answer, until `leased_until`."""
     leased_until: Mapped[datetime]
     expires_at: Mapped[datetime]
     status: Mapped[int | None]
-    """None: being carried out, or nobody knows whether it was."""
+    """None: being carried out, or it is unknown whether it was."""
     content_type: Mapped[str] = mapped_column(server_default="")
     body: Mapped[bytes] = mapped_column(server_default="")
     headers: Mapped[str] = mapped_column(JSONB, server_default="{}")

@@ -1,4 +1,4 @@
-"""Idempotency-Keys and answers to be given again, in and out of PostgreSQL."""
+"""Idempotency-Keys and the answers kept under them, in PostgreSQL."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Claim(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What an Idempotency-Key was used for and, once that was done, its answer."""
+    """The request that an Idempotency-Key was used for and, once it was carried out, its answer."""
 
     fingerprint: bytes
     status: int | None
@@ -52,9 +52,9 @@ class Kept(NamedTuple):
 async def claim(
     session: AsyncSession, claim: Claim, fingerprint: bytes, *, lease: timedelta, lifetime: timedelta
 ) -> Kept | None:
-    """Take an Idempotency-Key, or tell what it was used for. Of several at once one gets it.
+    """Claim an Idempotency-Key: None if that succeeded, else what it was used for. Of several requests one succeeds.
 
-    Without an answer another request gets it after `lease`, if it is the same, or after `lifetime`.
+    While there is no answer, the same request can claim it again after `lease`, another one after `lifetime`.
     """
     raw = await raw_connection(session)
     while not await raw.fetchval(CLAIM, *claim, fingerprint, lease, lifetime):
@@ -64,19 +64,19 @@ async def claim(
 
 
 async def keep(session: AsyncSession, claim: Claim, kept: Kept) -> None:
-    """Remember the answer, unless the lease has ended and another request has the key now."""
+    """Store the answer, unless the lease has ended and another request has the key now."""
     raw = await raw_connection(session)
     await raw.execute(KEEP, *claim, kept.status, kept.content_type, kept.body, kept.headers)
 
 
 async def end_lease(session: AsyncSession, claim: Claim) -> None:
-    """Let the same request have the key: whether it was carried out nobody knows."""
+    """Let the same request claim the key at once: it is unknown whether it was carried out."""
     raw = await raw_connection(session)
     await raw.execute(RETRY, *claim)
 
 
 async def release(session: AsyncSession, claim: Claim) -> None:
-    """Free a key: nothing was done."""
+    """Release a key: nothing was done."""
     raw = await raw_connection(session)
     await raw.execute(RELEASE, *claim)
 

@@ -1,8 +1,8 @@
-"""`Idempotency-Key`: a request sent again under its key is not carried out again, it gets the first one's answer again.
+"""`Idempotency-Key`: a request repeated under its key is not carried out again, but gets the first answer again.
 
-After draft-ietf-httpapi-idempotency-key-header-07. A key belongs to a tenant and to one request: its method, path and
-body. What was done (2xx) is kept. After a 4xx nothing was done, and the key is free for another request; after a 5xx,
-or when the process died, nobody knows, and it is free for the same one.
+Follows draft-ietf-httpapi-idempotency-key-header-07. A key belongs to a tenant and to a request: its method, path and
+body. A 2xx answer is kept. After a 4xx nothing was done: the key can be used for another request. After a 5xx, or when
+the process died, it is unknown whether something was done: the key can be used for the same request only.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _BARE = re.compile(r"[!#-~][!-~]*")
 
 
 class Key(NamedTuple):
-    """A tenant's key and what it was used for."""
+    """A tenant's Idempotency-Key, and the hash of the request it is used for."""
 
     tenant: str
     value: str
@@ -47,9 +47,9 @@ class Key(NamedTuple):
 
 
 def key_of(scope: Scope, tenant: str, body: bytes) -> Key | None:
-    """The key a request carries, if any: a quoted string as the draft has it, or bare, as many clients send it.
+    """The Idempotency-Key of a request, if any: a quoted string as in the draft, or unquoted, as many clients send it.
 
-    Raises ProblemError 400 when it is neither.
+    Raises ProblemError 400 when it is neither, or given twice.
     """
     given = [value.decode("latin-1") for name, value in scope["headers"] if name == NAME]
     if not given:
@@ -62,8 +62,8 @@ def key_of(scope: Scope, tenant: str, body: bytes) -> Key | None:
             f"Idempotency-Key must be given once and be a string of 1–{MAX_LENGTH} printable ASCII characters, such as "
             '"8e03978e-40d5-43e8-bc93-6894a57f9324".',
         )
-    asked = b"%b %b?%b\n" % (scope["method"].encode(), scope["raw_path"], scope["query_string"])
-    return Key(tenant, value, hashlib.sha256(asked + body).digest())
+    request = b"%b %b?%b\n" % (scope["method"].encode(), scope["raw_path"], scope["query_string"])
+    return Key(tenant, value, hashlib.sha256(request + body).digest())
 
 
 def _value(given: str) -> str | None:
@@ -73,7 +73,7 @@ def _value(given: str) -> str | None:
 
 
 class Idempotency:
-    """Remembers keys and answers in the gateway's database. `longest`: so long may carrying out a request take."""
+    """Keeps keys and answers in the gateway's database. `longest`: the most seconds that a request may take."""
 
     def __init__(self, engine: AsyncEngine, longest: float) -> None:
         self._tenants = Tenants(engine)
@@ -81,10 +81,10 @@ class Idempotency:
         self._lease = timedelta(seconds=longest + 10)
 
     async def once(self, key: Key | None, act: Callable[[], Awaitable[Answer]], *, needed: bool = True) -> Answer:
-        """Carry the request out, unless that was done before under this key.
+        """Carry the request out by `act`, unless it was carried out before under this key.
 
-        Raises ProblemError 409 while it is being done, 422 when the key was used for another request, 503 when the
-        database is away; if it is not `needed`, because `act` changes nothing twice by itself, it then acts.
+        Raises ProblemError 409 while it is being carried out, 422 when the key was used for another request, 503 when
+        the database is away. If not `needed`, because `act` is idempotent by itself, it acts without the database.
         """
         if key is None:
             return await act()
@@ -125,7 +125,7 @@ class Idempotency:
             await self._settle(claim, status, kept)
 
     async def _settle(self, claim: Claim, status: int, kept: Kept | None) -> None:
-        """Keep the answer or free the key; where that fails, the same request is free to try after the lease."""
+        """Keep the answer or release the key. Where that fails, the same request can be tried after the lease."""
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._tenants.transaction(claim.tenant) as session:
                 if kept is not None and status < 300:
@@ -134,7 +134,7 @@ class Idempotency:
                     await repository.release(session, claim)
                 else:
                     await repository.end_lease(session, claim)
-        except Exception as error:  # whatever it is, the answer goes out
+        except Exception as error:  # whatever it is, the client gets its answer
             log().warning(IDEMPOTENCY_UNREACHABLE, error=type(error).__name__)
 
 
@@ -159,5 +159,5 @@ def _kept(answer: Answer, fingerprint: bytes) -> Kept:
 
 
 def _unavailable() -> ProblemError:
-    detail = "Whether this Idempotency-Key was used before cannot be told at the moment; nothing was done."
+    detail = "The database of Idempotency-Keys cannot be used at the moment; nothing was done."
     return ProblemError(503, "idempotency-unavailable", detail, headers={"Retry-After": "5"})

@@ -1,4 +1,4 @@
-"""Names of the metrics and log events about requests sent again under a key."""
+"""Names of the metrics and log events of Idempotency-Keys."""
 
 from prometheus_client import Counter
 

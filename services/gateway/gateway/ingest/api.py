@@ -1,7 +1,7 @@
-"""`POST /v1/events` and `/v1/batches`: the hot path, a small ASGI application. 202: Kafka has acknowledged.
+"""`POST /v1/events` and `/v1/batches`: the hot path, in plain ASGI. 202 means that Kafka has acknowledged.
 
-What a body is, its Content-Type says; the second address is there for clients that are generated from the OpenAPI
-document, which knows one kind of body and of answer for an address.
+Both take single events and batches, by Content-Type. The second address exists for clients that are generated from the
+OpenAPI document, which describes a single kind of body and answer for each address.
 """
 
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ from touchpoint.kafka.producer import SendError
 
 MAX_BATCH_EVENTS = 5000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-FULLY_TOLD = 100
-"""Of so many refused items of a batch all errors are named, of the others the first: else an answer could be large."""
+MAX_FULL_REFUSALS = 100
+"""Refused items of a batch whose errors are all named; of further items only the first, to bound the answer."""
 
 
 class _OnlyId(msgspec.Struct):
     id: str | None = None
 
 
-def batch_too_large(found: str = "more bytes") -> ProblemError:
+def batch_too_large(excess: str = "more bytes") -> ProblemError:
     """The problem of a batch above the limits."""
-    return ProblemError(413, "batch-too-large", f"A batch may have 5,000 events and 8 MiB; this one has {found}.")
+    return ProblemError(413, "batch-too-large", f"A batch may have 5,000 events and 8 MiB; this one has {excess}.")
 
 
 class Ingest:
-    """Takes in single events and batches of them."""
+    """The endpoint of both routes."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -71,9 +71,9 @@ class Ingest:
         body = await read_body(scope, receive, MAX_BATCH_BYTES, batch_too_large)
         items = self._items(body, caller)
         self._intake.limits.admit_events(scope, caller, len(items), len(body))
-        # While there are traces each event begins its own: of a batch in one trace nothing could be seen.
+        # With tracing, each event gets its own trace: a batch in a single trace would be unreadable.
         checked = await _check(items, caller.tenant, None if tracing.tracer() else trace_of(scope))
-        outcomes = await self._intake.send([found[1] for found in checked if not isinstance(found, Problem)])
+        outcomes = await self._intake.send([each[1] for each in checked if not isinstance(each, Problem)])
         status, report = await _report(items, checked, outcomes)
         self._intake.count_accepted(caller, Mode.BATCH, len(report["accepted"]))
         return status, report
@@ -94,13 +94,13 @@ def _items(body: bytes) -> list[msgspec.Raw]:
 
 
 Checked = tuple[Meta, Record] | Problem
-"""An item's attributes and record, or what is wrong with it (no exception: its traceback would keep the item)."""
+"""An item's attributes and record, or its problem (no exception: its traceback would keep the item in memory)."""
 
 
 async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
-    """What each item is."""
+    """Check each item; lets other requests run in between."""
     received = datetime.now(UTC)
-    checked, turns, refused = list[Checked](), Turns(), 0
+    checked, pieces, refused = list[Checked](), Turns(), 0
     for item in items:
         try:
             if (size := memoryview(item).nbytes) > decisions.MAX_EVENT_BYTES:
@@ -108,28 +108,28 @@ async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | N
             checked.append(decisions.accept(cloudevents.structured(item), tenant, received, traceparent))
         except ProblemError as error:
             refused += 1
-            if refused > FULLY_TOLD and error.problem.errors:
+            if refused > MAX_FULL_REFUSALS and error.problem.errors:
                 del error.problem.errors[1:]
             checked.append(error.problem)
-        if turns.over():
-            await turns.give()
+        if pieces.over():
+            await pieces.give()
     return checked
 
 
 async def _report(
     items: Sequence[msgspec.Raw], checked: Sequence[Checked], outcomes: Sequence[SendError | None]
 ) -> tuple[int, dict[str, Any]]:
-    """The batch's status and answer: 202 all accepted, 207 some, 503 none and Kafka is to blame, else 422."""
-    accepted, refused, sent, turns = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), Turns()
-    for index, found in enumerate(checked):
-        if turns.over():
-            await turns.give()
-        if isinstance(found, Problem):
-            event_id, problem = _id_of(items[index]), found
+    """The batch's status and answer: 202 all accepted, 207 some, 503 none because of Kafka, 422 none otherwise."""
+    accepted, refused, sent, pieces = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), Turns()
+    for index, item in enumerate(checked):
+        if pieces.over():
+            await pieces.give()
+        if isinstance(item, Problem):
+            event_id, problem = _id_of(items[index]), item
         elif (failure := next(sent)) is not None:
-            event_id, problem = found[0].id, not_sent(failure).problem
+            event_id, problem = item[0].id, not_sent(failure).problem
         else:
-            accepted.append({"index": index, "id": found[0].id, "source": found[0].source})
+            accepted.append({"index": index, "id": item[0].id, "source": item[0].source})
             continue
         count_refused(problem)
         refused.append({"index": index, "id": event_id, "problem": problem.model_dump(exclude_none=True)})
@@ -138,18 +138,18 @@ async def _report(
         return 202, report
     if accepted:
         return 207, report
-    status = 503 if any(item["problem"]["status"] == 503 for item in refused) else 422
+    status = 503 if any(each["problem"]["status"] == 503 for each in refused) else 422
     whole = ProblemError(status, "batch-refused", "No event of the batch was accepted; see refused.").problem
     return status, whole.model_dump(exclude_none=True) | report
 
 
 def _id_of(item: msgspec.Raw) -> str | None:
-    """The id of an item that was refused, if it says one."""
+    """The id of a refused item, if it has a readable id."""
     try:
-        found = msgspec.json.decode(item, type=_OnlyId).id
+        event_id = msgspec.json.decode(item, type=_OnlyId).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return found and found[:200]
+    return event_id and event_id[:200]
 
 
 async def answer(send: Send, status: int, payload: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""CloudEvents 1.0 over HTTP: a request's bytes as attributes and data, in structured, binary and batch mode.
+"""CloudEvents 1.0 over HTTP: reads attributes and data of a request, in structured, binary and batch mode.
 
-Nothing here knows what the attributes mean; bytes of `data` are cut out as they came, never decoded and encoded again.
+The attributes' meaning is checked elsewhere. `data` is kept byte by byte, never decoded and encoded again.
 """
 
 import base64
@@ -30,7 +30,7 @@ _TEXT = msgspec.json.Decoder(str)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 MAX_MEMBERS = 100
-"""Of an event's JSON object: many more than it can need."""
+"""Members of an event's JSON object: many more than it can need."""
 _SUSPICIOUS_COMMAS = 100_000
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
 
@@ -40,7 +40,7 @@ _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
 
 class Mode(StrEnum):
-    """The three ways CloudEvents travel over HTTP."""
+    """The content modes of CloudEvents' HTTP binding."""
 
     STRUCTURED = "structured"
     BINARY = "binary"
@@ -48,7 +48,7 @@ class Mode(StrEnum):
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True):
-    """An event with text in the common attributes and no others: it is read in one go, at a third of the time."""
+    """An event whose attributes are all common and strings: decoded in a single step, in a third of the time."""
 
     specversion: str | None = None
     id: str | None = None
@@ -67,7 +67,7 @@ _NAMES = tuple(name for name in _Usual.__struct_fields__ if name != "data")
 
 
 class Parsed(NamedTuple):
-    """An event as it came. Attributes are text as in HTTP headers: a boolean is `true` or `false`."""
+    """An event as it was sent. Attributes are strings as in HTTP headers: a boolean is `true` or `false`."""
 
     attributes: dict[str, str]
     data: bytes
@@ -79,7 +79,7 @@ def invalid(*errors: FieldError) -> ProblemError:
 
 
 def malformed(error: Exception, raw: bytes | msgspec.Raw) -> ProblemError:
-    """The problem of bytes that are no JSON."""
+    """The problem of a body that is not JSON."""
     reason = str(error)
     if isinstance(error, RecursionError):
         reason = "nested too deeply"
@@ -89,7 +89,7 @@ def malformed(error: Exception, raw: bytes | msgspec.Raw) -> ProblemError:
 
 
 def mode(content_type: str | None, headers: RawHeaders) -> Mode:
-    """How the event is sent; raises ProblemError 415 when it is no CloudEvent we can read."""
+    """The content mode of a request. Raises ProblemError 415 when it is none of them."""
     media_type = _media_type(content_type)
     if media_type == "application/cloudevents+json":
         return Mode.STRUCTURED
@@ -105,18 +105,18 @@ def mode(content_type: str | None, headers: RawHeaders) -> Mode:
 
 
 def check_json(content_type: str | None) -> None:
-    """Raise ProblemError 415 unless this is JSON in UTF-8, or not said."""
+    """Raise ProblemError 415 unless the media type is JSON in UTF-8, or missing."""
     media_type = _media_type(content_type)
     if media_type and not _JSON.fullmatch(media_type):
         raise _unsupported(f"{media_type} is not taken; send Content-Type application/json")
 
 
 class TooManyItemsError(ValueError):
-    """A batch has more items than are taken."""
+    """A batch has more items than the limit."""
 
 
 def batch(body: bytes, most: int) -> list[msgspec.Raw]:
-    """The items of a batch, each still unread; raises ProblemError 400 when it is no JSON array, TooManyItemsError."""
+    """The undecoded items of a batch. Raises ProblemError 400 when it is not a JSON array, and TooManyItemsError."""
     try:
         if body.count(b",") > _SUSPICIOUS_COMMAS:
             _at_most(most).decode(body)
@@ -132,40 +132,40 @@ def batch(body: bytes, most: int) -> list[msgspec.Raw]:
 
 @lru_cache(1)
 def _at_most(count: int) -> msgspec.json.Decoder[Any]:
-    """Ends at the first item too many: a list of all of them would take fifty times their bytes."""
+    """A decoder that fails at the first item above the limit: a list of all would take fifty times their bytes."""
     places = [(f"_{number}", msgspec.Raw, msgspec.Raw()) for number in range(count)]
     return msgspec.json.Decoder(msgspec.defstruct("AtMost", places, array_like=True, forbid_unknown_fields=True))
 
 
 def structured(raw: bytes | msgspec.Raw) -> Parsed:
-    """An event in JSON; raises ProblemError 400 or 422 naming what is wrong."""
+    """Read an event in JSON. Raises ProblemError 400 or 422 naming the errors."""
     try:
         usual = _USUAL.decode(raw)
     except _UNREADABLE:
-        found = members(raw)
-        data = _data(found)
-        return Parsed(attributes(found), data)
+        all_members = members(raw)
+        data = _data(all_members)
+        return Parsed(attributes(all_members), data)
     given = {name: value for name in _NAMES if (value := getattr(usual, name)) is not None}
     return Parsed(given, bytes(usual.data))
 
 
 def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The members of a JSON object, unread; raises ProblemError 400 or 422."""
+    """The undecoded members of a JSON object. Raises ProblemError 400 or 422."""
     try:
-        found = _MEMBERS.decode(raw)
+        decoded = _MEMBERS.decode(raw)
     except msgspec.ValidationError:
         raise invalid(FieldError(field="body", reason="must be a JSON object")) from None
     except _UNREADABLE as error:
         raise malformed(error, raw) from None
-    if len(found) > MAX_MEMBERS:
-        raise invalid(FieldError(field="body", reason=f"may have {MAX_MEMBERS} members, not {len(found)}"))
-    return found
+    if len(decoded) > MAX_MEMBERS:
+        raise invalid(FieldError(field="body", reason=f"may have {MAX_MEMBERS} members, not {len(decoded)}"))
+    return decoded
 
 
-def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:
-    """Members as attributes, null being absence; raises ProblemError 422."""
+def attributes(given: dict[str, msgspec.Raw]) -> dict[str, str]:
+    """Members as attributes; a null member is absent. Raises ProblemError 422."""
     read, errors = dict[str, str](), list[FieldError]()
-    for name, raw in found.items():
+    for name, raw in given.items():
         decoder, reason = _SPECIFIED if name in _NAMES else _EXTENSION
         try:
             value = decoder.decode(raw)
@@ -174,27 +174,27 @@ def attributes(found: dict[str, msgspec.Raw]) -> dict[str, str]:
             continue
         if value is not None:
             read[name] = value if isinstance(value, str) else str(value).lower()
-    _check_names(found, errors)
+    _check_names(given, errors)
     return read
 
 
 def binary(content_type: str | None, headers: RawHeaders, body: bytes) -> Parsed:
-    """An event in `ce-…` headers with its data as the body; raises ProblemError 422 naming what is wrong."""
-    found, errors = dict[str, str](), list[FieldError]()
+    """Read an event from `ce-…` headers, with the body as its data. Raises ProblemError 422 naming the errors."""
+    read, errors = dict[str, str](), list[FieldError]()
     for header, value in headers:
         if not header.startswith(_CE):
             continue
         name = header[len(_CE) :].decode("latin-1")
-        if name in found:
+        if name in read:
             errors.append(FieldError(field=name, reason=f"the header ce-{name} is given twice"))
         try:
-            found[name] = _header_text(value)
+            read[name] = _header_text(value)
         except UnicodeDecodeError:
             errors.append(FieldError(field=name, reason="a header holds percent-encoded UTF-8"))
     if content_type:
-        found["datacontenttype"] = content_type
-    _check_names(found, errors)
-    return Parsed(found, body)
+        read["datacontenttype"] = content_type
+    _check_names(read, errors)
+    return Parsed(read, body)
 
 
 def _media_type(content_type: str | None) -> str:
@@ -205,9 +205,9 @@ def _media_type(content_type: str | None) -> str:
     return media_type.strip()
 
 
-def _data(found: dict[str, msgspec.Raw]) -> bytes:
-    """Take the data out of an event's members."""
-    plain, encoded = found.pop("data", None), found.pop("data_base64", None)
+def _data(given: dict[str, msgspec.Raw]) -> bytes:
+    """Remove the data from an event's members, and return it."""
+    plain, encoded = given.pop("data", None), given.pop("data_base64", None)
     if encoded is None or bytes(encoded) == b"null":
         return b"" if plain is None else bytes(plain)
     if plain is not None:
@@ -219,15 +219,15 @@ def _data(found: dict[str, msgspec.Raw]) -> bytes:
 
 
 def _header_text(value: bytes) -> str:
-    """A header's value: perhaps quoted, percent-encoded (CloudEvents' HTTP binding, 3.1.3.2)."""
+    """A header's value, which may be quoted and percent-encoded (CloudEvents' HTTP binding, 3.1.3.2)."""
     text = value.decode()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = re.sub(r"\\(.)", r"\1", text[1:-1])
     return unquote(text, errors="strict")
 
 
-def _check_names(found: Iterable[str], errors: list[FieldError]) -> None:
-    for name in found:
+def _check_names(names: Iterable[str], errors: list[FieldError]) -> None:
+    for name in names:
         if not _NAME.fullmatch(name) or name == "data":
             reason = "not an attribute's name: 1–50 letters a–z and digits, and not data"
             errors.append(FieldError(field=name[:60], reason=reason))

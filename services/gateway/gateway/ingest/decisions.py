@@ -1,4 +1,4 @@
-"""What the gateway asks of an event before it becomes a record: its attributes' rules and its contract."""
+"""Checks an event before it becomes a record: the rules of its attributes, and the contract of its data."""
 
 import re
 from contextlib import suppress
@@ -21,10 +21,10 @@ MAX_EVENT_BYTES = 256 * 1024
 MAX_EXTENSIONS = 20
 
 _TOO_MANY = 40
-"""Above so many errors in an event's data none is named: pydantic makes them all or none."""
+"""With more errors in an event's data only their number is named: pydantic builds all of them or none."""
 
 TYPES = {name: event for name, event in REGISTRY.items() if event.topic == TOUCHPOINTS}
-"""What may come in from outside."""
+"""The event types that clients may send."""
 
 RESERVED = {
     "tenant": "the tenant comes from the API key: leave it out",
@@ -44,21 +44,21 @@ _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json *(;.*)?", re.IGNORECASE)
 
 
 _wrong_source = lru_cache(1000)(sources.wrong)
-"""A source names a system: the same few come again and again."""
+"""Cached: sources name systems, so the same few are checked over and over."""
 
 
 def too_large(size: int | None = None) -> ProblemError:
     """The problem of an event above the limit."""
-    found = "more" if size is None else size
+    actual = "more" if size is None else size
     return ProblemError(
-        413, "event-too-large", f"An event may have {MAX_EVENT_BYTES} bytes (256 KiB); this one has {found}."
+        413, "event-too-large", f"An event may have {MAX_EVENT_BYTES} bytes (256 KiB); this one has {actual}."
     )
 
 
 def accept(parsed: Parsed, tenant: str, received: datetime, traceparent: str | None = None) -> tuple[Meta, Record]:
-    """The event's attributes and the record to send for it, its data the very bytes that came.
+    """The event's attributes, and the record to send, whose value is the data byte by byte as it came.
 
-    `traceparent` is the request's; the event's own goes first. Raises ProblemError 422 naming all that is wrong.
+    `traceparent` is the request's; the event's own has precedence. Raises ProblemError 422 naming every error.
     """
     attributes = _Attributes(parsed.attributes)
     kind = attributes.kind()
@@ -81,7 +81,7 @@ def accept(parsed: Parsed, tenant: str, received: datetime, traceparent: str | N
 
 
 def usable_traceparent(value: str | None) -> str | None:
-    """A request's traceparent header; one that is broken is ignored, as W3C Trace Context asks."""
+    """A request's traceparent header. A malformed value is ignored, as W3C Trace Context asks."""
     return value if value and _TRACEPARENT.fullmatch(value) else None
 
 
@@ -93,11 +93,11 @@ def _validated(kind: type[Event], data: bytes, errors: list[FieldError]) -> Even
         event = kind.read(data)
     except ValidationError as error:
         if (count := error.error_count()) > _TOO_MANY:
-            errors.append(FieldError(field="data", reason=f"{count} things are wrong with this {kind.type}"))
+            errors.append(FieldError(field="data", reason=f"has {count} errors, too many to name"))
             return None
-        found = field_errors(error.errors(include_url=False, include_input=False))
-        errors += [FieldError(field=f"data.{e.field}".removesuffix(".body")[:200], reason=e.reason) for e in found]
-        with suppress(ValidationError):  # where nothing but a name or a word is unknown, the rest can be told as well
+        broken = field_errors(error.errors(include_url=False, include_input=False))
+        errors += [FieldError(field=f"data.{e.field}".removesuffix(".body")[:200], reason=e.reason) for e in broken]
+        with suppress(ValidationError):  # if only names or enum values are unknown, the other rules can be checked too
             errors += _broken_rules(kind.read_tolerantly(data))
         return None
     errors += _broken_rules(event)
@@ -109,7 +109,7 @@ def _broken_rules(event: Event) -> list[FieldError]:
 
 
 class _Attributes:
-    """Reads the attributes one by one and collects what is wrong with them."""
+    """Reads the attributes and collects their errors."""
 
     def __init__(self, given: dict[str, str]) -> None:
         self.given = given
@@ -155,7 +155,7 @@ class _Attributes:
             self.wrong(name, reason)
 
     def kind(self) -> type[Event] | None:
-        """The contract; checks what the other attributes say of it, too."""
+        """The contract of the event's type; also checks the attributes that depend on it."""
         given = self.given
         if given.get("specversion") != "1.0":
             self.wrong("specversion", "must be 1.0")
@@ -208,10 +208,10 @@ class _Attributes:
         return value
 
     def extensions(self) -> codec.Headers:
-        """Headers for the attributes nobody here knows; they are passed on."""
-        found = codec.Headers()
+        """Record headers for the extension attributes, which are passed on."""
+        headers = codec.Headers()
         if self.given.keys() <= _UNDERSTOOD:
-            return found
+            return headers
         for name, value in self.given.items():
             if name in _UNDERSTOOD:
                 continue
@@ -222,7 +222,7 @@ class _Attributes:
             elif reason := characters.refused(value, characters.CONTROL):
                 self.wrong(name, reason)
             else:
-                found.append((f"ce_{name}", value.encode()))
-        if len(found) > MAX_EXTENSIONS:
-            self.wrong("body", f"an event may have {MAX_EXTENSIONS} extension attributes, not {len(found)}")
-        return found
+                headers.append((f"ce_{name}", value.encode()))
+        if len(headers) > MAX_EXTENSIONS:
+            self.wrong("body", f"an event may have {MAX_EXTENSIONS} extension attributes, not {len(headers)}")
+        return headers

@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: feedback as plain JSON, for who never heard of CloudEvents."""
+"""`POST /v1/feedback`: feedback as plain JSON, for clients without CloudEvents."""
 
 from functools import partial
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -20,11 +20,11 @@ from touchpoint.http.errors import ProblemError
 KEYS = uuid5(NAMESPACE_URL, "urn:touchpoint:idempotency-key")
 SOURCE = "/touchpoint/gateway/feedback"
 ATTRIBUTES = ("id", "time")
-"""Members of the body that are the event's; all others are the feedback itself."""
+"""Members of the body that become attributes of the event; all others are the feedback."""
 
 
-class FeedbackDoor:
-    """Takes `feedback.submitted` as plain JSON and answers the id it will have in /v1/feedback."""
+class FeedbackEndpoint:
+    """The endpoint: makes a `feedback.submitted` event, and answers the id it will have in /v1/feedback."""
 
     def __init__(self, intake: Intake, remembered: Idempotency) -> None:
         self._intake = intake
@@ -39,7 +39,7 @@ class FeedbackDoor:
             body = await self._intake.read(scope, receive, caller)
             key = idempotency.key_of(scope, caller.tenant, body)
             traceparent = trace_of(scope)
-            # Not needed: the event's id follows from the key, so that the consumers' inbox lets it through once.
+            # needed=False: the event's id is derived from the key, and the consumers' inbox drops duplicates.
             answer = await self._remembered.once(key, partial(self._take, body, key, caller, traceparent), needed=False)
         except ProblemError as error:
             for wrong in error.problem.errors or []:
@@ -55,9 +55,9 @@ class FeedbackDoor:
 
 
 def _event(body: bytes, key: Key | None) -> Parsed:
-    """The event; with neither an id of its own nor a key it gets a random id, and a second try is a second feedback."""
-    found = cloudevents.members(body)
-    own = cloudevents.attributes({name: found.pop(name) for name in ATTRIBUTES if name in found})
+    """The event. With neither an id nor a key it gets a random id: sent again, it counts as further feedback."""
+    members = cloudevents.members(body)
+    own = cloudevents.attributes({name: members.pop(name) for name in ATTRIBUTES if name in members})
     event_id = uuid5(KEYS, f"{key.tenant}:{key.value}") if key else uuid4()
     given = {"specversion": "1.0", "type": FeedbackSubmitted.type, "source": SOURCE, "id": str(event_id)}
-    return Parsed(given | own, msgspec.json.encode(found))
+    return Parsed(given | own, msgspec.json.encode(members))

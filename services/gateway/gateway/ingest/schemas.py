@@ -1,4 +1,4 @@
-"""What is answered for events and feedback that came in."""
+"""The answers to events and feedback."""
 
 from uuid import UUID
 

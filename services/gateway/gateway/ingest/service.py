@@ -1,4 +1,4 @@
-"""What every door for events does: admit the caller, judge one event, send it to Kafka, count what came of it."""
+"""What all routes for events share: authorize the caller, check an event, send it to Kafka, count the outcome."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,7 +24,7 @@ RETRY_AFTER = {"Retry-After": "2"}
 
 
 class Intake:
-    """Takes single events in. `delivery_seconds`: how long Kafka may take to acknowledge."""
+    """Checks single events and sends them. `delivery_seconds`: how long Kafka may take to acknowledge."""
 
     def __init__(self, keyring: Keyring, limits: Limits, producer: Producer, delivery_seconds: float) -> None:
         self._keyring = keyring
@@ -33,18 +33,18 @@ class Intake:
         self._delivery_seconds = delivery_seconds
 
     async def authorize(self, scope: Scope) -> Holder:
-        """Whose request it is. Raises ProblemError when the key may not send events."""
+        """The caller. Raises ProblemError when its key may not send events."""
         return await self._keyring.authorize(header(scope, b"authorization"), Right.EVENTS_WRITE)
 
     async def read(self, scope: Scope, receive: Receive, caller: Holder) -> bytes:
-        """One event's body; a large one counts as several events. Raises ProblemError."""
+        """The body of a single event; a large body counts as several events. Raises ProblemError."""
         body = await read_body(scope, receive, decisions.MAX_EVENT_BYTES, decisions.too_large)
         if len(body) > UNIT_BYTES:
             self.limits.charge_size(caller, 1, len(body))
         return body
 
     async def take(self, parsed: cloudevents.Parsed, caller: Holder, mode: str, traceparent: str | None) -> Meta:
-        """Check one event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
+        """Check an event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
         meta, record = decisions.accept(parsed, caller.tenant, datetime.now(UTC), traceparent)
         [error] = await self.send([record])
         if error is not None:
@@ -53,38 +53,38 @@ class Intake:
         return meta
 
     async def send(self, records: list[Record]) -> list[SendError | None]:
-        """Send records; for each None once Kafka has it, else why it may not."""
+        """Send records. For each: None once Kafka has it, else an error; it may still arrive."""
         return await self._producer.send_all(records, self._delivery_seconds)
 
     def count_accepted(self, caller: Holder, mode: str, count: int) -> None:
-        """Count events that Kafka has, by how they came, and for the tenant's day."""
+        """Count events that Kafka has: in the metric, by mode, and for the tenant's daily quota."""
         ACCEPTED.labels(mode).inc(count)
         self.limits.quotas.sent(caller, count)
 
 
 def count_refused(problem: Problem) -> None:
-    """Count an event that was not taken."""
+    """Count a refused event by its problem."""
     REFUSED.labels(problem.type.rpartition(":")[2]).inc()
 
 
 def not_sent(error: SendError) -> ProblemError:
-    """The problem of an event Kafka has not acknowledged."""
+    """The problem of an event that Kafka has not acknowledged."""
     detail = f"{error}. Send it again with the same id: it is counted once."
     return ProblemError(503, "not-acknowledged", detail[0].upper() + detail[1:], headers=RETRY_AFTER)
 
 
 def taken(meta: Meta) -> dict[str, Any]:
-    """What the sender of an event is answered."""
+    """The answer to the sender of an event."""
     return {"id": meta.id, "source": meta.source, "status_url": status_url(meta)}
 
 
 def status_url(meta: Meta) -> str:
-    """Where to ask what became of an event."""
+    """The path of an event's status."""
     return f"/v1/events/{_quoted(meta.source)}/{quote(meta.id, safe='')}"
 
 
 def trace_of(scope: Scope) -> str | None:
-    """The trace that a request is part of: this process's own where it has one, else the client's."""
+    """The traceparent of a request: that of this process's span if there is one, else the client's."""
     return tracing.current() or decisions.usable_traceparent(header(scope, b"traceparent"))
 
 

@@ -1,4 +1,4 @@
-"""Names of the metrics of what comes in. No tenant or customer is a label."""
+"""Names of the metrics of incoming events. No tenant or customer is a label."""
 
 from prometheus_client import Counter
 

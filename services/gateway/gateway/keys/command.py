@@ -1,4 +1,4 @@
-"""`touchpoint keys`: make, list, limit, rotate and revoke API keys, in the gateway's database."""
+"""`touchpoint keys`: create, list, limit, rotate and revoke API keys, in the gateway's database."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ T = TypeVar("T")
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="API keys: who may come in at the gateway, for which tenant, and what for.",
+    help="API keys: who may call the gateway, for which tenant, and with which scopes.",
 )
 
 Database = Annotated[
@@ -64,7 +64,7 @@ def create(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Make a key and show it, this once: only a hash of it is stored.
+    """Create a key and show it. It cannot be shown again: only its hash is stored.
 
     \b
     Examples:
@@ -87,9 +87,9 @@ def list_keys(
     as_json: Json = False,
 ) -> None:
     """Show all keys, without their secrets: what they may do, until when, and when they were last used."""
-    found = _work(database, lambda session: repository.list_keys(session, tenant))
+    listed = _work(database, lambda session: repository.list_keys(session, tenant))
     if as_json:
-        typer.echo(json.dumps([_described(key) for key in found]))
+        typer.echo(json.dumps([_described(key) for key in listed]))
         return
     table = Table(
         Column("prefix", no_wrap=True, min_width=12),
@@ -102,7 +102,7 @@ def list_keys(
         "own limits",
         box=None,
     )
-    for key in found:
+    for key in listed:
         used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
         expires = f"{key.expires_at:%Y-%m-%d}"
         scopes = " ".join(key.scopes)
@@ -118,7 +118,7 @@ def limit(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Set what a key may do a second, within 10 seconds; what is not given becomes the gateway's default again.
+    """Set a key's own rates, within 10 seconds. A rate that is not given is the gateway's default again.
 
     \b
     Examples:
@@ -138,9 +138,9 @@ def quota(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Set how many events a tenant may send a day, within 10 seconds, and show what it has sent."""
-    found = _work(database, lambda session: keys.set_quota(session, tenant, events_per_day))
-    today = found.events if found.day == datetime.now(UTC).date() else 0
+    """Set how many events a tenant may send a day, within 10 seconds, and show how many it sent today."""
+    changed = _work(database, lambda session: keys.set_quota(session, tenant, events_per_day))
+    today = changed.events if changed.day == datetime.now(UTC).date() else 0
     if as_json:
         typer.echo(json.dumps({"tenant": tenant, "events_per_day": events_per_day, "events_today": today}))
         return
@@ -158,14 +158,14 @@ def rotate(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Give a key a new secret and show it, this once; the old one works on for the overlap."""
+    """Give a key a new secret and show it. The old secret works on for the overlap."""
     overlap, lifetime = timedelta(hours=overlap_hours), timedelta(days=days)
     _show_issued(_work(database, lambda session: keys.rotate(session, prefix, overlap, lifetime)), as_json)
 
 
 @app.command()
 def revoke(prefix: Prefix, database: Database = "", as_json: Json = False) -> None:
-    """End a key for good: within 10 seconds no gateway takes it any more."""
+    """Revoke a key for good: within 10 seconds every gateway refuses it."""
     key = _work(database, lambda session: keys.revoke(session, prefix))
     typer.echo(
         json.dumps(_described(key)) if as_json else f"Revoked {key.prefix} ({key.name}, tenant {key.tenant_id})."
@@ -173,7 +173,7 @@ def revoke(prefix: Prefix, database: Database = "", as_json: Json = False) -> No
 
 
 def _work(database: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Do something in one transaction on the gateway's database; raises UsageError when it is not there."""
+    """Run `work` in a transaction on the gateway's database. Raises UsageError when it cannot be reached."""
     return asyncio.run(in_one(database or local_database("gateway"), work))
 
 

@@ -1,6 +1,6 @@
 """API keys: `tp_<prefix>_<secret>`. The prefix is public and names the key; the secret is 256 random bits.
 
-At that entropy a single SHA-256 is as good as a slow hash: there is nothing to guess.
+At that entropy a single SHA-256 is as good as a slow hash: the secret cannot be guessed.
 """
 
 import hashlib
@@ -13,35 +13,35 @@ from gateway.keys.models import ApiKey
 from touchpoint.http.identity import Caller
 
 MAX_NAME = 100
-"""As much of a key's name as goes along with what it asks for."""
+"""Characters of a key's name that are passed on to services."""
 
 _TOKEN = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
 
 
 def digest(secret: str) -> bytes:
-    """What is stored of a secret."""
+    """The hash of a secret, which is stored."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def split(token: str) -> tuple[str, str] | None:
-    """A token's prefix and secret; None when it has not the form of one."""
-    found = _TOKEN.fullmatch(token)
-    return (found[1], found[2]) if found else None
+    """A token's prefix and secret; None when it is not of the form of a token."""
+    match = _TOKEN.fullmatch(token)
+    return (match[1], match[2]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class Holder(Caller):
-    """Whoever holds the key, and the limits that are its own; None: those of all."""
+    """The caller of a request, with the limits of its own; None: the gateway's defaults."""
 
     event_rate: int | None = None
     request_rate: int | None = None
     events_per_day: int | None = None
-    """Its tenant's, with all its keys."""
+    """The quota of its tenant, which all the tenant's keys share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a request's key is checked against."""
+    """A stored key, against which a request's token is checked."""
 
     caller: Holder
     secret_hash: bytes
@@ -51,7 +51,7 @@ class Key:
 
     @classmethod
     def of(cls, row: ApiKey, events_per_day: int | None) -> "Key":
-        """The key as it was read, with its tenant's quota."""
+        """The key of a row, with its tenant's quota."""
         return cls(
             caller=Holder(
                 row.tenant_id,
@@ -69,7 +69,7 @@ class Key:
         )
 
     def opened_by(self, secret: str, now: datetime) -> bool:
-        """Whether the secret is this key's and the key is still good. Compares in constant time."""
+        """Whether the secret is this key's, and the key is valid at `now`. Compares in constant time."""
         presented = digest(secret)
         opened = hmac.compare_digest(self.secret_hash, presented)
         if self.previous_hash is not None and now < self.previous_until:

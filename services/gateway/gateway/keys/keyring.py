@@ -1,4 +1,4 @@
-"""Who is calling: API keys checked against the database, remembered for seconds, at work while the database is away."""
+"""Checks API keys against the database. Keys are cached for seconds, and work on while the database is away."""
 
 import asyncio
 from collections import Counter
@@ -18,20 +18,20 @@ from touchpoint.http.scopes import Scope
 T = TypeVar("T")
 
 FRESH_SECONDS = 5
-"""So long a key is taken as it was read. Then it is read again, and requests wait for that only after STALE_SECONDS."""
+"""A cached key is used for this long. Then it is read again; requests wait for that only after STALE_SECONDS more."""
 STALE_SECONDS = 3
 LOAD_SECONDS = 2
 TOUCH_SECONDS = 60
 MAX_KEYS = 10_000
 MAX_UNKNOWN = 10_000
-"""Prefixes of no key that are remembered, apart from the keys: whoever guesses pushes no key out."""
+"""Prefixes without a key that are cached, apart from the keys: guessed prefixes evict no key."""
 
 _REALM = 'Bearer realm="touchpoint"'
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A key as the database had it at `loaded`."""
+    """A key as it was read at `loaded`."""
 
     key: Key
     loaded: float
@@ -39,19 +39,19 @@ class _Entry:
 
 
 class Keyring:
-    """API keys as this process knows them. With the database away a key seen before works on for `grace_seconds`.
+    """The API keys in this process. While the database is away, a cached key works on for `grace_seconds`.
 
-    There is one reading at a time, of all prefixes asked for since the last: however many are guessed, they occupy one
-    connection, and a good key among them waits for one reading.
+    Only one query runs at a time, for all prefixes asked for since the last: guessed prefixes occupy one connection,
+    however many they are, and a valid key among them waits for one query.
     """
 
     def __init__(self, sessions: Sessions, grace_seconds: float, most_waiting: int = 400) -> None:
         self._sessions = sessions
         self._grace = grace_seconds
         self._most_waiting = most_waiting
-        """Prefixes never seen before that may wait for the database; of one prefix half as many requests."""
+        """Limit of unknown prefixes that wait for the database; of requests with the same prefix, half of it."""
         self._waiting = Counter[str]()
-        """By prefix."""
+        """Requests that wait for the database, by prefix."""
         self._known: dict[str, _Entry] = {}
         self._unknown: dict[str, float] = {}
         self._asked: list[str] = []
@@ -80,7 +80,7 @@ class Keyring:
         return key.caller
 
     async def record_last_use(self) -> None:
-        """Record what was used since the last time. What could not be recorded is kept for the next."""
+        """Write when keys were used since the last call. What cannot be written is kept for the next call."""
         used, self._used = self._used, {}
         if not used:
             return
@@ -92,7 +92,7 @@ class Keyring:
             raise
 
     async def _find(self, prefix: str) -> Key | None:
-        """The key, None when there is none; raises ProblemError 503 when that cannot be known."""
+        """The key, or None if there is none. Raises ProblemError 503 when neither cache nor database can tell."""
         now = asyncio.get_running_loop().time()
         entry = self._known.get(prefix)
         if entry is not None and now < entry.fresh_until + STALE_SECONDS:
@@ -113,7 +113,7 @@ class Keyring:
         return entry
 
     async def _wait_for(self, prefix: str) -> None:
-        """Have a prefix read that was never seen before. Raises ProblemError 503 when too many wait for that."""
+        """Wait until an unknown prefix has been read. Raises ProblemError 503 when too many requests wait already."""
         if len(self._waiting) >= self._most_waiting or self._waiting[prefix] >= self._most_waiting // 2:
             raise _unavailable()
         self._waiting[prefix] += 1
@@ -125,7 +125,7 @@ class Keyring:
                 del self._waiting[prefix]
 
     def _read(self, prefix: str) -> asyncio.Future[None]:
-        """Have a prefix read; done when this was done, or tried."""
+        """Request a prefix from the database; the future is done after the query, whether it failed or not."""
         reading = self._readings.get(prefix)
         if reading is None:
             reading = self._readings[prefix] = asyncio.get_running_loop().create_future()
@@ -150,7 +150,7 @@ class Keyring:
         now = asyncio.get_running_loop().time()
         try:
             read = await _within(LOAD_SECONDS, self._fetch(prefixes))
-        except Exception as error:  # whatever it is, keys in their grace work on
+        except Exception as error:  # whatever it is, cached keys work on in their grace
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
             self._keep(prefixes, now)
             return
@@ -166,11 +166,11 @@ class Keyring:
 
     async def _fetch(self, prefixes: list[str]) -> dict[str, Key]:
         async with self._sessions() as session:
-            found = await repository.find_all(session, prefixes)
-        return {row.prefix: Key.of(row, quota) for row, quota in found}
+            rows = await repository.find_all(session, prefixes)
+        return {row.prefix: Key.of(row, quota) for row, quota in rows}
 
     def _keep(self, prefixes: list[str], now: float) -> None:
-        """Go on with the keys that were read before, for as long as their grace lasts."""
+        """Extend the cached keys of these prefixes, if their grace has not ended."""
         for prefix in prefixes:
             entry = self._known.get(prefix)
             if entry is not None and now - entry.loaded <= self._grace:
@@ -178,9 +178,9 @@ class Keyring:
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. Raises TimeoutError.
+    """What `work` returns. Raises TimeoutError after `seconds`, without waiting for the end of its cancellation.
 
-    On time: asyncio.timeout waits until the work has been cleared up, which takes seconds where a connection hangs.
+    asyncio.timeout would wait for that, which takes seconds where a connection hangs.
     """
     task = asyncio.create_task(work)
     await asyncio.wait({task}, timeout=seconds)
@@ -192,7 +192,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _bound(remembered: dict[str, Any], size: int) -> None:
-    """Forget what was read longest ago."""
+    """Remove the oldest entries above the size."""
     for prefix in list(islice(remembered, max(0, len(remembered) - size))):
         del remembered[prefix]
 

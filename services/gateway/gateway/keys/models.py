@@ -1,4 +1,4 @@
-"""The tables of keys, and of what tenants may send."""
+"""The tables of API keys and of tenants' quotas."""
 
 from datetime import date, datetime
 
@@ -15,9 +15,9 @@ class Base(DeclarativeBase):
 
 
 class ApiKey(Base):
-    """An API key: its public prefix and hashes of its secrets; a secret itself is nowhere.
+    """An API key: its public prefix and the hashes of its secrets. The secrets are not stored.
 
-    Keys stand above tenants: the prefix is what tells the tenant, so it alone is the primary key.
+    The primary key has no tenant: a request names only the prefix, and the row says which tenant it is.
     """
 
     __tablename__ = "api_keys"
@@ -29,7 +29,7 @@ class ApiKey(Base):
     secret_hash: Mapped[bytes]
     previous_hash: Mapped[bytes | None]
     previous_until: Mapped[datetime | None]
-    """Until when the secret from before the last rotation works, too."""
+    """The secret from before the last rotation works until then."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
@@ -40,7 +40,7 @@ class ApiKey(Base):
 
 
 class Quota(Base):
-    """How many events a tenant may send on a day in UTC, and has sent on the last day it sent any."""
+    """How many events a tenant may send on a day (UTC), and how many it sent on the last day it sent any."""
 
     __tablename__ = "quotas"
 

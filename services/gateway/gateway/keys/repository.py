@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.keys.models import ApiKey, Quota
 from touchpoint.db.engine import raw_connection
 
-# Sorted, so that two gateways touching the same keys cannot lock each other out.
+# The caller sorts the prefixes, so that two gateways cannot deadlock.
 TOUCH = """
 UPDATE api_keys SET last_used_at = used.at
   FROM (SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS used (prefix, at)) AS used
@@ -36,14 +36,14 @@ async def find(session: AsyncSession, prefix: str, *, lock: bool = False) -> Api
 
 
 async def find_all(session: AsyncSession, prefixes: Sequence[str]) -> Sequence[tuple[ApiKey, int | None]]:
-    """The keys there are among these prefixes, each with its tenant's own quota."""
+    """The keys with these prefixes, each with its tenant's own quota."""
     wanted = select(ApiKey, Quota.events_per_day).outerjoin(Quota, Quota.tenant_id == ApiKey.tenant_id)
     rows = await session.execute(wanted.where(ApiKey.prefix.in_(prefixes)))
     return [(key, quota) for key, quota in rows]
 
 
 async def list_keys(session: AsyncSession, tenant: str | None = None) -> Sequence[ApiKey]:
-    """All keys, or those of one tenant, oldest first."""
+    """All keys, or those of a tenant, oldest first."""
     wanted = select(ApiKey).order_by(ApiKey.created_at, ApiKey.prefix)
     if tenant is not None:
         wanted = wanted.where(ApiKey.tenant_id == tenant)
@@ -58,7 +58,7 @@ async def touch(session: AsyncSession, used: Mapping[str, datetime]) -> None:
 
 
 async def share_days(session: AsyncSession, sent: Mapping[str, tuple[date, int]]) -> dict[str, tuple[date, int]]:
-    """Add what tenants have sent on a day to what all gateways took; the newest day's sum."""
+    """Add what tenants have sent on a day to the sums of all gateways; returns each tenant's newest day and sum."""
     raw = await raw_connection(session)
     days, counts = map(list, zip(*sent.values(), strict=True))
     rows = await raw.fetch(SHARE_DAYS, list(sent), days, counts)

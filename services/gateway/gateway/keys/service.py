@@ -1,4 +1,4 @@
-"""Making keys, changing them and ending them; checking them is a `Keyring`'s."""
+"""Creating, changing and revoking API keys and quotas. A `Keyring` checks the keys of requests."""
 
 import secrets
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ OVERLAP = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A key with its token, which can be shown this once."""
+    """A new or rotated key with its token, which cannot be shown again."""
 
     key: ApiKey
     token: str
@@ -40,7 +40,7 @@ async def create(
     event_rate: int | None = None,
     request_rate: int | None = None,
 ) -> Issued:
-    """Make a key. Raises UsageError on a tenant's name that could not be part of every partition key."""
+    """Create a key. Raises UsageError when the tenant's name is not of the form that partition keys need."""
     prefix, secret, now = secrets.token_hex(6), secrets.token_hex(32), datetime.now(UTC)
     key = ApiKey(
         prefix=prefix,
@@ -59,7 +59,7 @@ async def create(
 
 
 async def rotate(session: AsyncSession, prefix: str, overlap: timedelta, lifetime: timedelta = LIFETIME) -> Issued:
-    """Give a key a new secret and a new lifetime; the old secret works for the overlap, one older still no more."""
+    """Give a key a new secret and lifetime. The previous secret works for `overlap`; older ones stop at once."""
     key = await _existing(session, prefix)
     if key.revoked_at is not None:
         raise UsageError(f"key {prefix} is revoked for good: create another")
@@ -70,21 +70,21 @@ async def rotate(session: AsyncSession, prefix: str, overlap: timedelta, lifetim
 
 
 async def revoke(session: AsyncSession, prefix: str) -> ApiKey:
-    """End a key for good; within seconds no gateway takes it. Again: the key as it is."""
+    """Revoke a key for good; within seconds every gateway refuses it. A revoked key stays as it is."""
     key = await _existing(session, prefix)
     key.revoked_at = key.revoked_at or datetime.now(UTC)
     return key
 
 
 async def limit(session: AsyncSession, prefix: str, event_rate: int | None, request_rate: int | None) -> ApiKey:
-    """Give a key rates of its own, per second; None is the gateway's default."""
+    """Set a key's own rates, per second. None: the gateway's default."""
     key = await _existing(session, prefix)
     key.event_rate, key.request_rate = event_rate, request_rate
     return key
 
 
 async def set_quota(session: AsyncSession, tenant: str, events_per_day: int | None) -> Quota:
-    """Let a tenant send so many events a day; None is the gateway's default."""
+    """Set how many events a tenant may send a day. None: the gateway's default."""
     statement = insert(Quota).values(tenant_id=_possible(tenant), events_per_day=events_per_day)
     changed = statement.on_conflict_do_update(index_elements=["tenant_id"], set_={"events_per_day": events_per_day})
     return (await session.scalars(changed.returning(Quota))).one()

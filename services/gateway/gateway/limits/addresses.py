@@ -1,4 +1,4 @@
-"""Clients without an API key, told apart by their addresses."""
+"""The addresses of clients without an API key, by which their requests are limited."""
 
 import hashlib
 import secrets
@@ -9,11 +9,11 @@ from starlette.types import Scope
 from gateway.door.service import header
 
 IPV6_NETWORK_BITS = 64
-"""A client has a whole IPv6 network of this prefix length, and could change its address within it at will."""
+"""Prefix length by which IPv6 clients are limited: a client can change its address within its network at will."""
 
 
 class Addresses:
-    """Finds the address of a request's client, and gives its hash: no log line or metric shall name an address.
+    """Finds the address of a request's client, and returns its hash: addresses must not get into logs.
 
     `forwarded`: the header in which a proxy in front of the gateway sends the address, as the last entry of a list.
     """

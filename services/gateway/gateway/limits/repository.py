@@ -1,4 +1,4 @@
-"""What was used of rates, in and out of PostgreSQL."""
+"""The usage of rates in PostgreSQL."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db.engine import raw_connection
 
-# `spent` is there because ON CONFLICT sees the old row and the new one, and nothing else.
+# The column `spent` exists because ON CONFLICT can refer only to the old and the new row.
 SHARE_RATES = """
 INSERT INTO rates (prefix, policy, tat, spent, shared_at)
 SELECT prefix, policy, now() - age + spent, spent, now()
@@ -19,11 +19,11 @@ ON CONFLICT (prefix, policy) DO UPDATE SET
     shared_at = excluded.shared_at
 RETURNING prefix, policy, tat - now() AS ahead
 """
-"""A row shared later than now was written while the database's clock was ahead: what it tells of is moved back."""
+"""A row with `shared_at` in the future was written while the database's clock was ahead: its `tat` is moved back."""
 
 
 class Spent(NamedTuple):
-    """What a key has taken of a rate, as the time that pays for it, and how long ago it took the first of it."""
+    """What a key used of a rate: as the time that pays for it, and how long ago the first of it was used."""
 
     prefix: str
     policy: str
@@ -32,7 +32,7 @@ class Spent(NamedTuple):
 
 
 async def share_rates(session: AsyncSession, used: Sequence[Spent]) -> dict[tuple[str, str], timedelta]:
-    """Add what was used to what all gateways used; how far each theoretical arrival time now lies ahead."""
+    """Add usage to that of all gateways; returns how far each theoretical arrival time is ahead of now."""
     raw = await raw_connection(session)
     rows = await raw.fetch(SHARE_RATES, *map(list, zip(*used, strict=True)))
     return {(row["prefix"], row["policy"]): row["ahead"] for row in rows}

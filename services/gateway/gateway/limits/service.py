@@ -1,12 +1,12 @@
-"""What a key may do: so many events and so many requests a second, and its tenant so many events a day.
+"""Rate limits of keys (events and requests a second) and of client addresses, and tenants' daily quotas of events.
 
-Rates follow GCRA, the generic cell rate algorithm (ITU-T I.371): of each key one number is kept, the theoretical
-arrival time `tat`, at which all it has taken will be paid for at its rate. It may lie `seconds` ahead of the clock:
-that is the burst. A key that has one left is let in with a whole batch and goes into debt, so that no batch is refused
-for ever, and a key in debt is refused before its body is read.
+Rates follow GCRA, the generic cell rate algorithm (ITU-T I.371). It keeps a single number for each key: the
+theoretical arrival time `tat`, at which all usage so far is paid for at the key's rate. It may be up to `seconds` ahead
+of the clock: that is the burst. A key with at least 1 left may send a whole batch and go into debt, so that no batch is
+too large for ever. A key in debt is refused before its body is read.
 
-The law: within any t seconds a process lets in at most burst + rate × t + (largest batch - 1); a client that keeps to
-rate and burst is never refused. Nothing here awaits; `tasks` makes several processes keep one account.
+The bound: within any t seconds a process admits at most burst + rate × t + (largest batch - 1). A client that keeps to
+rate and burst is never refused. Nothing here awaits; `tasks` adds up the usage of all processes.
 """
 
 import time
@@ -21,13 +21,13 @@ from gateway.door.service import HEADERS, LIMITED, PLACES, TENANT, LimitedError
 from gateway.keys.service import Holder
 from gateway.limits.addresses import Addresses
 
-ONE = 0.999
-"""What counts as one: rounding refuses nobody."""
+ENOUGH = 0.999
+"""At least this must be left to be admitted: 1, less what rounding may lose."""
 UNIT_BYTES = 16 * 1024
-"""What is sent counts as one event for so many bytes, if that is more than it has events."""
+"""A request counts as its number of events, or as its bytes in units of this size if those are more."""
 DAY_SECONDS = 86_400
 REFUSALS_PER_SECOND = 100
-"""So many answers a key is told 429: who asks again at once, on many connections, waits."""
+"""429s per key and second; more are delayed, by MAX_HOLD_SECONDS at most."""
 MAX_HOLD_SECONDS = 1.0
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -36,42 +36,45 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class Bucket:
-    """What one key has taken of one rate; `rate` is per second, times are a clock's seconds."""
+    """What a key has used of a rate. `rate` is per second; times are seconds of a monotonic clock."""
 
     rate: int
     seconds: int
     tat: float
     unshared: int = 0
-    """Taken since the last exchange with the other processes."""
+    """Used since the last exchange with the other processes."""
     since: float = 0
-    """When the first of that was taken."""
+    """When the first of `unshared` was used."""
     refused: float = 0
-    """When the last refusal is answered."""
+    """When the last refusal is answered, perhaps in the future."""
 
     def left(self, now: float) -> float:
-        """How much may be taken: below one the key is exhausted, below zero in debt."""
+        """How much may be used: below 1 the key is exhausted, below 0 in debt."""
         ahead = self.tat - now
         return (self.seconds - ahead) * self.rate if ahead > 0 else self.seconds * self.rate
 
     def take(self, cost: int, now: float) -> None:
-        """Take, perhaps into debt."""
+        """Use `cost`, perhaps going into debt."""
         if not self.unshared:
             self.since = now
         self.unshared += cost
         self.tat = (self.tat if self.tat > now else now) + cost / self.rate
 
     def hold(self, now: float) -> float:
-        """How long to keep back the next refusal."""
+        """For how many seconds to delay the next refusal."""
         self.refused = min(max(self.refused + 1 / REFUSALS_PER_SECOND, now), now + MAX_HOLD_SECONDS)
         return self.refused - now
 
     def idle(self, now: float) -> bool:
-        """Whether nothing is lost by forgetting it."""
+        """Whether a new bucket would be the same."""
         return not self.unshared and self.tat <= now and self.refused <= now
 
 
 class Meter:
-    """One policy: everybody's rate, unless a key has its own, and a bucket for each key in use."""
+    """A rate limit: the default rate, and a bucket for each key in use.
+
+    `whose` and `what`: for the problem's text.
+    """
 
     def __init__(self, name: str, rate: int, seconds: int, whose: str = "API key", what: str = "") -> None:
         self.name = name
@@ -82,24 +85,24 @@ class Meter:
         self._seconds = seconds
 
     def enter(self, scope: Scope, key: str, rate: int | None, cost: int, now: float) -> Bucket:
-        """Take, and leave the headers in the scope; cost 0 only looks. Raises LimitedError when nothing is left."""
+        """Use `cost` and put the RateLimit headers into the scope; cost 0 only checks. Raises LimitedError."""
         bucket = self._bucket(key, rate or self._rate, now)
         left = bucket.left(now)
-        if left < ONE:
+        if left < ENOUGH:
             wait = ceil((1 - left) / bucket.rate)
             scope[HEADERS] = self._headers(bucket, 0, wait)
             raise self._refused(bucket, wait, now)
         if cost:
             bucket.take(cost, now)
             left -= cost
-        if left < ONE:
+        if left < ENOUGH:
             scope[HEADERS] = self._headers(bucket, 0, ceil((1 - left) / bucket.rate))
         else:
-            scope[HEADERS] = self._headers(bucket, int(left + 1 - ONE), bucket.seconds)
+            scope[HEADERS] = self._headers(bucket, int(left + 1 - ENOUGH), bucket.seconds)
         return bucket
 
     def forget_idle(self, now: float) -> None:
-        """Keep the memory to the keys in use."""
+        """Remove the buckets of keys that are not in use."""
         for key in [key for key, bucket in self.buckets.items() if bucket.idle(now)]:
             del self.buckets[key]
 
@@ -111,7 +114,7 @@ class Meter:
         return bucket
 
     def _headers(self, bucket: Bucket, left: int, window: int) -> RawHeaders:
-        """As draft-ietf-httpapi-ratelimit-headers-11 has them; left ÷ window never exceeds the rate."""
+        """RateLimit headers of draft-ietf-httpapi-ratelimit-headers-11; left ÷ window never exceeds the rate."""
         return [
             (b"ratelimit-policy", self._policy % (bucket.rate * bucket.seconds, bucket.seconds)),
             (b"ratelimit", self._left % (left, window)),
@@ -126,7 +129,7 @@ class Meter:
 
 @dataclass(slots=True)
 class Day:
-    """What a tenant has sent on a day (its number since 1970, in UTC): as all processes know, and this one alone."""
+    """What a tenant sent on a day, numbered from 1970 in UTC: known to all processes, and not yet shared."""
 
     number: int
     shared: int = 0
@@ -134,7 +137,7 @@ class Day:
 
 
 class Quotas:
-    """Events a day, per tenant. What counts is what Kafka has: a refused event, or one tried in vain, is free."""
+    """Tenants' daily quotas. Events count once Kafka has them: refused and failed ones do not."""
 
     def __init__(self, per_day: int | None, wall: Clock) -> None:
         self.days: dict[str, Day] = {}
@@ -142,7 +145,7 @@ class Quotas:
         self._wall = wall
 
     def check(self, scope: Scope, caller: Holder, cost: int, bucket: Bucket, now: float) -> None:
-        """Whether so many more may be sent today; adds to the scope's headers. Raises LimitedError."""
+        """Check that `cost` more events fit into today's quota; adds RateLimit headers. Raises LimitedError."""
         quota = caller.events_per_day or self._per_day
         if quota is None:
             return
@@ -160,11 +163,11 @@ class Quotas:
             raise LimitedError("quota-exceeded", detail, wait, bucket.hold(now))
 
     def sent(self, caller: Holder, count: int) -> None:
-        """Count what Kafka has taken."""
+        """Count events that Kafka has."""
         self._today(caller.tenant).unshared += count
 
     def forget_past(self) -> None:
-        """Keep the memory to the tenants of today."""
+        """Remove the counts of past days."""
         number = self._number()
         for tenant in [tenant for tenant, day in self.days.items() if day.number != number]:
             del self.days[tenant]
@@ -180,7 +183,7 @@ class Quotas:
 
 
 class Limits:
-    """All limits of a gateway; ask once it is known who calls. What they leave in the scope, the door sends."""
+    """All rate limits of a gateway. The headers they put into the scope are sent by `Door`."""
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic, wall: Clock = time.time) -> None:
         self.clock = clock
@@ -194,9 +197,9 @@ class Limits:
         self._addresses = Addresses(settings.client_address_header)
 
     def admit_events(self, scope: Scope, caller: Holder, count: int, size: int = 0) -> None:
-        """Let so many events of so many bytes in; none: say whether one would be, before the body is read.
+        """Admit `count` events of `size` bytes. Count 0 only checks, before the body is read.
 
-        Raises LimitedError, or ProblemError 429 when too many requests are in work.
+        Raises LimitedError, or ProblemError 429 when too many requests of the caller are in work.
         """
         _let_in(scope, caller)
         now = self.clock()
@@ -204,24 +207,24 @@ class Limits:
         self.quotas.check(scope, caller, count, bucket, now)
 
     def charge_size(self, caller: Holder, count: int, size: int) -> None:
-        """What came in as so many events was larger than that."""
+        """Charge for a body that is larger than its number of events."""
         if bucket := self.events.buckets.get(caller.key):
             bucket.take(max(0, size // UNIT_BYTES - count), self.clock())
 
     def admit_request(self, scope: Scope, caller: Holder) -> None:
-        """Let a query or a command in. Raises as `admit_events`."""
+        """Admit a query or a command. Raises as `admit_events`."""
         _let_in(scope, caller)
         self.requests.enter(scope, caller.key, caller.request_rate, 1, self.clock())
 
     def admit_public(self, scope: Scope) -> Holder:
-        """Let a request without a key in, and say who it counts for: its client's address. Raises as `admit_events`."""
+        """Admit a request without a key. Returns a holder that stands for its client's address. Raises likewise."""
         holder = Holder("", frozenset(), self._addresses.hash_of(scope))
         _let_in(scope, holder)
         self.public.enter(scope, holder.key, None, 1, self.clock())
         return holder
 
     def forget_idle(self) -> None:
-        """Keep the memory to what is in use."""
+        """Remove what is not in use any more."""
         now = self.clock()
         self.public.forget_idle(now)
         self.events.forget_idle(now)
@@ -230,7 +233,7 @@ class Limits:
 
 
 def _let_in(scope: Scope, caller: Holder) -> None:
-    """First of all: a refusal that is held back takes a place, too."""
+    """Take a place for the request: comes first, because a delayed refusal needs a place, too."""
     scope[TENANT] = caller.tenant
     if PLACES in scope:
         scope[PLACES].take(scope, caller)

@@ -1,8 +1,8 @@
-"""Makes the gateways keep one account of what keys and tenants use, by adding it up in the database once a second.
+"""Adds up in the database, once a second, what keys and tenants used at all gateways.
 
-The error: n gateways let in at most n times (burst + a second's worth + a batch) + rate × t within any t seconds, and
-what is too much is paid back as debt, so that in the long run the rate holds. With the database away each gateway
-limits alone: what they let in beyond a rate meanwhile is forgiven, what counts for a day is counted later.
+The error: n gateways admit at most n × (burst + a second's worth + a batch) + rate × t within any t seconds. The
+excess becomes debt, so that the rate holds in the long run. While the database is away each gateway limits by itself:
+what they admit together beyond a rate is not charged later, but events still count for the day.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Sharing:
-    """Exchanges what one process has let in with the others."""
+    """Exchanges usage between this process and the others."""
 
     def __init__(self, limits: Limits, sessions: Sessions) -> None:
         self._limits = limits
         self._sessions = sessions
 
     async def share(self) -> None:
-        """Exchange now; when that fails this process goes on with what it knows."""
+        """Exchange now. When that fails, this process goes on with its own counts."""
         try:
             await self._share_rates()
             await self._share_days()
@@ -48,7 +48,7 @@ class Sharing:
         async with asyncio.timeout(GIVE_UP_SECONDS), transaction(self._sessions) as session:
             ahead = await repository.share_rates(session, [spent for _, spent in used.values()])
         for place, (bucket, _) in used.items():
-            # Never less than what this process has seen itself.
+            # Never less than this process counted itself.
             shared = now + ahead[place].total_seconds() + bucket.unshared / bucket.rate
             bucket.tat = max(bucket.tat, shared)
 

@@ -1,6 +1,6 @@
-"""The operators' routes, at the admin address: each service answers for its consumer, lists of all are put together.
+"""The operators' routes, at the admin address: passed on to the service concerned, or to all and combined.
 
-Their keys stand above tenants: a tenant counts here only for the key's limits and its Idempotency-Keys.
+Operators' keys see all tenants. The tenant of a key counts only for its limits and Idempotency-Keys.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ class _Named(msgspec.Struct):
     consumer: str | None = None
 
 
-class OperationDoor:
-    """Answers one of the operations."""
+class OperationEndpoint:
+    """The endpoint of an operation."""
 
     def __init__(
         self, operation: Operation, keyring: Keyring, limits: Limits, remembered: Idempotency, services: Services
@@ -46,7 +46,7 @@ class OperationDoor:
         self._services = services
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        """Ask whom it concerns, and answer what they say, problems included."""
+        """Pass the request on to the services concerned, and their answer back, problems included."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), self._operation.scope)
         self._limits.admit_request(scope, caller)
         body, key = b"", None
@@ -65,9 +65,9 @@ class OperationDoor:
         return together(services, answers, _limit(scope))
 
     def _concerned(self, scope: Connection, body: bytes) -> Sequence[str]:
-        """The service whose consumer is named, in the path, the query or the body; else all.
+        """The service whose consumer is named in the path, the query or the body; else all services.
 
-        A body that cannot be read any service refuses as it would refuse another.
+        A body that cannot be read goes to any of them: it refuses the body.
         """
         name = scope["path_params"].get("consumer")
         if name is None and self._operation.method == "GET":
@@ -89,13 +89,13 @@ class OperationDoor:
 
 
 def _last(scope: Connection, name: str) -> str | None:
-    """The parameter of the query that counts for the services, too."""
+    """The last value of a query parameter, as services read it."""
     values = parse_qs(scope["query_string"].decode("latin-1")).get(name)
     return values[-1] if values else None
 
 
 def _limit(scope: Connection) -> int:
-    """How many items a page has, read as the services do; they refuse what is no such number."""
+    """How many items a page has, read as services do. They refuse an invalid number, so here it is the default."""
     try:
         return PageQuery.model_validate({"limit": _last(scope, "limit") or PageQuery().limit}).limit
     except ValidationError:

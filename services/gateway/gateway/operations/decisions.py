@@ -1,4 +1,4 @@
-"""What several services' answers come to: the first that knows, or one list of all."""
+"""Combines the answers of several services: the first that knows the thing asked for, or a list of all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ Ask = Callable[[str], Awaitable[Answer]]
 
 
 async def tried(ask: Ask, service: str) -> Answer | ProblemError:
-    """A service's answer, or why it gave none."""
+    """A service's answer, or the problem of a service that did not answer."""
     try:
         return await ask(service)
     except ProblemError as error:
@@ -24,16 +24,16 @@ async def tried(ask: Ask, service: str) -> Answer | ProblemError:
 
 
 async def first_to_know(services: Sequence[str], ask: Ask) -> Answer:
-    """The answer of the service that knows what was asked for, whatever the others say, or however long they take.
+    """The first answer that is neither 404 nor a failure, without waiting for the other services.
 
-    Raises ProblemError 404 only when all of them say so.
+    If there is none: a failure if there was any, else the 404. A failure may be raised as ProblemError.
     """
     asking = [asyncio.create_task(tried(ask, service)) for service in services]
     unknown: Answer | None = None
     failed: Answer | ProblemError | None = None
     try:
-        for next_one in asyncio.as_completed(asking):
-            answer = await next_one
+        for completed in asyncio.as_completed(asking):
+            answer = await completed
             if isinstance(answer, ProblemError) or answer.status >= 500:
                 failed = answer
             elif answer.status == 404:
@@ -43,17 +43,17 @@ async def first_to_know(services: Sequence[str], ask: Ask) -> Answer:
     finally:
         for task in asking:
             task.cancel()
-    found = failed or unknown
-    assert found is not None, "nobody was asked"
-    if isinstance(found, ProblemError):
-        raise found
-    return found
+    rest = failed or unknown
+    assert rest is not None, "no service was asked"
+    if isinstance(rest, ProblemError):
+        raise rest
+    return rest
 
 
 def together(services: Sequence[str], answers: Sequence[Answer | ProblemError], limit: int) -> Answer:
-    """One list of all, newest first where it has pages. Who gave no answer is named in it; if all, ProblemError.
+    """A single list, newest first where it has pages, with the services that did not answer under `unanswered`.
 
-    A refusal of the question is the same from all.
+    Raises ProblemError when no service answered. A 4xx is passed on: all services refuse the same requests.
     """
     parts, missing = list[Entries[Json]](), list[Unanswered]()
     for service, answer in zip(services, answers, strict=True):
@@ -66,7 +66,7 @@ def together(services: Sequence[str], answers: Sequence[Answer | ProblemError], 
                 missing.append(Unanswered(service=service, problem=Problem.model_validate_json(answer.body)))
             else:
                 parts.append(Entries[Json].model_validate_json(answer.body))
-        except ValidationError:  # of another version than this gateway
+        except ValidationError:  # the service has another version than this gateway
             missing.append(Unanswered(service=service, problem=_unreadable(service).problem))
     if not parts:
         worst = missing[0].problem

@@ -7,13 +7,13 @@ from touchpoint.kafka.lookup import TIMEOUT_SECONDS
 from touchpoint.operators.replays.api import PLAN_SECONDS
 
 LONGEST_SECONDS = PLAN_SECONDS + 10.0
-"""So long a plan may take; no answer takes longer."""
+"""How long a plan may take; no operation takes longer."""
 LOOK_SECONDS = TIMEOUT_SECONDS + 5.0
-"""So long a look into the log may take."""
+"""How long a lookup in the log may take."""
 
 
 class Operation(NamedTuple):
-    """A route and what becomes of several services' answers: a list is put together, else the first to know it counts.
+    """An operators' route. Lists of all services are combined; else the first service that knows it answers.
 
     `path` is as in the services' own OpenAPI documents.
     """
@@ -22,11 +22,11 @@ class Operation(NamedTuple):
     path: str
     is_list: bool = False
     seconds: float | None = None
-    """A service may take so long, if not as long as for any query."""
+    """How long a service may take. None: QUERY_SECONDS."""
 
     @property
     def scope(self) -> Scope:
-        """What a key needs for it."""
+        """The scope that a key needs."""
         return Scope.OPS_READ if self.method == "GET" else Scope.OPS_REPLAY
 
 

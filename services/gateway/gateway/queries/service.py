@@ -1,4 +1,4 @@
-"""The services behind the gateway, asked over HTTP with a short-lived token that says for whom."""
+"""The HTTP client for the services behind the gateway. A short-lived token names the caller of each request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -31,7 +31,7 @@ REQUEST_HEADERS = (
     b"prefer",
     b"traceparent",
 )
-"""Headers of a request that a service gets."""
+"""Headers of a request that are passed on to the service."""
 ANSWER_HEADERS = (
     "allow",
     "content-disposition",
@@ -42,14 +42,14 @@ ANSWER_HEADERS = (
     "preference-applied",
     "retry-after",
 )
-"""Headers of a service's answer that the client gets, as the service gave them."""
+"""Headers of a service's answer that are passed on to the client unchanged."""
 RETRY_AFTER = {"Retry-After": "5"}
 CONNECT_SECONDS = 2
 TOKEN_REFUSED = "refuses the gateway's token: INTERNAL_TOKEN_SECRETS differ, or the two machines' clocks do"  # noqa: S105 # no token
 KEEP_SECONDS = 3
-"""An idle connection is kept for less than the five seconds after which a service closes it."""
+"""How long an idle connection is kept: less than the five seconds after which a service closes it."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Several times what a service means to answer at most."""
+"""Limit of an answer that is collected: several times what services send at most."""
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -164,7 +164,7 @@ class Services:
     async def _send(self, service: str, request: PassedOn, times: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         return await self._session.request(
             request.method,
-            # The target to the letter: normalised, its `..` would lead to another route.
+            # encoded=True: the path as it came. Normalised, a `..` in it would lead to another route.
             URL(self._urls[service] + quote(request.path, safe=_PRINTABLE), encoded=True),
             headers={
                 "Authorization": f"Bearer {sign(request.caller, service, self._secret)}",
@@ -178,7 +178,7 @@ class Services:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        """Made within the event loop it belongs to. There are no more connections than slots."""
+        """Made when first used, within its event loop. No limit: there are no more connections than slots."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),

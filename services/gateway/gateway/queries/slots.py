@@ -1,4 +1,4 @@
-"""How many questions may be at one service at once, in all and of one tenant; the next ones wait a moment."""
+"""Limits of concurrent requests to a service or a route, in all and by tenant; further requests wait a moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,18 +19,18 @@ class Slots:
         self._share = share or max(1, most // 2)
         self._all = asyncio.Semaphore(most)
         self._tenants = WeakValueDictionary[str, asyncio.Semaphore]()
-        """Of those that have a question here."""
+        """By tenant, or by client address; only of those with a request here."""
 
     @asynccontextmanager
     async def taken(self, holder: str) -> AsyncIterator[None]:
-        """Hold a slot. Raises ProblemError 429 when the tenant's share, 503 when all slots are taken for too long."""
+        """Hold a slot. Raises ProblemError 429 when the holder's share stays taken, 503 when all slots do."""
         own = self._tenants.setdefault(holder, asyncio.Semaphore(self._share))
         if not await _acquired(own):
-            detail = f"{self._share} of your questions are at {self._service} already: wait for their answers."
+            detail = f"{self._share} of your requests to {self._service} are in work: wait for their answers."
             raise ProblemError(429, "too-many-questions", detail, headers=RETRY_AFTER)
         try:
             if not await _acquired(self._all):
-                detail = f"{self._service} has as many questions as it can answer at once."
+                detail = f"{self._service} has as many requests in work as it may have at once."
                 raise ProblemError(503, "service-busy", detail, headers=RETRY_AFTER)
             try:
                 yield
@@ -41,7 +41,7 @@ class Slots:
 
 
 async def _acquired(slot: asyncio.Semaphore) -> bool:
-    """Wait for a slot, but not for long."""
+    """Wait for a slot, for WAIT_SECONDS at most."""
     if not slot.locked():
         return await slot.acquire()  # at once
     try:

@@ -1,4 +1,4 @@
-"""`GET /v1/events/{source}/{id}` asks what became of an event, `POST /v1/events/statuses` asks for up to 100."""
+"""`GET /v1/events/{source}/{id}`: the status of an event; `POST /v1/events/statuses`: of up to 100 events."""
 
 from functools import partial
 from urllib.parse import unquote
@@ -20,8 +20,8 @@ MAX_BODY_BYTES = 256 * 1024
 _PREFIX = b"/v1/events/"
 
 
-class StatusDoor:
-    """Answers for one event."""
+class StatusEndpoint:
+    """The endpoint for a single event."""
 
     def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
         self._keyring = keyring
@@ -41,12 +41,12 @@ class StatusDoor:
                 "No event of this source and id was accepted: every consumer has read all there is. A source is "
                 "percent-encoded in the path.",
             )
-        found = EventStatus(id=name.id, source=name.source, consumers=consumers)
-        await JSONResponse(found.model_dump(mode="json"))(scope, receive, send)
+        status = EventStatus(id=name.id, source=name.source, consumers=consumers)
+        await JSONResponse(status.model_dump(mode="json"))(scope, receive, send)
 
 
-class StatusesDoor:
-    """Answers for a list of events."""
+class StatusesEndpoint:
+    """The endpoint for a list of events."""
 
     def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
         self._keyring = keyring
@@ -67,23 +67,23 @@ class StatusesDoor:
 
 
 def name_in(raw_path: bytes) -> Name:
-    """Source and id. The id is the last segment; a source's slashes may be percent-encoded or not."""
+    """The source and id in a path. The id is the last segment; a source may contain slashes, encoded or not."""
     source, _, event_id = raw_path.partition(_PREFIX)[2].rpartition(b"/")
     try:
-        found = Name(unquote(source.decode(), errors="strict"), unquote(event_id.decode(), errors="strict"))
+        name = Name(unquote(source.decode(), errors="strict"), unquote(event_id.decode(), errors="strict"))
     except UnicodeDecodeError:
-        found = Name("", "")
-    if not all(found):
+        name = Name("", "")
+    if not all(name):
         raise ProblemError(404, "not-found", "The path is /v1/events/{source}/{id}, both percent-encoded.")
-    return found
+    return name
 
 
 def _names_in(body: bytes) -> list[Name]:
     try:
         asked = EventNames.model_validate_json(body)
     except ValidationError as error:
-        found = field_errors(error.errors(include_url=False, include_input=False))
+        errors = field_errors(error.errors(include_url=False, include_input=False))
         if error.errors()[0]["type"] == "json_invalid":
-            raise ProblemError(400, "malformed-json", f"The body {found[0].reason}.") from None
-        raise ProblemError(422, "validation-failed", "The request is not valid; see errors.", errors=found) from None
+            raise ProblemError(400, "malformed-json", f"The body {errors[0].reason}.") from None
+        raise ProblemError(422, "validation-failed", "The request is not valid; see errors.", errors=errors) from None
     return [Name(event.source, event.id) for event in asked.events]

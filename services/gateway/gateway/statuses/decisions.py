@@ -1,4 +1,4 @@
-"""What follows from the consumers' answers for each event."""
+"""The status of each event, from the consumers' answers."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,7 +12,7 @@ Place = tuple[str, int, int]
 
 
 def evidence(answers: Sequence[ConsumerAnswer | None], event_id: UUID) -> list[EventFound]:
-    """What the consumers know of an event."""
+    """What the consumers know about an event."""
     return [answer.events[event_id] for answer in answers if answer and event_id in answer.events]
 
 
@@ -31,13 +31,13 @@ def have_read(answers: Sequence[ConsumerAnswer | None], ends: dict[int, int]) ->
 
 
 def judge(services: Sequence[str], answers: Sequence[ConsumerAnswer | None], event_id: UUID) -> list[ConsumerStatus]:
-    """An event's status in each consumer. That it was accepted, its type and place are known once one consumer has it.
+    """An event's status in each consumer. Its acceptance, type and place are known as soon as any consumer has it.
 
-    Who does not handle the type ignores it; who has passed the place without it has missed it.
+    A consumer that does not handle the type ignores it; one that has read past its place without it has missed it.
     """
     known = evidence(answers, event_id)
-    kind = next((found.type for found in known if found.type), None)
-    place = next((found.place for found in known if found.place), None)
+    kind = next((each.type for each in known if each.type), None)
+    place = next((each.place for each in known if each.place), None)
     statuses = list[ConsumerStatus]()
     for service, answer in zip(services, answers, strict=True):
         own = answer.events.get(event_id) if answer else None
@@ -64,7 +64,7 @@ def _not_seen(answer: ConsumerAnswer, kind: str | None, place: Place | None) -> 
 
 
 def _has_passed(answer: ConsumerAnswer, place: Place) -> bool:
-    """Whether the consumer has read a place of which it would still know."""
+    """Whether the consumer has read past a place, and still keeps what it read there."""
     topic, partition, offset = place
     passed = answer.positions.get(topic, {}).get(partition, 0)
     return answer.known_from.get(topic, {}).get(partition, 0) <= offset < passed

@@ -1,4 +1,4 @@
-"""Where the log of touchpoints ends: the proof that an event nobody knows was never accepted."""
+"""The end of the log of touchpoints: consumers that have read up to it know every accepted event."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ READ_SECONDS = 3
 
 
 class LogEnds:
-    """Asks Kafka, through one consumer without a group that connects when it is first needed."""
+    """Asks Kafka, by a consumer without a group that connects when it is first needed."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -24,7 +24,7 @@ class LogEnds:
         self._connecting = asyncio.Lock()
 
     async def read(self) -> dict[int, int] | None:
-        """By partition the offset the next record will get; None when Kafka does not tell."""
+        """The offset of the next record by partition; None when Kafka does not answer."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 consumer = await self._connected()
@@ -37,7 +37,7 @@ class LogEnds:
         return {place.partition: end for place, end in ends.items()}
 
     async def close(self) -> None:
-        """Disconnect; the next reading connects anew."""
+        """Disconnect; the next `read` connects again."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await leave(consumer)

@@ -1,4 +1,4 @@
-"""What is asked and answered about what became of events."""
+"""Requests and answers about the status of events."""
 
 from enum import StrEnum
 

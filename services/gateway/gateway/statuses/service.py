@@ -1,4 +1,4 @@
-"""What became of events in each consumer, so that a 202 is no black hole."""
+"""The status of events in each consumer: what happened to them after their 202."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from touchpoint.http.status import ConsumerAnswer
 
 ASK_SECONDS = 2
 WAIT_SECONDS = 2
-"""Consumers may take this long to read the part of the log that could hold an event none of them knows."""
+"""How long to wait for the consumers to reach the log's end when none of them knows an event."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.3
 
 
 class Name(NamedTuple):
-    """What an event is called."""
+    """The name of an event."""
 
     source: str
     id: str
 
 
 class Statuses:
-    """Asks every service; knows that an event was never accepted only when that is certain."""
+    """Asks every service. An event counts as never accepted only when all consumers have read the whole log."""
 
     def __init__(self, services: Services, ends: LogEnds) -> None:
         self._services = services
@@ -49,9 +49,9 @@ class Statuses:
         ]
 
     async def _wait(self, caller: Caller, ids: Sequence[UUID]) -> tuple[list[ConsumerAnswer | None], bool]:
-        """Ask again until all consumers have read what the log holds now: an event accepted before lies there.
+        """Ask again until all consumers have read up to the log's present end: an accepted event lies before it.
 
-        Under traffic they are always a little behind the log's end, so looking once would prove nothing.
+        Under traffic they are always a little behind the end, so that asking once would prove nothing.
         """
         ends = await self._ends.read()
         until, pause = asyncio.get_running_loop().time() + WAIT_SECONDS, FIRST_PAUSE
@@ -65,7 +65,7 @@ class Statuses:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _ask(self, caller: Caller, ids: Sequence[UUID]) -> list[ConsumerAnswer | None]:
-        """Every service's answer; None for one that gives none."""
+        """Every service's answer; None for a service that did not answer."""
         path = ("/internal/events?" + "&".join(f"id={event_id}" for event_id in ids)).encode()
         return await asyncio.gather(*(self._ask_one(service, caller, path) for service in self._services.names))
 
@@ -73,5 +73,5 @@ class Statuses:
         try:
             response = await self._services.ask(service, PassedOn(caller, path), ASK_SECONDS)
             return ConsumerAnswer.model_validate_json(response.body) if response.status == 200 else None
-        except (ProblemError, ValidationError):  # the latter: of another version than this gateway
+        except (ProblemError, ValidationError):  # the latter: the service has another version than this gateway
             return None

@@ -1,3 +1,3 @@
-"""Names of log events about what became of events."""
+"""Names of log events about statuses of events."""
 
 OFFSETS_UNREACHABLE = "gateway.offsets_unreachable"
