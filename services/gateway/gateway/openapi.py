@@ -184,7 +184,7 @@ def _operation(route: ServiceRoute | Operation, service: Json, adopted: _Adopted
     """A service's operation as the gateway offers it."""
     answers = {status: _as_sent(status, answer) for status, answer in service["responses"].items() if status != "422"}
     operation: Json = adopted.operation(service | {"responses": answers} | _body(service))
-    operation["tags"] = [_tag(route.path)]
+    operation["tags"] = service.get("tags") or [_tag(route.path)]
     operation["operationId"] = service["operationId"].partition("_v1_")[0]
     operation["summary"] = operation["summary"].capitalize()
     problems = _ALWAYS | _FROM_A_SERVICE
