@@ -154,6 +154,7 @@ def _collect_garbage_rarely() -> None:
     """Hardly anything here lies in cycles, and a batch is thousands of objects: looking took 40 % of the time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 20)
 
 
