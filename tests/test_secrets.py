@@ -77,21 +77,23 @@ async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    "wrong",
     [
-        ("INTERNAL_TOKEN_SECRETS", SECRET),
-        ("INTERNAL_TOKEN_SECRETS", f'["{SECRET}"]'),
-        ("INTERNAL_TOKEN_SECRETS", f'{{"{SECRET}": "{SECRET}"}}'),
-        ("DATABASE_POOL_SIZE", SECRET),
-        ("KAFKA_SECURITY_PROTOCOL", SECRET),
-        ("LOG_LEVEL", SECRET),
-        ("FEEDBACK_URL", f"http://someone:{SECRET}@[broken"),
+        {"INTERNAL_TOKEN_SECRETS": SECRET},
+        {"INTERNAL_TOKEN_SECRETS": f'["{SECRET}"]', "DATABASE_POOL_SIZE": SECRET, "LOG_LEVEL": SECRET},
+        {
+            "INTERNAL_TOKEN_SECRETS": f'{{"{SECRET}": "{SECRET}"}}',
+            "FEEDBACK_URL": f"http://someone:{SECRET}@[broken",
+        },
+        {"KAFKA_SECURITY_PROTOCOL": SECRET},
     ],
+    ids=lambda wrong: " ".join(wrong),
 )
-async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(name, value):
-    code, said = await run("gateway", "api", **{name: value})
+async def test_settings_that_cannot_be_read_are_named_and_not_repeated(wrong):
+    code, said = await run("gateway", "api", **wrong)
     assert code == 2
-    assert name.lower().removeprefix("kafka_") in said.lower()
+    for name in wrong:
+        assert name.lower().removeprefix("kafka_") in said.lower()
     assert SECRET not in said
     assert "Traceback" not in said
 

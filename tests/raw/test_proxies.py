@@ -27,7 +27,10 @@ pytestmark = pytest.mark.servers
 HOST = "127.0.0.1"
 SECONDS = 3
 """A proxy is given so long to answer what is cut short or malformed."""
-AT_ONCE = 10
+AT_ONCE = 40
+"""Rows under way: most of their time is waiting for a proxy to give up."""
+KEPT_SECONDS = 1
+"""How long a proxy keeps a client's connection that asks nothing more."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ http {{
   access_log {folder}/passed.log passed;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  client_header_timeout {SECONDS}s; client_body_timeout {SECONDS}s;
+  client_header_timeout {SECONDS}s; client_body_timeout {SECONDS}s; keepalive_timeout {KEPT_SECONDS}s;
   upstream behind {{ server {HOST}:{behind}; keepalive 4; }}
   server {{
     listen {HOST}:{port};
@@ -116,6 +119,7 @@ defaults
   timeout client {SECONDS}s
   timeout server {SECONDS}s
   timeout http-request {SECONDS}s
+  timeout http-keep-alive {KEPT_SECONDS}s
 frontend before
   bind {HOST}:{port}
   http-response set-var(txn.passed) res.hdr(x-passed)

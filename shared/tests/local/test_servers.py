@@ -1,5 +1,6 @@
 """The embedded PostgreSQL and Kafka's jars: what goes wrong on other machines."""
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -127,8 +128,7 @@ async def test_three_brokers_and_their_controllers_let_nobody_in_without_a_passw
         open_to_others = [path for path in folder.rglob("kafka*/**/*") if path.stat().st_mode & 0o077]
         assert open_to_others == []
     finally:
-        for process in processes:
-            await process.stop()
+        await asyncio.gather(*(process.stop() for process in processes))  # the last alone would wait for the others
 
 
 def test_a_folder_that_somebody_else_put_there_is_not_filled(tmp_path: Path) -> None:
