@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from touchpoint.testing import eventually
-from touchpoint.testing.servers import Servers, own_brokers, own_postgres, reached
+from touchpoint.testing.servers import SOON_BACK, Servers, own_brokers, own_postgres, reached
 from touchpoint.testing.system import System
 from touchpoint.verify.report import Fault as Finding
 from touchpoint.verify.report import Report
@@ -66,7 +66,8 @@ class Outcome:
 @pytest.fixture
 async def stage(tmp_path) -> AsyncIterator[Stage]:
     """A whole system on servers of its own."""
-    async with own_brokers(BROKERS) as brokers, own_postgres() as postgres:
+    settings = () if SHARE else SOON_BACK
+    async with own_brokers(BROKERS, settings) as brokers, own_postgres() as postgres:
         dsn = postgres.server.address
         connection = await asyncpg.connect(dsn)
         await connection.execute(f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE")

@@ -11,10 +11,12 @@ from touchpoint.base.errors import ConflictError
 from touchpoint.contracts.record import encode
 from touchpoint.http.status import POSITIONS
 from touchpoint.kafka import admin
+from touchpoint.kafka import consumer as consumer_module
+from touchpoint.kafka.client import LogConsumer
 from touchpoint.operators.verify import command
 from touchpoint.testing import eventually
 from touchpoint.testing.factories import feedback
-from touchpoint.testing.servers import own_kafka, reached
+from touchpoint.testing.servers import SOON_BACK, own_kafka, reached
 from touchpoint.verify.inbox import AGAIN, MISSING
 from touchpoint.verify.report import Fault
 from touchpoint.verify.run import verify
@@ -28,7 +30,7 @@ BATCH_HEADER = struct.Struct(">qi")
 
 @pytest.fixture(scope="module")
 async def broker():
-    async with own_kafka() as mortal:
+    async with own_kafka(SOON_BACK) as mortal:
         yield mortal
 
 
@@ -190,6 +192,17 @@ async def test_what_several_partitions_have_lost_is_accepted_at_once(ledger, con
         await applied(ledger, 15 + 1 + 9)
 
 
+@pytest.fixture
+def looking_often(monkeypatch):
+    """The consumer asks Kafka for the topics once a second, not once in half a minute."""
+
+    def client(*arguments, **options):
+        return LogConsumer(*arguments, **options | {"metadata_max_age_ms": 1000})
+
+    monkeypatch.setattr(consumer_module, "LogConsumer", client)
+
+
+@pytest.mark.usefixtures("looking_often")
 @pytest.mark.parametrize("running", [True, False])
 async def test_a_topic_that_was_deleted_and_created_again_halts_the_consumer(
     ledger, consuming, write, kafka, touchpoint, running

@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +25,11 @@ from touchpoint.testing import ports
 
 _NAME = "touchpoint-test"
 
-PostgresSettings = tuple[tuple[str, str], ...]
-QUICK: PostgresSettings = (("max_connections", "300"), ("fsync", "off"))
+Properties = tuple[tuple[str, str], ...]
+QUICK: Properties = (("max_connections", "300"), ("fsync", "off"))
 """For many tests and nothing to keep."""
+SOON_BACK: Properties = (("broker.session.timeout.ms", "2000"), ("broker.heartbeat.interval.ms", "500"))
+"""Of a broker: after `kill` it may `start` again as soon as it is taken for dead, which by default is after 9 s."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def new_folder() -> Path:
     return parent / f"{_NAME}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-async def ensure(folder: Path, postgres: PostgresSettings = QUICK) -> Servers:
+async def ensure(folder: Path, postgres: Properties = QUICK) -> Servers:
     """The run's servers, started if this is the first test to need them."""
     settings = KafkaSettings()
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
@@ -85,9 +87,9 @@ async def own_postgres() -> AsyncIterator[Mortal]:
 
 
 @asynccontextmanager
-async def own_kafka() -> AsyncIterator[Mortal]:
+async def own_kafka(settings: Properties = ()) -> AsyncIterator[Mortal]:
     """A broker for one test alone, which may kill it."""
-    async with own_brokers(1) as [broker]:
+    async with own_brokers(1, settings) as [broker]:
         yield broker
 
 
@@ -100,9 +102,9 @@ def reached(brokers: Sequence[Mortal]) -> KafkaSettings:
     )
 
 
-def own_brokers(count: int) -> AbstractAsyncContextManager[list[Mortal]]:
+def own_brokers(count: int, settings: Properties = ()) -> AbstractAsyncContextManager[list[Mortal]]:
     """A Kafka of several brokers for one test alone, which may kill them."""
-    return _own(partial(_brokers, count=count))
+    return _own(partial(_brokers, count=count, settings=settings))
 
 
 @asynccontextmanager
@@ -170,11 +172,12 @@ async def _kafka(folder: Path) -> Kafka:
     return broker
 
 
-async def _brokers(folder: Path, count: int) -> list[Kafka]:
+async def _brokers(folder: Path, count: int, settings: Properties = ()) -> list[Kafka]:
     found = await jars.class_path(lambda *_: None)
     free = ports.reserve(2 * count)
-    return cluster(folder, folder, list(zip(free[:count], free[count:], strict=True)), found)
+    brokers = cluster(folder, folder, list(zip(free[:count], free[count:], strict=True)), found)
+    return [replace(broker, settings=settings) for broker in brokers]
 
 
-async def _postgres(folder: Path, settings: PostgresSettings) -> Postgres:
+async def _postgres(folder: Path, settings: Properties) -> Postgres:
     return Postgres(folder / "postgres", folder / "postgres.log", settings)
