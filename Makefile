@@ -9,6 +9,7 @@ COMPOSE ?= docker compose
 WORKERS ?= 3
 BODIES ?= 1000000
 RECORDS ?= 100000
+EXAMPLES ?= 100
 SEED ?= 4
 SHARE ?= 1
 EVENTS ?= 200000
@@ -44,9 +45,9 @@ upgrade: $(INSTALLED) ## replace FROM (a tag, a commit) by what is here, process
 	    git worktree add --quiet --detach $$folder $(FROM); $(MAKE) --directory $$folder $(INSTALLED); \
 	    UPGRADE_FROM=$$folder $(BIN)/pytest tests/faults/test_upgrade.py $(LONG)
 
-fuzz: $(INSTALLED) ## a million mutated bodies to the gateway (BODIES=1000000, SEED=4), 100,000 records to the log (RECORDS=100000)
-	@FUZZ_BODIES=$(BODIES) FUZZ_RECORDS=$(RECORDS) FUZZ_SEED=$(SEED) \
-	    $(BIN)/pytest tests/fuzz/test_door.py tests/fuzz/test_log.py $(LONG)
+fuzz: $(INSTALLED) ## a million mutated bodies (BODIES), 100,000 records to the log (RECORDS), all of Schemathesis (EXAMPLES); SEED=4
+	@FUZZ_BODIES=$(BODIES) FUZZ_RECORDS=$(RECORDS) FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) \
+	    $(BIN)/pytest tests/fuzz/test_door.py tests/fuzz/test_log.py tests/fuzz/test_document.py $(LONG)
 
 clients: $(INSTALLED) ## generate clients in Python, TypeScript, Go and Java, use them, lint the OpenAPI documents
 	@missing=$$(for tool in node npm java mvn go; do command -v $$tool >/dev/null || echo -n " $$tool"; done); \
