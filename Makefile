@@ -2,7 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test check faults night upgrade fuzz clients alerts bench lint typecheck audit format docs lock compose-up clean
+.PHONY: help up test check unit faults night upgrade fuzz clients alerts bench lint typecheck audit format docs lock compose-up clean
+
+# Whatever the environment says: modules are compiled once, not anew by every process and every worker of the tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 PYTHON ?= python3
 COMPOSE ?= docker compose
@@ -29,8 +32,11 @@ up: $(INSTALLED) ## start everything here, show what flows; Ctrl-C stops it (mor
 test: $(INSTALLED) ## run the whole suite on real Kafka and PostgreSQL (ONLY=services/feedback-svc: a part of it)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ONLY)
 
-check: lint typecheck ## what takes seconds: style, imports, types, and all tests that need no servers
-	@$(BIN)/pytest -q -n 2 -m "not servers"
+check: $(INSTALLED) ## what takes a minute: style, imports, types, and all tests that need no servers
+	@$(MAKE) --no-print-directory -j 3 --output-sync=target --keep-going lint typecheck unit
+
+unit: $(INSTALLED) # the tests that need no servers
+	@$(BIN)/pytest -q -n 3 -m "not servers"
 
 faults: $(INSTALLED) ## kill, freeze, cut and starve everything under 200,000 events, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
@@ -65,11 +71,9 @@ lint: $(INSTALLED) ## style, likely mistakes, and who may import whom
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports
 
-typecheck: $(INSTALLED) ## mypy --strict, once per member, of the bench and of the dashboards
-	@$(BIN)/mypy -p bench -p deploy.grafana
-	@for member in $(MEMBERS); do \
-	    package=$$(basename $$(dirname $$(ls $$member/*/__init__.py))); \
-	    (cd $$member && "$(CURDIR)/$(BIN)/mypy" -p $$package); done
+typecheck: $(INSTALLED) ## mypy --strict of all members, of the bench and of the dashboards
+	@MYPYPATH=$$(echo $(MEMBERS) | tr ' ' :) $(BIN)/mypy -p bench -p deploy.grafana \
+	    $$(for package in $(wildcard $(MEMBERS:%=%/*/__init__.py)); do echo "-p $$(basename $$(dirname $$package))"; done)
 
 audit: $(INSTALLED) ## known vulnerabilities of what is locked
 	@$(BIN)/python .ci/audit.py

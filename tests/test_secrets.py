@@ -89,7 +89,7 @@ async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(
     ],
     ids=" ".join,
 )
-async def test_settings_that_cannot_be_read_are_named_and_not_repeated(wrong):
+async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(wrong):
     code, said = await run("gateway", "api", **wrong)
     assert code == 2
     for name in wrong:
