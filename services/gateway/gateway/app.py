@@ -82,7 +82,7 @@ def create_app(settings: Settings, engine: AsyncEngine, service_routes: Sequence
     tasks = (
         Recurring("watch topics", LOOK_SECONDS, watch.look),
         Recurring("compare clocks", COMPARE_SECONDS, partial(clock.compare, sessions(engine))),
-        Recurring("forget answers", FORGET_SECONDS, remembered.forget),
+        Recurring("forget answers", FORGET_SECONDS, remembered.forget, alone=sessions(engine)),
     )
     at_the_end = (
         Recurring("record last use of keys", TOUCH_SECONDS, keyring.record_last_use),
