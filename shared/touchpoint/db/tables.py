@@ -127,7 +127,8 @@ class Table(Generic[R]):
 
     async def insert(self, session: AsyncSession, rows: Iterable[R]) -> None:
         """Add new rows in their order; a row that is there already fails."""
-        await insert(session, self.name, self.names, [self._encoded(row) for row in rows])
+        values: list[Any] = list(rows) if self._is_values else [self._encoded(row) for row in rows]
+        await insert(session, self.name, self.names, values)
 
     async def insert_missing(self, session: AsyncSession, rows: Iterable[R]) -> set[tuple[Any, ...]]:
         """Add the rows whose key is not there yet; answers their keys."""
@@ -215,8 +216,6 @@ class Table(Generic[R]):
         return list(await (await raw_connection(session)).fetch(statement, *arrays))
 
     def _encoded(self, row: R) -> Sequence[Any]:
-        if self._is_values:
-            return row  # type: ignore[return-value]  # a tuple whose values are the columns'
         return [
             value if column.encode is None or value is None else column.encode(value)
             for column, value in zip(self.columns, self._values(row), strict=True)
