@@ -22,14 +22,16 @@ from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller, sign
 
 FEEDBACK, ESCALATION, METRICS = "feedback-svc", "escalation-svc", "metrics-svc"
-REQUEST_HEADERS = (
-    b"accept",
-    b"content-type",
-    b"if-match",
-    b"if-none-match",
-    b"last-event-id",
-    b"prefer",
-    b"traceparent",
+REQUEST_HEADERS = frozenset(
+    (
+        b"accept",
+        b"content-type",
+        b"if-match",
+        b"if-none-match",
+        b"last-event-id",
+        b"prefer",
+        b"traceparent",
+    )
 )
 """Headers of a request that are passed on to the service."""
 ANSWER_HEADERS = (
