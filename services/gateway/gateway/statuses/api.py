@@ -9,7 +9,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from gateway.door.service import body_too_large, header, read_body
-from gateway.keys.service import Keyring
+from gateway.keys.service import Holder, Keyring
 from gateway.limits.service import Limits
 from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
 from gateway.statuses.service import Name, Statuses
@@ -20,18 +20,27 @@ MAX_BODY_BYTES = 256 * 1024
 _PREFIX = b"/v1/events/"
 
 
-class StatusEndpoint:
-    """The endpoint for a single event."""
+class _Endpoint:
+    """What both endpoints do with a request first."""
 
     def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
         self._keyring = keyring
         self._limits = limits
         self._statuses = statuses
 
-    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        """Answer one request; raises ProblemError."""
+    async def _admit(self, scope: Connection) -> Holder:
+        """The caller, if its key may read events and is within its limits. Raises ProblemError."""
         caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
         self._limits.admit_request(scope, caller)
+        return caller
+
+
+class StatusEndpoint(_Endpoint):
+    """The endpoint for a single event."""
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answer one request; raises ProblemError."""
+        caller = await self._admit(scope)
         name = name_in(scope["raw_path"])
         [consumers] = await self._statuses.find(caller, [name])
         if consumers is None:
@@ -45,18 +54,12 @@ class StatusEndpoint:
         await JSONResponse(status.model_dump(mode="json"))(scope, receive, send)
 
 
-class StatusesEndpoint:
+class StatusesEndpoint(_Endpoint):
     """The endpoint for a list of events."""
-
-    def __init__(self, keyring: Keyring, limits: Limits, statuses: Statuses) -> None:
-        self._keyring = keyring
-        self._limits = limits
-        self._statuses = statuses
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
-        caller = await self._keyring.authorize(header(scope, b"authorization"), Scope.EVENTS_READ)
-        self._limits.admit_request(scope, caller)
+        caller = await self._admit(scope)
         asked = _names_in(await read_body(scope, receive, MAX_BODY_BYTES, partial(body_too_large, MAX_BODY_BYTES)))
         statuses = await self._statuses.find(caller, asked)
         items = [
