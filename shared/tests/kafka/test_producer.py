@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from touchpoint.base import turns
+from touchpoint.base import time_slice
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
 from touchpoint.contracts.topics import FEEDBACK, TOUCHPOINTS
@@ -83,13 +83,13 @@ async def test_records_of_one_key_keep_their_order_over_many_requests(kafka, pro
 
 
 async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(kafka, producer, monkeypatch):
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+    monkeypatch.setattr(time_slice, "SLICE_SECONDS", 0)
     records = [record(b"%d" % n, key=b"acme:%d" % (n % 7)) for n in range(500)]
 
     async with others() as counted:
         assert await producer.send_all(records) == [None] * 500
 
-    assert counted["turns"] >= 1000  # where each record goes, and when it is packed
+    assert counted["iterations"] >= 1000  # where each record goes, and when it is packed
     found = await read_back(kafka, 500)
     for key in {r.key for r in records}:
         assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]

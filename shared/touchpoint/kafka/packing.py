@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from touchpoint.base.turns import Turns
+from touchpoint.base.time_slice import TimeSlice
 from touchpoint.contracts.record import Record
 
 MAX_RECORD_BYTES = 1_000_000
@@ -79,7 +79,7 @@ def key_hash(key: bytes) -> int:
 
 
 async def parcels(
-    client: AIOKafkaProducer, place: Place, records: Sequence[Record], indices: Sequence[int], turns: Turns
+    client: AIOKafkaProducer, place: Place, records: Sequence[Record], indices: Sequence[int], time_slice: TimeSlice
 ) -> AsyncIterator[Parcel]:
     """Parcels for one partition, in the order of `indices`."""
     topic, partition = place
@@ -97,7 +97,7 @@ async def parcels(
             batch, packed = client.create_batch(), []
             batch.append(timestamp=None, key=r.key, value=r.value, headers=r.headers)
         packed.append(index)
-        if turns.over():
-            await turns.give()
+        if time_slice.expired():
+            await time_slice.pause()
     batch.close()
     yield Parcel(packed, batch.size(), True, partial(client.send_batch, batch, topic, partition=partition))

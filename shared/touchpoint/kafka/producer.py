@@ -13,7 +13,7 @@ from touchpoint.base import telemetry, tracing
 from touchpoint.base.errors import PermanentError, TransientError
 from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
-from touchpoint.base.turns import Turns
+from touchpoint.base.time_slice import TimeSlice
 from touchpoint.contracts.record import Record
 from touchpoint.kafka.packing import (
     MAX_BATCH_BYTES,
@@ -67,7 +67,7 @@ class _Call:
     records: Sequence[Record]
     outcomes: list[SendError | None]
     answers: dict[_Answer, Sequence[int]] = field(default_factory=dict)
-    turns: Turns = field(default_factory=Turns)
+    time_slice: TimeSlice = field(default_factory=TimeSlice)
 
     def settle(self, indices: Sequence[int], outcome: SendError | None) -> None:
         for index in indices:
@@ -230,8 +230,8 @@ class Producer:
             group = groups[topic, record.partition if record.partition >= 0 else key_hash(record.key) % count]
             group.indices.append(index)
             group.bytes += bytes_
-            if call.turns.over():
-                await call.turns.give()
+            if call.time_slice.expired():
+                await call.time_slice.pause()
         return groups
 
     async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
@@ -252,7 +252,7 @@ class Producer:
         done, lane = 0, self._lanes[place]
         async with lane.turn:
             try:
-                async for parcel in parcels(client, place, call.records, indices, call.turns):
+                async for parcel in parcels(client, place, call.records, indices, call.time_slice):
                     if self.in_flight_bytes + parcel.size > self._budget and self._waiting:
                         raise NotAcknowledgedError("not sent: too much is waiting for Kafka already")
                     self._count(lane, parcel, 1)

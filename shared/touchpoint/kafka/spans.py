@@ -10,7 +10,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from touchpoint.base import tracing
-from touchpoint.base.turns import Turns
+from touchpoint.base.time_slice import TimeSlice
 from touchpoint.contracts.record import Record, attributes
 from touchpoint.db.spans import Tape, tell, tell_step
 
@@ -40,22 +40,22 @@ class Sending:
 
     async def begin(self, records: Sequence[Record]) -> list[Record]:
         """What to send instead: each record with its span's traceparent."""
-        begun, turns = list[Record](), Turns()
+        begun, time_slice = list[Record](), TimeSlice()
         for record in records:
             begun.append(self._with_span(record))
-            if turns.over():
-                await turns.give()
+            if time_slice.expired():
+                await time_slice.pause()
         return begun
 
     async def end(self, errors: Iterable[Exception | None]) -> None:
         """Kafka has them, or not: for each record None or its error, as `Producer.send_all` answers."""
-        turns = Turns()
+        time_slice = TimeSlice()
         for span, error in zip(self._spans, errors, strict=True):
             if error is not None:
                 span.set_status(Status(StatusCode.ERROR, str(error)))
             span.end()
-            if turns.over():
-                await turns.give()
+            if time_slice.expired():
+                await time_slice.pause()
 
     def _with_span(self, record: Record) -> Record:
         given = _traceparent(record)
@@ -81,7 +81,7 @@ async def tell_applied(tape: Tape, operation: str, consumer: str, found: Iterabl
     tracer = tracing.tracer()
     if tracer is None:
         return
-    ended, turns = time.time_ns(), Turns()
+    ended, time_slice = time.time_ns(), TimeSlice()
     for entry, outcome in found:
         given = _traceparent(entry.record)
         if outcome == "ignored" or not tracing.is_sampled(given):
@@ -103,8 +103,8 @@ async def tell_applied(tape: Tape, operation: str, consumer: str, found: Iterabl
         if entry.dead is not None:
             span.set_status(Status(StatusCode.ERROR, str(entry.dead)))
         span.end(ended)
-        if turns.over():
-            await turns.give()
+        if time_slice.expired():
+            await time_slice.pause()
 
 
 def _tell_work(tracer: Tracer, tape: Tape, context: Context, entry: "Entry", outcome: str) -> None:

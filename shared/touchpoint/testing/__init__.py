@@ -38,15 +38,15 @@ async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float =
 
 @asynccontextmanager
 async def others() -> AsyncIterator[Counter[str]]:
-    """Somebody else on the event loop; counts the `turns` they get."""
+    """Another task on the event loop; yields a counter of the loop `iterations` it gets."""
     counted = Counter[str]()
 
-    async def take_turns() -> None:
+    async def count_iterations() -> None:
         while True:
-            counted["turns"] += 1
+            counted["iterations"] += 1
             await asyncio.sleep(0)
 
-    task = asyncio.create_task(take_turns())
+    task = asyncio.create_task(count_iterations())
     try:
         yield counted
     finally:

@@ -17,7 +17,7 @@ from gateway.ingest.cloudevents import Mode
 from gateway.ingest.service import RETRY_AFTER, Intake, count_refused, not_sent, taken, trace_of
 from gateway.keys.service import Holder
 from touchpoint.base import tracing
-from touchpoint.base.turns import Turns
+from touchpoint.base.time_slice import TimeSlice
 from touchpoint.contracts.base import Meta
 from touchpoint.contracts.record import Record
 from touchpoint.http.errors import MEDIA_TYPE, Problem, ProblemError
@@ -100,7 +100,7 @@ Checked = tuple[Meta, Record] | Problem
 async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | None) -> list[Checked]:
     """Check each item; lets other requests run in between."""
     received = datetime.now(UTC)
-    checked, pieces, refused = list[Checked](), Turns(), 0
+    checked, pieces, refused = list[Checked](), TimeSlice(), 0
     for item in items:
         try:
             if (size := memoryview(item).nbytes) > decisions.MAX_EVENT_BYTES:
@@ -111,8 +111,8 @@ async def _check(items: Sequence[msgspec.Raw], tenant: str, traceparent: str | N
             if refused > MAX_FULL_REFUSALS and error.problem.errors:
                 del error.problem.errors[1:]
             checked.append(error.problem)
-        if pieces.over():
-            await pieces.give()
+        if pieces.expired():
+            await pieces.pause()
     return checked
 
 
@@ -120,10 +120,10 @@ async def _report(
     items: Sequence[msgspec.Raw], checked: Sequence[Checked], outcomes: Sequence[SendError | None]
 ) -> tuple[int, dict[str, Any]]:
     """The batch's status and answer: 202 all accepted, 207 some, 503 none because of Kafka, 422 none otherwise."""
-    accepted, refused, sent, pieces = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), Turns()
+    accepted, refused, sent, pieces = list[dict[str, Any]](), list[dict[str, Any]](), iter(outcomes), TimeSlice()
     for index, item in enumerate(checked):
-        if pieces.over():
-            await pieces.give()
+        if pieces.expired():
+            await pieces.pause()
         if isinstance(item, Problem):
             event_id, problem = _id_of(items[index]), item
         elif (failure := next(sent)) is not None:

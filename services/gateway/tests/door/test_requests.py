@@ -17,7 +17,7 @@ from gateway.door import requests
 from gateway.door.gzip import PIECE_BYTES, Unpacker
 from gateway.door.requests import BODIES, TENANT, Bodies, read_body
 from gateway.ingest.api import MAX_BATCH_BYTES
-from touchpoint.base import turns
+from touchpoint.base import time_slice
 from touchpoint.http.errors import ProblemError
 from touchpoint.testing import eventually, others
 
@@ -127,7 +127,7 @@ async def test_while_a_body_is_unpacked_others_get_their_turns():
     async with others() as counted:
         body = await read([gzip.compress(b" " * size)], size, Bodies(2 * size), b"gzip")
     assert len(body) == size
-    assert counted["turns"] >= 20
+    assert counted["iterations"] >= 20
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=4), st.lists(st.integers(0, 8000), max_size=5))
@@ -308,7 +308,7 @@ async def test_a_batch_in_which_everything_is_wrong_gets_an_answer_of_bounded_si
 
 
 async def test_while_a_batch_is_worked_on_others_get_their_turns(door, monkeypatch):
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+    monkeypatch.setattr(time_slice, "SLICE_SECONDS", 0)
     async with others() as counted:
         assert (await post(door, json.dumps([{"id": str(n)} for n in range(500)]).encode(), MANY)).status_code == 422
-    assert counted["turns"] >= 1000
+    assert counted["iterations"] >= 1000
