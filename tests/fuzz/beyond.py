@@ -12,7 +12,7 @@ _REASONS = re.compile(
             "must not be before|must be after|send either data or data_base64|must be urn:touchpoint:",
             # Decimals: `multipleOf` counts in doubles. Times: no keyword bounds them, and RFC 3339 has leap seconds.
             "digits after the point|at most [0-9]+ digits$|the year must lie|5 minutes ahead|number out of range",
-            "RFC 3339 has it|not a day of the calendar|second 60 exists",
+            "as in RFC 3339|not a day of the calendar|second 60 exists",
             # Whole numbers not written so, such as 1.0. What no parser can read, in a member that is given again.
             "a boolean or a whole number|must be a whole number|half of a surrogate pair|invalid unicode code point",
             "recursion limit",

@@ -1,4 +1,4 @@
-"""A histogram that takes in whole batches says what one that takes in single values would."""
+"""The histogram for whole batches reports the same values as prometheus_client's histogram for single values."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +20,9 @@ def test_batches_add_up_to_what_single_observations_do(batches):
         bulk.observe("c", [NOW - age for age in ages], NOW)
         for age in ages:
             single.labels("c").observe(age / 1000)
-    told = {(s.name, s.labels["le"]): s.value for s in next(bulk.collect()).samples if "le" in s.labels}
+    buckets = {(s.name, s.labels["le"]): s.value for s in next(bulk.collect()).samples if "le" in s.labels}
     expected = {(s.name, s.labels["le"]): s.value for f in registry.collect() for s in f.samples if "le" in s.labels}
-    assert told == expected or not any(batches)
+    assert buckets == expected or not any(batches)
 
 
 def test_it_is_written_as_prometheus_reads_histograms():

@@ -1,4 +1,4 @@
-"""An error in one line: enough to mend it, and nothing of a customer's."""
+"""An error in one line: enough to find its cause, and no customer data."""
 
 import asyncpg
 import pytest
@@ -51,22 +51,22 @@ async def test_a_broken_constraint_is_named_and_its_detail_is_not(servers):
     with pytest.raises(asyncpg.CheckViolationError) as raised:
         await connection.execute("INSERT INTO remarks VALUES ($1, 1)", SECRET)
     await connection.close()
-    said = explain(raised.value)
-    assert said.endswith("table remarks, constraint words_known)")
-    assert SECRET not in said
+    line = explain(raised.value)
+    assert line.endswith("table remarks, constraint words_known)")
+    assert SECRET not in line
 
 
-def test_a_strangers_error_says_its_kind_alone():
+def test_an_unknown_librarys_error_is_described_by_its_class_alone():
     assert explain(ValueError(SECRET)) == "ValueError"
     assert explain(OSError(13, "denied")) == "PermissionError: [Errno 13] denied"
 
 
-async def test_the_place_is_our_innermost_and_no_librarys(servers):
+async def test_the_place_is_the_innermost_frame_of_our_packages(servers):
     engine = create_engine(servers.dsn, "tests")
     with pytest.raises(asyncpg.UndefinedTableError) as raised:
         async with transaction(sessions(engine)) as session:
             await (await raw_connection(session)).execute("SELECT * FROM nowhere")
     await engine.dispose()
-    line, name = raised.value.__traceback__.tb_lineno, test_the_place_is_our_innermost_and_no_librarys.__name__
+    line, name = raised.value.__traceback__.tb_lineno, test_the_place_is_the_innermost_frame_of_our_packages.__name__
     assert where(raised.value, {__name__.partition(".")[0]}) == f"{__name__}:{line} {name}"
     assert where(raised.value, {"elsewhere"}) is None

@@ -1,4 +1,4 @@
-"""What a log line says of an error: enough to find it, and no customer's words."""
+"""An error in the log: its place, its class and its causes, and no customer data."""
 
 import json
 import logging
@@ -16,12 +16,12 @@ from touchpoint.base.errors import PermanentError, UsageError
 from touchpoint.db.engine import create_engine
 from touchpoint.testing.servers import Servers
 
-WORDS = "what a customer said"
+CUSTOMER_TEXT = "what a customer wrote"
 
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException], str]]:
-    """What the log says of an error, as a library logs it."""
+    """A function that logs an error as a library does, and returns the log line's `exception`."""
     handlers: list[logging.Handler] = []
     monkeypatch.setattr(logging, "basicConfig", lambda **options: handlers.extend(options["handlers"]))
     telemetry.configure_logging("tests", "debug", "json")
@@ -51,61 +51,61 @@ def caught(fail: Callable[[], object]) -> BaseException:
 @pytest.mark.parametrize(
     ("fail", "kind"),
     [
-        (lambda: int(WORDS), "builtins.ValueError"),
-        (lambda: {}[WORDS], "builtins.KeyError"),
-        (lambda: Form(text=WORDS), "ValidationError"),
-        (lambda: json.loads(WORDS), "json.decoder.JSONDecodeError"),
+        (lambda: int(CUSTOMER_TEXT), "builtins.ValueError"),
+        (lambda: {}[CUSTOMER_TEXT], "builtins.KeyError"),
+        (lambda: Form(text=CUSTOMER_TEXT), "ValidationError"),
+        (lambda: json.loads(CUSTOMER_TEXT), "json.decoder.JSONDecodeError"),
     ],
 )
-def test_a_strangers_error_is_told_by_its_kind_and_place(logged, fail, kind):
-    said = logged(caught(fail))
-    assert kind in said
-    assert f'test_logging.py", line {fail.__code__.co_firstlineno}' in said
-    assert WORDS not in said
+def test_an_unknown_librarys_error_is_logged_with_class_and_place_only(logged, fail, kind):
+    trace = logged(caught(fail))
+    assert kind in trace
+    assert f'test_logging.py", line {fail.__code__.co_firstlineno}' in trace
+    assert CUSTOMER_TEXT not in trace
 
 
 @pytest.mark.parametrize("error", [UsageError("set the port"), PermanentError("no such kind"), OSError(13, "denied")])
-def test_our_own_errors_and_the_operating_systems_say_their_text(logged, error):
+def test_our_own_errors_and_the_operating_systems_are_logged_with_their_message(logged, error):
     assert str(error) in logged(error)
 
 
-def test_what_led_to_an_error_and_the_parts_of_a_group_are_told_too(logged):
+def test_causes_of_an_error_and_members_of_a_group_are_logged_too(logged):
     def fail():
         try:
-            int(WORDS)
+            int(CUSTOMER_TEXT)
         except ValueError as error:
-            raise ExceptionGroup(WORDS, [UsageError("one"), TypeError(WORDS)]) from error
+            raise ExceptionGroup(CUSTOMER_TEXT, [UsageError("one"), TypeError(CUSTOMER_TEXT)]) from error
 
-    said = logged(caught(fail))
-    assert said.index("ValueError") < said.index("which led to") < said.index("ExceptionGroup") < said.index("one")
-    assert "TypeError" in said
-    assert WORDS not in said
+    trace = logged(caught(fail))
+    assert trace.index("ValueError") < trace.index("which led to") < trace.index("ExceptionGroup") < trace.index("one")
+    assert "TypeError" in trace
+    assert CUSTOMER_TEXT not in trace
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "logged_part"),
     [
         ("SELECT * FROM nowhere WHERE 'x' = :words", '42P01 relation "nowhere" does not exist'),
         ("SELECT CAST(:words AS text)::int", "22P02"),
     ],
 )
-async def test_postgresql_says_what_is_wrong_with_a_statement_but_no_value(logged, servers: Servers, statement, told):
+async def test_a_failed_statement_is_logged_without_its_values(logged, servers: Servers, statement, logged_part):
     engine = create_engine(servers.dsn, "tests")
     with pytest.raises(DBAPIError) as raised:
         async with engine.connect() as connection:
-            await connection.execute(text(statement), {"words": WORDS})
+            await connection.execute(text(statement), {"words": CUSTOMER_TEXT})
     await engine.dispose()
-    said = logged(raised.value)
-    assert told in said
-    assert WORDS not in said
+    trace = logged(raised.value)
+    assert logged_part in trace
+    assert CUSTOMER_TEXT not in trace
 
 
-async def test_a_constraint_that_is_broken_shows_no_row(logged, servers: Servers):
+async def test_a_violated_constraint_is_logged_without_the_row(logged, servers: Servers):
     connection = await asyncpg.connect(servers.dsn)
     await connection.execute("CREATE TEMP TABLE remarks (words text CHECK (words = ''))")
-    with pytest.raises(asyncpg.CheckViolationError, match=WORDS) as raised:
-        await connection.execute("INSERT INTO remarks VALUES ($1)", WORDS)
+    with pytest.raises(asyncpg.CheckViolationError, match=CUSTOMER_TEXT) as raised:
+        await connection.execute("INSERT INTO remarks VALUES ($1)", CUSTOMER_TEXT)
     await connection.close()
-    said = logged(raised.value)
-    assert "CheckViolationError: 23514" in said
-    assert WORDS not in said
+    trace = logged(raised.value)
+    assert "CheckViolationError: 23514" in trace
+    assert CUSTOMER_TEXT not in trace

@@ -1,4 +1,4 @@
-"""How settings become connections."""
+"""Settings are validated and become the arguments of Kafka clients."""
 
 import ssl
 
@@ -25,7 +25,7 @@ def test_sasl_over_tls_checks_the_brokers_certificate_and_carries_user_and_passw
     assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("touchpoint", "s3cret")
 
 
-def test_a_certificate_that_cannot_be_read_is_said_in_one_line(tmp_path):
+def test_an_unreadable_certificate_raises_a_usage_error(tmp_path):
     (tmp_path / "ca.pem").write_text("this is no certificate")
     for path in ("/nowhere/ca.pem", str(tmp_path / "ca.pem")):
         with pytest.raises(UsageError, match="KAFKA_SSL_CAFILE"):

@@ -1,4 +1,4 @@
-"""Times are RFC 3339 to the letter, wherever they come in."""
+"""Times are accepted strictly as RFC 3339, sources as URI references."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ from touchpoint.contracts import sources
         ("2017-01-01T00:59:60.5+01:00", "2017-01-01T00:59:59.999999+01:00"),
     ],
 )
-def test_what_rfc_3339_allows_is_read(text, moment):
+def test_valid_rfc_3339_is_read(text, moment):
     assert times.read(text).isoformat() == moment
 
 
@@ -47,7 +47,7 @@ def test_what_rfc_3339_allows_is_read(text, moment):
         ("1700000000", "RFC 3339"),
     ],
 )
-def test_what_it_does_not_allow_is_refused_with_what_would_be_right(text, reason):
+def test_invalid_rfc_3339_is_refused_with_the_valid_form(text, reason):
     with pytest.raises(ValueError, match=reason):
         times.read(text)
 
@@ -81,5 +81,5 @@ def test_a_uri_reference_is_a_source(source):
         ("a\u202eb", "U+202E"),
     ],
 )  # fmt: skip
-def test_what_is_no_uri_reference_is_refused_with_what_would_be_right(source, reason):
+def test_an_invalid_uri_reference_is_refused_with_the_valid_form(source, reason):
     assert reason in (sources.wrong(source) or "")

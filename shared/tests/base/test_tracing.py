@@ -1,4 +1,4 @@
-"""What becomes of each event, as its own trace tells; and that nobody pays for traces who did not ask for them."""
+"""Each event's work appears in its own trace, and tracing that is off costs nothing."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ from touchpoint.testing.factories import feedback, usage_reported
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    """Where spans go; before anything that connects to a database."""
+    """The exporter that collects spans. Request it before any fixture that connects to a database."""
     exporter = InMemorySpanExporter()
     tracing.start(provider("tests", "all", SimpleSpanProcessor(exporter)))
     yield exporter
@@ -34,7 +34,7 @@ def traceparent(number: int, *, kept: bool = True) -> str:
 
 
 def of_trace(spans: InMemorySpanExporter, number: int) -> dict[str, ReadableSpan]:
-    """By name."""
+    """The spans of a trace, by name."""
     return {span.name: span for span in spans.get_finished_spans() if span.context.trace_id == number}
 
 
@@ -43,18 +43,18 @@ async def test_each_event_of_a_batch_has_its_work_in_its_own_trace(spans, log, l
     async with consuming():
         await eventually(lambda: of_trace(spans, 2))
     for number in (1, 2):
-        found = of_trace(spans, number)
-        process, handler = found["process touchpoints.v1"], found["write_down"]
+        by_name = of_trace(spans, number)
+        process, handler = by_name["process touchpoints.v1"], by_name["write_down"]
         assert process.parent.span_id == 1
         assert process.attributes["cloudevents.event_id"] == f"e{number}"
         assert process.attributes["touchpoint.outcome"] == "applied"
         assert handler.parent.span_id == process.context.span_id
-        assert found["INSERT ledger"].parent.span_id == handler.context.span_id
+        assert by_name["INSERT ledger"].parent.span_id == handler.context.span_id
         for statement in ("INSERT inbox", "COMMIT"):
-            assert found[statement].parent.span_id == process.context.span_id
+            assert by_name[statement].parent.span_id == process.context.span_id
 
 
-async def test_a_trace_that_is_not_kept_gets_no_spans(spans, log, ledger, consuming):
+async def test_a_trace_that_is_not_sampled_gets_no_spans(spans, log, ledger, consuming):
     await log.append(
         feedback(id="e1", traceparent=traceparent(1, kept=False)),
         feedback(id="e2"),
@@ -65,18 +65,18 @@ async def test_a_trace_that_is_not_kept_gets_no_spans(spans, log, ledger, consum
     assert {span.context.trace_id for span in spans.get_finished_spans()} == {3}
 
 
-async def test_what_an_event_had_no_part_in_is_not_in_its_trace(spans, log, ledger, consuming):
+async def test_a_duplicates_trace_has_no_span_of_a_handler(spans, log, ledger, consuming):
     again = feedback(id="e1", traceparent=traceparent(1))
     await log.append(feedback(id="e1"), again, usage_reported(id="e2", traceparent=traceparent(2)))
     async with consuming():
         await eventually(lambda: of_trace(spans, 1))
-    found = of_trace(spans, 1)
-    assert found["process touchpoints.v1"].attributes["touchpoint.outcome"] == "duplicate"
-    assert "write_down" not in found
+    by_name = of_trace(spans, 1)
+    assert by_name["process touchpoints.v1"].attributes["touchpoint.outcome"] == "duplicate"
+    assert "write_down" not in by_name
     assert of_trace(spans, 2) == {}
 
 
-async def test_a_dead_letters_trace_says_why(spans, log, ledger, poison, consuming):
+async def test_a_dead_letters_trace_contains_the_reason(spans, log, ledger, poison, consuming):
     poison.add("e1")
     await log.append(feedback(id="e1", traceparent=traceparent(1)))
     async with consuming():
@@ -98,7 +98,7 @@ async def test_a_record_is_sent_with_the_traceparent_of_its_span(spans, kafka, l
     assert second.context.trace_id != 7
 
 
-async def test_a_requests_span_does_not_repeat_what_an_exception_says(spans):
+async def test_a_requests_span_does_not_contain_an_exceptions_message(spans):
     async def broken(*_):
         raise RuntimeError("jo@example.com is unknown")
 
@@ -121,19 +121,19 @@ async def test_a_requests_span_does_not_repeat_what_an_exception_says(spans):
         ("COMMIT;", "COMMIT"),
     ],
 )
-def test_a_statements_span_says_what_it_does_to_which_table(spans, text, name):
+def test_a_statements_span_is_named_after_operation_and_table(spans, text, name):
     tell(tracing.tracer(), Statement(text, 1, 2))
     [span] = spans.get_finished_spans()
     assert (span.name, span.start_time, span.end_time) == (name, 1, 2)
 
 
-async def test_without_being_asked_for_nothing_is_traced(ledger):
+async def test_tracing_is_off_by_default(ledger):
     assert tracing.tracer() is None
     async with transaction(ledger.sessions) as session:
         assert type(await raw_connection(session)) is asyncpg.Connection
 
 
 @pytest.mark.parametrize("broken", ["00-zz", "", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", None])
-def test_a_broken_traceparent_begins_a_trace(spans, broken):
+def test_a_malformed_traceparent_begins_a_new_trace(spans, broken):
     span = tracing.tracer().start_span("any", tracing.within(broken))
     assert span.parent is None

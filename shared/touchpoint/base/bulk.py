@@ -1,4 +1,4 @@
-"""A Prometheus histogram that takes in a whole batch at once: prometheus_client's own takes one value a call."""
+"""A Prometheus histogram that observes a whole batch in one call; prometheus_client's own takes one value per call."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,10 @@ from prometheus_client.utils import floatToGoString
 
 
 class BulkHistogram(Collector):
-    """Ages by consumer, in seconds. Between an observation and the next nothing awaits, so no lock is needed."""
+    """Ages of events in seconds, labelled by consumer.
+
+    No lock is needed: every method runs on the event loop without an await.
+    """
 
     _labelnames = ("consumer",)
 
@@ -18,35 +21,35 @@ class BulkHistogram(Collector):
         self._name = name
         self._documentation = documentation
         self._bounds = buckets
-        self._found: dict[str, tuple[list[int], float]] = {}
-        """By consumer: how many were not older than each bound, all of them last; and the sum."""
+        self._totals: dict[str, tuple[list[int], float]] = {}
+        """Per consumer: the cumulative count for each bucket bound, the last one for +Inf; and the sum of all ages."""
         REGISTRY.register(self)
 
     def start(self, consumer: str) -> None:
-        """Have the consumer's series from now on, with nothing in them."""
-        self._found.setdefault(consumer, ([0] * (len(self._bounds) + 1), 0.0))
+        """Create the consumer's series with all counts at zero."""
+        self._totals.setdefault(consumer, ([0] * (len(self._bounds) + 1), 0.0))
 
     def observe(self, consumer: str, moments: Sequence[int], now: int) -> None:
-        """Take in what happened at these moments, in milliseconds since 1970; what lies ahead of `now` has age 0.
+        """Add the ages of events at these moments (milliseconds since 1970); a moment after `now` counts as age 0.
 
-        A batch costs a sort of its few ascending runs and a search for each bound, nothing for each event.
+        The cost of a batch is one sort (fast, as a batch is a few ascending runs) and one binary search per bound.
         """
         self.start(consumer)
-        counts, total = self._found[consumer]
+        counts, total = self._totals[consumer]
         ordered = sorted(moments)
         for index, bound in enumerate(self._bounds):
             counts[index] += len(ordered) - bisect_left(ordered, now - bound * 1000)
         counts[-1] += len(ordered)
-        self._found[consumer] = counts, total + max(0, len(ordered) * now - sum(ordered)) / 1000
+        self._totals[consumer] = counts, total + max(0, len(ordered) * now - sum(ordered)) / 1000
 
     def describe(self) -> list[HistogramMetricFamily]:
-        """Its name and meaning."""
+        """The metric's name, help text and labels, without samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labelnames)]
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """What Prometheus is told."""
+        """The samples for a scrape."""
         [family] = self.describe()
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        for consumer, (counts, total) in self._found.items():
+        for consumer, (counts, total) in self._totals.items():
             family.add_metric([consumer], list(zip(bounds, counts, strict=True)), total)
         yield family

@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL databases: their form, the same server's other databases, and how they may be shown."""
+"""URLs of PostgreSQL databases: validate them, address another database of the server, hide the password."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -7,7 +7,7 @@ FORM = (
     "postgresql://user:password@host:port/database, with / ? # @ [ ] and % in the password percent-encoded (a slash "
     "is %2F)"
 )
-"""What a URL must look like."""
+"""The required form of a URL, for error messages."""
 
 _HOST = r"(?:[\w.-]*|\[[\da-fA-F:.]+\])(?::\d+)?"
 _URL = re.compile(
@@ -18,7 +18,7 @@ _SHOWN = ("host", "port")
 
 
 def is_url(dsn: str) -> bool:
-    """Whether this has the form of a database's URL; what has not may be cut in the middle of a password."""
+    """Whether this is a well-formed database URL. A malformed one might be split in the middle of its password."""
     return _URL.fullmatch(dsn) is not None
 
 
@@ -28,10 +28,10 @@ def named(dsn: str, database: str) -> str:
 
 
 def without_password(dsn: str) -> str:
-    """The URL as it may be shown."""
-    found = _URL.fullmatch(dsn)
-    if found is None:
+    """The URL without password and without parameters other than host and port, for messages and logs."""
+    url = _URL.fullmatch(dsn)
+    if url is None:
         return "a URL that cannot be read"
-    user = f"{found['user']}@" if found["user"] is not None else ""
-    shown = "&".join(f"{name}={value}" for name, value in parse_qsl(found["query"] or "") if name in _SHOWN)
-    return f"{found['scheme']}{user}{found['place']}" + (f"?{shown}" if shown else "")
+    user = f"{url['user']}@" if url["user"] is not None else ""
+    shown = "&".join(f"{name}={value}" for name, value in parse_qsl(url["query"] or "") if name in _SHOWN)
+    return f"{url['scheme']}{user}{url['place']}" + (f"?{shown}" if shown else "")

@@ -1,25 +1,25 @@
-"""The endings a handler or a command can have other than success."""
+"""Exceptions by which a handler or a command fails, each with its own consequence."""
 
 
 class TransientError(Exception):
-    """Nothing is wrong with the event: back off and try again. Never leads to a dead letter."""
+    """A failure that is not the event's fault: the work is retried after a backoff and never becomes a dead letter."""
 
 
 class PermanentError(Exception):
-    """The event can never be handled: it becomes a dead letter, and this message says why (no customer data in it)."""
+    """The event can never be handled and becomes a dead letter. The message is the reason, without customer data."""
 
 
 class UsageError(Exception):
-    """What an operator asked for cannot work as the machine stands. The message is one line: what, and what to do."""
+    """An operator's request or setting cannot work. The message is one line: what is wrong, and what to do."""
 
 
 class NotFoundError(UsageError):
-    """What was named is not there."""
+    """The consumer, replay or other thing an operator named does not exist."""
 
 
 class ConflictError(UsageError):
-    """It does not go with how things stand at the moment: another one is under way, or this one has ended."""
+    """The request conflicts with the current state, such as another replay that runs or one that has ended."""
 
 
 class UnreachableError(UsageError):
-    """Kafka or a database does not answer."""
+    """Kafka or PostgreSQL cannot be reached."""

@@ -1,6 +1,7 @@
-"""An error in one line for logs, dead letters and operators: what, in which table, at which place of our code.
+"""Describe an error in one line for logs, dead letters and operators: its kind, its table, its place in our code.
 
-Never with what was to be stored. An error's own text is repeated only where that is known to quote no customer.
+The line never contains the values of the event or row. An error's own message is included only if it is known to quote
+no values.
 """
 
 import traceback
@@ -13,23 +14,25 @@ from touchpoint.base.errors import PermanentError, TransientError, UsageError
 from touchpoint.base.sqlstates import quotes_values
 
 _NAMES = ("schema_name", "table_name", "column_name", "constraint_name", "data_type_name")
-"""What PostgreSQL names apart from its message: definitions, no values."""
+"""Fields of a PostgreSQL error that name parts of the schema and never contain values."""
 _HARMLESS = (UsageError, TransientError, PermanentError, OSError, KafkaError)
+"""Exceptions whose messages contain no customer data."""
 LONGEST = 500
+"""Characters of a description, at most."""
 
 
 def explain(error: BaseException) -> str:
-    """The kind of error and what is known of its cause, e.g. `UndefinedColumnError: 42703 column "x" …`."""
+    """The error's class and cause, such as `UndefinedColumnError: 42703 column "x" …`; at most LONGEST characters."""
     return ": ".join(filter(None, [kind(error), text(error)]))[:LONGEST]
 
 
 def kind(error: BaseException) -> str:
-    """The name of its class; for a database's error of that which the driver raised."""
+    """The name of the error's class; for a database error that SQLAlchemy wraps, the name of the driver's class."""
     return type(_of_driver(error)).__name__
 
 
 def text(error: BaseException) -> str:
-    """What an error says, in one line: our own words, Kafka's, the operating system's, and PostgreSQL's."""
+    """The error's message in one line if it contains no values: ours, Kafka's, the operating system's, PostgreSQL's."""
     cause = _of_driver(error)
     if isinstance(cause, _HARMLESS):
         return " ".join(str(cause).split())
@@ -37,12 +40,12 @@ def text(error: BaseException) -> str:
     if state is None:
         return ""
     message = "" if quotes_values(state) or not cause.args else str(cause.args[0])
-    names = [f"{name.removesuffix('_name')} {found}" for name in _NAMES if (found := getattr(cause, name, None))]
+    names = [f"{name.removesuffix('_name')} {value}" for name in _NAMES if (value := getattr(cause, name, None))]
     return " ".join([state, *message.split(), *([f"({', '.join(names)})"] if names else [])])
 
 
 def where(error: BaseException, packages: Collection[str]) -> str | None:
-    """The innermost place of these packages' own code in the traceback: `feedback_svc.repository:41 store`."""
+    """The innermost frame of the traceback in these packages, such as `feedback_svc.repository:41 store`; else None."""
     deepest = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if _module(frame).partition(".")[0] in packages:
@@ -55,7 +58,7 @@ def _module(frame: FrameType) -> str:
 
 
 def _of_driver(error: BaseException) -> BaseException:
-    """The driver's error under SQLAlchemy's two layers, else the error itself."""
+    """The driver's error that SQLAlchemy has wrapped twice; any other error itself."""
     orig = getattr(error, "orig", None)
     if not isinstance(orig, BaseException):
         return error

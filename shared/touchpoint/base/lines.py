@@ -1,4 +1,4 @@
-"""Text for a terminal of 80 columns."""
+"""Wrap text for a terminal of 80 columns."""
 
 import textwrap
 
@@ -6,9 +6,9 @@ WIDTH = 80
 
 
 def wrapped(text: str, indent: str = "", *, hanging: str | None = None) -> str:
-    """Text in lines of at most 80 characters. Words stay whole, so commands and places in the log can be copied.
+    """The text in lines of at most 80 characters; longer words stay whole, so that commands and offsets can be copied.
 
-    `indent` is before each line, `hanging` before all but the first.
+    `indent` precedes every line; `hanging`, if given, replaces it in all lines but the first.
     """
     following = indent if hanging is None else hanging
     return textwrap.fill(

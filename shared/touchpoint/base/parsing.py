@@ -1,4 +1,4 @@
-"""Times and places in the log as people write them, to commands and over HTTP."""
+"""Parse what operators write on the command line and over HTTP: times, log positions and spans of offsets."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,22 +11,22 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def moment(written: str) -> datetime:
-    """A time: RFC 3339, a day (its beginning, UTC), or so long ago: 90s, 30m, 2h, 3d. Raises UsageError."""
+    """Parse a time: RFC 3339, a date (its start in UTC), or an age such as 90s, 30m, 2h, 3d. Raises UsageError."""
     try:
         if ago := re.fullmatch(r"(\d{1,6})([smhd])", written):
-            found = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+            time = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
         else:
-            found = datetime.fromisoformat(written)
-        found = found if found.tzinfo else found.replace(tzinfo=UTC)
-        if EARLIEST <= found < LATEST:
-            return found
+            time = datetime.fromisoformat(written)
+        time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        if EARLIEST <= time < LATEST:
+            return time
     except (ValueError, OverflowError):
         pass
     raise UsageError(f"{written!r} is no time: write 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")
 
 
 def place(written: str) -> tuple[str, int, int] | None:
-    """A place in the log, topic/partition/offset; None when it is none."""
+    """Parse a position in the log, `topic/partition/offset`; None if the text is not one."""
     topic, *numbers = written.rsplit("/", 2)
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
@@ -34,7 +34,7 @@ def place(written: str) -> tuple[str, int, int] | None:
 
 
 class Span(NamedTuple):
-    """Offsets of one partition."""
+    """A range of offsets in one partition."""
 
     topic: str
     partition: int
@@ -42,7 +42,7 @@ class Span(NamedTuple):
 
 
 def span(written: str) -> Span | None:
-    """Offsets of one partition, topic/partition/first-last or topic/partition/offset; None when it is neither."""
+    """Parse offsets of one partition, `topic/partition/first-last` or `topic/partition/offset`; None if neither."""
     start, dash, last = written.rpartition("-")
     first = place(start if dash and last.isdecimal() else written)
     if first is None:

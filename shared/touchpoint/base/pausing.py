@@ -1,11 +1,11 @@
-"""Pauses that end early when something comes, such as the word to stop."""
+"""A sleep that ends early when an event is set, such as the one that stops the process."""
 
 import asyncio
 import contextlib
 
 
 async def pause(until: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until it is set."""
+    """Sleep for `seconds`, or until the event `until` is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await until.wait()

@@ -1,4 +1,4 @@
-"""Settings that several entry points share. Only `__main__` modules and the command line instantiate them."""
+"""Settings shared by services and the command line. Only `__main__` modules and the command line instantiate them."""
 
 import ssl
 from typing import Any, Literal
@@ -20,22 +20,33 @@ class KafkaSettings(BaseSettings):
         "PLAINTEXT", description="SSL: over TLS; SASL: with user and password"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="how the password is shown to be known"
+        "SCRAM-SHA-512", description="SASL mechanism that authenticates user and password"
     )
-    sasl_username: str | None = Field(None, description="this service's user")
-    sasl_password: SecretStr | None = Field(None, description="the user's password")
+    sasl_username: str | None = Field(None, description="this service's Kafka user")
+    sasl_password: SecretStr | None = Field(None, description="password of that user")
     ssl_cafile: str | None = Field(None, description="CA certificates, PEM; the system's own when unset")
     ssl_certfile: str | None = Field(None, description="client certificate, PEM")
     ssl_keyfile: str | None = Field(None, description="key of the client certificate, PEM")
-    topic_prefix: str = Field("", description="put before every topic and consumer group")
-    partitions: int = Field(12, ge=1, le=1000, description="per topic, set at creation; growing it later breaks order")
-    replication_factor: int = Field(1, ge=1, le=7, description="copies of a topic that is made; 3 with several brokers")
+    topic_prefix: str = Field("", description="prefix of every topic and consumer group")
+    partitions: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="partitions per topic, set when the topic is created; adding some later breaks a customer's order",
+    )
+    replication_factor: int = Field(
+        1, ge=1, le=7, description="replicas per topic, set when the topic is created; 3 if there are several brokers"
+    )
     min_insync_replicas: int = Field(
-        1, ge=1, le=7, description="copies a record must have before it is acknowledged, set at creation; 2 of 3"
+        1,
+        ge=1,
+        le=7,
+        description="replicas that must have a record before Kafka acknowledges it, set when the topic is created; "
+        "2 with 3 replicas",
     )
 
     def client_options(self) -> dict[str, Any]:
-        """The connection arguments every aiokafka client takes; raises UsageError on certificates it cannot read."""
+        """The connection arguments of every aiokafka client. Raises UsageError if a certificate cannot be read."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
@@ -59,27 +70,40 @@ class KafkaSettings(BaseSettings):
 
 
 class ServiceSettings(BaseSettings):
-    """What every service is told by its environment."""
+    """Settings of every service, read from its environment."""
 
-    database_url: SecretStr = Field(description="postgresql://user:password@host/database?sslmode=…, as libpq has it")
-    database_pool_size: int = Field(5, ge=1, le=100, description="connections of an API, and of a consumer or worker")
-    statement_seconds: float = Field(5, gt=0, le=120, description="an API's statement may take so long")
+    database_url: SecretStr = Field(
+        description="postgresql://user:password@host/database?sslmode=…, with the parameters of libpq"
+    )
+    database_pool_size: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="database connections of an API, and as many of a consumer or worker in the same process",
+    )
+    statement_seconds: float = Field(
+        5, gt=0, le=120, description="timeout of an API's SQL statement, in seconds; then 504"
+    )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(description="port of the API", ge=0, le=65535)
     connections: int = Field(
-        800, ge=10, le=100_000, description="of clients at once; each takes a file descriptor (docs/limits.md)"
+        800, ge=10, le=100_000, description="client connections at once; each takes a file descriptor (docs/limits.md)"
     )
     admin_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     admin_port: int = Field(description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
     internal_token_secrets: list[SecretStr] = Field(
-        min_length=1, description='JSON list, ["current", "previous"]: signs what the gateway asks the services'
+        min_length=1,
+        description='JSON list, ["current", "previous"]: secrets that sign the gateway\'s requests to the services; '
+        "32 characters or more each",
     )
     otel_traces_exporter: Literal["none", "otlp"] = Field(
-        "none", description="otlp: send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says (docs/observability.md)"
+        "none", description="otlp: send traces to OTEL_EXPORTER_OTLP_ENDPOINT (docs/observability.md)"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
-    log_format: Literal["json", "console"] = Field("json", description="an object a line, or for people")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    log_format: Literal["json", "console"] = Field(
+        "json", description="json: one JSON object per line; console: lines for people"
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -97,13 +121,14 @@ class ServiceSettings(BaseSettings):
 
 
 class ConsumingSettings(ServiceSettings):
-    """What a service that consumes events is told beside."""
+    """Settings of every service that consumes events."""
 
     on_poison: Literal["skip", "halt"] = Field(
-        "skip", description="an event that cannot be handled becomes a dead letter, or stops the consumer before it"
+        "skip",
+        description="an event that cannot be handled: skip makes it a dead letter, halt stops the consumer before it",
     )
     business_tenants: list[str] = Field(
         [],
         max_length=20,
-        description="JSON list of tenants whose scores and open cases are among the metrics; none by default",
+        description="JSON list of tenants whose scores and open cases are exported as metrics; none by default",
     )

@@ -1,9 +1,9 @@
-"""What follows from an error of PostgreSQL, decided for every class of its manual's appendix A.
+"""How to react to a PostgreSQL error, for every SQLSTATE class of appendix A of the PostgreSQL manual.
 
-- RETRY: the server, the network or an administrator is the cause. Neither event nor code is wrong: back off, retry.
-- HALT: the program and its tables do not fit together, or the server is damaged. No event is to blame, so none becomes
-  a dead letter; the consumer stops and a person looks.
-- EVENT: the values that were to be stored are the cause: the event becomes a dead letter.
+- RETRY: the cause is the server, the network or an administrator, not the event or the code: back off and retry.
+- HALT: code and tables do not match, or the server is damaged. No event is the cause, so none becomes a dead letter:
+  the consumer halts until an operator resumes it.
+- EVENT: the cause is the event's values: the event becomes a dead letter.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
 INSUFFICIENT_PRIVILEGE = "42501"
 QUERY_CANCELED = "57014"
-"""Also what PostgreSQL says of a statement past its statement_timeout."""
+"""A cancelled statement, also one that exceeded its statement_timeout."""
 
 CLASSES: dict[str, Verdict] = {
     "00": HALT,  # successful completion: never an error
@@ -50,7 +50,7 @@ CLASSES: dict[str, Verdict] = {
     "38": HALT,  # external routine exception
     "39": HALT,  # external routine invocation exception
     "3B": HALT,  # savepoint exception
-    "3D": RETRY,  # invalid catalog name: the database is not there, so a halt could not be stored either
+    "3D": RETRY,  # invalid catalog name: the database does not exist, so a halt could not be stored either
     "3F": HALT,  # invalid schema name
     "40": RETRY,  # transaction rollback: serialization, deadlock
     "42": HALT,  # syntax error or access rule violation: a table or column is missing or was renamed
@@ -66,26 +66,26 @@ CLASSES: dict[str, Verdict] = {
     "P0": EVENT,  # PL/pgSQL error: a trigger refuses the row
     "XX": HALT,  # internal error: data or an index is corrupted
 }
-"""The verdict on each class: the first two characters of a SQLSTATE."""
+"""The verdict for each class, which is the first two characters of a SQLSTATE."""
 
 CODES: dict[str, Verdict] = {
     READ_ONLY: RETRY,  # read-only SQL transaction: a standby, or default_transaction_read_only
     "25P03": RETRY,  # idle_in_transaction_session_timeout
     "25P04": RETRY,  # transaction_timeout
-    INSUFFICIENT_PRIVILEGE: RETRY,  # rights were revoked: work goes on when they are granted again
+    INSUFFICIENT_PRIVILEGE: RETRY,  # privileges were revoked: a retry succeeds once they are granted again
     "55006": RETRY,  # object in use
     LOCK_NOT_AVAILABLE: RETRY,
 }
-"""Verdicts that differ from their class's."""
+"""Verdicts for single SQLSTATEs that differ from the verdict for their class."""
 
-_QUOTING = ("09", "10", "20", "21", "22", "23", "27", "38", "39", "44", "54", "P0")
+_MAY_QUOTE = ("09", "10", "20", "21", "22", "23", "27", "38", "39", "44", "54", "P0")
 
 
 def verdict(state: str) -> Verdict:
-    """The verdict on a SQLSTATE. An unknown class halts: nothing says that an event is to blame."""
+    """The verdict for a SQLSTATE. An unknown class halts, as it does not prove that the event is the cause."""
     return CODES.get(state) or CLASSES.get(state[:2], HALT)
 
 
 def quotes_values(state: str) -> bool:
-    """Whether the message of such an error may quote what was to be stored."""
-    return state[:2] in _QUOTING
+    """Whether the message of an error with this SQLSTATE may quote values of the event."""
+    return state[:2] in _MAY_QUOTE

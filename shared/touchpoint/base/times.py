@@ -1,11 +1,11 @@
-"""Points in time as text: RFC 3339 to the letter, for attributes, data and queries alike."""
+"""Parse times strictly as RFC 3339: in event attributes, event data and queries."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-FORM = "must be a time as RFC 3339 has it, with T and an offset from UTC, such as 2026-11-22T09:30:00Z"
+FORM = "must be a time as in RFC 3339, with T and an offset from UTC, such as 2026-11-22T09:30:00Z"
 YEARS = "the year must lie between 1900 and 2199"
 
 _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
@@ -16,15 +16,15 @@ _LAST_MICROSECOND = "59.999999"
 
 
 def read(text: str) -> datetime:
-    """The point in time; digits beyond microseconds are cut off. Raises ValueError with what would be right.
+    """Parse a time; digits beyond microseconds are cut off. Raises ValueError with the form that would be valid.
 
-    A leap second, which is 23:59:60 in UTC on the last day of a month, becomes the last microsecond before it: no
-    calendar here has a 61st second, and it stays on its day.
+    A leap second, 23:59:60 in UTC on the last day of a month, becomes the last microsecond before it, as neither
+    `datetime` nor PostgreSQL stores a 61st second; this keeps it on its day.
     """
-    found = _RFC3339.fullmatch(text)
-    if found is None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
         raise ValueError(FORM)
-    date, clock, seconds, fraction, offset = found.groups()
+    date, clock, seconds, fraction, offset = match.groups()
     leap = seconds == "60"
     exact = _LAST_MICROSECOND if leap else f"{seconds}.{(fraction or '')[:6]:0<6}"
     try:
@@ -39,6 +39,6 @@ def read(text: str) -> datetime:
 def _ends_a_month(moment: datetime) -> bool:
     try:
         following = moment.astimezone(UTC) + timedelta(microseconds=1)
-    except OverflowError:  # at the very end of the calendar
+    except OverflowError:  # in year 9999, the last that datetime supports
         return False
     return (following.day, following.hour, following.minute) == (1, 0, 0)

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, off unless asked for: what became of an event, from the gateway to each database write.
+"""OpenTelemetry traces of an event from the gateway to each database write; off by default.
 
-Where spans go, and of which share of the traces, the SDK is told by its own environment variables. All others ask for
-the `tracer` first: it is None while tracing is off, and nothing here costs anything then.
+The SDK's own environment variables set the exporter and the share of traces that is kept. Callers check `tracer()`
+first: it is None while tracing is off, so that tracing then costs nothing.
 """
 
 from threading import Thread
@@ -16,28 +16,29 @@ if TYPE_CHECKING:
 
 TRACEPARENT = "traceparent"
 STOP_SECONDS = 3
-"""The end of a process waits so long for its last spans to be taken: a collector that is away must not hold it."""
+"""Seconds that a stopping process waits for its last spans to be exported, so that an absent collector cannot block
+it."""
 
 _SAMPLED = tuple("13579bdf")
-"""What a traceparent may end with where its flag `sampled` is set."""
+"""The last hexadecimal digit of a traceparent whose flag `sampled` (the lowest bit) is set."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class _Process:
-    """What this process has of the SDK while tracing is on."""
+    """The tracer provider and tracer of this process; None while tracing is off."""
 
     provider: "TracerProvider | None" = None
     tracer: Tracer | None = None
 
 
 def start(provider: "TracerProvider") -> None:
-    """Make spans from now on."""
+    """Turn tracing on."""
     _Process.provider = provider
     _Process.tracer = provider.get_tracer("touchpoint")
 
 
 def stop() -> None:
-    """Send what is left, within a bound, and make no more spans."""
+    """Export the remaining spans, for STOP_SECONDS at most, and turn tracing off."""
     if _Process.provider is not None:
         last = Thread(target=_Process.provider.shutdown, daemon=True)
         last.start()
@@ -46,32 +47,32 @@ def stop() -> None:
 
 
 def tracer() -> Tracer | None:
-    """What makes spans; None while tracing is off."""
+    """The tracer of this process; None while tracing is off."""
     return _Process.tracer
 
 
 def current() -> str | None:
-    """The traceparent of the span this task is within, if there is one."""
+    """The traceparent of the current task's span; None if there is none."""
     span = get_current_span()
     return traceparent(span) if span.get_span_context().is_valid else None
 
 
 def traceparent(span: Span) -> str:
-    """What tells others of a span (W3C Trace Context)."""
-    found = span.get_span_context()
-    return f"00-{format_trace_id(found.trace_id)}-{format_span_id(found.span_id)}-{found.trace_flags:02x}"
+    """The header value that passes a span on to another process (W3C Trace Context)."""
+    context = span.get_span_context()
+    return f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
 
 
 def within(traceparent: str | None) -> Context:
-    """The context of a span elsewhere, to be the parent of one here; without one, or a broken one, of a new trace."""
+    """The context of another process's span, as parent of a span here; if missing or malformed, that of a new trace."""
     return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context()) if traceparent else Context()
 
 
 def is_sampled(traceparent: str | None) -> bool:
-    """Whether the trace is one of those that are kept: its first process has decided that for all others."""
+    """Whether this trace is recorded. The first process of a trace decides that for all others."""
     return traceparent is not None and traceparent.endswith(_SAMPLED)
 
 
 def is_recording() -> bool:
-    """Whether this task is within a span that is kept."""
+    """Whether the current task's span is recorded."""
     return get_current_span().is_recording()
