@@ -1,4 +1,4 @@
-"""Whatever the gateway takes, and whatever a service makes of it, is small enough for Kafka."""
+"""Every event that the gateway accepts, and every event derived from it, fits into a Kafka record."""
 
 import pytest
 from msgspec.structs import replace
@@ -18,16 +18,16 @@ from touchpoint.kafka.requirements import MAX_MESSAGE_BYTES
 from touchpoint.testing.factories import feedback
 
 LONGEST = "\U0001f600" * MAX_ATTRIBUTE_CHARACTERS
-"""Four bytes each in UTF-8."""
+"""The longest attribute, of characters that take four bytes each in UTF-8."""
 
 
 def largest(data_bytes):
-    """An event with that much data, most of it blanks, and the longest attributes a consumer reads."""
+    """A record with this many bytes of data, most of them blanks, and the longest attributes a consumer accepts."""
     record = encode(feedback(id=LONGEST, source=LONGEST, tenant=LONGEST, subject=LONGEST, traceparent=LONGEST))
     return replace(record, value=record.value[:-1] + b" " * (data_bytes - len(record.value)) + b"}")
 
 
-def test_what_is_made_of_the_largest_event_that_is_read_can_be_sent():
+def test_an_event_derived_from_the_largest_one_can_be_sent():
     event = decode(largest(MAX_DATA_BYTES), REGISTRY)
     made = encode_extended(event, FeedbackRecorded, feedback_id=LONGEST, language=LONGEST)
     assert MAX_DATA_BYTES < size(made) < MAX_RECORD_BYTES < MAX_MESSAGE_BYTES

@@ -42,7 +42,7 @@ def test_a_broken_contract_and_a_lost_one_are_both_reported(generate: ModuleType
 
 
 @pytest.mark.parametrize("event", REGISTRY.values(), ids=REGISTRY.keys())
-def test_a_schema_accepts_its_example_and_refuses_strangers(event: type[Event]) -> None:
+def test_a_schema_accepts_its_example_and_refuses_unknown_fields(event: type[Event]) -> None:
     schema = json_schema(event)
     jsonschema.Draft7Validator.check_schema(schema)
     validator = jsonschema.Draft7Validator(schema)
@@ -53,20 +53,20 @@ def test_a_schema_accepts_its_example_and_refuses_strangers(event: type[Event]) 
 
 def references(part: Any) -> list[str]:
     if isinstance(part, dict):
-        found = [part["$ref"]] if "$ref" in part else []
-        return found + [name for value in part.values() for name in references(value)]
+        own = [part["$ref"]] if "$ref" in part else []
+        return own + [name for value in part.values() for name in references(value)]
     return [name for value in part for name in references(value)] if isinstance(part, list) else []
 
 
-def test_asyncapi_names_each_event_once_on_its_topic_and_every_reference_leads_somewhere() -> None:
+def test_asyncapi_names_each_event_once_on_its_topic_and_every_reference_resolves() -> None:
     document = yaml.safe_load((DOCS / "events" / "asyncapi.yaml").read_text())
     listed = {name: topic for topic, channel in document["channels"].items() for name in channel["messages"]}
     assert listed == {name: event.topic for name, event in REGISTRY.items()}
     for reference in references(document):
         if reference.startswith("#/"):
-            found: Any = document
+            target: Any = document
             for step in reference[2:].split("/"):
-                found = found[step]
+                target = target[step]
         else:
             assert (DOCS / "events" / reference).is_file()
 

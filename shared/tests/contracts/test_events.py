@@ -27,16 +27,16 @@ EVERY = pytest.mark.parametrize("event", REGISTRY.values(), ids=REGISTRY.keys())
 
 
 def example_of(event: type[Event]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(json_schema(event)["examples"][0]))
-    return found
+    data: dict[str, Any] = json.loads(json.dumps(json_schema(event)["examples"][0]))
+    return data
 
 
 def refusals(event: type[Event], data: dict[str, Any] | str) -> dict[str, str]:
-    """Where and why the door refuses; empty when it does not."""
+    """The reasons, by field, for which the gateway refuses the data; empty if it accepts it."""
     try:
         read = event.read((data if isinstance(data, str) else json.dumps(data)).encode())
     except ValidationError as error:
-        return {".".join(map(str, found["loc"])): found["msg"] for found in error.errors()}
+        return {".".join(map(str, item["loc"])): item["msg"] for item in error.errors()}
     return {broken.field: broken.reason for broken in read.broken_rules()}
 
 
@@ -50,12 +50,12 @@ def score(value: float, low: float, high: float) -> dict[str, float]:
 
 class TestEveryContract:
     @EVERY
-    def test_says_what_it_is_for(self, event: type[Event]) -> None:
+    def test_has_a_docstring_of_one_line(self, event: type[Event]) -> None:
         assert event.__doc__
         assert "\n" not in event.__doc__.strip()
 
     @EVERY
-    def test_has_an_example_the_door_accepts(self, event: type[Event]) -> None:
+    def test_has_an_example_the_gateway_accepts(self, event: type[Event]) -> None:
         assert refusals(event, example_of(event)) == {}
 
     @EVERY
@@ -74,7 +74,7 @@ class TestEveryContract:
             assert name in refusals(event, example | {name: "a\u0000b"})
 
     @EVERY
-    def test_refuses_unknown_fields_at_the_door_and_ignores_them_afterwards(self, event: type[Event]) -> None:
+    def test_unknown_fields_are_refused_by_the_gateway_and_ignored_by_consumers(self, event: type[Event]) -> None:
         data = example_of(event) | {"not_yet_invented": 1}
         assert list(refusals(event, data)) == ["not_yet_invented"]
         assert event.read_tolerantly(json.dumps(data).encode()) == event.model_validate_json(
@@ -97,7 +97,7 @@ class TestEveryContract:
 
 
 def unbounded(schema: dict[str, Any], place: str = "data") -> Iterator[str]:
-    """Parts of a schema that would take a value of any size."""
+    """The paths of a schema that accept values of unlimited size."""
     limits = {"string": {"maxLength", "enum", "format"}, "array": {"maxItems"}}
     fixed_length = {"^[A-Z]{3}$"}
     kind = schema.get("type")
@@ -117,12 +117,12 @@ def unbounded(schema: dict[str, Any], place: str = "data") -> Iterator[str]:
 class TestScores:
     @pytest.mark.parametrize("value", [11, -1, 10.5])
     def test_off_their_scale_are_refused_naming_value_and_scale(self, value: float) -> None:
-        found = refusals(FeedbackSubmitted, feedback(score=score(value, 0, 10)))
-        assert found == {"score.value": f"score.value {value:g} is off its scale 0–10"}
+        reasons = refusals(FeedbackSubmitted, feedback(score=score(value, 0, 10)))
+        assert reasons == {"score.value": f"score.value {value:g} is off its scale 0–10"}
 
     def test_need_a_scale_that_is_a_range(self) -> None:
-        found = refusals(FeedbackSubmitted, feedback(kind="rating", score=score(5, 5, 5)))
-        assert found == {"score.max": "score.max 5 must be greater than score.min 5"}
+        reasons = refusals(FeedbackSubmitted, feedback(kind="rating", score=score(5, 5, 5)))
+        assert reasons == {"score.max": "score.max 5 must be greater than score.min 5"}
 
     @given(st.floats(-1000, 1000), st.floats(-1000, 1000), st.floats(-1000, 1000))
     def test_are_accepted_exactly_when_they_lie_on_their_scale(self, value: float, low: float, high: float) -> None:
@@ -132,8 +132,8 @@ class TestScores:
     @given(st.sampled_from(["csat", "ces"]), st.integers(-20, 20), st.integers(1, 30), st.data())
     def test_of_a_question_have_2_to_11_points(self, kind: str, low: int, width: int, data: st.DataObject) -> None:
         value = data.draw(st.integers(low, low + width))
-        found = refusals(FeedbackSubmitted, feedback(kind=kind, score=score(value, low, low + width)))
-        assert (found == {}) == (width <= 10)
+        reasons = refusals(FeedbackSubmitted, feedback(kind=kind, score=score(value, low, low + width)))
+        assert (reasons == {}) == (width <= 10)
 
     @pytest.mark.parametrize(
         ("kind", "given_score", "reason"),
@@ -153,12 +153,12 @@ class TestScores:
         assert refusals(FeedbackSubmitted, feedback(kind=kind, score=given_score)) == {"score": reason}
 
     @pytest.mark.parametrize("kind", ["nps", "csat", "ces", "rating"])
-    def test_are_what_these_kinds_are_about(self, kind: str) -> None:
-        found = refusals(FeedbackSubmitted, {"kind": kind, "channel": "web", "text": "fine"})
-        assert found == {"score": f"kind {kind} needs score: its value, min and max"}
+    def test_are_required_by_these_kinds(self, kind: str) -> None:
+        reasons = refusals(FeedbackSubmitted, {"kind": kind, "channel": "web", "text": "fine"})
+        assert reasons == {"score": f"kind {kind} needs score: its value, min and max"}
 
     @pytest.mark.parametrize("kind", ["text", "review", "call"])
-    def test_or_words_are_needed_by_the_other_kinds(self, kind: str) -> None:
+    def test_or_texts_are_required_by_the_other_kinds(self, kind: str) -> None:
         silent = {"kind": kind, "channel": "web", "text": "  "}
         assert refusals(FeedbackSubmitted, silent) == {"text": f"kind {kind} needs text or score"}
         assert refusals(FeedbackSubmitted, silent | {"text": "fine"}) == {}
@@ -182,7 +182,7 @@ class TestOtherRules:
         raw = json.dumps(example_of(SubscriptionChanged)).replace('"60000.00"', amount)
         assert list(refusals(SubscriptionChanged, raw)) == ["annual_amount"]
 
-    def test_a_churned_subscription_brings_nothing(self) -> None:
+    def test_a_churned_subscription_has_no_revenue(self) -> None:
         data = example_of(SubscriptionChanged) | {"change": "churned"}
         reason = "annual_amount 60000.00 must be 0 when change is churned"
         assert refusals(SubscriptionChanged, data) == {"annual_amount": reason}
@@ -228,7 +228,7 @@ class TestConsumers:
         assert FeedbackSubmitted.read_tolerantly(raw) == FeedbackSubmitted.model_validate(feedback())
 
     @pytest.mark.filterwarnings("error")
-    def test_keep_a_word_they_do_not_know_and_pass_it_on_unchanged(self) -> None:
+    def test_keep_an_unknown_enum_value_and_pass_it_on_unchanged(self) -> None:
         raw = json.dumps(feedback(kind="emoji", channel="hologram")).encode()
         read = FeedbackSubmitted.read_tolerantly(raw)
         assert (read.kind, read.kind.value, f"{read.channel}") == ("emoji", "emoji", "hologram")
@@ -239,18 +239,18 @@ class TestConsumers:
         assert json.loads(recorded.data())["kind"] == "emoji"
         assert json.loads(read.data()) == json.loads(raw)
 
-    def test_read_a_word_they_know_as_its_member(self) -> None:
+    def test_read_a_known_enum_value_as_its_member(self) -> None:
         read = FeedbackSubmitted.read_tolerantly(json.dumps(feedback()).encode())
         assert read.kind is FeedbackKind.NPS
         assert read.channel is Channel.EMAIL
 
     @pytest.mark.parametrize("kind", [None, 5, {"a": 1}, "", "two words", "n\u0000s", "x" * 101])
-    def test_take_nothing_but_a_word_for_a_word(self, kind: object) -> None:
+    def test_refuse_enum_values_that_are_not_words(self, kind: object) -> None:
         with pytest.raises(ValidationError):
             FeedbackSubmitted.read_tolerantly(json.dumps(feedback(kind=kind)).encode())
 
     @pytest.mark.parametrize("broken", [{"customer_id": "a\u0000"}, {"score": 9}, {"channel": None}, {"text": 5}])
-    def test_refuse_what_breaks_a_field(self, broken: dict[str, Any]) -> None:
+    def test_refuse_invalid_fields(self, broken: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             FeedbackSubmitted.read_tolerantly(json.dumps(feedback(**broken)).encode())
 
@@ -294,7 +294,7 @@ class TestAttributes:
             cause, id=first.id, source="/touchpoint/escalation-svc", topic="", partition=-1, offset=-1
         )
 
-    def test_an_event_without_attributes_says_how_to_get_them(self) -> None:
+    def test_an_event_without_attributes_raises_an_error_that_names_the_remedy(self) -> None:
         with pytest.raises(ValueError, match=r"with_meta\(\) or caused_by\(\)"):
             _ = FeedbackSubmitted.model_validate(feedback()).meta
 

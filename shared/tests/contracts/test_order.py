@@ -8,7 +8,7 @@ FIELDS = frozenset({"tier", "segment"})
 LATER = make.NOON + timedelta(seconds=1)
 
 
-def test_each_field_is_as_the_latest_event_that_gives_it_says_whichever_is_read_first() -> None:
+def test_each_field_has_the_value_of_the_latest_event_that_gives_it_in_any_order() -> None:
     latest: Latest = {}
     later = make.customer_updated(tier="basic", time=LATER)
     earlier = make.customer_updated(tier="key", segment="smb", recorded=LATER + timedelta(days=1))
@@ -16,7 +16,7 @@ def test_each_field_is_as_the_latest_event_that_gives_it_says_whichever_is_read_
     assert newest_fields(latest, earlier, FIELDS) == ["segment"]
 
 
-def test_of_equal_times_the_later_recorded_one_wins_and_of_those_the_greater_identity() -> None:
+def test_of_events_with_equal_times_the_later_recorded_wins_then_the_greater_identity() -> None:
     events = [
         make.customer_updated(tier="a", id="1"),
         make.customer_updated(tier="b", id="2"),
@@ -46,7 +46,7 @@ def test_the_same_event_again_changes_nothing() -> None:
     assert newest_fields(latest, event, FIELDS) == newest_fields(latest, event, FIELDS) == ["tier"]
 
 
-def test_fields_nobody_keeps_are_left_out() -> None:
+def test_fields_not_asked_for_are_left_out() -> None:
     latest: Latest = {}
     assert newest_fields(latest, make.customer_updated(name="Nordwind"), FIELDS) == []
     assert latest == {}

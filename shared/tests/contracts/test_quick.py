@@ -45,7 +45,7 @@ VALUES = st.recursive(
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[type[Event], bytes]:
-    """A contract, and JSON that is almost one of its events: fields changed, left out, added, given twice, escaped."""
+    """A contract, and JSON similar to one of its events: fields changed, removed, added, repeated or escaped."""
     event = draw(st.sampled_from(list(EXAMPLES)))
     data: dict[str, Any] = {**EXAMPLES[event]}
     for name in draw(st.lists(st.sampled_from(sorted(event.model_fields)), max_size=3)):
@@ -55,7 +55,7 @@ def written(draw: st.DrawFn) -> tuple[type[Event], bytes]:
     if draw(st.integers(0, 9)) == 0:
         data["not_yet_invented"] = draw(SCALARS)
     raw = json.dumps(data, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, None, 1]))).encode()
-    if draw(st.integers(0, 9)) == 0:  # the same name again: the last one counts
+    if draw(st.integers(0, 9)) == 0:  # a repeated field: the last value counts
         raw = (
             raw[:-1] + b"," + json.dumps({draw(st.sampled_from(sorted(event.model_fields))): draw(VALUES)}).encode()[1:]
         )
@@ -74,11 +74,11 @@ def written(draw: st.DrawFn) -> tuple[type[Event], bytes]:
 @example((TicketOpened, b'{"ticket_id":"t","customer_id":"c","channel":"web"}'))
 def test_reads_as_pydantic_does_or_leaves_it_to_pydantic(case: tuple[type[Event], bytes]) -> None:
     event, raw = case
-    found = quick.reader(event)(raw)
-    if found is not None:
+    read = quick.reader(event)(raw)
+    if read is not None:
         expected = event.model_validate_json(raw)
-        assert found == expected
-        assert repr(found) == repr(expected)  # types, too: 9 is not 9.0, a word is its member
+        assert read == expected
+        assert repr(read) == repr(expected)  # compares types, too: 9 and 9.0, enum members and strings
         assert json.loads(event.read(raw).data()) == json.loads(expected.data())
 
 
@@ -91,13 +91,13 @@ def test_reads_the_frequent_contracts(event: type[Event]) -> None:
     "reason",
     [b'"text":"a\\u0000b"', b'"text":"two\\nlines"', b'"text":"a\x7f"', b'"text":null', b'"kind":"emoji"', b'"mood":1'],
 )
-def test_leaves_what_is_not_plain_or_not_valid_to_pydantic(reason: bytes) -> None:
+def test_leaves_json_that_is_not_plain_or_not_valid_to_pydantic(reason: bytes) -> None:
     plain = b'{"kind":"text","channel":"web","customer_id":"c"}'
     assert quick.reader(FeedbackSubmitted)(plain) is not None
     assert quick.reader(FeedbackSubmitted)(plain[:-1] + b"," + reason + b"}") is None
 
 
-def test_leaves_models_it_does_not_understand_to_pydantic() -> None:
+def test_leaves_unsupported_models_to_pydantic() -> None:
     class Checked(BaseModel):
         name: str
 
@@ -136,6 +136,6 @@ class TestWhatWasRead:
         assert FeedbackSubmitted.read(self.RAW).data() == self.RAW
         assert FeedbackSubmitted.read_tolerantly(self.RAW).data() == self.RAW
 
-    def test_is_forgotten_by_changed_copies(self) -> None:
+    def test_is_not_kept_by_changed_copies(self) -> None:
         changed = FeedbackSubmitted.read(self.RAW).model_copy(update={"customer_id": None})
         assert json.loads(changed.data()) == {"kind": "text", "channel": "web", "text": "fine"}

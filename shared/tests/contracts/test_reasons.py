@@ -1,4 +1,4 @@
-"""No sentence of pydantic's own reaches a client, whatever is wrong."""
+"""Every error of pydantic is replaced by a sentence of our own before it reaches a client."""
 
 import re
 from typing import Annotated, Any
@@ -34,11 +34,11 @@ REACHABLE = {
     **{kind: set[str]() for kind in ("function-before", "function-after", "function-plain", "with-info", "no-info")},
     **{kind: set[str]() for kind in ("default", "nullable", "model-field")},
 }
-"""By the kind of a node in a contract's schema: the errors that pydantic can find there."""
+"""By the type of a node in a contract's schema: the errors that pydantic can raise for it."""
 
 
 def kinds(schema: Any) -> set[str]:
-    """The kinds of all nodes of a schema."""
+    """The types of all nodes of a schema."""
     if isinstance(schema, list):
         return {kind for each in schema for kind in kinds(each)}
     if not isinstance(schema, dict):
@@ -48,10 +48,10 @@ def kinds(schema: Any) -> set[str]:
 
 
 def as_raised(kind: str, context: dict[str, Any] | None) -> Any:
-    """An error of this type as `ValidationError.errors()` has it."""
+    """An error of this type, as an item of `ValidationError.errors()`."""
 
     def fail(_: object) -> None:
-        raise PydanticKnownError(kind, context)  # type: ignore[arg-type] # any of them, by its name
+        raise PydanticKnownError(kind, context)  # type: ignore[arg-type] # the type is a Literal of all names
 
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(Annotated[str, BeforeValidator(fail)]).validate_python("x")
@@ -65,15 +65,15 @@ def test_every_error_pydantic_knows_has_a_sentence_that_is_not_pydantics(error):
         context["error"] = "give a full hour"
     elif error["type"] == "too_long":
         context["actual_length"] = 3
-    said = reason(as_raised(error["type"], context or None))
-    assert said
-    assert not PYDANTICS_OWN.search(said)
+    sentence = reason(as_raised(error["type"], context or None))
+    assert sentence
+    assert not PYDANTICS_OWN.search(sentence)
 
 
 def test_every_error_that_a_contract_can_raise_is_in_the_table():
-    found = {kind for event in REGISTRY.values() for kind in kinds(event.__pydantic_core_schema__)}
-    assert found <= REACHABLE.keys()
-    missing = {error for kind in found for error in REACHABLE[kind]} - REASONS.keys()
+    used = {kind for event in REGISTRY.values() for kind in kinds(event.__pydantic_core_schema__)}
+    assert used <= REACHABLE.keys()
+    missing = {error for kind in used for error in REACHABLE[kind]} - REASONS.keys()
     assert not missing
 
 

@@ -1,4 +1,4 @@
-"""Every event of Touchpoint, declared once, under the service that writes it."""
+"""The contracts of all events, one module per service that writes them; each event is declared exactly once."""
 
 from touchpoint.contracts import escalations, feedback, touchpoints
 

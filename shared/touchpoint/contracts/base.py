@@ -1,4 +1,4 @@
-"""What every event is: CloudEvents attributes (`Meta`) around data whose class declares type, topic and bounds."""
+"""Base classes and field types of events: CloudEvents attributes (`Meta`) plus data, whose class is the contract."""
 
 import re
 from datetime import datetime
@@ -38,27 +38,27 @@ IDENTITY_NAMESPACE = pgproto.UUID(uuid5(NAMESPACE_URL, "urn:touchpoint:event").b
 
 
 class Broken(NamedTuple):
-    """A rule that is broken: the field, dotted, and what is wrong and would be right."""
+    """A violated rule: the field's dotted path, and the reason with what would be valid."""
 
     field: str
     reason: str
 
 
 def refusal(rule: str, reason: str) -> PydanticCustomError:
-    """The error for a value that breaks a rule of its own, to raise in a validator."""
+    """The error for a validator to raise when a value violates `rule`; clients receive `reason` unchanged."""
     return PydanticCustomError(rule, "{reason}", {"reason": reason})
 
 
 class Vocabulary(StrEnum):
-    """Words a newer version may add to: the door refuses one it does not know, a consumer keeps it.
+    """An enum that newer versions may extend: the gateway refuses an unknown value, a consumer keeps it.
 
-    A kept word is an unlisted member: it has a `value`, equals its text, is written back as it came and passes into
-    other events; it just equals none of the members.
+    A kept value becomes an unlisted member: it has a `value`, equals its text, is serialized unchanged and can be
+    copied into other events, but it equals none of the declared members.
     """
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Two choices, the known words first: asking a Python function about each of them doubles the time of reading.
+        # A union, declared members first: a Python validator for every value would double the time of parsing.
         *others, last = map(repr, map(str, cls))
         known: dict[str, Any] = {**handler(source)}
         reference = known.pop("ref", None)
@@ -87,18 +87,18 @@ class Vocabulary(StrEnum):
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROL), BeforeValidator(visible_id)
 ]
-"""An id another system gave: 1–200 characters, each of which can be seen."""
+"""An id assigned by another system: 1–200 visible characters."""
 
 Label = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL), BeforeValidator(visible_label)
 ]
-"""A word to group by, such as a tag, a tier or a segment."""
+"""A short text to group by, such as a tag, a tier or a segment."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
-"""What people call it."""
+"""A display name."""
 
 LongText = Annotated[str, StringConstraints(max_length=50_000, pattern=NO_NUL)]
-"""What a person wrote or said."""
+"""Free text that a person wrote or said."""
 
 
 def _plain_digits(value: Any) -> Any:
@@ -116,12 +116,12 @@ def _decimal_schema(places: int) -> WithJsonSchema:
 Amount = Annotated[
     Decimal, BeforeValidator(_plain_digits), Field(ge=0, max_digits=18, decimal_places=2), _decimal_schema(2)
 ]
-"""Money. JSON numbers are read as doubles: beyond 15 digits write it as a string."""
+"""An amount of money. JSON numbers are parsed as doubles: write amounts of more than 15 digits as a string."""
 
 Quantity = Annotated[
     Decimal, BeforeValidator(_plain_digits), Field(ge=0, max_digits=18, decimal_places=6), _decimal_schema(6)
 ]
-"""How much of something, to a millionth."""
+"""A quantity with at most six decimals."""
 
 
 def _within_reach(moment: datetime) -> datetime:
@@ -131,7 +131,7 @@ def _within_reach(moment: datetime) -> datetime:
 
 
 def read_time(value: Any, info: ValidationInfo) -> Any:
-    """Validator of times in text: RFC 3339 only. What a consumer reads may be in the log from before that was held."""
+    """Validator of times in text: RFC 3339 only. A consumer accepts other formats from before this rule existed."""
     if isinstance(value, datetime):
         return value
     try:
@@ -156,60 +156,60 @@ _OWN_SOURCES = frozenset(map(_own_source, WRITERS.values()))
 
 
 def name_uuid(namespace: UUID, name: str) -> UUID:
-    """`uuid.uuid5` at a third of its time: each event needs several (RFC 9562, section 5.5).
+    """`uuid.uuid5` (RFC 9562, section 5.5) in a third of the time, as each event needs several.
 
-    What it answers equals a `uuid.UUID` and is one; asyncpg's own kind of it also goes to PostgreSQL as it is.
+    Returns asyncpg's subclass of `uuid.UUID`, which asyncpg sends to PostgreSQL without a conversion.
     """
     digest = bytearray(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50  # the version
     digest[8] = digest[8] & 0x3F | 0x80  # the variant
-    found: UUID = pgproto.UUID(bytes(digest))
-    return found
+    name_based: UUID = pgproto.UUID(bytes(digest))
+    return name_based
 
 
 def identity(tenant: str, source: str, event_id: str) -> UUID:
-    """The event's own id across all tenants and sources: what the inbox deduplicates on."""
+    """The event's id, unique across all tenants and sources; the inbox deduplicates by it."""
     return name_uuid(IDENTITY_NAMESPACE, f"{tenant}\x1f{source}\x1f{event_id}")
 
 
 class Meta(msgspec.Struct, frozen=True, dict=True):
-    """The CloudEvents attributes of one event, and where it was read."""
+    """The CloudEvents attributes of one event, and its position in the log."""
 
     id: str
     source: str
     tenant: str
     time: datetime
-    """When it occurred."""
+    """When the event occurred."""
     recorded: datetime
-    """When the gateway took it in; what derives from an event inherits it."""
+    """When the gateway accepted it; events derived from it inherit this time."""
     backfill: bool = False
-    """History being imported: clocks settle by event time and nobody is paged."""
+    """Imported history: SLA clocks end by event time and nobody is paged."""
     subject: str | None = None
     traceparent: str | None = None
     topic: str = ""
     partition: int = -1
     offset: int = -1
-    """Where a consumer read it; unset on an event that is only being made."""
+    """The position at which a consumer read it; unset while an event is being created."""
 
     @property
     def identity(self) -> UUID:
-        """What the inbox deduplicates on; kept, without the lock that `cached_property` takes before Python 3.12."""
-        kept: dict[str, UUID] = self.__dict__
-        found = kept.get("identity")
-        if found is None:
-            found = kept["identity"] = identity(self.tenant, self.source, self.id)
-        return found
+        """The id by which the inbox deduplicates. Cached without the lock of `cached_property` in Python 3.11."""
+        cache: dict[str, UUID] = self.__dict__
+        value = cache.get("identity")
+        if value is None:
+            value = cache["identity"] = identity(self.tenant, self.source, self.id)
+        return value
 
     @property
     def known_at(self) -> datetime:
-        """When it could first be known: when the gateway accepted it; of an event by a timer, when that fired."""
+        """When Touchpoint learned of it: when the gateway accepted it; for a timer's event, when the timer fired."""
         return max(self.recorded, self.time) if self.source in _OWN_SOURCES else self.recorded
 
     def causing(self, kind: "type[Event]", *key: str, time: datetime | None = None) -> "Meta":
-        """The attributes of an event of `kind` that this one causes: the same cause and key always give the same id.
+        """The attributes of an event of `kind` caused by this one: the same cause, kind and key give the same id.
 
-        `key` tells apart several events of one type with one cause. `time` is when it occurred, the cause's by
-        default.
+        `key` distinguishes several events of one kind and cause. `time` is when the event occurred, by default the
+        time of its cause.
         """
         event_id = name_uuid(self.identity, "/".join((kind.type, *key)))
         source = _own_source(WRITERS[kind.topic])
@@ -221,11 +221,11 @@ class Meta(msgspec.Struct, frozen=True, dict=True):
 class Event(BaseModel):
     """Base of all events: the fields are the event's data, `meta` its CloudEvents attributes.
 
-    The door reads strictly (`read`, then `broken_rules`), consumers with `read_tolerantly`.
+    The gateway validates strictly (`read`, then `broken_rules`), consumers with `read_tolerantly`.
     """
 
     __slots__ = ("_written",)
-    """The data as it was read, where `data` would say the same. Copies do not have it."""
+    """The JSON the event was read from, if `data` may return it unchanged. Copies do not have it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -241,59 +241,60 @@ class Event(BaseModel):
 
     @property
     def meta(self) -> Meta:
-        """The CloudEvents attributes; an event that was read or is to be published always has them."""
-        # Pydantic's slot for private attributes, used directly: a declared one costs several microseconds an event.
+        """The CloudEvents attributes, which an event has once it was read or is published. Raises ValueError before."""
+        # Pydantic's slot for private attributes, used directly: a declared one costs several microseconds per event.
         if self.__pydantic_private__ is None:
             raise ValueError(f"{self.type} has no attributes yet: use with_meta() or caused_by()")
         meta: Meta = self.__pydantic_private__["meta"]
         return meta
 
     def with_meta(self, meta: Meta) -> Self:
-        """Attach the attributes and return the event itself."""
+        """Set the attributes; returns this event."""
         object.__setattr__(self, "__pydantic_private__", {"meta": meta})
         return self
 
     def caused_by(self, cause: Meta, *key: str, time: datetime | None = None) -> Self:
-        """Attach the attributes of an event with this cause: see `Meta.causing`."""
+        """Set the attributes of an event with this cause, as `Meta.causing` derives them; returns this event."""
         return self.with_meta(cause.causing(type(self), *key, time=time))
 
     @property
     def partition_key(self) -> str:
-        """`tenant:customer`; without a customer, the submission or else the event itself."""
+        """The Kafka key: `tenant:customer`; without a customer `tenant:submission`, else `tenant:event id`."""
         return self.key_with(self.meta)
 
     def key_with(self, meta: Meta) -> str:
-        """The key of an event with this data and these attributes."""
+        """The Kafka key of an event with this data and these attributes."""
         owner = getattr(self, "customer_id", None) or getattr(self, "submission_id", None) or meta.id
         return f"{meta.tenant}:{owner}"
 
     def data(self) -> bytes:
-        """The fields that were given, as JSON. Null and absent mean the same, so nulls are left out."""
+        """The fields that were given, as JSON. Nulls are omitted, as null and absent mean the same."""
         written: bytes | None = getattr(self, "_written", None)
         return written or self.model_dump_json(exclude_unset=True, exclude_none=True).encode()
 
     def broken_rules(self) -> list[Broken]:
-        """The rules between fields that these values break. They belong to the door; no consumer asks again."""
+        """The violated rules between fields. Only the gateway checks them; consumers do not."""
         return []
 
     @classmethod
     def dataschema(cls) -> str:
-        """The contract and its version, as the CloudEvents attribute of that name carries it."""
+        """The value of the CloudEvents attribute `dataschema`: the contract and its version."""
         return f"urn:touchpoint:{cls.type}:{cls.version}"
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
-        """Validate what comes in from outside: unknown fields and words are refused.
+        """Validate data sent to the gateway: unknown fields and enum values are refused.
 
-        Raises `pydantic.ValidationError`. What may be together is asked apart: `broken_rules`.
+        Raises `pydantic.ValidationError`. Rules between fields are checked separately, by `broken_rules`.
         """
         return cls._read_plain(raw) or cls.model_validate_json(raw)
 
     @classmethod
     def read_tolerantly(cls, raw: bytes) -> Self:
-        """Validate a consumer's record: unknown fields are dropped, new values of a `Vocabulary` are kept.
+        """Validate data read from Kafka: unknown fields are dropped, unknown values of a `Vocabulary` are kept.
 
-        A newer writer must not make an older reader dead-letter. Raises `pydantic.ValidationError` on anything else.
+        So an older consumer makes no dead letters of a newer writer's events. Anything else that is invalid raises
+        `pydantic.ValidationError`.
         """
         return cls._read_plain(raw) or cls.model_validate_json(raw, extra="ignore", context=TOLERANT)
 
@@ -306,22 +307,22 @@ class Event(BaseModel):
 
 
 class PartialUpdate(Event):
-    """Base of events that change of a thing only the fields given: null clears one, what is left out stays as it is.
+    """Base of events that update only the given fields of an object: null clears a field, an absent field stays.
 
-    Its key names, such as `customer_id`, are required fields. All others have the default None.
+    The fields that identify the object, such as `customer_id`, are required. All others default to None.
     """
 
     @property
     def given(self) -> frozenset[str]:
-        """The names of the fields that were given, null or not; without those of the key."""
+        """The names of the given fields, including those given as null, without the required ones."""
         return frozenset(self.model_fields_set) - _required(type(self))
 
     @classmethod
     def _read_plain(cls, raw: bytes) -> None:
-        """Pydantic reads these events: it alone knows which fields were given."""
+        """Leave these events to pydantic, as only pydantic records which fields were given."""
 
     def data(self) -> bytes:
-        """As JSON with exactly the fields that were given."""
+        """Exactly the fields that were given, nulls included, as JSON."""
         return self.model_dump_json(exclude_unset=True).encode()
 
 
@@ -331,9 +332,9 @@ def _required(model: type[BaseModel]) -> frozenset[str]:
 
 
 REGISTRY: dict[str, type[Event]] = {}
-"""Every declared event by its type."""
+"""All declared events by their type."""
 
 
 def example(**fields: Any) -> JsonDict:
-    """A contract's example for its JSON Schema."""
+    """The example of a contract, for its JSON Schema."""
     return {"examples": [fields]}

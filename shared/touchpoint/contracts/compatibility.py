@@ -1,7 +1,7 @@
-"""What a contract may change: it may grow and may become more generous, it may never break whoever wrote by it.
+"""Check that a changed contract still accepts all data that the old one accepts.
 
-The rule compares two JSON Schemas. It knows every keyword our contracts use; one it does not know must stay as it is.
-Making a contract more generous is allowed here, but needs its readers deployed before the gateway.
+The check compares two JSON Schemas. A contract may gain optional fields and relax constraints; a keyword that this
+module does not know must not change. A relaxed contract needs its consumers deployed before the gateway.
 """
 
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ PROSE = {"title", "description", "examples", "$schema", "$id", "$defs"}
 
 
 def breaks(old: Schema, new: Schema) -> list[str]:
-    """Why data written by `old` would fail with `new`, or mean something else; empty when it would not."""
+    """The reasons why data valid for `old` would be refused by `new`, or change its meaning; empty if compatible."""
     return list(_compare(_inline(old, old), _inline(new, new), "data"))
 
 
 def _inline(schema: Any, root: Schema) -> Any:
-    """The schema with every `$ref` replaced by what it refers to."""
+    """The schema with every `$ref` replaced by its target."""
     if isinstance(schema, list):
         return [_inline(item, root) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _inline(value, root) for key, value in schema.items() if key not in ("$ref", "$defs")}
+    inlined = {key: _inline(value, root) for key, value in schema.items() if key not in ("$ref", "$defs")}
     if "$ref" in schema:
-        found = _inline(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root) | found
-    return found
+        inlined = _inline(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root) | inlined
+    return inlined
 
 
 def _compare(old: Schema, new: Schema, place: str) -> Iterator[str]:
-    """Every alternative of before needs one of its type now that takes all of it."""
+    """Each alternative of the old schema needs an alternative of the same type now that accepts all its values."""
     if "anyOf" in new:
         for name in sorted(new.keys() - {"anyOf", "default", *PROSE}):
             if "anyOf" not in old or old.get(name) != new[name]:
@@ -66,7 +66,7 @@ def _bounds(old: Schema, new: Schema, place: str) -> Iterator[str]:
 
 
 def _conditions(old: Schema, new: Schema, place: str) -> Iterator[str]:
-    """A condition (a pattern, a format) may be dropped; whether a changed one is stricter cannot be told."""
+    """A condition (pattern, format) may be dropped but not changed: whether it became stricter is not decidable."""
     if "enum" in new and "enum" not in old:
         yield f"{place}: restricted to an enum"
     gone = [str(word) for word in old.get("enum", ()) if "enum" in new and word not in new["enum"]]

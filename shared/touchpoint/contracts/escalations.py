@@ -1,6 +1,6 @@
-"""What escalation-svc has to say: cases that need a person, and the clocks that run for a ticket.
+"""Events of escalation-svc: cases that a person must handle, and SLA clocks of tickets.
 
-Each event carries the full state, so that folding this topic rebuilds the service's decisions.
+Each event contains the full state of its case or clock, so the latest event is enough to rebuild it.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -13,11 +13,11 @@ from touchpoint.contracts.base import Event, Identifier, Label, LongText, Moment
 from touchpoint.contracts.touchpoints import Priority
 
 Version = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-"""Counts an aggregate's changes: the higher one is the later one, a repeated one is a duplicate."""
+"""Version of a case or clock, counted up by each change: a higher one is later, an equal one is a duplicate."""
 
 
 class EscalationReason(Vocabulary):
-    """Why a person is needed."""
+    """Why a case was opened."""
 
     DETRACTOR = "detractor"
     LOW_RATING = "low_rating"
@@ -26,7 +26,7 @@ class EscalationReason(Vocabulary):
 
 
 class EscalationState(Vocabulary):
-    """How far a case has come."""
+    """State of a case."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -34,7 +34,7 @@ class EscalationState(Vocabulary):
 
 
 class SlaMetric(Vocabulary):
-    """What a clock measures."""
+    """What an SLA clock measures."""
 
     FIRST_RESPONSE = "first_response"
 
@@ -42,25 +42,25 @@ class SlaMetric(Vocabulary):
 class _Case(Event):
     topic: ClassVar[str] = topics.ESCALATIONS
 
-    escalation_id: UUID = Field(description="the case")
-    case_version: Version = Field(description="counts the changes of this case")
-    customer_id: Identifier | None = Field(None, description="the customer it is about")
-    reason: EscalationReason = Field(description="why a person is needed")
-    policy: Label = Field(description="the policy that opened it")
-    priority: Priority = Field(description="how urgent it is")
-    state: EscalationState = Field(description="how far it has come")
-    feedback_id: UUID | None = Field(None, description="the feedback that caused it")
-    ticket_id: Identifier | None = Field(None, description="the ticket that caused it")
-    opened_at: Moment = Field(description="when its cause occurred")
-    acknowledged_at: Moment | None = Field(None, description="when someone took it on")
-    acknowledged_by: Name | None = Field(None, description="who took it on")
-    resolved_at: Moment | None = Field(None, description="when it was settled")
-    resolved_by: Name | None = Field(None, description="who settled it")
-    resolution: LongText | None = Field(None, description="how it was settled")
+    escalation_id: UUID = Field(description="id of the case")
+    case_version: Version = Field(description="version of the case, counted up by each change")
+    customer_id: Identifier | None = Field(None, description="id of the customer; absent for anonymous feedback")
+    reason: EscalationReason = Field(description="why the case was opened")
+    policy: Label = Field(description="name of the policy that opened the case")
+    priority: Priority = Field(description="priority of the case")
+    state: EscalationState = Field(description="current state of the case")
+    feedback_id: UUID | None = Field(None, description="id of the feedback that caused the case")
+    ticket_id: Identifier | None = Field(None, description="id of the ticket that caused the case")
+    opened_at: Moment = Field(description="when the cause of the case occurred")
+    acknowledged_at: Moment | None = Field(None, description="when the case was acknowledged")
+    acknowledged_by: Name | None = Field(None, description="who acknowledged the case")
+    resolved_at: Moment | None = Field(None, description="when the case was resolved")
+    resolved_by: Name | None = Field(None, description="who resolved the case")
+    resolution: LongText | None = Field(None, description="how the case was resolved")
 
     @property
     def partition_key(self) -> str:
-        """`tenant:customer`; without a customer the case stands for it, so that its events stay in order."""
+        """`tenant:customer`; without a customer `tenant:case`, so that the events of a case stay in order."""
         return f"{self.meta.tenant}:{self.customer_id or self.escalation_id}"
 
 
@@ -91,21 +91,21 @@ _RESOLVED = _ACKNOWLEDGED | {
 
 
 class EscalationOpened(_Case):
-    """A case needs a person."""
+    """A case was opened that a person must handle."""
 
     model_config = ConfigDict(json_schema_extra=example(**_OPENED))
     type: ClassVar[str] = "escalation.opened"
 
 
 class EscalationAcknowledged(_Case):
-    """Someone has taken a case on."""
+    """A person has acknowledged a case, that is, taken it on."""
 
     model_config = ConfigDict(json_schema_extra=example(**_ACKNOWLEDGED))
     type: ClassVar[str] = "escalation.acknowledged"
 
 
 class EscalationResolved(_Case):
-    """A case is settled."""
+    """A person has resolved a case."""
 
     model_config = ConfigDict(json_schema_extra=example(**_RESOLVED))
     type: ClassVar[str] = "escalation.resolved"
@@ -114,15 +114,17 @@ class EscalationResolved(_Case):
 class _Clock(Event):
     topic: ClassVar[str] = topics.ESCALATIONS
 
-    clock_id: UUID = Field(description="the clock")
-    clock_version: Version = Field(description="counts the changes of this clock")
-    metric: SlaMetric = Field(description="what it measures")
-    ticket_id: Identifier = Field(description="the ticket it runs for")
-    customer_id: Identifier = Field(description="whose ticket it is")
-    priority: Priority = Field(description="the ticket's priority, which set the target")
-    target_seconds: Annotated[int, Field(strict=True, ge=1, le=31_622_400)] = Field(description="time allowed, seconds")
-    started_at: Moment = Field(description="when it started")
-    due_at: Moment = Field(description="when it runs out")
+    clock_id: UUID = Field(description="id of the SLA clock")
+    clock_version: Version = Field(description="version of the clock, counted up by each change")
+    metric: SlaMetric = Field(description="what the clock measures")
+    ticket_id: Identifier = Field(description="id of the ticket the clock runs for")
+    customer_id: Identifier = Field(description="id of the ticket's customer")
+    priority: Priority = Field(description="priority of the ticket, which determines the target")
+    target_seconds: Annotated[int, Field(strict=True, ge=1, le=31_622_400)] = Field(
+        description="target: time allowed, in seconds"
+    )
+    started_at: Moment = Field(description="when the clock started")
+    due_at: Moment = Field(description="when the clock expires")
 
 
 _CLOCK: dict[str, Any] = {
@@ -138,14 +140,14 @@ _CLOCK: dict[str, Any] = {
 
 
 class SlaWarned(_Clock):
-    """A clock will soon run out."""
+    """An SLA clock will expire soon."""
 
     model_config = ConfigDict(json_schema_extra=example(clock_version=2, **_CLOCK))
     type: ClassVar[str] = "sla.warned"
 
 
 class SlaBreached(_Clock):
-    """A clock ran out before what it waits for happened."""
+    """An SLA clock has expired: the ticket missed its target, such as a first response in time."""
 
     model_config = ConfigDict(json_schema_extra=example(clock_version=3, **_CLOCK))
     type: ClassVar[str] = "sla.breached"

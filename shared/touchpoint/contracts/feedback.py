@@ -1,4 +1,4 @@
-"""What feedback-svc has to say: feedback that is stored and can be looked up."""
+"""Events of feedback-svc: feedback that it has stored."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -11,7 +11,7 @@ from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language, Sc
 
 
 class FeedbackRecorded(Event):
-    """Feedback is stored; its score carries the scale it was asked on."""
+    """Feedback was stored and can be queried; its score includes the scale of the question."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -32,15 +32,15 @@ class FeedbackRecorded(Event):
     type: ClassVar[str] = "feedback.recorded"
     topic: ClassVar[str] = topics.FEEDBACK
 
-    feedback_id: UUID = Field(description="the feedback's id: the identity of the event it was submitted with")
-    kind: FeedbackKind = Field(description="what was asked")
-    channel: Channel = Field(description="where it was said")
-    customer_id: Identifier | None = Field(None, description="who said it; absent when anonymous")
-    score: Score | None = Field(None, description="the answer with its scale")
-    text: LongText | None = Field(None, description="in their own words")
-    language: Language | None = Field(None, description="of the text, BCP 47")
-    survey_id: Identifier | None = Field(None, description="the survey it answers")
-    question_id: Identifier | None = Field(None, description="the question it answers")
-    submission_id: Identifier | None = Field(None, description="what the answers of one form have in common")
-    journey_stage: Label | None = Field(None, description="the part of the customer's journey it is about")
-    product: Label | None = Field(None, description="what it is about")
+    feedback_id: UUID = Field(description="id of the feedback, derived from the event by which it was submitted")
+    kind: FeedbackKind = Field(description="kind of feedback")
+    channel: Channel = Field(description="channel by which the feedback was given")
+    customer_id: Identifier | None = Field(None, description="id of the customer; absent if anonymous")
+    score: Score | None = Field(None, description="the score with its scale")
+    text: LongText | None = Field(None, description="the customer's own words")
+    language: Language | None = Field(None, description="language of the text, BCP 47")
+    survey_id: Identifier | None = Field(None, description="id of the survey that was answered")
+    question_id: Identifier | None = Field(None, description="id of the question that was answered")
+    submission_id: Identifier | None = Field(None, description="id shared by all answers of one submitted form")
+    journey_stage: Label | None = Field(None, description="stage of the customer journey the feedback is about")
+    product: Label | None = Field(None, description="product the feedback is about")

@@ -1,6 +1,7 @@
-"""What decides between events of one thing, in whatever order they are read.
+"""The order of events about one object, the same whatever order they are read in.
 
-The order is that of time, then of recording, then of the id: all three belong to the event, none to who reads it.
+Events are ordered by time, then by time of recording, then by identity. All three are attributes of the event, so every
+reader and every replay arrives at the same state.
 """
 
 from collections.abc import Set
@@ -10,23 +11,23 @@ from typing import TypeAlias
 from touchpoint.contracts.base import Meta, PartialUpdate
 
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far the clocks of two systems may differ. The gateway takes events dated this far ahead; what a ticket's events
-date this far before its opening still belongs to the ticket, and took no time."""
+"""How far the clocks of two systems may differ. The gateway accepts events dated up to this far in the future. A
+ticket's events dated up to this long before its opening still belong to it; their durations count as zero."""
 
 Rank: TypeAlias = tuple[datetime, datetime, str]
-"""Of two events the one with the greater rank is the later one."""
+"""Sort key of an event: of two events, the one with the greater rank is later."""
 
 Latest: TypeAlias = dict[str, list[str]]
-"""For each field the rank (as JSON can hold it) of the latest event that gave it; it is stored with the thing."""
+"""By field: the rank, as JSON, of the latest event that gave the field. It is stored with the object."""
 
 
 def rank(meta: Meta) -> Rank:
-    """Where an event stands among others: by time, then by recording, then by its identity."""
+    """The sort key of an event: its time, its time of recording, its identity."""
     return meta.time, meta.recorded, str(meta.identity)
 
 
 def newest_fields(latest: Latest, event: PartialUpdate, fields: Set[str]) -> list[str]:
-    """Those of `fields` that the event gives and no later event gave; `latest` then holds that this one gave them."""
+    """Those of `fields` that the event gives and no later event has given; records the event for them in `latest`."""
     at, recorded, identity = rank(event.meta)
     place = [_sortable(at), _sortable(recorded), identity]
     newest = [name for name in event.given & fields if latest.get(name, []) <= place]
@@ -35,5 +36,5 @@ def newest_fields(latest: Latest, event: PartialUpdate, fields: Set[str]) -> lis
 
 
 def _sortable(moment: datetime) -> str:
-    """A time as text that sorts as the time does."""
+    """A time as text that sorts chronologically: UTC with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

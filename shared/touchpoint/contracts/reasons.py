@@ -1,17 +1,17 @@
-"""What is wrong with a value and what would be right, in one sentence: pydantic's errors in this project's words.
+"""Replace pydantic's error messages by one sentence that states what would be valid.
 
-Whoever reads them sends JSON or a query and need not know pydantic: no sentence of its own reaches a client.
+Clients send JSON or a query and need not know pydantic, so none of pydantic's own messages reaches them.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 PATTERNS = dict[str, str]()
-"""What a text must look like, by the regular expression that asks for it."""
+"""By regular expression: the reason given to a client whose text does not match it."""
 
 
 def described(pattern: str, reason: str) -> str:
-    """The pattern itself; a text it does not match is refused with this reason."""
+    """Register the reason for texts that do not match the pattern; returns the pattern."""
     PATTERNS[pattern] = reason
     return pattern
 
@@ -69,7 +69,7 @@ REASONS: Mapping[str, str] = {
     "enum": "must be one of: {expected}",
     "literal_error": "must be one of: {expected}",
     "union_tag_invalid": "must have one of these in {discriminator}: {expected_tags}",
-    "union_tag_not_found": "must say by {discriminator} what it is",
+    "union_tag_not_found": "must have the field {discriminator}, which selects its kind",
     "date_type": _DATE,
     "date_parsing": _DATE,
     "date_from_datetime_parsing": _DATE,
@@ -88,11 +88,11 @@ REASONS: Mapping[str, str] = {
     "url_scheme": "must be a URL that begins with {expected_schemes}",
     "url_too_long": "must be a URL of at most {max_length} characters",
 }
-"""By pydantic's type of error; what stands in braces comes from the error's context."""
+"""The sentences by pydantic's error type; a name in braces is a value of the error's context."""
 
 
 def reason(error: Mapping[str, Any]) -> str:
-    """The sentence for one of pydantic's errors, as `ValidationError.errors()` has it with its context."""
+    """The sentence for an item of pydantic's `ValidationError.errors()`."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_pattern_mismatch":
         pattern = context["pattern"]
@@ -103,6 +103,6 @@ def reason(error: Mapping[str, Any]) -> str:
         return str(context["error"])
     if (template := REASONS.get(kind)) is not None:
         return template.format_map(context)
-    if context.keys() == {"reason"}:  # `refusal`: the rule has its own sentence
+    if context.keys() == {"reason"}:  # raised by `refusal`, which has a sentence of its own
         return str(context["reason"])
     return f"is not valid here ({kind.replace('_', ' ')})"

@@ -1,4 +1,4 @@
-"""Events to and from Kafka records: CloudEvents 1.0, Kafka binding, binary mode (attributes in `ce_*` headers)."""
+"""Convert events to Kafka records and back: CloudEvents 1.0, Kafka binding, binary mode (`ce_*` headers)."""
 
 import hashlib
 from collections import Counter
@@ -17,14 +17,14 @@ from touchpoint.contracts.base import Event, Meta
 Headers = list[tuple[str, bytes]]
 
 MAX_DATA_BYTES = 512 * 1024
-"""Of an event's data. The gateway takes half of it. What a service makes of an event adds less than that to it, so it
-always fits into a record."""
+"""Limit for an event's data. The gateway accepts half of it; a service adds less than the other half to an event that
+it derives, so every derived event fits into a record."""
 MAX_ATTRIBUTE_CHARACTERS = 1000
-"""Of an attribute that is stored with an event. The gateway takes 200; PostgreSQL can index 2,700 bytes."""
+"""Limit for each attribute of an event. The gateway accepts 200 characters; PostgreSQL can index 2,700 bytes."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """What is sent to or was read from Kafka. `topic` is the logical name, without a deployment's prefix."""
+    """A record to send to Kafka or read from it. `topic` is the logical name, without the deployment's prefix."""
 
     topic: str
     key: bytes
@@ -33,27 +33,30 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     partition: int = -1
     offset: int = -1
     appended: int = 0
-    """When Kafka appended it, in milliseconds since 1970."""
+    """When Kafka appended the record, in milliseconds since 1970."""
 
 
 class Flawed(bytes):
-    """The value of a record that breaks Kafka's own rules, and how (`fault`): it is never an event.
+    """The value of a record that violates Kafka's format, and the violation (`fault`): it is never an event.
 
-    With `offsets` it is the bytes of a whole batch that cannot be read, and these are its first and last offset.
+    With `offsets`, it is the bytes of a whole unreadable batch, and these are the batch's first and last offset.
     """
 
     fault: str
     offsets: tuple[int, int] | None
 
     def __new__(cls, value: bytes, fault: str, offsets: tuple[int, int] | None = None) -> "Flawed":
-        """The value as it was read."""
-        made = super().__new__(cls, value)
-        made.fault, made.offsets = fault, offsets
-        return made
+        """Wrap the bytes as they were read."""
+        flawed = super().__new__(cls, value)
+        flawed.fault, flawed.offsets = fault, offsets
+        return flawed
 
 
 def fingerprint(record: Record) -> bytes:
-    """What tells a record from any other that may come to lie at its offset: when it was appended, key and value."""
+    """A hash of append time, key and value: tells whether the record at an offset is still the same one.
+
+    Kafka reuses offsets when it has lost records or a topic was recreated.
+    """
     digest = hashlib.blake2b(record.appended.to_bytes(8, "big", signed=True), digest_size=16)
     digest.update(len(record.key).to_bytes(4, "big"))
     digest.update(record.key)
@@ -62,9 +65,9 @@ def fingerprint(record: Record) -> bytes:
 
 
 class DecodeError(PermanentError):
-    """The record is not one of the events that contracts declare.
+    """The record does not contain a valid event.
 
-    `stage` names where it failed: read (Kafka's own format), decode (headers, JSON) or validate (contract).
+    `stage` is where decoding failed: `read` (Kafka's format), `decode` (headers, key, size) or `validate` (data).
     """
 
     def __init__(self, message: str, stage: str = "decode") -> None:
@@ -73,7 +76,7 @@ class DecodeError(PermanentError):
 
 
 def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, as CloudEvents wants it."""
+    """A time as RFC 3339 text in UTC, as CloudEvents requires."""
     return _timestamp(moment).decode()
 
 
@@ -85,7 +88,7 @@ def _timestamp(moment: datetime) -> bytes:
 
 @cache
 def _headers_of(kind: type[Event]) -> Headers:
-    """What all events of a contract have in their headers."""
+    """The headers that all events of a contract have in common."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_type", kind.type.encode()),
@@ -96,7 +99,7 @@ def _headers_of(kind: type[Event]) -> Headers:
 
 def headers(meta: Meta, kind: type[Event]) -> Headers:
     """The record headers of an event."""
-    found = [
+    all_headers = [
         *_headers_of(kind),
         ("ce_id", meta.id.encode()),
         ("ce_source", meta.source.encode()),
@@ -105,16 +108,16 @@ def headers(meta: Meta, kind: type[Event]) -> Headers:
         ("ce_recordedtime", _timestamp(meta.recorded)),
     ]
     if meta.subject is not None:
-        found.append(("ce_subject", meta.subject.encode()))
+        all_headers.append(("ce_subject", meta.subject.encode()))
     if meta.backfill:
-        found.append(("ce_backfill", b"true"))
+        all_headers.append(("ce_backfill", b"true"))
     if meta.traceparent is not None:
-        found.append(("traceparent", meta.traceparent.encode()))
-    return found
+        all_headers.append(("traceparent", meta.traceparent.encode()))
+    return all_headers
 
 
 def encode(event: Event) -> Record:
-    """An event with its attributes as the record to send."""
+    """The record of an event."""
     return Record(
         topic=event.topic,
         key=event.partition_key.encode(),
@@ -124,9 +127,9 @@ def encode(event: Event) -> Record:
 
 
 def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
-    """An event of `kind` caused by `event`, with all its data and some more, as the record to send.
+    """The record of an event of `kind` caused by `event`: the data of `event` plus the fields `more`.
 
-    The data is taken as valid: the event's was.
+    The data is not validated, as that of `event` was.
     """
     meta = event.meta.causing(kind)
     return Record(
@@ -138,21 +141,21 @@ def encode_extended(event: Event, kind: type[Event], **more: Any) -> Record:
 
 
 def owner_of(record: Record) -> tuple[str, str]:
-    """Tenant and customer in a record's key (without a customer, what stands there instead), as PostgreSQL can have it.
+    """Tenant and customer (or its substitute, see `partition_key`) in a record's key, as text PostgreSQL can store.
 
-    What a stranger wrote may be neither UTF-8 nor free of U+0000.
+    The key of a foreign producer may be invalid UTF-8 or contain U+0000: such bytes become U+FFFD.
     """
     tenant, _, customer = record.key.decode(errors="replace").replace("\x00", "\ufffd").partition(":")
     return tenant, customer
 
 
 def attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
-    """The headers by name, without those attributes of an event that occur twice: nobody can say which one counts."""
-    found = dict(headers)
-    if len(found) < len(headers):
+    """The headers by name, without event attributes that occur twice, as it is undefined which one is valid."""
+    by_name = dict(headers)
+    if len(by_name) < len(headers):
         for name in _repeated(headers):
-            del found[name]
-    return found
+            del by_name[name]
+    return by_name
 
 
 def _repeated(headers: Sequence[tuple[str, bytes | None]]) -> list[str]:
@@ -160,17 +163,17 @@ def _repeated(headers: Sequence[tuple[str, bytes | None]]) -> list[str]:
     return [name for name, n in counts.items() if n > 1 and (name.startswith("ce_") or name == "traceparent")]
 
 
-def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
-    time = _moment(found, "ce_time")
+def _meta(headers: Mapping[str, bytes | None], record: Record) -> Meta:
+    time = _moment(headers, "ce_time")
     return Meta(
-        _word(found, "ce_id"),
-        _word(found, "ce_source"),
-        _word(found, "ce_tenant"),
+        _required(headers, "ce_id"),
+        _required(headers, "ce_source"),
+        _required(headers, "ce_tenant"),
         time,
-        _moment(found, "ce_recordedtime") if "ce_recordedtime" in found else time,
-        found.get("ce_backfill") == b"true",
-        _text(found, "ce_subject") if "ce_subject" in found else None,
-        _text(found, "traceparent") if "traceparent" in found else None,
+        _moment(headers, "ce_recordedtime") if "ce_recordedtime" in headers else time,
+        headers.get("ce_backfill") == b"true",
+        _text(headers, "ce_subject") if "ce_subject" in headers else None,
+        _text(headers, "traceparent") if "traceparent" in headers else None,
         record.topic,
         record.partition,
         record.offset,
@@ -178,23 +181,23 @@ def _meta(found: Mapping[str, bytes | None], record: Record) -> Meta:
 
 
 def decode(record: Record, handled: Mapping[str, type[Event]]) -> Event | None:
-    """The event in a record; None when its type is not `handled` (told by the header alone, before any decoding).
+    """The event in a record; None if its type, read from the header `ce_type`, is not among `handled`.
 
-    Raises DecodeError, whatever a producer wrote into the record: it becomes a dead letter.
+    Raises DecodeError, and nothing else, on an invalid record: the record becomes a dead letter.
     """
     if isinstance(record.value, Flawed):
         raise DecodeError(record.value.fault, stage="read")
-    found = attributes(record.headers)
-    if len(found) < len(record.headers):
+    by_name = attributes(record.headers)
+    if len(by_name) < len(record.headers):
         for name in _repeated(record.headers):
             if name != "traceparent":
                 raise DecodeError(f"header {name} occurs more than once")
-    model = handled.get(_text(found, "ce_type"))
+    model = handled.get(_text(by_name, "ce_type"))
     if model is None:
         return None
     if len(record.value) > MAX_DATA_BYTES:
         raise DecodeError(f"data has more than {MAX_DATA_BYTES:,} bytes")
-    meta = _meta(found, record)
+    meta = _meta(by_name, record)
     event = _read(model, record.value).with_meta(meta)
     if event.partition_key.encode() != record.key:
         raise DecodeError("the key is not the tenant and customer of the event: it may have overtaken others of theirs")
@@ -207,21 +210,21 @@ def _read(model: type[Event], value: bytes) -> Event:
     except ValidationError as error:
         places = sorted({f"{'.'.join(map(str, e['loc'])) or 'data'}: {e['type']}" for e in error.errors()})
         raise DecodeError("; ".join(places[:5]), stage="validate") from None
-    except Exception as error:  # a parser's own limit, such as on nesting or on digits
+    except Exception as error:  # a limit of the JSON parser, such as on nesting or digits
         raise DecodeError(f"data cannot be read: {type(error).__name__}", stage="validate") from None
 
 
-def _word(found: Mapping[str, bytes | None], name: str) -> str:
-    """An attribute that must say something, and that PostgreSQL can store."""
-    text = _text(found, name)
+def _required(headers: Mapping[str, bytes | None], name: str) -> str:
+    """The value of a header that must not be empty or contain U+0000, which PostgreSQL cannot store."""
+    text = _text(headers, name)
     if not text or "\x00" in text:
         raise DecodeError(f"header {name} is empty, or has U+0000 in it")
     return text
 
 
-def _text(found: Mapping[str, bytes | None], name: str) -> str:
+def _text(headers: Mapping[str, bytes | None], name: str) -> str:
     try:
-        text = (found[name] or b"").decode()
+        text = (headers[name] or b"").decode()
     except KeyError:
         raise DecodeError(f"header {name} is missing") from None
     except UnicodeDecodeError:
@@ -231,9 +234,9 @@ def _text(found: Mapping[str, bytes | None], name: str) -> str:
     return text
 
 
-def _moment(found: Mapping[str, bytes | None], name: str) -> datetime:
+def _moment(headers: Mapping[str, bytes | None], name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(_text(found, name))
+        moment = datetime.fromisoformat(_text(headers, name))
     except ValueError:
         raise DecodeError(f"header {name} is not an RFC 3339 time") from None
     if moment.tzinfo is None:

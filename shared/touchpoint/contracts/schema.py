@@ -1,4 +1,4 @@
-"""The contracts for people and tools outside Python: a JSON Schema per event, one AsyncAPI document for the topics."""
+"""Publish the contracts outside Python: a JSON Schema per event, and one AsyncAPI document for all topics."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ from touchpoint.contracts import topics
 from touchpoint.contracts.base import REGISTRY, Event
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""What AsyncAPI tools have to understand; the schemas use nothing newer."""
+"""The JSON Schema draft that all AsyncAPI tools must support."""
 
 _KEY = (
     "tenant:customer; without a customer tenant:submission, else tenant:event id. "
-    "One customer's events keep their order within a topic."
+    "Events of one customer keep their order within a topic."
 )
 _EXAMPLE_TIME = "2026-11-22T09:30:00Z"
 
 
 def file_name(event: type[Event]) -> str:
-    """Where an event's schema is kept, under docs/events."""
+    """The file name of an event's schema in docs/events."""
     return f"{event.type}.v{event.version}.json"
 
 
 def json_schema(event: type[Event]) -> dict[str, Any]:
-    """The JSON Schema of an event's data, as its writer must fill it (readers ignore fields they do not know)."""
+    """The JSON Schema of an event's data, binding for writers; readers ignore fields they do not know."""
     schema = event.model_json_schema()
     return {"$schema": DRAFT, "$id": event.dataschema(), **schema, "title": event.type}
 
@@ -35,7 +35,7 @@ def asyncapi() -> dict[str, Any]:
             "title": "Touchpoint events",
             "version": "1.0.0",
             "description": "CloudEvents 1.0, Kafka binding, binary mode. A topic has one writer and any number of "
-            "readers. Readers ignore fields they do not know and keep words (enum values) they do not know.",
+            "readers. Readers must ignore unknown fields and keep unknown enum values.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -44,7 +44,7 @@ def asyncapi() -> dict[str, Any]:
             f"{writer}.writes.{topic}": {
                 "action": "send",
                 "channel": {"$ref": f"#/channels/{topic}"},
-                "summary": f"{writer} writes this topic, nobody else does.",
+                "summary": f"{writer} is the only writer of this topic.",
             }
             for topic, writer in sorted(topics.WRITERS.items())
         },
@@ -55,7 +55,7 @@ def asyncapi() -> dict[str, Any]:
 def _channel(topic: str, events: list[type[Event]]) -> dict[str, Any]:
     return {
         "address": topic,
-        "description": f"Written by {topics.WRITERS[topic]}. A deployment may put a prefix before the name.",
+        "description": f"Written by {topics.WRITERS[topic]}. A deployment may add a prefix to the name.",
         "messages": {
             event.type: {"$ref": f"#/components/messages/{event.type}"} for event in events if event.topic == topic
         },
@@ -90,15 +90,15 @@ def _headers(event: type[Event]) -> dict[str, Any]:
         "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_tenant"],
         "properties": {
             "ce_specversion": {"const": "1.0"},
-            "ce_id": text | {"description": "unique within its source; a repeated one changes nothing"},
-            "ce_source": text | {"description": "the system it comes from"},
+            "ce_id": text | {"description": "event id, unique within its source; a repeated event changes nothing"},
+            "ce_source": text | {"description": "the system that the event comes from, a URI reference"},
             "ce_type": {"const": event.type},
-            "ce_time": moment | {"description": "when it occurred"},
-            "ce_subject": text | {"description": "what it is about, in the source's words"},
+            "ce_time": moment | {"description": "when the event occurred"},
+            "ce_subject": text | {"description": "the subject of the event, as its source names it"},
             "ce_dataschema": {"const": event.dataschema()},
-            "ce_tenant": text | {"description": "whose event it is"},
-            "ce_recordedtime": moment | {"description": "when the gateway took it in"},
-            "ce_backfill": {"const": "true", "description": "history being imported: it pages nobody"},
+            "ce_tenant": text | {"description": "the tenant that the event belongs to"},
+            "ce_recordedtime": moment | {"description": "when the gateway accepted the event"},
+            "ce_backfill": {"const": "true", "description": "imported history: nobody is paged for it"},
             "traceparent": text | {"description": "W3C Trace Context"},
             "content-type": {"const": "application/json"},
         },

@@ -1,7 +1,7 @@
-"""What an event's source may be: a URI reference (RFC 3986, section 4.1), as CloudEvents asks.
+"""Validate the `source` of an event: a URI reference (RFC 3986, section 4.1), as CloudEvents requires.
 
-Visible characters beyond ASCII are taken as well, as in an IRI (RFC 3987): some SDKs send a source such as /crm/%C3%84
-in a header as it is, and by CloudEvents' HTTP binding a header is percent-decoded, which makes it /crm/Ä.
+Visible non-ASCII characters are accepted, too, as in an IRI (RFC 3987): some SDKs send a source such as /crm/%C3%84
+unchanged in a header, which the HTTP binding of CloudEvents percent-decodes to /crm/Ä.
 """
 
 import re
@@ -22,15 +22,15 @@ _NEVER = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}\s]")
 
 
 def wrong(source: str) -> str | None:
-    """What is wrong with a source, and what would be right; None if nothing is."""
+    """The reason why a source is invalid, with what would be valid; None if it is valid."""
     if not 1 <= len(source) <= MAX_LENGTH:
         return f"must be a URI reference of 1–{MAX_LENGTH} characters, such as /crm/eu"
     if refused := characters.refused(source, characters.IN_IDS):
         return refused
-    if found := _NEVER.search(source):
-        written = quote(found[0])
+    if match := _NEVER.search(source):
+        written = quote(match[0])
         return (
-            f"must be a URI reference: write U+{ord(found[0]):04X} as {written} (in a ce-source header, which is "
+            f"must be a URI reference: write U+{ord(match[0]):04X} as {written} (in a ce-source header, which is "
             f"percent-decoded, as %25{written[1:]}), or leave it out"
         )
     if not _REFERENCE.fullmatch(source):

@@ -1,7 +1,7 @@
-"""The topics, each named after the data it carries and written by exactly one service.
+"""The Kafka topics. Each is named after its events and written by exactly one service.
 
-All have the same number of partitions and are keyed `tenant:customer`, so that one customer's events keep their order
-within a topic. The names here are logical: a deployment may put a prefix in front (setting `topic_prefix`).
+All have the same number of partitions and the key `tenant:customer`, so events of one customer keep their order within
+a topic. The names are logical: a deployment may add a prefix (setting `KAFKA_TOPIC_PREFIX`).
 """
 
 TOUCHPOINTS = "touchpoints.v1"
@@ -9,17 +9,17 @@ FEEDBACK = "feedback.v1"
 ESCALATIONS = "escalations.v1"
 
 WRITERS = {TOUCHPOINTS: "gateway", FEEDBACK: "feedback-svc", ESCALATIONS: "escalation-svc"}
-"""Which service writes a topic; nobody else does."""
+"""The only service that writes each topic."""
 
 
 _DLQ = ".dlq"
 
 
 def dead_letters(topic: str, consumer: str) -> str:
-    """Where events of `topic` go that `consumer` could not handle."""
+    """The dead-letter topic for events of `topic` that `consumer` could not handle."""
     return f"{topic}.{consumer}{_DLQ}"
 
 
 def is_dead_letters(topic: str) -> bool:
-    """Whether a topic is one of dead letters."""
+    """Whether this is a dead-letter topic."""
     return topic.endswith(_DLQ)

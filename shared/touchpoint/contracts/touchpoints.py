@@ -1,4 +1,4 @@
-"""What happens between a customer and the company: the events that come in through the gateway."""
+"""Events that enter through the gateway: what happens between a customer and the company."""
 
 from datetime import date
 from typing import Annotated, ClassVar
@@ -32,13 +32,13 @@ Currency = Annotated[str, StringConstraints(pattern=_CURRENCY)]
 """An ISO 4217 currency code."""
 
 Seconds = Annotated[float, Field(strict=True, ge=0, le=31_622_400, allow_inf_nan=False)]
-"""A duration of at most a year."""
+"""A duration in seconds, at most 366 days."""
 
 ScoreNumber = Annotated[float, Field(strict=True, ge=-1000, le=1000, allow_inf_nan=False)]
 
 
 class Channel(Vocabulary):
-    """Where it happened."""
+    """The channel of a contact."""
 
     EMAIL = "email"
     WEB = "web"
@@ -54,7 +54,7 @@ class Channel(Vocabulary):
 
 
 class FeedbackKind(Vocabulary):
-    """What was asked, and so how a score is to be counted."""
+    """Kind of feedback, which determines how its score is counted."""
 
     NPS = "nps"
     CSAT = "csat"
@@ -66,7 +66,7 @@ class FeedbackKind(Vocabulary):
 
 
 class Priority(Vocabulary):
-    """How urgent it is."""
+    """Priority of a ticket or case."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -75,7 +75,7 @@ class Priority(Vocabulary):
 
 
 class Author(Vocabulary):
-    """Who did it."""
+    """Who wrote a reply or changed a ticket."""
 
     CUSTOMER = "customer"
     AGENT = "agent"
@@ -83,7 +83,7 @@ class Author(Vocabulary):
 
 
 class TicketStatus(Vocabulary):
-    """Where a ticket stands."""
+    """Status of a ticket."""
 
     OPEN = "open"
     PENDING = "pending"
@@ -93,7 +93,7 @@ class TicketStatus(Vocabulary):
 
 
 class InteractionKind(Vocabulary):
-    """What kind of contact it was."""
+    """Kind of contact."""
 
     CALL = "call"
     MEETING = "meeting"
@@ -109,14 +109,14 @@ class InteractionKind(Vocabulary):
 
 
 class Direction(Vocabulary):
-    """Who began it: the customer (inbound) or the company (outbound)."""
+    """Who initiated the contact: the customer (inbound) or the company (outbound)."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
 
 class SubscriptionChange(Vocabulary):
-    """What became of a subscription."""
+    """What changed about a subscription."""
 
     STARTED = "started"
     RENEWED = "renewed"
@@ -126,16 +126,16 @@ class SubscriptionChange(Vocabulary):
 
 
 class Score(BaseModel):
-    """An answer together with the scale it was asked on: 4 of 5 is not 4 of 10."""
+    """A score together with its scale, as 4 of 5 is not 4 of 10."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=example(value=9, min=0, max=10))
 
     min: ScoreNumber = Field(description="lowest value of the scale")
     max: ScoreNumber = Field(description="highest value of the scale")
-    value: ScoreNumber = Field(description="the answer, min ≤ value ≤ max")
+    value: ScoreNumber = Field(description="the score, min ≤ value ≤ max")
 
     def broken_rules(self) -> list[Broken]:
-        """A scale is a range, and the answer lies on it."""
+        """Rules: min < max, and min ≤ value ≤ max."""
         low, high, value = self.min, self.max, self.value
         if high <= low:
             return [Broken("score.max", f"score.max {high:g} must be greater than score.min {low:g}")]
@@ -145,14 +145,14 @@ class Score(BaseModel):
 
 
 SCORED = frozenset({FeedbackKind.NPS, FeedbackKind.CSAT, FeedbackKind.CES, FeedbackKind.RATING})
-"""Kinds that mean nothing without a score; the others need a text or a score."""
+"""Kinds that require a score; the others require a text or a score."""
 
 WHOLE = frozenset({FeedbackKind.NPS, FeedbackKind.CSAT, FeedbackKind.CES})
-"""Kinds answered by picking a point of a scale of whole numbers."""
+"""Kinds whose scale consists of whole numbers."""
 
 
 def _misfit(kind: FeedbackKind, score: Score) -> list[Broken]:
-    """Why a score cannot belong to this kind."""
+    """The violated rules about the scale that this kind of feedback requires."""
     if kind not in WHOLE:
         return []
     low, high = score.min, score.max
@@ -169,7 +169,7 @@ def _misfit(kind: FeedbackKind, score: Score) -> list[Broken]:
 
 
 class FeedbackSubmitted(Event):
-    """A customer said what they think: a survey answer, a review, a remark in a call."""
+    """A customer gave feedback: a survey answer, a review, a remark in a call."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -189,23 +189,24 @@ class FeedbackSubmitted(Event):
     type: ClassVar[str] = "feedback.submitted"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    kind: FeedbackKind = Field(description="what was asked; nps, csat, ces and rating need a score")
-    channel: Channel = Field(description="where it was said")
-    customer_id: Identifier | None = Field(None, description="who said it; absent when anonymous")
+    kind: FeedbackKind = Field(description="kind of feedback; nps, csat, ces and rating require a score")
+    channel: Channel = Field(description="channel by which the feedback was given")
+    customer_id: Identifier | None = Field(None, description="id of the customer; absent if anonymous")
     score: Score | None = Field(
         None,
-        description="nps: whole numbers on 0–10; csat, ces: whole numbers on the scale as asked, 2–11 points",
+        description="nps: a whole number on the scale 0–10; csat, ces: a whole number on the scale of the question, "
+        "which has 2–11 points",
     )
-    text: LongText | None = Field(None, description="in their own words")
-    language: Language | None = Field(None, description="of the text, BCP 47")
-    survey_id: Identifier | None = Field(None, description="the survey it answers")
-    question_id: Identifier | None = Field(None, description="the question it answers")
-    submission_id: Identifier | None = Field(None, description="what the answers of one form have in common")
-    journey_stage: Label | None = Field(None, description="the part of the customer's journey it is about")
-    product: Label | None = Field(None, description="what it is about")
+    text: LongText | None = Field(None, description="the customer's own words")
+    language: Language | None = Field(None, description="language of the text, BCP 47")
+    survey_id: Identifier | None = Field(None, description="id of the survey that was answered")
+    question_id: Identifier | None = Field(None, description="id of the question that was answered")
+    submission_id: Identifier | None = Field(None, description="id shared by all answers of one submitted form")
+    journey_stage: Label | None = Field(None, description="stage of the customer journey the feedback is about")
+    product: Label | None = Field(None, description="product the feedback is about")
 
     def broken_rules(self) -> list[Broken]:
-        """Something was said, in words or by a score, and the score belongs to this kind."""
+        """Rules: there is a score or a text, as the kind requires, and the score's scale fits the kind."""
         kind, score = self.kind, self.score
         if score is not None:
             return score.broken_rules() or _misfit(kind, score)
@@ -217,7 +218,7 @@ class FeedbackSubmitted(Event):
 
 
 class TicketOpened(Event):
-    """A customer asked for help: the clocks of first response and resolution start."""
+    """A customer opened a ticket; its first-response and resolution times are measured from then on."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -235,19 +236,19 @@ class TicketOpened(Event):
     type: ClassVar[str] = "ticket.opened"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    ticket_id: Identifier = Field(description="the ticket, unique within the tenant")
-    customer_id: Identifier = Field(description="who asked; the same in every event of this ticket")
-    channel: Channel = Field(description="where they asked")
-    priority: Priority = Field(Priority.NORMAL, description="how urgent it is")
-    title: Name | None = Field(None, description="the subject line")
-    text: LongText | None = Field(None, description="the first message")
-    language: Language | None = Field(None, description="of the text, BCP 47")
-    product: Label | None = Field(None, description="what it is about")
-    tags: list[Label] = Field(default_factory=list, max_length=20, description="words to group by")
+    ticket_id: Identifier = Field(description="id of the ticket, unique within the tenant")
+    customer_id: Identifier = Field(description="id of the customer; the same in every event of this ticket")
+    channel: Channel = Field(description="channel by which the ticket was opened")
+    priority: Priority = Field(Priority.NORMAL, description="priority of the ticket")
+    title: Name | None = Field(None, description="subject line of the ticket")
+    text: LongText | None = Field(None, description="first message of the ticket")
+    language: Language | None = Field(None, description="language of the text, BCP 47")
+    product: Label | None = Field(None, description="product the ticket is about")
+    tags: list[Label] = Field(default_factory=list, max_length=20, description="labels to group tickets by")
 
 
 class TicketReplied(Event):
-    """Someone wrote in a ticket; the first public reply of an agent is the first response."""
+    """A reply was written in a ticket; the first public reply by an agent is the first response."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -264,18 +265,20 @@ class TicketReplied(Event):
     type: ClassVar[str] = "ticket.replied"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    ticket_id: Identifier = Field(description="the ticket")
-    customer_id: Identifier = Field(description="whose ticket it is, whoever wrote")
-    reply_id: Identifier | None = Field(None, description="the message in its own system")
-    author: Author = Field(description="who wrote")
-    public: Annotated[bool, Field(strict=True)] = Field(True, description="false for a note among colleagues")
-    author_id: Identifier | None = Field(None, description="which agent, bot or person")
-    text: LongText | None = Field(None, description="what they wrote")
-    channel: Channel | None = Field(None, description="where they wrote, if not where the ticket was opened")
+    ticket_id: Identifier = Field(description="id of the ticket")
+    customer_id: Identifier = Field(description="id of the ticket's customer, whoever wrote the reply")
+    reply_id: Identifier | None = Field(None, description="id of the reply in its source system")
+    author: Author = Field(description="who wrote the reply: customer, agent or bot")
+    public: Annotated[bool, Field(strict=True)] = Field(
+        True, description="whether the customer can see the reply; false for an internal note"
+    )
+    author_id: Identifier | None = Field(None, description="id of the agent, bot or person who wrote the reply")
+    text: LongText | None = Field(None, description="text of the reply")
+    channel: Channel | None = Field(None, description="channel of the reply, if not the ticket's")
 
 
 class TicketStatusChanged(Event):
-    """A ticket moved on: waiting, solved, or open again."""
+    """The status of a ticket changed."""
 
     model_config = ConfigDict(
         json_schema_extra=example(ticket_id="T-7001", customer_id="C-1042", status="resolved", by="agent")
@@ -283,14 +286,14 @@ class TicketStatusChanged(Event):
     type: ClassVar[str] = "ticket.status_changed"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    ticket_id: Identifier = Field(description="the ticket")
-    customer_id: Identifier = Field(description="whose ticket it is")
-    status: TicketStatus = Field(description="where it stands now")
-    by: Author | None = Field(None, description="who changed it")
+    ticket_id: Identifier = Field(description="id of the ticket")
+    customer_id: Identifier = Field(description="id of the ticket's customer")
+    status: TicketStatus = Field(description="new status of the ticket")
+    by: Author | None = Field(None, description="who changed the status: customer, agent or bot")
 
 
 class InteractionRecorded(Event):
-    """Customer and company met in another way: a call, a visit, a purchase, a delivery."""
+    """Another contact of customer and company: a call, a visit, a purchase, a delivery."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -308,19 +311,19 @@ class InteractionRecorded(Event):
     type: ClassVar[str] = "interaction.recorded"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    interaction_id: Identifier | None = Field(None, description="the interaction in its own system")
-    customer_id: Identifier = Field(description="with whom")
-    kind: InteractionKind = Field(description="what kind of contact it was")
-    direction: Direction | None = Field(None, description="who began it")
-    channel: Channel | None = Field(None, description="where it happened")
-    duration_seconds: Seconds | None = Field(None, description="how long it took, in seconds")
-    outcome: Label | None = Field(None, description="how it ended")
-    journey_stage: Label | None = Field(None, description="the part of the customer's journey it belongs to")
-    summary: LongText | None = Field(None, description="what it was about")
+    interaction_id: Identifier | None = Field(None, description="id of the interaction in its source system")
+    customer_id: Identifier = Field(description="id of the customer")
+    kind: InteractionKind = Field(description="kind of contact")
+    direction: Direction | None = Field(None, description="inbound: the customer initiated it; outbound: the company")
+    channel: Channel | None = Field(None, description="channel of the contact")
+    duration_seconds: Seconds | None = Field(None, description="duration, in seconds")
+    outcome: Label | None = Field(None, description="result of the contact")
+    journey_stage: Label | None = Field(None, description="stage of the customer journey the contact belongs to")
+    summary: LongText | None = Field(None, description="summary of the contact")
 
 
 class CustomerUpdated(PartialUpdate):
-    """What is known of a customer changed. Only the fields given change; null clears one."""
+    """A customer's master data changed. Only the given fields change; null clears a field."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -339,26 +342,26 @@ class CustomerUpdated(PartialUpdate):
     type: ClassVar[str] = "customer.updated"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    customer_id: Identifier = Field(description="who")
-    name: Name | None = Field(None, description="what the customer is called")
-    account_id: Identifier | None = Field(None, description="the account they belong to")
-    tier: Label | None = Field(None, description="how much weight they carry; policies know the tier 'key'")
-    segment: Label | None = Field(None, description="the group they are counted in")
-    owner: Name | None = Field(None, description="the colleague in charge")
-    region: Label | None = Field(None, description="where they are")
-    lifecycle_stage: Label | None = Field(None, description="how far the relationship has come")
-    annual_recurring_revenue: Amount | None = Field(None, description="what they pay a year, in currency")
-    currency: Currency | None = Field(None, description="of the revenue, ISO 4217")
+    customer_id: Identifier = Field(description="id of the customer")
+    name: Name | None = Field(None, description="name of the customer")
+    account_id: Identifier | None = Field(None, description="id of the account the customer belongs to")
+    tier: Label | None = Field(None, description="importance of the customer; escalation policies use the tier 'key'")
+    segment: Label | None = Field(None, description="market segment, to group metrics by")
+    owner: Name | None = Field(None, description="colleague who is responsible for the customer")
+    region: Label | None = Field(None, description="region of the customer")
+    lifecycle_stage: Label | None = Field(None, description="stage of the business relationship")
+    annual_recurring_revenue: Amount | None = Field(None, description="revenue per year, in currency")
+    currency: Currency | None = Field(None, description="currency of the revenue, ISO 4217")
 
     def broken_rules(self) -> list[Broken]:
-        """A revenue names its currency."""
+        """Rule: a revenue needs a currency."""
         if self.currency is None and self.annual_recurring_revenue is not None:
             return [Broken("currency", "annual_recurring_revenue needs currency, such as EUR")]
         return []
 
 
 class SubscriptionChanged(Event):
-    """What a customer pays changed: the movements behind net and gross revenue retention."""
+    """A subscription's revenue changed; net and gross revenue retention are computed from these events."""
 
     model_config = ConfigDict(
         json_schema_extra=example(
@@ -375,17 +378,17 @@ class SubscriptionChanged(Event):
     type: ClassVar[str] = "subscription.changed"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    subscription_id: Identifier = Field(description="the subscription")
-    customer_id: Identifier = Field(description="who pays")
-    change: SubscriptionChange = Field(description="what happened to it")
-    annual_amount: Amount = Field(description="what it brings a year from now on; 0 once churned")
-    previous_annual_amount: Amount | None = Field(None, description="what it brought a year until now")
-    currency: Currency = Field(description="of both amounts, ISO 4217")
-    period_start: date | None = Field(None, strict=True, description="first day of the period it is paid for")
-    period_end: date | None = Field(None, strict=True, description="last day of that period")
+    subscription_id: Identifier = Field(description="id of the subscription")
+    customer_id: Identifier = Field(description="id of the paying customer")
+    change: SubscriptionChange = Field(description="kind of change")
+    annual_amount: Amount = Field(description="revenue per year after the change; 0 if churned")
+    previous_annual_amount: Amount | None = Field(None, description="revenue per year before the change")
+    currency: Currency = Field(description="currency of both amounts, ISO 4217")
+    period_start: date | None = Field(None, strict=True, description="first day of the paid period")
+    period_end: date | None = Field(None, strict=True, description="last day of the paid period")
 
     def broken_rules(self) -> list[Broken]:
-        """A churned subscription brings nothing, and a period runs forward."""
+        """Rules: annual_amount is 0 if churned, and the period does not end before it starts."""
         amount, start, end, broken = self.annual_amount, self.period_start, self.period_end, list[Broken]()
         if self.change is SubscriptionChange.CHURNED and amount != 0:
             broken.append(Broken("annual_amount", f"annual_amount {amount} must be 0 when change is churned"))
@@ -410,15 +413,15 @@ class UsageReported(Event):
     type: ClassVar[str] = "usage.reported"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    customer_id: Identifier = Field(description="who used it")
-    feature: Label = Field(description="what they used")
-    quantity: Quantity = Field(description="how much, in units, at most six decimals")
-    unit: Label = Field(description="what is counted")
-    period_start: Moment = Field(description="from when, included")
-    period_end: Moment = Field(description="until when, excluded")
+    customer_id: Identifier = Field(description="id of the customer")
+    feature: Label = Field(description="feature that was used")
+    quantity: Quantity = Field(description="quantity in `unit`, at most six decimals")
+    unit: Label = Field(description="unit of the quantity, such as files")
+    period_start: Moment = Field(description="start of the period, inclusive")
+    period_end: Moment = Field(description="end of the period, exclusive")
 
     def broken_rules(self) -> list[Broken]:
-        """A period runs forward."""
+        """Rule: the period ends after it starts."""
         if self.period_end <= self.period_start:
             return [Broken("period_end", "period_end must be after period_start")]
         return []
@@ -441,10 +444,10 @@ class TeamFeedbackSubmitted(Event):
     type: ClassVar[str] = "team_feedback.submitted"
     topic: ClassVar[str] = topics.TOUCHPOINTS
 
-    team: Label = Field(description="the team it comes from")
-    text: Annotated[LongText, StringConstraints(min_length=1)] = Field(description="the remark")
-    author_id: Identifier | None = Field(None, description="whose remark it is")
-    about: Label | None = Field(None, description="its subject")
-    customer_id: Identifier | None = Field(None, description="the customer it speaks of")
-    ticket_id: Identifier | None = Field(None, description="the ticket it speaks of")
-    submission_id: Identifier | None = Field(None, description="the form it came in with")
+    team: Label = Field(description="team of the author")
+    text: Annotated[LongText, StringConstraints(min_length=1)] = Field(description="text of the remark")
+    author_id: Identifier | None = Field(None, description="id of the author")
+    about: Label | None = Field(None, description="subject of the remark")
+    customer_id: Identifier | None = Field(None, description="id of the customer that the remark is about")
+    ticket_id: Identifier | None = Field(None, description="id of the ticket that the remark is about")
+    submission_id: Identifier | None = Field(None, description="id shared by all remarks of one submitted form")
