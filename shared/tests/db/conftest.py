@@ -10,7 +10,7 @@ from touchpoint.testing.servers import Servers
 
 @pytest.fixture
 async def user(servers: Servers) -> AsyncIterator[str]:
-    """A user with no rights but to log in."""
+    """A PostgreSQL user who may log in and nothing else."""
     name = f"test_{uuid.uuid4().hex}"
     async with databases.connected(servers.dsn) as connection:
         await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")

@@ -1,4 +1,4 @@
-"""Creating databases: again is harmless, and what is missing is said with the way out."""
+"""Creating a database is idempotent, and error messages name the remedy."""
 
 import socket
 import uuid
@@ -41,7 +41,7 @@ async def test_a_server_that_does_not_answer_is_named_without_the_password() -> 
     assert "secret" not in str(raised.value)
 
 
-async def test_a_server_that_hangs_is_said_to_hang_and_its_address_not_doubted(monkeypatch) -> None:
+async def test_a_server_that_hangs_is_reported_without_doubting_its_address(monkeypatch) -> None:
     monkeypatch.setattr(databases, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db"

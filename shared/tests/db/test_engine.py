@@ -1,4 +1,4 @@
-"""Which errors pass by themselves and which blame the event."""
+"""Which database errors are transient."""
 
 import asyncpg
 import pytest
@@ -35,7 +35,7 @@ def test_an_error_of_our_own_is_not():
     assert sqlstate(ValueError("bug")) is None
 
 
-async def test_a_statement_prepared_before_a_migration_is_tried_again(database):
+async def test_a_statement_prepared_before_a_migration_is_retried(database):
     dsn = await database("touchpoint.db")
     engine = create_engine(dsn, "an old process", pool_size=1)
     for_all = text("SELECT * FROM erasures")

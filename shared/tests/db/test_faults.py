@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses for a reason of its own: no event becomes a dead letter for it."""
+"""Errors of PostgreSQL that no event has caused make no dead letters."""
 
 from functools import partial
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from touchpoint.testing.factories import feedback
 
 
 async def set_read_only(dsn, value):
-    """As an administrator or a failover does: open connections are ended, new ones find it so."""
+    """Switch the database to read-only, as an administrator or a failover does; open connections are terminated."""
     async with databases.connected(dsn) as connection:
         database = urlsplit(dsn).path[1:]
         await connection.execute("SET default_transaction_read_only = off")
@@ -30,8 +30,8 @@ async def set_read_only(dsn, value):
 
 
 async def state_is(ledger, state):
-    found = await ledger.state()
-    return found if found.state == state else None
+    stored = await ledger.state()
+    return stored if stored.state == state else None
 
 
 async def dead_letters(ledger, count):
@@ -63,7 +63,7 @@ async def test_a_read_only_database_is_waited_for_while_reading_goes_on(log, led
         assert await ledger.query("SELECT 1 FROM dead_letters") == []
 
 
-async def test_who_must_write_is_not_ready_on_a_read_only_database_and_who_reads_is(ledger):
+async def test_on_a_read_only_database_only_processes_that_write_are_not_ready(ledger):
     await set_read_only(ledger.dsn, "on")
     engine = create_engine(ledger.dsn, "tests")
     try:
@@ -93,7 +93,7 @@ async def test_a_renamed_column_halts_at_once_names_it_and_makes_no_dead_letter(
         await eventually(lambda: ids_are(ledger, [str(n) for n in range(20)]))
 
 
-async def test_an_operator_may_let_pass_what_the_tables_do_not_fit(log, ledger, consuming, touchpoint):
+async def test_an_operator_may_skip_events_that_do_not_fit_the_tables(log, ledger, consuming, touchpoint):
     await ledger.query("ALTER TABLE ledger RENAME COLUMN position TO place")
     await log.append(*(feedback(id=f"{n}") for n in range(3)))
     async with consuming():
@@ -104,7 +104,7 @@ async def test_an_operator_may_let_pass_what_the_tables_do_not_fit(log, ledger, 
 
 
 @pytest.mark.parametrize("state", ["42501", "28000", "25P03", "53100", "55006"])
-async def test_what_an_administrator_must_mend_is_tried_again_until_it_is(log, ledger, consuming, state):
+async def test_errors_that_an_administrator_must_fix_are_retried(log, ledger, consuming, state):
     await ledger.query(
         f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
@@ -134,7 +134,7 @@ async def test_a_value_that_cannot_be_stored_is_the_events_own_fault_and_not_rep
     assert entry["reason"] == letter.reason
 
 
-async def test_every_connection_at_work_is_no_events_fault(ledger):
+async def test_an_exhausted_pool_is_a_transient_error(ledger):
     engine = create_engine(ledger.dsn, "tests", pool_size=1, pool_timeout=0.1)
     async with transaction(sessions(engine)) as session:
         await session.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""Migrations while others migrate and while the old code still runs."""
+"""Migrations while other migrations and processes of the previous version run."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ SECOND = """
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package with migrations; called with the source of its revisions."""
+    """A function that writes a package with these revisions (their source) and returns its name."""
     name = f"package_{uuid.uuid4().hex}"
     versions = tmp_path / name / "migrations" / "versions"
     versions.mkdir(parents=True)
@@ -55,7 +55,7 @@ def dsn(empty_database):
 
 @pytest.fixture
 async def old_code(dsn):
-    """A connection that works on the database meanwhile."""
+    """A connection of the previous version, which uses the database during a migration."""
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
@@ -84,9 +84,7 @@ async def test_a_migration_waits_for_a_transaction_of_the_old_code_and_lets_othe
     await reader.close()
 
 
-async def test_a_lock_that_is_never_released_is_said_in_one_line_and_nothing_is_half_done(
-    package, dsn, old_code, monkeypatch
-):
+async def test_a_lock_that_is_never_released_fails_the_migration_as_a_whole(package, dsn, old_code, monkeypatch):
     monkeypatch.setattr(migrate, "ATTEMPTS", 1)
     monkeypatch.setattr(migrate, "STATEMENT_LOCK_TIMEOUT", "100ms")
     await migrate.upgrade(package(FIRST), dsn)
@@ -104,7 +102,7 @@ async def looks(number):
 
 @pytest.fixture
 async def engine(dsn):
-    """What a process has to look with."""
+    """The engine with which a process checks whether the migration is done."""
     engine = create_engine(dsn, "test")
     yield engine
     await engine.dispose()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that Touchpoint cannot work on, or only less safely, is named in one line."""
+"""Flaws of a PostgreSQL server are refused or warned of in one line each."""
 
 import asyncio
 import os
@@ -89,7 +89,7 @@ async def test_a_role_of_the_api_that_sees_every_tenant_is_refused(dsn):
 
 
 async def test_defaults_of_a_login_do_not_change_how_we_work(dsn):
-    """What can be pinned is pinned for every connection, whoever set what."""
+    """The settings in PINNED override the defaults of server, database and user."""
     database = urlsplit(dsn).path[1:]
     settings = (
         "timezone = 'Asia/Kathmandu'",
@@ -104,7 +104,7 @@ async def test_defaults_of_a_login_do_not_change_how_we_work(dsn):
 
 @pytest.fixture
 async def pooled(dsn: str, tmp_path: Path) -> AsyncIterator[object]:
-    """Start PgBouncer before the database; called with its settings, answers the URL that leads through it."""
+    """A function that starts PgBouncer in front of the database with these settings and returns its URL."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed")
     place, started = urlsplit(dsn), []
@@ -175,7 +175,7 @@ async def test_a_pooler_in_transaction_mode_is_known_by_its_shared_sessions(pool
         await require(url)
 
 
-async def test_migrate_behind_a_pooler_says_one_line(pooled, kafka):
+async def test_migrate_behind_a_pooler_prints_one_line(pooled, kafka):
     url = await pooled(pool_mode="transaction", ignore_startup_parameters=IGNORED)
     environment = {
         **os.environ, "DATABASE_URL": url, "PORT": "0", "ADMIN_PORT": "0",

@@ -1,4 +1,4 @@
-"""The role an API acts as: made by whoever migrates, or else by an administrator who is told how."""
+"""The API's role: created by the migration, or by an administrator with the statements that the error names."""
 
 import asyncio
 import uuid
@@ -15,7 +15,7 @@ from touchpoint.testing.servers import Servers
 
 @pytest.fixture
 async def role(servers: Servers) -> AsyncIterator[str]:
-    """The name of a role that is not there."""
+    """The name of a role that does not exist yet."""
     name = f"test_{uuid.uuid4().hex}"
     yield name
     async with databases.connected(servers.dsn) as connection:
@@ -32,7 +32,7 @@ async def ensure(dsn: str, role: str) -> None:
 
 
 async def acts_as(dsn: str, role: str) -> str | None:
-    """What a service's readiness says of connections that act as the role."""
+    """The result of a service's readiness check with connections that use the role."""
     engine = create_engine(dsn, "tests", role=role)
     try:
         return await database_check(engine)()

@@ -1,4 +1,4 @@
-"""A table by the type of its rows, on real PostgreSQL."""
+"""Tables declared by the type of their rows, on a real PostgreSQL."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -107,7 +107,7 @@ async def test_rows_come_back_as_they_were_inserted(session, rows):
     assert await stored(session) == given
 
 
-async def test_what_is_null_comes_back_as_none(session):
+async def test_null_is_read_as_none(session):
     empty = Everything("acme", UUID(int=1), *(None,) * (len(Everything._fields) - 2))
     await EVERYTHING.upsert(session, [empty])
     assert await stored(session) == [empty]
@@ -120,7 +120,7 @@ async def test_an_upsert_adds_rows_and_changes_those_that_are_there(session):
     assert await stored(session) == [everything(1), changed, everything(3)]
 
 
-async def test_of_missing_rows_those_that_were_added_are_answered(session):
+async def test_insert_missing_returns_the_keys_of_the_rows_it_inserted(session):
     await EVERYTHING.insert(session, [everything(1)])
     added = await EVERYTHING.insert_missing(session, [everything(2), everything(1, number=9)])
     assert added == {("acme", UUID(int=2))}
@@ -134,7 +134,7 @@ async def test_an_update_changes_all_columns_or_those_named(session):
     assert await stored(session) == [everything(1, number=7, flag=False), everything(2, flag=False), everything(3)]
 
 
-async def test_rows_are_loaded_by_their_keys_in_the_order_of_these_when_locked(session):
+async def test_locked_rows_are_loaded_in_the_order_of_their_keys(session):
     await EVERYTHING.insert(session, [everything(number) for number in (3, 1, 2)])
     keys = [("acme", UUID(int=number)) for number in (3, 1, 9, 3)] + [("other", UUID(int=2))]
     assert await EVERYTHING.load(session, keys, lock=True) == [everything(1), everything(3)]

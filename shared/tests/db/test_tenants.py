@@ -1,4 +1,4 @@
-"""Transactions of one tenant: begun with it, ended whole, and nothing of them left on the connection."""
+"""Transactions of one tenant: they set the tenant, commit or roll back, and leave the connection clean."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ SLEEP = text("SELECT pg_sleep(60)")
 
 @pytest.fixture
 async def engine(database: Any) -> AsyncIterator[AsyncEngine]:
-    """One connection at most: whatever a transaction left on it, the next one would meet."""
+    """An engine with one connection, so that a transaction would notice what the previous one left on it."""
     engine = create_engine(await database("touchpoint.db"), "tests", pool_size=1)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE notes (note text)"))
@@ -104,7 +104,7 @@ async def test_one_statement_keeps_its_order(tenants: Tenants) -> None:
     assert [row["n"] for row in rows] == sorted(range(1, 1001), key=lambda n: n * 7 % 1000)[:500]
 
 
-async def test_one_statement_given_up_leaves_its_connection_in_order(tenants: Tenants, engine: AsyncEngine) -> None:
+async def test_a_cancelled_statement_leaves_its_connection_usable(tenants: Tenants, engine: AsyncEngine) -> None:
     before = await connection_id(engine)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -113,20 +113,20 @@ async def test_one_statement_given_up_leaves_its_connection_in_order(tenants: Te
     assert await connection_id(engine) == before
 
 
-async def test_what_waits_for_the_commit_is_told_of_it(tenants: Tenants) -> None:
-    told: list[str] = []
+async def test_listeners_of_the_commit_are_called_after_it(tenants: Tenants) -> None:
+    calls: list[str] = []
     for failure in (ValueError("no"), None):
         try:
             async with tenants.transaction("acme") as session:
-                event.listen(session.sync_session, "after_commit", lambda _: told.append("committed"))
+                event.listen(session.sync_session, "after_commit", lambda _: calls.append("committed"))
                 if failure:
                     raise failure
         except ValueError:
-            told.append("failed")
-    assert told == ["failed", "committed"]
+            calls.append("failed")
+    assert calls == ["failed", "committed"]
 
 
-async def test_a_query_given_up_leaves_nothing_behind(tenants: Tenants) -> None:
+async def test_a_cancelled_transaction_is_rolled_back(tenants: Tenants) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), tenants.transaction("acme") as session:
             await session.execute(text("INSERT INTO notes VALUES ('dropped')"))
@@ -134,7 +134,7 @@ async def test_a_query_given_up_leaves_nothing_behind(tenants: Tenants) -> None:
     assert await notes(tenants) == []
 
 
-async def test_a_connection_whose_rollback_was_given_up_is_not_used_again(
+async def test_a_connection_whose_rollback_was_cancelled_is_not_used_again(
     tenants: Tenants, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await connection_id(engine)
@@ -164,7 +164,7 @@ async def test_a_connection_that_postgresql_ended_is_replaced_before_it_is_used(
 
 @pytest.fixture
 async def administrator(servers: Any) -> AsyncIterator[Any]:
-    """Queries of an administrator on another connection."""
+    """A function that runs an administrator's query on another connection."""
     connection = await asyncpg.connect(servers.dsn)
     yield connection.fetch
     await connection.close()

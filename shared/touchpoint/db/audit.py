@@ -1,4 +1,4 @@
-"""The trail of what operators did to events: append-only, in the service's own database."""
+"""The audit trail of operators' actions: append-only, in the service's own database."""
 
 import json
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ SELECT * FROM (SELECT *, subject || '/' || lpad(id::text, 19, '0') COLLATE "C" A
    AND (CAST(:before AS timestamptz) IS NULL OR (at, place) < (:before, :before_place))
  ORDER BY at DESC, place DESC LIMIT :limit
 """)
-_UNSAID = dict.fromkeys(
+_DEFAULTS = dict.fromkeys(
     ("reason", "plan_id", "plan_hash", "matched", "applied", "already_applied", "failed", "erased"), None
 )
 
 
 async def add(
-    session: AsyncSession, who: str, action: str, subject: str, details: dict[str, Any] | None = None, **said: Any
+    session: AsyncSession, who: str, action: str, subject: str, details: dict[str, Any] | None = None, **columns: Any
 ) -> None:
-    """Write one line, in the transaction of what it tells of.
+    """Add an entry to the audit trail, in the transaction of the action itself.
 
-    `action` is what was done (`dead_letters.discarded`), `subject` the consumer it was done to. `said`: `reason`,
-    `plan_id` and `plan_hash`, and counts (matched = applied + already_applied + failed + erased: the table holds it).
+    `action` names what was done (`dead_letters.discarded`), `subject` the consumer it was done to. `columns`: `reason`,
+    `plan_id`, `plan_hash` and counts (a constraint requires matched = applied + already_applied + failed + erased).
     """
     values = {"who": who, "action": action, "subject": subject, "details": json.dumps(details or {}, default=str)}
-    await session.execute(_ADD, _UNSAID | said | values)
+    await session.execute(_ADD, _DEFAULTS | columns | values)
 
 
 async def lines(
@@ -46,7 +46,7 @@ async def lines(
     consumer: str | None = None,
     before: tuple[datetime, str] | None = None,
 ) -> Sequence[dict[str, Any]]:
-    """The newest lines first; the list goes on behind `before`, the time and `place` of one."""
+    """Entries of the audit trail, newest first, starting after `before`: the time and `place` of an entry."""
     moment, place = before or (None, None)
     values = {"since": since, "limit": limit, "consumer": consumer, "before": moment, "before_place": place}
     return [dict(row) for row in (await session.execute(_NEWEST, values)).mappings()]

@@ -1,4 +1,4 @@
-"""PostgreSQL's clock, by which timers act, compared with this machine's: if they differ, one of them is wrong."""
+"""Compare PostgreSQL's clock, which timers use, with this machine's: if they differ, one of the two is wrong."""
 
 from time import time
 
@@ -9,11 +9,11 @@ from touchpoint.base.errors import TransientError
 from touchpoint.db.engine import Sessions, transaction
 
 AGREE_SECONDS = 60
-"""Machines that keep time by NTP differ by milliseconds."""
+"""Difference in seconds that is still accepted. Machines synchronized by NTP differ by milliseconds."""
 
 
 class ClocksDifferError(TransientError):
-    """What is done by the clock has to wait: done too early it cannot be taken back."""
+    """The clocks differ, so timers must wait: an action taken too early cannot be undone."""
 
 
 async def require_agreement(session: AsyncSession) -> None:

@@ -1,4 +1,4 @@
-"""Whether a consumer may work: running, paused by an operator, or halted by itself; kept in its database."""
+"""The state of a consumer, stored in its database: running, paused by an operator, or halted by itself."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,9 +28,9 @@ SELECT o.consumer, coalesce(c.state, 'running') AS state, c.reason, c.since,
 
 @dataclass(frozen=True, slots=True)
 class ConsumerState:
-    """A consumer's state and why.
+    """A consumer's state and the reason for it.
 
-    `may_skip`: so many dead letters each of its processes may make, whatever its limit, as it goes on after a halt.
+    `may_skip`: number of dead letters that each of its processes may make when it resumes, regardless of its limit.
     """
 
     state: State
@@ -39,14 +39,14 @@ class ConsumerState:
 
 
 async def state(session: AsyncSession, consumer: str) -> ConsumerState:
-    """Running unless something says otherwise."""
-    found = text("SELECT state, reason, may_skip FROM consumers WHERE consumer = :consumer")
-    row = (await session.execute(found, {"consumer": consumer})).one_or_none()
+    """The stored state of a consumer; running if none is stored."""
+    query = text("SELECT state, reason, may_skip FROM consumers WHERE consumer = :consumer")
+    row = (await session.execute(query, {"consumer": consumer})).one_or_none()
     return ConsumerState(row.state, row.reason, row.may_skip) if row else ConsumerState("running", None)
 
 
 async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) -> None:
-    """Change a consumer's state; every process of the consumer follows within a second."""
+    """Store a consumer's state; all its processes adopt it within a second."""
     change = text("""
         INSERT INTO consumers (consumer, state, reason, may_skip) VALUES (:consumer, :state, :reason, :may_skip)
         ON CONFLICT (consumer) DO UPDATE
@@ -58,13 +58,13 @@ async def set_state(session: AsyncSession, consumer: str, new: ConsumerState) ->
 async def change(
     session: AsyncSession, consumer: str, new: ConsumerState, who: str, *, accept_loss: Sequence[str] = ()
 ) -> State:
-    """An operator changes a consumer's state, with a line in the audit trail; answers the state it had.
+    """Change a consumer's state for an operator and add it to the audit trail; returns the previous state.
 
-    A consumer that misses records of Kafka runs again only when `accept_loss` names exactly these (`Loss.name`); it
-    then goes on where the log is still the same. Raises NotFoundError when it has never run here, ConflictError when
-    other records are missed than were named.
+    If Kafka has lost records, the consumer can only run again if `accept_loss` names exactly these (`Loss.name`); it
+    then resumes at `Loss.resume_at`. Raises NotFoundError if the consumer has never run on this database, and
+    ConflictError if `accept_loss` names other records than those lost.
     """
-    known = [one["state"] for one in await standing(session) if one["consumer"] == consumer]
+    known = [row["state"] for row in await standing(session) if row["consumer"] == consumer]
     if not known:
         raise NotFoundError(f"no consumer {consumer} here: see `touchpoint consumer list`")
     lost = await losses.accept(session, consumer, accept_loss, who) if new.state == "running" else ()
@@ -79,6 +79,6 @@ async def change(
 
 
 async def standing(session: AsyncSession) -> list[dict[str, Any]]:
-    """Each consumer that has ever run here: its state and reason, its dead letters, whether a process is alive."""
-    found = await session.execute(_STANDING, {"silent_seconds": SILENT_SECONDS})
-    return [dict(row) for row in found.mappings()]
+    """All consumers that have run on this database: state, reason, open dead letters, whether a process is alive."""
+    rows = await session.execute(_STANDING, {"silent_seconds": SILENT_SECONDS})
+    return [dict(row) for row in rows.mappings()]

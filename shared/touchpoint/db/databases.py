@@ -1,4 +1,4 @@
-"""Databases of a PostgreSQL server: connecting to them, creating and dropping them."""
+"""Connect to, create and drop databases of a PostgreSQL server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ POOLER = (
     "its own, and needs sessions that keep their settings, role and locks"
 )
 _PROTOCOL_VIOLATION = "08P01"
-"""PgBouncer's answer to settings that it does not pass on."""
+"""SQLSTATE by which PgBouncer refuses connection settings that it does not support."""
 
 
 async def create(dsn: str, database: str, *, template: str = "template1") -> str:
@@ -28,7 +28,7 @@ async def create(dsn: str, database: str, *, template: str = "template1") -> str
             try:
                 await connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
             except asyncpg.DuplicateDatabaseError:
-                pass  # another one was faster
+                pass  # another process created it in the meantime
             except asyncpg.InsufficientPrivilegeError:
                 raise UsageError(
                     f"PostgreSQL user {await connection.fetchval('SELECT current_user')} may not create database "
@@ -38,7 +38,7 @@ async def create(dsn: str, database: str, *, template: str = "template1") -> str
 
 
 async def drop(dsn: str, database: str) -> None:
-    """Drop a database, closing whatever is connected to it; no error when it does not exist."""
+    """Drop a database if it exists, closing all connections to it."""
     async with connected(dsn) as connection:
         await connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
@@ -53,7 +53,7 @@ def _why(error: Exception) -> str:
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of its own; raises UsageError when there is none to be had."""
+    """Open a connection outside any pool. Raises UsageError if the URL is malformed or the server unusable."""
     if not database_url.is_url(dsn):
         raise UsageError(f"the database's URL (DATABASE_URL) cannot be read: it must be {database_url.FORM}")
     try:

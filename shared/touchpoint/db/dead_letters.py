@@ -1,4 +1,4 @@
-"""The index of dead letters: what could not be handled, by cause, and what became of it."""
+"""The index of dead letters: events that could not be handled, their causes, and whether they were redriven."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from touchpoint.contracts.record import Record
 from touchpoint.db import audit, inbox
 
 MOST = 100_000
-"""Of one command."""
+"""Dead letters that one command handles, at most."""
 
 _COLUMNS = """consumer, topic, partition, "offset", event_id, tenant_id, customer_id, type, traceparent,
 consumer_version, stage, error, reason, fingerprint"""
@@ -25,7 +25,7 @@ ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
        type = excluded.type, traceparent = excluded.traceparent, consumer_version = excluded.consumer_version,
        stage = excluded.stage, error = excluded.error, reason = excluded.reason, fingerprint = excluded.fingerprint
 """
-"""At the place of a record that Kafka has lost another event may become a dead letter."""
+"""Overwrites all columns: after Kafka lost records, another event may become a dead letter at the same position."""
 
 _NOTE = f"""
 INSERT INTO dead_letters AS old ({_COLUMNS})
@@ -44,7 +44,7 @@ SELECT d."offset"
 
 
 class IndexRow(NamedTuple):
-    """What the index says of a dead letter; its place in the log is its identity, beside the consumer."""
+    """A dead letter in the index, identified by its consumer and its position in the log."""
 
     topic: str
     partition: int
@@ -62,27 +62,30 @@ class IndexRow(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """How often it has failed, this time included, and when first."""
+    """How often an event has failed, including this time, and when it failed first."""
 
     number: int
     first_failed_at: datetime
 
 
 async def note(raw: asyncpg.Connection, consumer: str, rows: Sequence[IndexRow]) -> dict[tuple[str, int, int], Attempt]:
-    """Index dead letters, each once in `rows`; one that failed before is open again. Answers attempts by place."""
-    found = await raw.fetch(_NOTE, consumer, *map(list, zip(*rows, strict=True)))
-    return {(r["topic"], r["partition"], r["offset"]): Attempt(r["attempt"], r["failed_at"]) for r in found}
+    """Add dead letters, which are distinct in `rows`; one that is indexed already is opened again.
+
+    Returns the attempts by topic, partition and offset.
+    """
+    attempts = await raw.fetch(_NOTE, consumer, *map(list, zip(*rows, strict=True)))
+    return {(r["topic"], r["partition"], r["offset"]): Attempt(r["attempt"], r["failed_at"]) for r in attempts}
 
 
 async def taken(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
-    """The offsets of those records, of one partition, that are dead letters of the events they hold."""
+    """The offsets of those records of one partition that are indexed as dead letters of the same event."""
     rows = [(r.topic, r.partition, r.offset, inbox.identity_of(r)) for r in records]
-    found = await raw.fetch(_TAKEN, consumer, *map(list, zip(*rows, strict=True))) if rows else ()
-    return {row["offset"] for row in found}
+    indexed = await raw.fetch(_TAKEN, consumer, *map(list, zip(*rows, strict=True))) if rows else ()
+    return {row["offset"] for row in indexed}
 
 
 async def take_over(raw: asyncpg.Connection, schema: str) -> None:
-    """Index the dead letters that stand in a schema of their own."""
+    """Copy the dead letters of a rebuild's schema into the live index."""
     await raw.execute(
         f"INSERT INTO public.dead_letters AS old ({_COLUMNS}) SELECT {_COLUMNS} FROM {schema}.dead_letters {_AGAIN}"  # noqa: S608 (our own)
     )
@@ -90,9 +93,9 @@ async def take_over(raw: asyncpg.Connection, schema: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters; what is None does not matter. `since` and `until` are when they first failed.
+    """A filter of dead letters; None matches all. `since` and `until` compare the time of the first failure.
 
-    Of more than `limit` the oldest are meant.
+    If more than `limit` match, the oldest are selected.
     """
 
     consumer: str | None = None
@@ -107,7 +110,7 @@ class Selection:
 
     @property
     def values(self) -> dict[str, Any]:
-        """For `_SELECTED`."""
+        """The parameters of `_SELECTED`."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -154,33 +157,33 @@ RETURNING d.consumer, d.fingerprint
 
 
 async def causes(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:
-    """The selected, one line a consumer and cause: how many in each state, of whom, since when, an example's place."""
+    """The selected dead letters grouped by consumer and cause: counts, affected customers, times, an example."""
     return [dict(row) for row in (await session.execute(_CAUSES, selection.values)).mappings()]
 
 
 async def find(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:
-    """The selected, the oldest first."""
+    """The selected dead letters, oldest first."""
     return [dict(row) for row in (await session.execute(text(_SELECTED), selection.values)).mappings()]
 
 
 async def newest(
     session: AsyncSession, selection: Selection, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
-    """The selected, the newest first; the list goes on behind `before`, the `failed_at` and `place` of one."""
+    """The selected dead letters, newest first, starting after `before`: the `failed_at` and `place` of one of them."""
     moment, place = before or (None, None)
     values = selection.values | {"before": moment, "before_place": place}
     return [dict(row) for row in (await session.execute(_NEWEST, values)).mappings()]
 
 
 async def at(session: AsyncSession, topic: str, partition: int, offset: int) -> list[dict[str, Any]]:
-    """The dead letters of one place in the log, one a consumer."""
-    found = text('SELECT * FROM dead_letters WHERE (topic, partition, "offset") = (:topic, :partition, :offset)')
+    """The dead letters at one position in the log, one per consumer."""
+    query = text('SELECT * FROM dead_letters WHERE (topic, partition, "offset") = (:topic, :partition, :offset)')
     values = {"topic": topic, "partition": partition, "offset": offset}
-    return [dict(row) for row in (await session.execute(found, values)).mappings()]
+    return [dict(row) for row in (await session.execute(query, values)).mappings()]
 
 
 async def discard(session: AsyncSession, selection: Selection, who: str, reason: str) -> int:
-    """Give up on what is selected and open, with a line in the trail for each consumer. Answers how many."""
+    """Discard the selected dead letters that are open, with an audit entry per consumer; returns their number."""
     values = selection.values | {"state": "open", "reason": reason}
     by_consumer: dict[str, list[str]] = {}
     for row in await session.execute(_DISCARD, values):

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: engines, sessions, the raw connection under a session, and which errors pass by."""
+"""Connections to PostgreSQL: engines, sessions, the raw connection of a session, and which errors are transient."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,8 +16,8 @@ from touchpoint.db import spans as database
 Sessions = async_sessionmaker[AsyncSession]
 
 _OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
-_PASSING = (OSError, TimeoutError, asyncpg.InterfaceError, NoConnectionError, DisconnectionError)
-"""Errors without a SQLSTATE that say nothing but that there is no connection at the moment."""
+_NO_CONNECTION = (OSError, TimeoutError, asyncpg.InterfaceError, NoConnectionError, DisconnectionError)
+"""Errors without a SQLSTATE that mean that there is no connection at the moment."""
 PINNED = {
     "jit": "off",
     "timezone": "UTC",
@@ -28,9 +28,9 @@ PINNED = {
     "statement_timeout": "0",
     "idle_session_timeout": "0",
 }
-"""Settings of every connection; they override the defaults of the server, the database and the user."""
+"""Settings of every connection, which override the defaults of the server, the database and the user."""
 COPY_FROM = 100
-"""From this many rows on COPY is faster; below it one round trip counts for more."""
+"""Number of rows from which COPY is faster than INSERT, although it takes more round trips."""
 
 
 def create_engine(
@@ -42,11 +42,11 @@ def create_engine(
     command_timeout: float | None = None,
     **server_settings: str,
 ) -> AsyncEngine:
-    """An engine for a libpq-style URL (`sslmode`, `sslrootcert`, several hosts: asyncpg reads them itself).
+    """An engine for a libpq-style URL; asyncpg parses its parameters (`sslmode`, `sslrootcert`, several hosts).
 
-    `pool_timeout`: seconds to wait for one of the pool's connections before sqlalchemy.exc.TimeoutError.
-    `command_timeout`: seconds after which a statement without an answer fails, however silent the network.
-    `server_settings` are PostgreSQL settings of each connection, e.g. lock_timeout="5s".
+    `pool_timeout`: seconds to wait for a free connection of the pool, then sqlalchemy.exc.TimeoutError.
+    `command_timeout`: seconds to wait for the answer to a statement, also if the network drops all packets.
+    `server_settings`: PostgreSQL settings of each connection, such as lock_timeout="5s".
     """
     options = {"application_name": application_name, **PINNED, **server_settings}
     dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
@@ -63,7 +63,7 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
-        hide_parameters=True,  # of a statement that fails, in its error's text
+        hide_parameters=True,  # keeps the values of a failed statement out of the error message
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     if tracing.tracer() is not None:
@@ -72,20 +72,21 @@ def create_engine(
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
-    """Have the pool connect anew where PostgreSQL hung up: that is known here; asking it takes three round trips."""
+    """Make the pool replace a connection that PostgreSQL has closed. Unlike `pool_pre_ping` it costs no round trips."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 def sessions(engine: AsyncEngine) -> Sessions:
-    """The session factory of an engine; objects stay usable after a commit."""
+    """The session factory of an engine; loaded objects stay usable after a commit."""
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
 async def raw_connection(session: AsyncSession) -> asyncpg.Connection:
-    """The asyncpg connection inside the session's transaction, for COPY and unnest.
+    """The asyncpg connection of the session, inside its transaction, for COPY and unnest.
 
-    SQLAlchemy begins a transaction only with its first statement: without one, raw work would commit by itself.
+    SQLAlchemy begins the transaction with its first statement only. So this runs one if needed: otherwise each raw
+    statement would commit by itself.
     """
     connection = await session.connection()
     raw = (await connection.get_raw_connection()).driver_connection
@@ -97,12 +98,12 @@ async def raw_connection(session: AsyncSession) -> asyncpg.Connection:
 
 
 def once_committed(session: AsyncSession, act: Callable[[], None]) -> None:
-    """Act when the session's transaction has committed, for counters: what is rolled back will come again."""
+    """Call `act` once the session's transaction has committed: counters must not count batches that are retried."""
     event.listen(session.sync_session, "after_commit", lambda _: act(), once=True)
 
 
 async def insert(session: AsyncSession, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows in their order, in the session's transaction: many by COPY, few in one round trip."""
+    """Insert rows in order, in the session's transaction: by COPY from COPY_FROM rows on, else in one round trip."""
     raw = await raw_connection(session)
     if len(rows) >= COPY_FROM:
         await raw.copy_records_to_table(table, records=rows, columns=columns)
@@ -113,10 +114,10 @@ async def insert(session: AsyncSession, table: str, columns: Sequence[str], rows
 
 @asynccontextmanager
 async def transaction(factory: Sessions) -> AsyncIterator[AsyncSession]:
-    """A session whose work commits at the end of the block, or not at all.
+    """A session whose transaction commits at the end of the block, or rolls back on an exception.
 
-    A server that takes no writes may be one that another has replaced: the connection to it is closed, so that the
-    next one is made anew.
+    If the server is read-only, its connection is closed: after a failover it may be the old primary, and only a new
+    connection reaches the new one.
     """
     async with factory() as session, session.begin():
         try:
@@ -129,7 +130,7 @@ async def transaction(factory: Sessions) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def transaction_on(dsn: str, application_name: str) -> AsyncIterator[AsyncSession]:
-    """One transaction on a database, for a command that then ends."""
+    """A single transaction on a database, with an engine of its own, for commands."""
     engine = create_engine(dsn, application_name, pool_size=1)
     try:
         async with transaction(sessions(engine)) as session:
@@ -139,32 +140,32 @@ async def transaction_on(dsn: str, application_name: str) -> AsyncIterator[Async
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE of an error from asyncpg, whether it came through SQLAlchemy or not."""
+    """The SQLSTATE of an asyncpg error, wrapped by SQLAlchemy or not; None for other errors."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return getattr(cause, "sqlstate", None) or getattr(getattr(cause, "__cause__", None), "sqlstate", None)
 
 
 def verdict(error: BaseException) -> sqlstates.Verdict | None:
-    """What follows from a database's error, after `sqlstates`; None when it is no database's."""
+    """The verdict of `sqlstates` on a database error; None for other errors."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return sqlstates.RETRY
-    if isinstance(error, _PASSING) or _is_of_before_a_migration(error):
+    if isinstance(error, _NO_CONNECTION) or _is_outdated_statement(error):
         return sqlstates.RETRY
     state = sqlstate(error)
     return None if state is None else sqlstates.verdict(state)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again later can help, the event being innocent."""
+    """Whether a retry later can succeed, as the event is not the cause of the error."""
     return verdict(error) == sqlstates.RETRY
 
 
 def blames_database(error: BaseException) -> bool:
-    """Whether the database, its tables included, is the cause: a recurring task then backs off and tries again."""
+    """Whether the database or its tables are the cause of the error: a recurring task then retries later."""
     return verdict(error) in (sqlstates.RETRY, sqlstates.HALT)
 
 
-def _is_of_before_a_migration(error: BaseException) -> bool:
-    """Whether a statement was prepared for columns a migration has changed since. Next time it is prepared anew."""
+def _is_outdated_statement(error: BaseException) -> bool:
+    """Whether a cached prepared statement is outdated by a migration; the next execution prepares it again."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(getattr(cause, "__cause__", None) or cause, _OUTDATED)

@@ -1,20 +1,20 @@
-"""The ledger of erased customers: what is read again from the log must not bring them back."""
+"""The table of erased customers: replaying the log must not restore their data."""
 
 from collections.abc import Collection
 
 import asyncpg
 
 Customer = tuple[str, str]
-"""A tenant and its customer."""
+"""Tenant and customer id."""
 
 
 async def hold(raw: asyncpg.Connection) -> None:
-    """Until this transaction ends nobody is erased: whoever erases waits, and then finds what this one has written."""
+    """Block erasures until this transaction ends; a waiting erasure then also deletes the rows this one wrote."""
     await raw.execute("LOCK TABLE erasures IN SHARE MODE")
 
 
 async def among(raw: asyncpg.Connection, customers: Collection[Customer]) -> set[Customer]:
-    """Which of these are erased."""
+    """Those of the customers that were erased."""
     if not customers:
         return set()
     rows = await raw.fetch(
@@ -26,13 +26,13 @@ async def among(raw: asyncpg.Connection, customers: Collection[Customer]) -> set
 
 
 async def count(raw: asyncpg.Connection) -> int:
-    """How many were ever erased."""
-    found: int = await raw.fetchval("SELECT count(*) FROM erasures")
-    return found
+    """The number of erased customers."""
+    number: int = await raw.fetchval("SELECT count(*) FROM erasures")
+    return number
 
 
 async def note(raw: asyncpg.Connection, customer: Customer, by: str, reason: str) -> None:
-    """Take a customer down as erased, before deleting what there is of them; doing it again changes nothing."""
+    """Record a customer as erased, before their rows are deleted. Idempotent."""
     await raw.execute(
         "INSERT INTO erasures (tenant_id, customer_id, by, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         *customer, by, reason,

@@ -1,4 +1,4 @@
-"""The inbox: each event is applied once per consumer, however often it was sent, produced, or replayed."""
+"""The inbox: deduplicates events, so that each is applied once per consumer however often it is sent or replayed."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -43,7 +43,7 @@ SELECT r."offset"
 
 
 class Claim(NamedTuple):
-    """One event asking to be applied."""
+    """An event to be applied, as a row of the inbox."""
 
     event_id: UUID
     type: str
@@ -54,7 +54,7 @@ class Claim(NamedTuple):
 
     @classmethod
     def of(cls, event: Event, record: Record) -> "Claim":
-        """The claim for a decoded record."""
+        """The claim of a decoded record."""
         digest = _payload_hash(event.type.encode(), record.value)
         return cls(event.meta.identity, event.type, digest, record.topic, record.partition, record.offset)
 
@@ -64,14 +64,14 @@ COLUMNS = (*Claim._fields, "consumer")
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """By index into the claims: which are to be applied now, and which came again with another payload."""
+    """Indexes of the claims to apply now (`new`), and of duplicates with a different payload (`conflicts`)."""
 
     new: frozenset[int]
     conflicts: frozenset[int]
 
 
 async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim]) -> Claimed:
-    """Claim the events; of several with one id the first in the batch wins."""
+    """Insert the claims into the inbox; of several with the same id in a batch, the first is new."""
     if not claims:
         return Claimed(frozenset(), frozenset())
     if len(claims) >= COPY_FROM and await _all_new(raw, consumer, claims):
@@ -88,9 +88,9 @@ async def claim(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim])
 
 
 def identity_of(record: Record) -> UUID | None:
-    """Who a record's headers say it is, without decoding it; None when they do not."""
-    found = attributes(record.headers)
-    tenant, source, event_id = (found.get(name) for name in ("ce_tenant", "ce_source", "ce_id"))
+    """The event's identity from a record's headers, without decoding the record; None if they lack it."""
+    by_name = attributes(record.headers)
+    tenant, source, event_id = (by_name.get(name) for name in ("ce_tenant", "ce_source", "ce_id"))
     if not (tenant and source and event_id):
         return None
     try:
@@ -100,29 +100,29 @@ def identity_of(record: Record) -> UUID | None:
 
 
 async def known(raw: asyncpg.Connection, consumer: str, identities: Collection[UUID]) -> dict[UUID, bytes]:
-    """The payload hashes of those events that were applied."""
+    """The payload hashes of those events that were applied, by identity."""
     query = "SELECT event_id, payload_hash FROM inbox WHERE consumer = $1 AND event_id = ANY($2)"
     return {row["event_id"]: row["payload_hash"] for row in await raw.fetch(query, consumer, list(identities))}
 
 
 async def applied(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
-    """The offsets of those records, of one partition, whose events were applied with this very payload."""
-    asked = [(record, found) for record in records if (found := identity_of(record)) is not None]
-    there = await known(raw, consumer, [event_id for _, event_id in asked])
+    """The offsets of those records of one partition whose events were applied with the same payload."""
+    asked = [(record, event_id) for record in records if (event_id := identity_of(record)) is not None]
+    hashes = await known(raw, consumer, [event_id for _, event_id in asked])
     return {
         record.offset
         for record, event_id in asked
-        if event_id in there
-        and there[event_id] == _payload_hash(attributes(record.headers).get("ce_type") or b"", record.value)
+        if event_id in hashes
+        and hashes[event_id] == _payload_hash(attributes(record.headers).get("ce_type") or b"", record.value)
     }
 
 
 async def applied_here(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
-    """The offsets of those records, of one partition, that were applied with this very payload from where they lie."""
+    """The offsets of those records of one partition that were applied with the same payload from the same position."""
     asked = [
-        (found, _payload_hash(attributes(r.headers).get("ce_type") or b"", r.value), r.topic, r.partition, r.offset)
+        (event_id, _payload_hash(attributes(r.headers).get("ce_type") or b"", r.value), r.topic, r.partition, r.offset)
         for r in records
-        if (found := identity_of(r)) is not None
+        if (event_id := identity_of(r)) is not None
     ]
     if not asked:
         return set()
@@ -131,11 +131,11 @@ async def applied_here(raw: asyncpg.Connection, consumer: str, records: Sequence
 
 
 async def applied_elsewhere(raw: asyncpg.Connection, consumer: str, records: Sequence[Record]) -> set[int]:
-    """The offsets of those records, of one partition, whose events were applied from another place of the log.
+    """The offsets of those records of one partition whose events were applied from another position of the log.
 
-    A place that Kafka has lost does not count: what was sent again since is the log's only copy.
+    Positions that Kafka has lost do not count, as a record sent again afterwards is the log's only copy.
     """
-    asked = [(found, r.topic, r.partition, r.offset) for r in records if (found := identity_of(r)) is not None]
+    asked = [(event_id, r.topic, r.partition, r.offset) for r in records if (event_id := identity_of(r)) is not None]
     if not asked:
         return set()
     rows = await raw.fetch(_ELSEWHERE, consumer, *map(list, zip(*asked, strict=True)))
@@ -147,13 +147,13 @@ def _payload_hash(kind: bytes, value: bytes) -> bytes:
 
 
 async def _all_new(raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim]) -> bool:
-    """Claim all, in half the time of asking for each; or nothing where one has come before.
+    """Insert all claims by COPY, in half the time of `_CLAIM`; on a duplicate insert none and return False.
 
-    In the order of their ids, as everyone does: who waits for another never has what that one waits for.
+    The rows are sorted by event id, as in every transaction, so that two transactions cannot deadlock.
     """
     rows = sorted((*claim, consumer) for claim in claims)
     try:
-        async with raw.transaction():  # a savepoint in the batch's
+        async with raw.transaction():  # a savepoint in the batch's transaction
             await raw.copy_records_to_table("inbox", records=rows, columns=COLUMNS)
     except asyncpg.UniqueViolationError:
         return False
@@ -163,7 +163,7 @@ async def _all_new(raw: asyncpg.Connection, consumer: str, claims: Sequence[Clai
 async def _conflicting(
     raw: asyncpg.Connection, consumer: str, claims: Sequence[Claim], again: Sequence[int]
 ) -> frozenset[int]:
-    """Which of those already applied have a payload other than the one applied; noted in `conflicts`."""
+    """Those duplicates whose payload differs from the applied one; they are recorded in the table `conflicts`."""
     if not again:
         return frozenset()
     rows = await raw.fetch(

@@ -1,4 +1,4 @@
-"""Pages of a tenant's rows, newest first: stable while rows come in, and as fast on page 10,000 as on the first."""
+"""Keyset pagination of a tenant's rows, newest first: stable while rows are added, and equally fast on every page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,26 +14,26 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a list, and which part of them."""
+    """The filter and the page of a list."""
 
     limit: int
     after: tuple[datetime, UUID] | None = None
-    """The time and the id of the last row of the page before; None for the first page."""
+    """Time and id of the last row of the previous page; None for the first page."""
     equal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """By column: the values of which it must have one; an empty list excludes nothing."""
+    """By column: the accepted values; an empty list accepts all."""
     compared: Mapping[tuple[str, str], Any] = field(default_factory=dict)
-    """By column and operator (`>=`, `<=`, `<`): the bound; None excludes nothing."""
+    """By column and operator (`>=`, `<=`, `<`): the bound; None is no bound."""
     since: datetime | None = None
-    """Rows of this time or later; `until` excludes its own."""
+    """Rows from this time (inclusive) to `until` (exclusive)."""
     until: datetime | None = None
 
     def where(self, **equal: Any) -> "Selection":
-        """The same of rows whose columns have these values."""
+        """This selection, restricted to rows whose columns have these values."""
         return replace(self, equal={**self.equal, **{name: [value] for name, value in equal.items()}})
 
 
 class Listing(Generic[R]):
-    """A tenant's rows of a table in the order of two columns: a time, and an id for rows of the same time."""
+    """A table's rows of one tenant, ordered by a time column, and by an id column for equal times."""
 
     def __init__(self, table: Table[R], moment: str, row_id: str) -> None:
         self._table = table
@@ -41,19 +41,19 @@ class Listing(Generic[R]):
         self._select = f"SELECT {table.select} FROM {table.name} WHERE tenant_id = caller.tenant"  # noqa: S608 (our names)
 
     async def find(self, tenants: Tenants, tenant: str, row_id: UUID) -> R | None:
-        """The row of this id."""
+        """The row with this id; None if there is none."""
         rows = await tenants.fetch(tenant, f"{self._select} AND {self.order[1]} = $2", row_id)
         return self._table.read(rows[0]) if rows else None
 
     async def read(self, tenants: Tenants, tenant: str, selection: Selection) -> list[R]:
-        """The rows of a page, and one more where there is a next page."""
+        """The rows of a page, plus one more row if there is a next page."""
         moment, row_id = self.order
         conditions, values = _conditions(moment, selection)
         if selection.after is not None:
             conditions.append(f"({moment}, {row_id}) < (${len(values) + 2}, ${len(values) + 3})")
             values += selection.after
         where = "".join(f" AND {condition}" for condition in conditions)
-        # The limit is written out: for one given as a parameter PostgreSQL plans each time anew.
+        # The limit is a literal: with a parameter, PostgreSQL would plan the statement at every execution.
         order = f" ORDER BY {moment} DESC, {row_id} DESC LIMIT {selection.limit + 1:d}"
         return [self._table.read(row) for row in await tenants.fetch(tenant, self._select + where + order, *values)]
 
@@ -62,7 +62,7 @@ def _conditions(moment: str, selection: Selection) -> tuple[list[str], list[Any]
     """The conditions of a selection, with parameters from `$2` on, and their values."""
     conditions, values = list[str](), list[Any]()
     for column, accepted in selection.equal.items():
-        if len(accepted) == 1:  # compared by itself: an index then gives the rows in their order
+        if len(accepted) == 1:  # `=` instead of ANY, so that an index can return the rows in order
             values.append(accepted[0])
             conditions.append(f"{column} = ${len(values) + 1}")
         elif accepted:

@@ -1,4 +1,4 @@
-"""PostgreSQL's advisory locks: work that one transaction at a time may do. Each ends with its transaction."""
+"""PostgreSQL advisory locks for work that one transaction at a time may do. A lock ends with its transaction."""
 
 import zlib
 from collections.abc import Collection
@@ -16,18 +16,19 @@ SELECT count(pg_advisory_xact_lock($1::text::regclass::oid::int8::bit(32)::int, 
 
 
 async def acquire(session: AsyncSession, work: str) -> bool:
-    """Whether this transaction now has the lock of some work; False while another one has it.
+    """Try to take the lock for `work`; returns False if another transaction holds it.
 
-    PostgreSQL takes it from a process that is frozen or cut off: it ends a transaction that is idle for too long.
+    A frozen or disconnected process loses the lock, as PostgreSQL ends transactions that are idle for too long.
     """
     return bool(await session.scalar(_TRY, {"key": zlib.crc32(f"touchpoint {work}".encode())}))
 
 
 async def lock_partitions(session: AsyncSession, table: str, partitions: Collection[int]) -> None:
-    """Wait until no other transaction works on `table` for events of these partitions, and keep others out.
+    """Take a lock per partition on `table`, waiting for transactions that hold one.
 
-    The live consumer and a replay may hold events of one customer at once: each would miss what the other is about to
-    commit. The lock is that of the table as this transaction sees it, so a copy of it that is made anew is apart.
+    The live consumer and a replay may handle events of one customer at the same time: without the lock neither would
+    see the other's uncommitted rows. The key is the oid that `table` has in this transaction's search path, so a
+    rebuild's copy of the table has locks of its own.
     """
     if partitions:
         await (await raw_connection(session)).fetchval(_PARTITIONS, table, sorted(partitions))

@@ -1,4 +1,4 @@
-"""Records a consumer counts on that Kafka no longer has: noted when they are missed, accepted by an operator."""
+"""Records that Kafka has lost: stored when a consumer detects the loss, and accepted by an operator."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint.base.errors import ConflictError
 
 Span = tuple[str, int, int, int]
-"""A topic, a partition, the first offset and the one behind the last."""
+"""Topic, partition, first offset, and the offset after the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Of one partition the offsets from `first` up to `until` (outside) are lost; reading goes on at `resume_at`.
+    """The lost offsets of one partition: `first` to `until` (exclusive). Reading resumes at `resume_at`.
 
-    `topic_id` and `cluster_id` are those of the log that is there now.
+    `topic_id` and `cluster_id` identify the log that exists now.
     """
 
     topic: str
@@ -32,7 +32,10 @@ class Loss:
 
     @property
     def name(self) -> str:
-        """As an operator accepts it: topic, partition, first and last offset. Nothing may be lost in another log."""
+        """The name by which an operator accepts the loss: `topic/partition/first-last`.
+
+        If the log was replaced but no offset is lost, it ends in `none`.
+        """
         offsets = f"{self.first}-{self.until - 1}" if self.first < self.until else "none"
         return f"{self.topic}/{self.partition}/{offsets}"
 
@@ -51,7 +54,7 @@ SELECT topic, partition, first, until, resume_at, cluster_id, topic_id, why FROM
  WHERE consumer = :consumer AND accepted_at IS NULL ORDER BY topic, partition
 """)
 
-# The events applied from lost offsets that `{made}`, tables made anew from the log, do not know.
+# Events applied from lost offsets that are missing in the schema `{made}`, which was rebuilt from the log.
 _ONLY_HERE = """
 SELECT count(DISTINCT i.event_id)
   FROM log_losses l JOIN public.inbox i USING (consumer, topic, partition)
@@ -63,7 +66,7 @@ _ACCEPT = text("""
 UPDATE log_losses SET accepted_at = now(), accepted_by = :who WHERE consumer = :consumer AND accepted_at IS NULL
 """)
 
-# `read_through` begins anew: what was appended at offsets used again has not been applied.
+# `read_through` is reset: records appended at reused offsets have not been applied.
 _GO_ON = text("""
 UPDATE offsets
    SET next = :resume_at, cluster_id = :cluster_id, topic_id = :topic_id, last_offset = NULL,
@@ -71,7 +74,7 @@ UPDATE offsets
  WHERE consumer = :consumer AND topic = :topic AND partition = :partition
 """)
 
-# At the place of a dead letter that is lost lies another record by now: it must not be tried again in its stead.
+# The position of a lost dead letter now holds another record, which a redrive must not read instead.
 _CLOSE_LETTERS = text("""
 UPDATE dead_letters
    SET state = 'discarded', closed_at = now(),
@@ -80,7 +83,7 @@ UPDATE dead_letters
    AND "offset" >= :first AND "offset" < :until
 """)
 
-# What was planned to read lost offsets would read others.
+# A replay planned for lost offsets would read other records.
 _ABORT_REPLAYS = text("""
 UPDATE replays SET state = 'aborted', ended_at = now(), error = 'Kafka has lost records it was planned for'
  WHERE consumer = :consumer AND (state IN ('planned', 'running', 'paused', 'built')
@@ -92,35 +95,35 @@ RETURNING id
 """)
 
 
-async def note(session: AsyncSession, consumer: str, found: Iterable[Loss]) -> None:
-    """Keep what a consumer misses; the consumer does not go on until it was accepted."""
-    for loss in found:
+async def note(session: AsyncSession, consumer: str, losses: Iterable[Loss]) -> None:
+    """Record losses that a consumer has detected; the consumer halts until an operator accepts them."""
+    for loss in losses:
         await session.execute(_NOTE, {"consumer": consumer, **asdict(loss)})
 
 
 async def unaccepted(session: AsyncSession, consumer: str) -> Sequence[Loss]:
-    """What the consumer misses and nobody has accepted yet."""
+    """The consumer's losses that no operator has accepted yet."""
     return [Loss(**row) for row in (await session.execute(_OPEN, {"consumer": consumer})).mappings()]
 
 
 async def spans(raw: asyncpg.Connection, consumer: str) -> list[Span]:
-    """All that was ever lost, accepted or not."""
+    """All losses of the consumer, accepted or not."""
     query = "SELECT topic, partition, first, until FROM log_losses WHERE consumer = $1"
     return [tuple(row) for row in await raw.fetch(query, consumer)]
 
 
 async def only_here(raw: asyncpg.Connection, consumer: str, made: str) -> int:
-    """How many events Kafka has lost that the live tables hold and those of the schema `made` do not."""
+    """The number of events lost by Kafka that are in the live tables but not in the rebuilt schema `made`."""
     if not await spans(raw, consumer):
         return 0
-    found: int = await raw.fetchval(_ONLY_HERE.format(made=made), consumer)
-    return found
+    number: int = await raw.fetchval(_ONLY_HERE.format(made=made), consumer)
+    return number
 
 
 async def accept(session: AsyncSession, consumer: str, names: Sequence[str], who: str) -> Sequence[Loss]:
-    """Accept exactly what the consumer misses, and move its offsets to where it can go on; answers what was accepted.
+    """Accept all losses of the consumer and move its offsets to `resume_at`; returns the accepted losses.
 
-    Raises ConflictError when `names` are others: the message says what is lost.
+    Raises ConflictError, which lists the losses, if `names` are not exactly theirs.
     """
     lost = await unaccepted(session, consumer)
     if sorted(names) != sorted(loss.name for loss in lost):

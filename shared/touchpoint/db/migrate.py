@@ -1,6 +1,6 @@
-"""Migrations: in each database the engine's Alembic history and the service's own, in this order.
+"""Migrate a database: first the engine's Alembic history, then the service's own.
 
-Safe when two start at once and while the old code still runs.
+Safe if several migrations start at once, and while processes of the previous version run.
 """
 
 import asyncio
@@ -25,19 +25,21 @@ from touchpoint.db import roles
 from touchpoint.db.engine import create_engine, is_transient, sqlstate
 
 STATEMENT_LOCK_TIMEOUT = "2s"
-"""A DDL statement waiting for a lock makes every later query wait behind it: give up soon, let them pass, try again."""
+"""Lock timeout of DDL statements. Every later query queues behind a DDL statement that waits for a lock: so it gives up
+soon, lets the queries pass and is retried."""
 ATTEMPTS = 30
 PAUSE_SECONDS = 1.0
+"""Seconds between two attempts."""
 ENGINE = "touchpoint.db"
-"""The package whose history every database has: the tables of the engine."""
+"""The package with the migrations of the engine's tables, which every database has."""
 
 
 async def upgrade(package: str, dsn: str) -> None:
-    """Bring a service's database to the newest revisions of the engine and of `<package>/migrations`.
+    """Migrate a service's database to the newest revisions of the engine and of `<package>/migrations`.
 
-    A second one started at the same time waits for the first and then finds nothing to do. All pending revisions
-    commit together or not at all; the server ends them a second after this process, whatever ended that. Raises
-    UsageError when the old code holds on to a lock that is needed, and on a database of another version.
+    A second migration started at the same time waits for the first and then has nothing to do. All pending revisions
+    commit in one transaction, which PostgreSQL rolls back within a second if this process dies. Raises UsageError if
+    a long transaction keeps a table locked, or if the database is at a revision unknown to this version.
     """
     engine = create_engine(dsn, f"{package} migrate", client_connection_check_interval="1s")
     try:
@@ -78,7 +80,7 @@ def _upgrade(connection: Connection, package: str) -> None:
 
 @dataclass(frozen=True)
 class _History:
-    """The revisions of one package, and the table that holds which of them a database is at."""
+    """The migrations of one package, and the table that stores the current revision of a database."""
 
     config: Config
     table: str
@@ -91,16 +93,16 @@ class _History:
         return cls(config, "engine_version" if package == ENGINE else "alembic_version")
 
     def revision(self, connection: Connection) -> str | None:
-        """What the database is at; None before the first."""
+        """The current revision of the database; None before the first migration."""
         return MigrationContext.configure(connection, opts={"version_table": self.table}).get_current_revision()
 
     def older(self) -> set[str | None]:
-        """All revisions before the newest."""
+        """All revisions but the newest, including None."""
         scripts = ScriptDirectory.from_config(self.config)
         return {None, *(script.revision for script in scripts.walk_revisions())} - set(scripts.get_heads())
 
     def require_known(self, connection: Connection) -> None:
-        """Raise UsageError when the database is at a revision of another version of Touchpoint."""
+        """Raise UsageError if the database is at a revision that this version of Touchpoint does not have."""
         revision = self.revision(connection)
         if revision not in self.older() | set(ScriptDirectory.from_config(self.config).get_heads()):
             raise UsageError(
@@ -114,10 +116,11 @@ def _histories(package: str) -> list[_History]:
 
 
 async def done(package: str, engine: AsyncEngine, looks: AsyncIterator[None]) -> bool:
-    """Return True once the database is what this version was written for, False when the looks come to an end before.
+    """Wait for the migrations of this version: True once they are done, False if `looks` is exhausted first.
 
-    That is its newest revisions, or some that it does not know: a newer version's, whose migrations let this one work
-    on. A login that may not look is taken to know what it does.
+    The database is checked once per item of `looks`. Unknown revisions count as done: they belong to a newer version,
+    whose migrations are compatible with this one. If the user lacks the privilege to read revisions, they count as
+    done, too.
     """
     histories = [(history, history.older()) for history in _histories(package)]
     async for _ in looks:
@@ -136,7 +139,7 @@ async def done(package: str, engine: AsyncEngine, looks: AsyncIterator[None]) ->
 
 
 def run() -> None:
-    """Body of every service's `migrations/env.py`."""
+    """Run migrations for Alembic; called by the `migrations/env.py` of every package."""
     connection = context.config.attributes.get("connection")
     if connection is None:
         raise SystemExit("Run migrations with `python -m <service> migrate`; Alembic alone only writes new revisions.")

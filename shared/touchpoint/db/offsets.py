@@ -1,4 +1,4 @@
-"""A consumer's offsets, kept beside its effects: the fence that lets each record's effects commit exactly once."""
+"""A consumer's offsets, committed with its effects: the fence by which each record's effects commit exactly once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from uuid import UUID
 import asyncpg
 
 Place = tuple[str, int]
-"""A topic and a partition."""
+"""Topic and partition."""
 
 
 class FenceLostError(Exception):
-    """Someone else has applied these records: roll back, read the offsets again, go on from there. Normal life."""
+    """Another process has applied these records: roll back, reload the offsets and resume there. Expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a consumer stands in one partition: `next` is the first offset not yet applied.
+    """A consumer's position in one partition: `next` is the first offset not applied.
 
-    The rest says which log that is, None where it is not known: `last_record` is the fingerprint
-    (`touchpoint.contracts.record`) of the last record read, at `last_offset`. Between that and `next` no record lies.
+    The other fields identify the log, None if unknown: `last_record` is the fingerprint (`touchpoint.contracts.record`)
+    of the last record read, at `last_offset`. There is no record between `last_offset` and `next`.
     """
 
     next: int
@@ -32,17 +32,18 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Records from `start` (the `next` last stored) up to `end` (the last record + 1) of a partition are applied."""
+    """An advance of the position in a partition from `start` (the stored `next`) to `end` (the last record + 1)."""
 
     topic: str
     partition: int
     start: int
     end: int
     last_record: bytes | None = None
-    """The fingerprint of the record before `end`; None where no record lies there."""
+    """Fingerprint of the record at `end` - 1; None if there is no record at that offset."""
 
 
-# Locked in one order whoever locks, then moved. Who waited for another's commit finds `next` elsewhere, and no row.
+# Rows are locked in a fixed order, which prevents deadlocks, then updated. A transaction that had to wait for another
+# one's commit no longer matches `next`, so its row is missing in the result.
 _ADVANCE = """
 WITH locked AS (
     SELECT o.topic, o.partition, move."end", move.last_record
@@ -65,7 +66,7 @@ RETURNING offsets.topic, offsets.partition
 
 
 async def load(raw: asyncpg.Connection, consumer: str) -> dict[Place, Position]:
-    """All the consumer's positions."""
+    """All positions of the consumer."""
     rows = await raw.fetch(
         "SELECT topic, partition, next, cluster_id, topic_id, last_offset, last_record FROM offsets "
         "WHERE consumer = $1",
@@ -75,7 +76,7 @@ async def load(raw: asyncpg.Connection, consumer: str) -> dict[Place, Position]:
 
 
 async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins: Iterable[tuple[Place, int]]) -> None:
-    """Give partitions seen for the first time a row at the log's start; one that exists stays as it is."""
+    """Store the start of the log as position of new partitions; existing positions stay unchanged."""
     await raw.executemany(
         "INSERT INTO offsets (consumer, cluster_id, topic, partition, next) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT DO NOTHING",
@@ -83,47 +84,47 @@ async def create(raw: asyncpg.Connection, consumer: str, cluster_id: str, begins
     )
 
 
-async def learn(raw: asyncpg.Connection, consumer: str, found: Mapping[Place, Position]) -> None:
-    """Note which log it is, where the row still stands at `next`."""
+async def learn(raw: asyncpg.Connection, consumer: str, positions: Mapping[Place, Position]) -> None:
+    """Store the identity of the log (topic id, last record) for positions whose `next` is still the stored one."""
     await raw.executemany(
         """
         UPDATE offsets SET topic_id = $5, last_offset = $6, last_record = $7
          WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next = $4
         """,
-        [(consumer, *place, p.next, p.topic_id, p.last_offset, p.last_record) for place, p in found.items()],
+        [(consumer, *place, p.next, p.topic_id, p.last_offset, p.last_record) for place, p in positions.items()],
     )
 
 
 async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move]) -> None:
-    """Move the fence of every partition in the batch, locking in one order; raises FenceLostError if any has moved."""
+    """Advance the positions of all partitions in a batch; raises FenceLostError if another process has moved one."""
     rows = [(move.topic, move.partition, move.start, move.end, move.last_record) for move in moves]
     moved = await raw.fetch(_ADVANCE, consumer, *map(list, zip(*rows, strict=True)))
-    standing = {(row["topic"], row["partition"]) for row in moved}
-    lost = [move for move in moves if (move.topic, move.partition) not in standing]
+    advanced = {(row["topic"], row["partition"]) for row in moved}
+    lost = [move for move in moves if (move.topic, move.partition) not in advanced]
     if lost:
         raise FenceLostError(f"{lost[0].topic}/{lost[0].partition} is no longer at {lost[0].start}")
 
 
 async def hold(raw: asyncpg.Connection) -> None:
-    """Until this transaction ends no consumer moves on, nor applies anything: it waits before its first lock.
+    """Block consumers until this transaction ends: they wait before their first lock and apply nothing.
 
-    Waits itself for the batches under way. Who only reads offsets does not notice.
+    This call waits for batches in progress. Reading offsets is not blocked.
     """
     await raw.execute("LOCK TABLE offsets IN SHARE ROW EXCLUSIVE MODE")
 
 
 async def mark_inbox_whole(raw: asyncpg.Connection, consumer: str) -> None:
-    """The inbox knows of everything that was ever applied: it was made anew."""
+    """Record that the inbox is complete from offset 0 on, as it was rebuilt from the whole log."""
     await raw.execute("UPDATE offsets SET inbox_from = 0 WHERE consumer = $1 AND inbox_from > 0", consumer)
 
 
 async def mark_read_through(
     raw: asyncpg.Connection, consumer: str, reached: Sequence[tuple[str, int, int, datetime]]
 ) -> None:
-    """Note for (topic, partition, next, moment) that all that was appended before `moment` has been applied.
+    """Store, for each (topic, partition, next, moment), that all records appended before `moment` are applied.
 
-    It holds only while `next` is where the row stands: whoever has lost the partition writes nothing. A moment before
-    the one that stands there replaces it: PostgreSQL's clock was ahead then, and has been set back.
+    Nothing is stored if `next` is not the stored position, as then another process owns the partition. An earlier
+    moment replaces a later one: PostgreSQL's clock was ahead and has been set back.
     """
     await raw.execute(
         """
@@ -138,10 +139,10 @@ async def mark_read_through(
 
 
 async def terminate_frozen(raw: asyncpg.Connection, idle_seconds: float) -> list[int]:
-    """End the sessions that hold a fence's lock while waiting for a client that has been silent this long.
+    """Terminate sessions that hold row locks on positions while their client has been silent for `idle_seconds`.
 
-    A frozen process keeps its row locks, and inside a half-sent message no timeout of PostgreSQL frees them. A replay
-    works on the same rows as the consumer, behind a fence of its own. Answers the process ids ended.
+    A frozen process keeps its row locks, and in the middle of a message no timeout of PostgreSQL releases them. The
+    checkpoints of replays are included, as a replay locks the same rows as the consumer. Returns the pids terminated.
     """
     rows = await raw.fetch(
         """

@@ -1,4 +1,4 @@
-"""The outbox: the only way an event leaves a service. Rows commit with the effects; the relay sends them."""
+"""The outbox, by which a service publishes events: rows commit with the effects, and the relay sends them to Kafka."""
 
 from collections.abc import Sequence
 
@@ -13,29 +13,29 @@ from touchpoint.db.engine import insert
 COLUMNS = ("topic", "partition", "key", "value", "headers")
 
 Row = tuple[str, int | None, bytes, bytes, bytes]
-"""The values of COLUMNS."""
+"""A row of the outbox: the values of COLUMNS."""
 
 _HEADERS = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
 async def publish(session: AsyncSession, *events: Event) -> None:
-    """Write events to the outbox, in this order. Lock the aggregate they speak of first: ids then follow versions."""
+    """Write events to the outbox in order. Lock their aggregate first, so that row ids follow its versions."""
     await write(session, [row(encode(event)) for event in events])
 
 
 def row(record: Record) -> Row:
-    """A record's row; one with a partition is sent to that partition, the others by their key."""
+    """The outbox row of a record. It is sent to the record's partition, or, if that is unset, to its key's."""
     partition = record.partition if record.partition >= 0 else None
     return record.topic, partition, record.key, record.value, dump_headers(record.headers)
 
 
 async def write(session: AsyncSession, rows: Sequence[Row]) -> None:
-    """Write rows to the outbox, in this order."""
+    """Write rows to the outbox in order."""
     await insert(session, "outbox", COLUMNS, rows)
 
 
 async def take_over(raw: asyncpg.Connection, schema: str) -> None:
-    """Send what was written to the outbox of a schema of its own."""
+    """Copy the outbox rows of a rebuild's schema into the live outbox, so that the relay sends them."""
     columns = ", ".join(COLUMNS)
     await raw.execute(
         f"INSERT INTO public.outbox ({columns}) SELECT {columns} FROM {schema}.outbox ORDER BY id"  # noqa: S608 (ours)
@@ -43,7 +43,7 @@ async def take_over(raw: asyncpg.Connection, schema: str) -> None:
 
 
 def dump_headers(headers: Headers) -> bytes:
-    """As MessagePack: header values are bytes, foreign ones in dead letters not even UTF-8, and stay what they are."""
+    """Serialize headers as MessagePack, which preserves header values that are not UTF-8."""
     return msgspec.msgpack.encode(headers)
 
 

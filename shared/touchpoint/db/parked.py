@@ -1,4 +1,4 @@
-"""Outbox rows that Kafka can never take: listed, tried again or given up by an operator."""
+"""Parked outbox rows, which Kafka will never accept: an operator lists, retries or discards them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _DISCARD = text("DELETE FROM outbox WHERE parked IS NOT NULL AND id = ANY(:ids) 
 
 
 async def find(session: AsyncSession, limit: int) -> list[dict[str, Any]]:
-    """The oldest parked rows: id, topic, bytes, when they were written, why they are parked, their main headers."""
+    """The oldest parked rows: id, topic, key, size in bytes, time of writing, reason and main headers."""
     rows = []
     for row in (await session.execute(_FIND, {"limit": limit})).mappings():
         about = {name: value.decode(errors="replace")[:200] for name, value in load_headers(row["headers"])}
@@ -29,13 +29,13 @@ async def find(session: AsyncSession, limit: int) -> list[dict[str, Any]]:
 
 
 async def retry(session: AsyncSession, ids: Sequence[int], who: str, reason: str) -> list[int]:
-    """Have the relay try these again; answers which of them were parked."""
+    """Let the relay send these rows again; returns the ids of those that were parked."""
     changed = (await session.execute(_RETRY, {"ids": list(ids)})).all()
     return await _noted(session, "outbox.retried", changed, who, reason)
 
 
 async def discard(session: AsyncSession, ids: Sequence[int], who: str, reason: str) -> list[int]:
-    """Give up on these: nobody is ever told what they say. Answers which of them were parked."""
+    """Delete these rows, so that their events are never sent; returns the ids of those that were parked."""
     changed = (await session.execute(_DISCARD, {"ids": list(ids)})).all()
     return await _noted(session, "outbox.discarded", changed, who, reason)
 

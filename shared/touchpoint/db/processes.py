@@ -1,4 +1,4 @@
-"""The processes of a service as they report themselves in its database: the evidence that they are alive."""
+"""Reports by which the processes of a service prove in its database that they are alive."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 REPORT_SECONDS = 2.0
 SILENT_SECONDS = 8.0
-"""A process that has not reported for longer is taken to be dead or frozen."""
+"""Seconds without a report after which a process counts as dead or frozen."""
 
 _REPORT = text("""
 INSERT INTO processes (id, role, host, pid, not_ready, failing)
@@ -29,10 +29,10 @@ SELECT role, host, pid, started_at, reported_at, not_ready, failing,
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a process is, by its own report.
+    """The state in a process's report.
 
-    `not_ready`: what its readiness check says. `failing`: its recurring tasks whose last run has failed, by name, each
-    with `error` and `since`.
+    `not_ready`: the message of its first failing readiness check. `failing`: by name, its recurring tasks whose last
+    run failed, each with `error` and `since`.
     """
 
     role: str
@@ -42,13 +42,13 @@ class State:
     failing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def does(self, role: str) -> bool:
-        """Whether this is its role, alone or among all."""
+        """Whether the process has this role, by itself or as `all`."""
         return self.role in (role, "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported(State):
-    """A process and its last report. `silent`: seconds since then."""
+    """A process with its last report. `silent`: seconds since that report."""
 
     started_at: datetime
     reported_at: datetime
@@ -56,28 +56,28 @@ class Reported(State):
 
     @property
     def alive(self) -> bool:
-        """Whether it has reported in time."""
+        """Whether the last report is at most SILENT_SECONDS old."""
         return self.silent <= SILENT_SECONDS
 
 
 async def report(session: AsyncSession, process: UUID, state: State) -> None:
-    """Say that a process is alive, and how it is."""
+    """Store a process's report."""
     values = {**asdict(state), "id": process, "failing": json.dumps(state.failing)}
     await session.execute(_REPORT, values)
 
 
 async def leave(session: AsyncSession, process: UUID) -> None:
-    """Forget a process that ends as it should, and those that died more than a day ago."""
+    """Delete the report of a process that stops on purpose, and all reports older than a day."""
     await session.execute(_LEAVE, {"id": process})
 
 
 async def reported(session: AsyncSession) -> list[Reported]:
-    """All processes known, those that reported last first."""
+    """The last reports of all processes, newest first."""
     return [Reported(**row) for row in (await session.execute(_ALL)).mappings()]
 
 
 def why_dead(known: Sequence[Reported], role: str) -> str | None:
-    """Why no process does what `role` does, in one line; None when one is alive."""
+    """One line that explains why no process of this role is alive; None if one is."""
     of_role = [process for process in known if process.does(role)]
     if any(process.alive for process in of_role):
         return None

@@ -1,4 +1,4 @@
-"""Replays as rows: the plan with its frozen ranges, where the work stands, and every step in the audit."""
+"""Replays in the database: the plan with its fixed ranges of offsets, its checkpoints, and an audit entry per step."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ from touchpoint.db import audit
 from touchpoint.db.offsets import Place
 
 MAX_ERRORS = 100
-"""So many events may fail in a replay before it stops, unless it is told otherwise."""
+"""Failed events after which a replay stops, by default."""
 
 OUTCOMES = ("matched", "applied", "already_applied", "failed", "erased")
-"""What a replay counts: the first is the sum of the others, and the tables refuse anything else."""
+"""The counts of a replay. The first is the sum of the others, which a constraint of the tables enforces."""
 
 Kind = Literal["repair", "redrive", "rebuild"]
 Action = Literal["run", "pause", "resume", "swap", "abort"]
@@ -34,9 +34,9 @@ _ACTIONS: dict[Action, tuple[tuple[str, ...], str]] = {
     "swap": (("built",), "running"),
     "abort": (("planned", "running", "paused", "built", "failed"), "aborted"),
 }
-"""What may be done in which states, and the state it leads to."""
+"""By action: the states in which it is allowed, and the resulting state."""
 
-_FOUND = text("""
+_FIND = text("""
 SELECT r.*, c.*,
        coalesce(round(c.passed / nullif(extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at - rest.time), 0),
                       1), 0)::float8 AS records_per_second
@@ -65,7 +65,7 @@ SELECT r.*, c.*,
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A partition's part of a plan: all from `start` up to `end`, which is outside; or only `places` among them."""
+    """Offsets of one partition in a plan: `start` to `end` (exclusive), or only the offsets `places` in that range."""
 
     topic: str
     partition: int
@@ -76,7 +76,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be replayed. `filter` is a Selection and what was asked for; `summary` what was counted."""
+    """The records to replay. `filter`: the Selection and the request; `summary`: the counts made while planning."""
 
     consumer: str
     kind: Kind
@@ -87,17 +87,17 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Equal for plans that mean the same records."""
-        ranges = sorted(map(asdict, self.ranges), key=lambda one: (one["topic"], one["partition"]))
-        meant = [self.consumer, self.kind, self.cluster_id, self.filter, ranges]
-        return hashlib.blake2b(json.dumps(meant, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        """A hash that is equal for plans of the same records."""
+        ranges = sorted(map(asdict, self.ranges), key=lambda each: (each["topic"], each["partition"]))
+        content = [self.consumer, self.kind, self.cluster_id, self.filter, ranges]
+        return hashlib.blake2b(json.dumps(content, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay as it stands. `passed` of `length` offsets are behind it; the other counts are of events.
+    """A replay and its progress: `passed` of `length` offsets are read; the other counts are of events.
 
-    `records_per_second` are those passed since its start, the time it was paused, failed or built left out.
+    `records_per_second` is the mean rate since its start, without the time in which it was paused, failed or built.
     """
 
     id: UUID
@@ -111,7 +111,7 @@ class Replay:
     rate: int | None
     max_errors: int
     swap: bool
-    """Of a rebuild: whether it is to be put in the place of what is live, once it was compared."""
+    """For a rebuild: whether its tables replace the live ones once they were compared."""
     reason: str | None
     planned_by: str
     requested_by: str | None
@@ -130,13 +130,13 @@ class Replay:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What became of the events so far."""
+        """The events handled so far, by outcome."""
         return {name: getattr(self, name) for name in OUTCOMES}
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a replay stands in a partition: `next` is the first offset it has not yet passed."""
+    """A replay's position in a partition: `next` is the first offset it has not read yet."""
 
     range: Range
     next: int
@@ -149,7 +149,7 @@ class Checkpoint:
 
 
 async def create(session: AsyncSession, plan: Plan, who: str) -> Replay:
-    """Keep a plan; nothing happens yet."""
+    """Store a plan; it does not start."""
     replay_id = uuid.uuid4()
     await session.execute(
         text("""
@@ -172,7 +172,7 @@ async def create(session: AsyncSession, plan: Plan, who: str) -> Replay:
         VALUES (:id, :topic, :partition, :start, :end, :places, :start)
     """)
     if plan.ranges:
-        await session.execute(insert, [asdict(one) | {"id": replay_id} for one in plan.ranges])
+        await session.execute(insert, [asdict(each) | {"id": replay_id} for each in plan.ranges])
     replay = await get(session, str(replay_id))
     await _note(session, replay, "plan", who, None)
     return replay
@@ -187,20 +187,20 @@ async def find(
     limit: int = 50,
     before: tuple[datetime, UUID] | None = None,
 ) -> list[Replay]:
-    """Replays whose id begins so, the newest first; the list goes on behind `before`, the time and id of one."""
+    """Replays whose id starts with `prefix`, newest first, starting after `before`: the time and id of a replay."""
     moment, replay_id = before or (None, None)
     values = {"prefix": prefix, "consumer": consumer, "state": state, "limit": limit}
-    rows = await session.execute(_FOUND, values | {"before": moment, "before_id": replay_id})
+    rows = await session.execute(_FIND, values | {"before": moment, "before_id": replay_id})
     return [Replay(**row) for row in rows.mappings()]
 
 
 async def get(session: AsyncSession, prefix: str) -> Replay:
-    """The one replay whose id begins so; raises NotFoundError when there is none, or more than one."""
-    found = await find(session, prefix, limit=2)
-    if len(found) != 1:
-        what = "several replays begin" if found else "no replay begins"
+    """The replay whose id starts with `prefix`; raises NotFoundError if there is none or more than one."""
+    matching = await find(session, prefix, limit=2)
+    if len(matching) != 1:
+        what = "several replays begin" if matching else "no replay begins"
         raise NotFoundError(f"{what} with {prefix}: see `touchpoint replay list`")
-    return found[0]
+    return matching[0]
 
 
 async def change(
@@ -215,10 +215,10 @@ async def change(
     swap: bool = False,
     drop_lost: bool = False,
 ) -> Replay:
-    """Start a planned replay, pause, resume, swap or abort it; the audit has it. None: rate and errors as they were.
+    """Start, pause, resume, swap or abort a replay, with an audit entry. None keeps `rate` or `max_errors`.
 
-    Waits for a batch that is being committed: afterwards nothing is applied behind a pause. Raises
-    NotFoundError, and ConflictError where it is in another state, or another one is under way.
+    Waits for a batch that is being committed, so nothing is applied after a pause. Raises NotFoundError, and
+    ConflictError if the replay is in the wrong state or another replay of the consumer is active.
     """
     before = await get(session, prefix)
     if drop_lost:
@@ -250,7 +250,7 @@ async def change(
 
 
 def last_copies(replay: Replay) -> str | None:
-    """Why a rebuild is not to be put in place: events are in the live tables only, and nobody said to drop them."""
+    """The reason to refuse a swap: it would drop events that exist in the live tables only. None if it may proceed."""
     count = replay.summary.get("compared", {}).get("only_here", 0)
     if not count or replay.summary.get("drop_lost"):
         return None
@@ -261,13 +261,13 @@ def last_copies(replay: Replay) -> str | None:
 
 
 async def running(session: AsyncSession, consumer: str) -> Replay | None:
-    """The consumer's replay that is to be worked on."""
-    found = await find(session, consumer=consumer, state="running", limit=1)
-    return found[0] if found else None
+    """The consumer's replay in the state `running`; None if there is none."""
+    replays = await find(session, consumer=consumer, state="running", limit=1)
+    return replays[0] if replays else None
 
 
 async def checkpoints(session: AsyncSession, replay_id: UUID) -> list[Checkpoint]:
-    """Where it stands in every partition."""
+    """The checkpoints of a replay in all its partitions."""
     rows = await session.execute(
         text("""
             SELECT topic, partition, start, "end", places, next, failed FROM replay_checkpoints
@@ -279,7 +279,7 @@ async def checkpoints(session: AsyncSession, replay_id: UUID) -> list[Checkpoint
 
 
 async def follow(session: AsyncSession, replay_id: UUID) -> None:
-    """Let a rebuild go as far as its live consumer stands now, in every partition that one has come to know."""
+    """Extend a rebuild to the live consumer's current position in every partition, including new partitions."""
     further = text("""
         INSERT INTO replay_checkpoints AS c (replay_id, topic, partition, start, "end", next)
         SELECT r.id, o.topic, o.partition, 0, o.next, 0
@@ -290,21 +290,21 @@ async def follow(session: AsyncSession, replay_id: UUID) -> None:
 
 
 async def behind(session: AsyncSession, replay: Replay) -> int:
-    """How many records the live consumer is ahead of a rebuild."""
+    """The number of offsets by which a rebuild is behind the live consumer."""
     ahead = text("""
         SELECT coalesce(sum(o.next - coalesce(c.next, 0)), 0)::bigint
           FROM offsets o
           LEFT JOIN replay_checkpoints c ON (c.replay_id, c.topic, c.partition) = (:id, o.topic, o.partition)
          WHERE o.consumer = :consumer
     """)
-    found: int = (await session.execute(ahead, {"id": replay.id, "consumer": replay.consumer})).scalar_one()
-    return found
+    number: int = (await session.execute(ahead, {"id": replay.id, "consumer": replay.consumer})).scalar_one()
+    return number
 
 
-async def tell(session: AsyncSession, replay_id: UUID, found: Mapping[str, Any]) -> None:
-    """Add to what a replay says of itself."""
+async def tell(session: AsyncSession, replay_id: UUID, facts: Mapping[str, Any]) -> None:
+    """Add facts to the summary of a replay."""
     add = text("UPDATE replays SET summary = summary || CAST(:found AS jsonb) WHERE id = :id")
-    await session.execute(add, {"id": replay_id, "found": json.dumps(found, default=str)})
+    await session.execute(add, {"id": replay_id, "found": json.dumps(facts, default=str)})
 
 
 async def end(
@@ -315,9 +315,9 @@ async def end(
     *,
     state: Literal["done", "built"] = "done",
 ) -> bool:
-    """A running replay is done or built, or has failed with this error; the audit has its counts.
+    """End a running replay as done, built, or failed with `error`, with its counts in the audit trail.
 
-    False, and nothing happens, when it does not run.
+    Returns False, without a change, if it is not running or, unless it failed, has records left to read.
     """
     ended = text("""
         UPDATE replays SET state = :state, error = :error, ended_at = now()
@@ -335,5 +335,5 @@ async def end(
 
 async def _note(session: AsyncSession, replay: Replay, action: str, who: str, reason: str | None) -> None:
     details = {"kind": replay.kind, "filter": replay.filter}
-    said = {"reason": reason, "plan_id": replay.id, "plan_hash": replay.plan_hash, **replay.counts}
-    await audit.add(session, who, f"replay.{action}", replay.consumer, details, **said)
+    columns = {"reason": reason, "plan_id": replay.id, "plan_hash": replay.plan_hash, **replay.counts}
+    await audit.add(session, who, f"replay.{action}", replay.consumer, details, **columns)

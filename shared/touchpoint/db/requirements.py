@@ -1,4 +1,4 @@
-"""What is needed of a PostgreSQL server, looked at when a process starts, before a migration, and by the doctor."""
+"""Requirements on the PostgreSQL server, checked at the start of a process, before a migration and by `doctor`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ SELECT pg_backend_pid() AS pid, array_agg(current_setting(name) ORDER BY number)
 
 
 class Flaw(NamedTuple):
-    """Something about the server that is not as it must be. Not `fatal`: it works, but less safely."""
+    """An unmet requirement. If it is not `fatal`, Touchpoint works, but less safely."""
 
     text: str
     fatal: bool
@@ -94,7 +94,7 @@ _RULES = (
 
 
 async def require(dsn: str, *, connections: int = 0, role: str | None = None) -> list[str]:
-    """As `look`, but raises UsageError on what is fatal; answers the rest."""
+    """Check as `look` does; raises UsageError if a flaw is fatal, else returns the texts of all flaws."""
     flaws = await look(dsn, connections=connections, role=role)
     if fatal := [flaw.text for flaw in flaws if flaw.fatal]:
         raise UsageError(f"{database_url.without_password(dsn)}: {'; '.join(fatal)}")
@@ -102,9 +102,10 @@ async def require(dsn: str, *, connections: int = 0, role: str | None = None) ->
 
 
 async def look(dsn: str, *, connections: int = 0, role: str | None = None) -> list[Flaw]:
-    """What is wrong with the server, the worst first. Raises UnreachableError, and UsageError behind a pooler.
+    """The flaws of the server, fatal ones first. Raises UnreachableError, and UsageError behind a connection pooler.
 
-    `connections`: how many this process may open. `role`: the API's, which must not see other tenants' rows.
+    `connections`: number of connections this process may open. `role`: the API's role, which must not be able to
+    bypass row-level security.
     """
     await refuse_pooler(dsn)
     async with databases.connected(dsn) as connection:
@@ -124,20 +125,21 @@ async def look(dsn: str, *, connections: int = 0, role: str | None = None) -> li
 
 
 async def refuse_pooler(dsn: str) -> None:
-    """Raises UsageError where connections are not sessions of the server's, or do not have the settings asked for.
+    """Raise UsageError behind a connection pooler: if connections share sessions, or lack the requested settings.
 
-    With a pooler in transaction mode another client's transaction gets the session we have just used; where it drops
-    settings, the API's role would be dropped, too, and with it the wall between tenants.
+    A pooler in transaction mode gives the session of one transaction to another client. A pooler that ignores settings
+    would also ignore the API's role, and with it row-level security between tenants.
     """
     async with databases.connected(dsn) as first, databases.connected(dsn) as second:
         try:
-            one = await _session(first)
+            before = await _session(first)
             async with second.transaction():
                 other = await second.fetchrow(_SESSION, list(PINNED))
-                again = await _session(first)
+                after = await _session(first)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
-            one = other = again = None  # another client's statements are in our session
-    if one is None or one["pid"] != again["pid"] or one["pid"] == other["pid"] or one["set"] != list(PINNED.values()):
+            before = other = after = None  # the session has prepared statements of another client
+    is_shared = before is None or before["pid"] != after["pid"] or before["pid"] == other["pid"]
+    if is_shared or before["set"] != list(PINNED.values()):
         raise UsageError(f"{database_url.without_password(dsn)}: {databases.POOLER}")
 
 

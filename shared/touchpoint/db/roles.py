@@ -1,4 +1,4 @@
-"""The roles of PostgreSQL that APIs act as: such a role sees one tenant's rows, and of the rest what it must."""
+"""The PostgreSQL roles of APIs, which row-level security restricts to the rows of one tenant."""
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -8,24 +8,25 @@ from touchpoint.base.sqlstates import INSUFFICIENT_PRIVILEGE
 from touchpoint.db.engine import sqlstate
 
 ROLE_UNUSABLE = (INSUFFICIENT_PRIVILEGE, "22023")
-"""SQLSTATEs of a connection that is to act as a role it may not act as, or that does not exist."""
+"""SQLSTATEs of a connection whose role does not exist or may not be assumed by its user."""
 
-_THERE = text("SELECT count(*) > 0 FROM pg_roles WHERE rolname = :role")
+_EXISTS = text("SELECT count(*) > 0 FROM pg_roles WHERE rolname = :role")
 _MAY_ACT = text("SELECT pg_has_role(oid, 'SET') FROM pg_roles WHERE rolname = :role")
 
 
 def api_role(package: str) -> str:
-    """The role that the API of a service acts as. What it may do, the service's migrations say."""
+    """The name of the role of a service's API. The service's migrations grant its privileges."""
     return f"{package.replace('.', '_')}_api"
 
 
 def ensure(connection: Connection, role: str) -> None:
-    """Create the role where it is missing, and let the connection's user act as it. Commits.
+    """Create the role if it is missing, and grant it to the connection's user. Commits.
 
-    Roles belong to the server, not to a database: a restored database has none, and another database's migration may
-    be creating the same one. Raises UsageError when this user has no right to, naming what an administrator must do.
+    Roles belong to the server, not to a database: a restored database comes without them, and the migration of another
+    database may create the same role at the same time. If the user lacks the privilege, raises UsageError with the
+    statements an administrator must run.
     """
-    for done, statement in ((_THERE, f"CREATE ROLE {role} NOLOGIN"), (_MAY_ACT, f"GRANT {role} TO CURRENT_USER")):
+    for done, statement in ((_EXISTS, f"CREATE ROLE {role} NOLOGIN"), (_MAY_ACT, f"GRANT {role} TO CURRENT_USER")):
         if connection.scalar(done, {"role": role}):
             continue
         try:
@@ -33,7 +34,7 @@ def ensure(connection: Connection, role: str) -> None:
         except DBAPIError as error:
             connection.rollback()
             if connection.scalar(done, {"role": role}):
-                continue  # another one was faster
+                continue  # another migration has done it in the meantime
             if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
                 raise
             user = connection.scalar(text("SELECT current_user"))

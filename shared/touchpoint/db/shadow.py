@@ -1,7 +1,7 @@
-"""A second set of a service's tables in a schema of its own: filled beside the live one, then put in its place.
+"""Shadow tables: copies of a service's tables in a schema of their own, filled by a rebuild, then swapped in.
 
-Every table is a copy of the live one as it is now, whatever made it so: its indexes under their names, constraints,
-defaults, settings, row-level security, and the rights of every role.
+Each copy has the current definition of its live table: indexes with their names, constraints, defaults, storage
+settings, row-level security, comments and privileges.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ import asyncpg
 from touchpoint.db import dead_letters, outbox
 
 SWAPPED = ("inbox",)
-"""Plumbing that says what is in the projections, and so goes with them."""
+"""Tables of the engine that describe the projections' content, and so are swapped with them."""
 THROWN_AWAY = ("outbox", "dead_letters")
-"""Plumbing that handlers and batches write to: what is said is not sent, and who fails here has not failed there."""
+"""Tables of the engine that handlers write to, so that a rebuild sends no events and adds no live dead letters; what
+has to survive is copied at the swap."""
 
-# What a copy is made with. `regrole` of 0, which is everybody, would be "-".
+# The statements that create the copies. The grantee 0 means PUBLIC, which `regrole` would print as "-".
 _COPY = """
 WITH live AS (
     SELECT $1::text AS schema, c.oid, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity,
@@ -89,7 +90,7 @@ SELECT format('%s (process %s)', application_name, pid)
  LIMIT 1
 """
 
-# A rebuild's schema is named after it, so that none is taken for another's.
+# A rebuild's schema is named after its id, so that it cannot be mistaken for another rebuild's.
 _ABANDONED = """
 SELECT nspname FROM pg_namespace
  WHERE EXISTS (SELECT FROM replays WHERE consumer = $1 AND kind = 'rebuild' AND state = 'aborted'
@@ -99,23 +100,23 @@ SELECT nspname FROM pg_namespace
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """The copies of the tables of `projections`, and of the plumbing that is written along with them."""
+    """Copies of the tables `projections`, and of the engine's tables that are written along with them."""
 
     schema: str
-    """`rebuild_` and the beginning of the rebuild's id: needs no quotes."""
+    """`rebuild_` and the first characters of the rebuild's id: a name that needs no quotes."""
     projections: Sequence[str]
 
     @property
     def tables(self) -> list[str]:
-        """What is put in the place of the live tables."""
+        """The tables that replace the live ones."""
         return sorted({*self.projections, *SWAPPED})
 
     async def exists(self, raw: asyncpg.Connection) -> bool:
-        """Whether it was made; all of it is made at once."""
+        """Whether the schema exists; it is created with all tables in one transaction."""
         return await raw.fetchval("SELECT to_regnamespace($1) IS NOT NULL", self.schema) is True
 
     async def create(self, raw: asyncpg.Connection) -> None:
-        """Make empty copies of all tables."""
+        """Create the schema with empty copies of all tables."""
         await raw.execute(f"CREATE SCHEMA {self.schema}")
         for row in await raw.fetch(_COPY, self.schema, [*self.tables, *THROWN_AWAY]):
             await raw.execute(row["statement"])
@@ -126,35 +127,35 @@ class Shadow:
         """)
 
     async def would_lose(self, raw: asyncpg.Connection) -> str | None:
-        """What hangs on the live tables that copies would not have; None when nothing does."""
-        found: str | None = await raw.fetchval(_LOST, self.tables)
-        return found
+        """A trigger, foreign key, publication or view of a live table that a swap would drop; None if there is none."""
+        dependent: str | None = await raw.fetchval(_LOST, self.tables)
+        return dependent
 
     async def held_by(self, raw: asyncpg.Connection) -> str | None:
-        """Whose transaction has held the live tables for more than a second; None when nobody's has.
+        """The application whose transaction has locked a live table for more than a second; None if there is none.
 
-        A swap would have to wait for it, and everybody else behind the swap.
+        A swap would wait for this transaction, and all other queries would queue behind the swap.
         """
-        found: str | None = await raw.fetchval(_HELD_BY, self.tables)
-        return found
+        holder: str | None = await raw.fetchval(_HELD_BY, self.tables)
+        return holder
 
     async def enter(self, raw: asyncpg.Connection) -> None:
-        """From now on unqualified names mean the copies, in this transaction; plumbing without a copy stays found."""
+        """Make unqualified names resolve to the copies in this transaction; tables without a copy stay live ones."""
         await raw.execute(f"SET LOCAL search_path = {self.schema}, public")
 
     async def leave(self, raw: asyncpg.Connection) -> None:
-        """Unqualified names mean the live tables again."""
+        """Make unqualified names resolve to the live tables again."""
         await raw.execute("SET LOCAL search_path TO DEFAULT")
 
     async def analyze(self, raw: asyncpg.Connection) -> None:
-        """Have PostgreSQL know the new tables before their first query."""
+        """Collect statistics of the copies, so that their first queries are planned well."""
         await raw.execute(f"ANALYZE {', '.join(f'{self.schema}.{table}' for table in self.tables)}")
 
     async def replace_live(self, raw: asyncpg.Connection) -> None:
-        """Drop the live tables and put the copies in their place; who failed here is a dead letter from now on.
+        """Replace the live tables by the copies, and take over the rebuild's dead letters and their outbox rows.
 
-        From the lock on readers wait, until this transaction ends; then they find the new tables, for PostgreSQL looks
-        names up again.
+        Readers wait from the lock until this transaction ends; then PostgreSQL resolves the names again, to the new
+        tables.
         """
         await dead_letters.take_over(raw, self.schema)
         await outbox.take_over(raw, self.schema)
@@ -167,10 +168,10 @@ class Shadow:
 
 
 async def abandoned(raw: asyncpg.Connection, consumer: str) -> list[str]:
-    """The schemas of rebuilds that were aborted."""
+    """The schemas that aborted rebuilds have left behind."""
     return [row["nspname"] for row in await raw.fetch(_ABANDONED, consumer)]
 
 
 async def drop(raw: asyncpg.Connection, schema: str) -> None:
-    """Throw a schema and all in it away."""
+    """Drop a schema with everything in it."""
     await raw.execute(f"DROP SCHEMA {schema} CASCADE")

@@ -1,4 +1,4 @@
-"""The statements of a process, as spans: at once where one request is worked on, else on a tape for many events."""
+"""Trace SQL statements: a request's directly as spans, a batch's on a tape from which each event's spans are made."""
 
 import re
 import time
@@ -19,11 +19,11 @@ from touchpoint.base import tracing
 
 _CHANGE = re.compile(r"(?<!FOR )\b(INSERT INTO|UPDATE|DELETE FROM)\s+([a-z_][\w.]*)", re.IGNORECASE)
 _READ = re.compile(r"\b(?:FROM|JOIN|COPY)\s+([a-z_][\w.]*)\b(?!\()", re.IGNORECASE)
-"""What a bracket follows is a function."""
+"""Excludes names followed by a parenthesis, which are functions."""
 
 
 class Statement(NamedTuple):
-    """A statement that was run, and when: nanoseconds since 1970."""
+    """A statement that was executed; times in nanoseconds since 1970."""
 
     text: str
     started: int
@@ -32,7 +32,7 @@ class Statement(NamedTuple):
 
 @dataclass(slots=True)
 class Step:
-    """What one handler has done with a batch. `number`: its place among the handlers."""
+    """One handler's work on a batch. `number`: its index among the handlers."""
 
     number: int
     name: str
@@ -43,20 +43,20 @@ class Step:
 
 @dataclass(slots=True)
 class Tape:
-    """What one transaction does for many events at once.
+    """The statements of a transaction that works on many events at once.
 
-    Each event has a trace of its own and may meet others in a statement, so that the spans can only be made when it is
-    known whose work it was: each of these events' traces gets one.
+    Each event has its own trace, and one statement may concern several events. So spans are created afterwards, when
+    it is known which events a statement concerned: one in the trace of each of them.
     """
 
     started: int = field(default_factory=time.time_ns)
     statements: list[Statement] = field(default_factory=list)
-    """Those of no handler: beginning, claims, offsets, end."""
+    """Statements outside of handlers: BEGIN, claims, offsets, COMMIT."""
     steps: list[Step] = field(default_factory=list)
     step: Step | None = None
 
     def note(self, statement: Statement) -> None:
-        """Take down a statement."""
+        """Add a statement to the current step, or to the tape if no handler is running."""
         (self.step or self).statements.append(statement)
 
 
@@ -65,7 +65,7 @@ _TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 @contextmanager
 def taping() -> Iterator[Tape | None]:
-    """Have the statements of this task taken down, if there are traces at all."""
+    """Record the statements of this task on a tape; yields None while tracing is off."""
     if tracing.tracer() is None:
         yield None
         return
@@ -79,7 +79,7 @@ def taping() -> Iterator[Tape | None]:
 
 @contextmanager
 def handling(number: int, name: str) -> Iterator[None]:
-    """Note the statements run meanwhile as a handler's."""
+    """Attribute the statements executed within the block to a handler."""
     tape = _TAPE.get()
     if tape is None:
         yield
@@ -94,7 +94,7 @@ def handling(number: int, name: str) -> Iterator[None]:
 
 
 def tell_each(tape: Tape | None, name: str, traceparents: Iterable[str | None]) -> None:
-    """Make a span of all that a transaction did in each of these traces that is kept: it was about an event of each."""
+    """Create a span named `name`, with a child per statement of the tape, in each of these traces that is recorded."""
     tracer, ended = tracing.tracer(), time.time_ns()
     if tape is None or tracer is None:
         return
@@ -107,7 +107,7 @@ def tell_each(tape: Tape | None, name: str, traceparents: Iterable[str | None]) 
 
 
 def tell(tracer: Tracer, statement: Statement, context: Context | None = None) -> None:
-    """Make a statement's span. Its text has no values: they are parameters."""
+    """Create the span of a statement. Its text contains no values, as these are parameters."""
     operation, table = _summary(statement.text)
     attributes = {"db.system.name": "postgresql", "db.operation.name": operation, "db.query.text": statement.text}
     if table is not None:
@@ -123,7 +123,7 @@ def tell(tracer: Tracer, statement: Statement, context: Context | None = None) -
 
 
 def tell_step(tracer: Tracer, step: Step, context: Context) -> None:
-    """Make a handler's span, with those of its statements."""
+    """Create the span of a handler, with a child per statement."""
     span = tracer.start_span(step.name, context, start_time=step.started)
     within = set_span_in_context(span, context)
     for statement in step.statements:
@@ -133,7 +133,7 @@ def tell_step(tracer: Tracer, step: Step, context: Context) -> None:
 
 @lru_cache(1000)
 def _summary(text: str) -> tuple[str, str | None]:
-    """What a statement does, and to which table."""
+    """The operation and the main table of a statement."""
     if change := _CHANGE.search(text):
         return change[1].split()[0].upper(), change[2]
     word, read = re.search(r"\w+", text), _READ.search(text)
@@ -165,7 +165,7 @@ def _noted(run: _Run, prefix: str = "") -> _Run:
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
-    """A connection to PostgreSQL that has what runs on it noted."""
+    """A connection to PostgreSQL that records its statements."""
 
     execute = _noted(asyncpg.Connection.execute)
     executemany = _noted(asyncpg.Connection.executemany)
@@ -176,7 +176,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no typ
 
 
 def watch(engine: Engine) -> None:
-    """Have SQLAlchemy's own statements noted: but for those with many rows it prepares them beneath the connection."""
+    """Record SQLAlchemy's statements, which bypass the methods of `Connection` unless they have many rows."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(_: object, __: object, text: str, ___: object, context: Any, many: bool) -> None:

@@ -1,4 +1,4 @@
-"""A table as the type of its rows: its columns are named once, and the statements that read and write them follow.
+"""Declare a table by the type of its rows; the statements that read and write it are derived from that type.
 
     class Remark(NamedTuple):
         tenant_id: str
@@ -8,7 +8,7 @@
     REMARKS = Table("remarks", Remark, key=("tenant_id", "id"))
     await REMARKS.insert(session, [Remark("acme", UUID(int=1), None)])
 
-A row is a NamedTuple, or a dataclass where it changes. The migration makes the table; `touchpoint.testing.tables`
+A row is a NamedTuple, or a dataclass if it is mutable. The migration creates the table; `touchpoint.testing.tables`
 compares the two.
 """
 
@@ -32,7 +32,7 @@ R = TypeVar("R")
 Encode = Callable[[Any], Any]
 
 Json = Annotated[str, "jsonb"]
-"""A column of JSON that is read and written as text."""
+"""A JSON column that is read and written as text."""
 BigInt = Annotated[int, "bigint"]
 
 _TYPES: dict[Any, str] = {
@@ -49,7 +49,7 @@ _TYPES: dict[Any, str] = {
 
 
 class Column(NamedTuple):
-    """A column: its PostgreSQL type, and how a row's value becomes the column's and back (None: as it is)."""
+    """A column: its PostgreSQL type, and the conversions of a row's value to the column's and back (None: as it is)."""
 
     name: str
     type: str
@@ -59,7 +59,7 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, name: str, hint: Any) -> "Column":
-        """The column of a field of this type. A type PostgreSQL does not have is kept as JSON."""
+        """The column of a field with this type. A type without a PostgreSQL equivalent is stored as JSON."""
         kind, nullable = _without_none(hint)
         if get_origin(kind) is Annotated:
             return cls(name, get_args(kind)[1], nullable, None, None)
@@ -73,29 +73,29 @@ class Column(NamedTuple):
 
     @property
     def selected(self) -> str:
-        """The column as it is read: JSON as text."""
+        """The expression that reads the column: JSON as text."""
         return f"{self.name}::text" if self.type == "jsonb" else self.name
 
     def placeholder(self, number: int) -> str:
-        """The parameter of `unnest` with this column's values; an array is a text there: `unnest` would flatten it."""
+        """The argument of `unnest` for this column. Arrays are passed as text, as `unnest` would flatten them."""
         return f"${number}::text[]" if self.type.endswith("[]") else f"${number}::{self.type}[]"
 
     def parameter(self, values: Iterable[Any]) -> list[Any]:
-        """What `placeholder` is given for a column's values."""
+        """The value of `placeholder` for a column's values."""
         encode = _array if self.type.endswith("[]") else self.encode
         return list(values) if encode is None else [None if each is None else encode(each) for each in values]
 
     @property
     def given(self) -> str:
-        """The column of a row that `unnest` gave."""
+        """The expression that reads the column from a row of `unnest`."""
         return f"{self.name}::{self.type}" if self.type.endswith("[]") else self.name
 
 
 class Table(Generic[R]):
-    """Reads and writes rows of one table, many in each statement, in the session's transaction.
+    """Reads and writes rows of one table, many per statement, in the session's transaction.
 
-    `key`: the columns of the primary key. `computed`: properties of the row that are columns, too, and only written.
-    Rows that are locked or written are sorted by their key, so that two transactions cannot wait for each other.
+    `key`: the columns of the primary key. `computed`: properties of the row that are written to columns, but not read.
+    Rows are locked and written in the order of their keys, so that two transactions cannot deadlock.
     """
 
     def __init__(self, name: str, row: type[R], key: Sequence[str], computed: Sequence[str] = ()) -> None:
@@ -108,7 +108,7 @@ class Table(Generic[R]):
         self.columns = (*read, *written)
         self.names = tuple(column.name for column in self.columns)
         self.select = ", ".join(column.selected for column in read)
-        """What a SELECT names for `read`."""
+        """The select list whose records `read` converts."""
         self._decoders = [(place, c.decode) for place, c in enumerate(read) if c.decode is not None]
         self._values = attrgetter(*self.names)
         self._key_of = attrgetter(*self.key)
@@ -116,7 +116,7 @@ class Table(Generic[R]):
         self._is_values = issubclass(row, tuple) and not written and all(c.encode is None for c in read)
 
     def read(self, record: Sequence[Any]) -> R:
-        """The row of a record of what `select` names."""
+        """The row of a record that was selected with `select`."""
         if not self._decoders:
             return self._row(*record)
         values = list(record)
@@ -126,30 +126,30 @@ class Table(Generic[R]):
         return self._row(*values)
 
     async def insert(self, session: AsyncSession, rows: Iterable[R]) -> None:
-        """Add new rows in their order; a row that is there already fails."""
+        """Insert new rows in order; fails on an existing key."""
         values: list[Any] = list(rows) if self._is_values else [self._encoded(row) for row in rows]
         await insert(session, self.name, self.names, values)
 
     async def insert_missing(self, session: AsyncSession, rows: Iterable[R]) -> set[tuple[Any, ...]]:
-        """Add the rows whose key is not there yet; answers their keys."""
+        """Insert the rows whose key does not exist yet; returns their keys."""
         return {tuple(record) for record in await self._write(session, rows, self._inserting_missing, self.columns)}
 
     async def upsert(self, session: AsyncSession, rows: Iterable[R]) -> None:
-        """Add rows; one that is there already becomes as given."""
+        """Insert rows; a row with an existing key overwrites that row."""
         await self._write(session, rows, self._upserting, self.columns)
 
     async def add(self, session: AsyncSession, rows: Iterable[R]) -> None:
-        """Add rows of sums; to one that is there already the sums are added."""
+        """Insert rows of sums; if the key exists, add the values to those of the existing row."""
         await self._write(session, rows, self._adding, self.columns)
 
     async def update(self, session: AsyncSession, rows: Iterable[R], only: tuple[str, ...] = ()) -> None:
-        """Change the rows of these keys, which are there: all other columns, or `only` these."""
+        """Update existing rows by their keys: all other columns, or `only` these."""
         if only not in self._updates:
             self._updates[only] = self._updating(only or self._beside_key)
         await self._write(session, rows, *self._updates[only])
 
     async def load(self, session: AsyncSession, keys: Iterable[tuple[Any, ...]], *, lock: bool = False) -> list[R]:
-        """The rows of these keys, those that there are; `lock` them until the transaction ends."""
+        """The existing rows with these keys; `lock` locks them until the transaction ends."""
         asked = sorted(set(keys))
         if not asked:
             return []
@@ -161,16 +161,16 @@ class Table(Generic[R]):
         return await self.fetch(session, statement, *map(list, zip(*asked, strict=True)))
 
     async def find(self, session: AsyncSession, *key: Any, lock: bool = False) -> R | None:
-        """The row of this key; `lock` it until the transaction ends."""
+        """The row with this key, or None; `lock` locks it until the transaction ends."""
         return next(iter(await self.load(session, [key], lock=lock)), None)
 
     async def fetch(self, session: AsyncSession, statement: str, *values: Any) -> list[R]:
-        """The rows of a statement that selects `select`."""
+        """The rows of a statement whose select list is `select`."""
         raw = await raw_connection(session)
         return [self.read(record) for record in await raw.fetch(statement, *values)]
 
     def unnest_keys(self, alias: str, start: int = 1) -> str:
-        """Keys as a table of this name: one array for each column, in parameters from `$start` on."""
+        """A FROM item `alias` of keys: `unnest` with an array per key column, in parameters from `$start` on."""
         columns = {column.name: column for column in self.columns}
         arrays = ", ".join(columns[name].placeholder(number) for number, name in enumerate(self.key, start))
         return f"unnest({arrays}) AS {alias} ({', '.join(self.key)})"
@@ -206,7 +206,7 @@ class Table(Generic[R]):
     async def _write(
         self, session: AsyncSession, rows: Iterable[R], statement: str, columns: Sequence[Column]
     ) -> list[Any]:
-        """Run a statement that takes one array for each column."""
+        """Run a statement whose parameters are an array per column."""
         ordered = sorted(rows, key=self._key_of)
         if not ordered:
             return []
@@ -223,14 +223,14 @@ class Table(Generic[R]):
 
 
 def _unnest(columns: Sequence[Column]) -> str:
-    """Rows from one array for each column."""
+    """A SELECT that returns rows from an array per column."""
     arrays = ", ".join(column.placeholder(number) for number, column in enumerate(columns, 1))
     names = ", ".join(column.name for column in columns)
     return f"SELECT {', '.join(column.given for column in columns)} FROM unnest({arrays}) AS given ({names})"  # noqa: S608 (our names)
 
 
 def _fields(row: type) -> list[tuple[str, Any]]:
-    """The fields of a row that its constructor takes, with their types."""
+    """The fields that a row's constructor takes, with their types."""
     hints = get_type_hints(row, include_extras=True)
     if dataclasses.is_dataclass(row):
         return [(field.name, hints[field.name]) for field in dataclasses.fields(row) if field.init]
@@ -249,5 +249,5 @@ def _to_json(value: Any) -> str:
 
 
 def _array(moments: Iterable[datetime]) -> str:
-    """An array of times as PostgreSQL reads it from text."""
+    """An array of times in PostgreSQL's text format."""
     return f"{{{','.join(moment.isoformat() for moment in moments)}}}"

@@ -1,6 +1,6 @@
-"""The database as an API has it: one tenant at a time. Row-level security is the second wall, behind the queries' own.
+"""Database access of an API, one tenant per transaction. Row-level security backs up the queries' own tenant filter.
 
-The role of `roles.api_role` sees the rows whose tenant is the transaction's, and none where a transaction has none.
+The role of `roles.api_role` sees the rows of the transaction's tenant only, and no rows in a transaction without one.
 """
 
 import re
@@ -15,27 +15,29 @@ from touchpoint.base.sqlstates import READ_ONLY
 from touchpoint.db.engine import sessions, sqlstate
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-"""The name of a tenant: part of every partition key, and safe in a statement."""
+"""The form of a tenant's name, which is part of every partition key and can be written into a statement."""
 
 _AS_TENANT = """
 SELECT found.* FROM set_config('touchpoint.tenant', $1, true) AS caller (tenant), LATERAL ({query}) AS found
 """
-"""One row beside the query leaves its order. Policies see the tenant because what names `caller` comes after it."""
+"""Joining a single row keeps the order of the query. As the query refers to `caller`, PostgreSQL evaluates
+`set_config` first, so that the policies see the tenant."""
 
 
 class Tenants:
-    """Transactions of one tenant each; there are no others. `engine` connects as the API's role."""
+    """Transactions of one tenant each. `engine` connects as the API's role."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # SQLAlchemy must not begin: its BEGIN is a round trip of its own, and so would be the tenant.
+        # AUTOCOMMIT keeps SQLAlchemy from sending BEGIN, which here shares a round trip with setting the tenant.
         self._sessions = sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @asynccontextmanager
     async def transaction(self, tenant: str, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
-        """A session whose work commits at the end of the block, or not at all; raises ValueError on no tenant's name.
+        """A session whose transaction commits at the end of the block, or rolls back on an exception.
 
-        Three round trips with one query: its beginning with the tenant, the query, its end.
+        Raises ValueError if `tenant` is not a valid name. Costs two round trips in addition to the queries: BEGIN with
+        the tenant, and COMMIT.
         """
         if not TENANT.fullmatch(tenant):
             raise ValueError("not the name of a tenant")
@@ -50,28 +52,28 @@ class Tenants:
                 await raw.execute("COMMIT")
             except BaseException as error:
                 await _roll_back(raw)
-                if sqlstate(error) == READ_ONLY:  # another server may have taken its place: connect anew
+                if sqlstate(error) == READ_ONLY:  # after a failover only a new connection reaches the new primary
                     raw.terminate()
                 raise
 
     async def fetch(self, tenant: str, query: str, *values: Any) -> list[asyncpg.Record]:
-        """The rows of one SELECT, in its order and one round trip: the statement is a transaction of its own.
+        """The rows of one SELECT, in its order, in one round trip: the statement is a transaction of its own.
 
-        The query names its tenant as `caller.tenant` and its values from $2 on. It has a LIMIT, or is otherwise more
-        than rows that PostgreSQL could join in any order. SQLAlchemy lends the connection and does nothing else: its
-        session takes six times as long.
+        The query refers to its tenant as `caller.tenant` and to `values` as $2 and following. It needs a LIMIT or
+        another clause that keeps PostgreSQL from merging it into the outer query, which could change its order. The
+        connection is borrowed from SQLAlchemy's pool without a session, which would take six times as long.
         """
-        lent = await self._engine.raw_connection()
+        borrowed = await self._engine.raw_connection()
         try:
-            connection: Any = lent.driver_connection
-            found: list[asyncpg.Record] = await connection.fetch(_AS_TENANT.format(query=query), tenant, *values)
-            return found
+            connection: Any = borrowed.driver_connection
+            rows: list[asyncpg.Record] = await connection.fetch(_AS_TENANT.format(query=query), tenant, *values)
+            return rows
         finally:
-            lent.close()
+            borrowed.close()
 
 
 async def _roll_back(raw: asyncpg.Connection) -> None:
-    """However the transaction failed: a connection that may still be inside it is not used again."""
+    """Roll back; if that fails, close the connection, as it may still be inside the transaction."""
     try:
         await raw.execute("ROLLBACK")
     except BaseException as error:
