@@ -1,4 +1,4 @@
-"""What a service's API does with the database: it waits for nothing long, and works for nobody who has gone."""
+"""A service's API and its database: queries have timeouts, and end when their client disconnects."""
 
 import asyncio
 import contextlib
@@ -111,7 +111,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application behind a socket: only there can one go away."""
+    """A client of the application over a socket, as only such a client can disconnect."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     server.capture_signals = contextlib.nullcontext  # a test run has its own
     serving = asyncio.create_task(server.serve())
@@ -135,7 +135,7 @@ async def test_a_query_that_takes_too_long_is_ended_and_says_how_to_narrow_it(ds
         assert (await asking.get("/sleep/0")).status_code == 200
 
 
-async def test_who_gets_no_connection_is_told_soon_to_come_again(dsn):
+async def test_a_request_without_a_free_connection_is_soon_a_503(dsn):
     async with api(dsn, pool_timeout=0.05) as app, client(app) as asking:
         first = asyncio.create_task(asking.get("/sleep/60"))
         await eventually(lambda: running(dsn))
@@ -198,7 +198,7 @@ async def ask(dsn: str, sql: str):
 
 
 async def running(dsn: str) -> bool:
-    """Whether the database works on a slow query."""
+    """Whether the database is executing a slow query."""
     return await ask(
         dsn,
         "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "

@@ -1,4 +1,4 @@
-"""The checks of a process, as /readyz and its heartbeat ask them."""
+"""Readiness checks may be added while /readyz, /metrics or the heartbeat runs them."""
 
 import asyncio
 
@@ -12,27 +12,27 @@ from touchpoint.testing import eventually
 
 @pytest.fixture
 def checks() -> dict[str, Check]:
-    """Of a process that is just beginning: whenever the first check is asked, another part adds its own."""
-    found: dict[str, Check] = {}
+    """Checks of a starting process: each run of the first one adds another check."""
+    starting: dict[str, Check] = {}
 
     async def well() -> str | None:
         return None
 
     async def beginning() -> str | None:
-        found[f"check-{len(found)}"] = well
+        starting[f"check-{len(starting)}"] = well
         return None
 
-    found |= {"beginning": beginning, "database": well}
-    return found
+    starting |= {"beginning": beginning, "database": well}
+    return starting
 
 
-async def test_a_check_that_is_added_while_the_others_are_asked_does_no_harm(checks):
+async def test_a_check_may_be_added_while_readyz_or_metrics_run_the_others(checks):
     async with httpx.AsyncClient(transport=httpx.ASGITransport(admin_app(checks)), base_url="http://admin") as client:
         for path in ("/readyz", "/metrics"):
             assert (await client.get(path)).status_code == 200
 
 
-async def test_nor_does_it_end_the_heartbeat(checks, ledger):
+async def test_a_check_may_be_added_while_the_heartbeat_runs_the_others(checks, ledger):
     stop = asyncio.Event()
     beating = asyncio.create_task(beat("all", checks, (), ledger.sessions, stop))
     await eventually(lambda: ledger.query("SELECT 1 FROM processes WHERE not_ready IS NULL"))

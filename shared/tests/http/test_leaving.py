@@ -10,7 +10,7 @@ from touchpoint.testing import eventually
 
 
 class Client:
-    """A client that disconnects when the test wants; keeps what it received."""
+    """A client that disconnects on demand and keeps the messages it received."""
 
     def __init__(self):
         self.left = asyncio.Event()
@@ -33,7 +33,7 @@ class Client:
 
 
 def streaming(ended):
-    """An endless answer; notes when its work is cancelled."""
+    """An application with an endless answer, which sets `ended` when it is cancelled."""
 
     async def parts():
         try:

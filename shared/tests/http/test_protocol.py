@@ -21,7 +21,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\
 
 
 class App:
-    """Answers so many parts of so many bytes, once the body is there and `go` is set."""
+    """Answers in parts, of a settable number and size, once the whole body has arrived and `go` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -52,7 +52,7 @@ class Client:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        with suppress(ConnectionError):  # the server has closed it: what it said is there to be read
+        with suppress(ConnectionError):  # the server has closed the connection; its answer can still be read
             await self.writer.drain()
 
     async def answer(self) -> tuple[int, bytes]:
@@ -73,9 +73,9 @@ class Client:
             return 0, ""
         assert b"application/problem+json" in self.head
         await eventually(self.ended)
-        found = json.loads(body)
-        assert found["status"] == status
-        return status, found["type"].removeprefix("urn:touchpoint:problem:")
+        problem = json.loads(body)
+        assert problem["status"] == status
+        return status, problem["type"].removeprefix("urn:touchpoint:problem:")
 
     def ended(self) -> bool:
         return self.reader.at_eof() or self.reader.exception() is not None
@@ -87,7 +87,7 @@ class Client:
 
 @pytest.fixture
 def swept_often(monkeypatch) -> None:
-    """Servers look for connections past their time limits ten times a second, not once."""
+    """Make servers check the time limits of connections ten times a second, not once."""
 
     async def on_tick(self: server._Server, counter: int) -> bool:
         self.server_state.sweep(0.1)
@@ -103,7 +103,7 @@ def app() -> App:
 
 @asynccontextmanager
 async def running(app: App, connections: int = 50):
-    """A server; answers how to connect to it."""
+    """A running server; yields the function that connects a client to it."""
     stop, listening = asyncio.Event(), listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     clients = []
@@ -144,7 +144,7 @@ async def test_requests_follow_one_another_on_a_connection(connect):
     ],
     ids=["long header", "many headers", "long address", "many trailers", "long trailer", "chunk extension"],
 )
-async def test_what_is_no_body_and_does_not_end_is_refused_long_before_it_takes_memory(connect, start, more):
+async def test_endless_heads_and_trailers_are_refused_before_they_take_memory(connect, start, more):
     client = await connect()
     await client.send(start)
     for _ in range(100):
@@ -191,7 +191,7 @@ async def test_a_request_whose_headers_have_arrived_has_all_the_time_it_needs(co
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect, monkeypatch):
+async def test_a_connection_without_a_request_is_closed_without_an_answer(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client = await connect()
     await eventually(client.ended)
@@ -213,7 +213,7 @@ async def test_blank_lines_do_not_keep_a_connection(connect, monkeypatch):
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_who_goes_on_sending_a_body_after_its_answer_is_not_listened_to_for_long(connect, monkeypatch):
+async def test_a_client_that_keeps_sending_after_its_answer_is_disconnected(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client = await connect()
     await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
@@ -265,7 +265,7 @@ async def test_requests_sent_ahead_are_all_answered_one_after_another(connect, a
 async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_and_all_others_work(app):
     app.go.clear()
     async with running(app, connections=20) as connect:
-        inside = [await connect() for _ in range(25)]  # a fourth more for a moment
+        inside = [await connect() for _ in range(25)]  # the limit may be exceeded by a fourth for a moment
         for client in inside:
             await client.send(GET + b"\r\n")
         await eventually(lambda: app.running == 25)
@@ -287,7 +287,7 @@ async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_a
 
 @pytest.mark.parametrize(("address", "answers"), [("127.0.0.2", {200}), ("127.0.0.1", {200, 503, 0})])
 async def test_hundreds_of_slow_clients_shut_nobody_out(app, address, answers):
-    """Least of all somebody at another address."""
+    """Clients at the same or another address are answered."""
     async with running(app, connections=50) as connect:
 
         async def slowloris() -> None:
@@ -324,7 +324,7 @@ async def test_a_body_that_breaks_off_its_framing_is_refused_and_its_application
 
 
 async def test_what_is_malformed_after_its_answer_gets_no_second_one(connect):
-    """A proxy in between would give it to somebody else."""
+    """A proxy would forward a second answer to another client."""
     client = await connect()
     await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
     assert (await client.answer())[0] == 200
@@ -411,19 +411,19 @@ async def test_a_body_that_waits_for_the_application_is_not_slow(connect, app, m
     app.go.clear()
     await eventually(lambda: app.running)
     await other.send(GET)
-    assert await other.problem() == (408, "headers-too-slow")  # a look at all connections lies between
+    assert await other.problem() == (408, "headers-too-slow")  # the server has checked all connections in between
     app.go.set()
     assert (await client.answer())[0] == 200
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_who_has_most_waiting_connections_makes_room_for_a_newcomer(app, monkeypatch):
+async def test_the_address_with_most_waiting_connections_makes_room_for_a_new_one(app, monkeypatch):
     """The quiet address keeps its idle connection, although it is the oldest."""
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 60)
     async with running(app, connections=20) as connect:
         quiet = await connect("127.0.0.2")
         assert await quiet.get() == 200
-        loud = [await connect() for _ in range(30)]  # with 24 of them there are five more than may stay
+        loud = [await connect() for _ in range(30)]  # five more than the limit allows
         await eventually(lambda: all(client.ended() for client in loud[:5]))
         assert await quiet.get() == 200
 
@@ -434,7 +434,7 @@ async def test_who_has_most_waiting_connections_makes_room_for_a_newcomer(app, m
 def test_a_process_allows_itself_the_file_descriptors_its_connections_take(monkeypatch, soft, hard, then):
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, found: limits.append(found))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
     server.allow_connections(800)
     assert limits[-1] == (then, hard)
 

@@ -1,4 +1,4 @@
-"""What is noted of requests: few series, whatever is asked for."""
+"""Metrics of requests: the number of series is small, whatever paths clients request."""
 
 import httpx
 import pytest
@@ -55,7 +55,7 @@ async def test_a_bug_is_noted_as_500(app):
     assert counted("/timed/{name}", 500) == before + 1
 
 
-async def test_the_metrics_say_what_readyz_does_even_when_a_check_has_a_bug():
+async def test_the_metrics_show_readiness_checks_even_when_a_check_has_a_bug():
     async def well():
         return None
 
@@ -67,8 +67,8 @@ async def test_the_metrics_say_what_readyz_does_even_when_a_check_has_a_bug():
 
     app = admin_app({"a-database": well, "a-kafka": unwell, "a-bug": broken})
     shown = (await ask(app, "/metrics")).text
-    found = {line for line in shown.splitlines() if line.startswith('touchpoint_ready{check="a-')}
-    assert found == {
+    lines = {line for line in shown.splitlines() if line.startswith('touchpoint_ready{check="a-')}
+    assert lines == {
         'touchpoint_ready{check="a-database"} 1.0',
         'touchpoint_ready{check="a-kafka"} 0.0',
         'touchpoint_ready{check="a-bug"} 0.0',

@@ -1,4 +1,4 @@
-"""The FastAPI application every service builds on: problems as errors, the gateway's token, what became of an event."""
+"""The FastAPI application of every service: problem details, verification of the gateway's token, event status."""
 
 import asyncio
 
@@ -19,10 +19,10 @@ from touchpoint.kafka.handlers import Handlers
 def create(
     name: str, settings: ServiceSettings, engine: AsyncEngine, *routers: APIRouter, handlers: Handlers | None = None
 ) -> Straight:
-    """A service's API. `name` is the audience its callers' tokens must have, `engine` acts as the API's role.
+    """Create a service's API. `name` is the required audience of tokens; `engine` connects as the API's role.
 
-    `handlers` are its consumer's, if any. `app.state.checks` takes what must be well for the API to be ready,
-    `app.state.above_tenants` sessions of the tables' owner: the operators' routes have no others.
+    `handlers` are those of the service's consumer, if it has one. Set `app.state.checks` to the readiness checks and
+    `app.state.above_tenants` to sessions of the tables' owner, which the operators' routes use.
     """
     app = Straight(title=name, dependencies=[Depends(once_each)])
     app.state.name = name

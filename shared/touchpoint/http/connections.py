@@ -1,4 +1,4 @@
-"""The connections of one server: how many there may be, and which of them end when there are too many, or when slow."""
+"""The client connections of one server: their limit, and which are closed if there are too many or if they are slow."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -12,41 +12,41 @@ if TYPE_CHECKING:
     from touchpoint.http.protocol import BoundedProtocol
 
 ANSWER_SECONDS = 30
-"""Time limit for a client to read an answer."""
+"""Time limit for a client to read an answer, in seconds."""
 OVER = 4
-"""A fourth more connections may be there for a moment."""
+"""The limit may be exceeded by a fourth of it (1 / OVER), for MOMENT_SECONDS."""
 MOMENT_SECONDS = 0.05
 UNREAD_SECONDS = 1
-"""A connection whose answer is unread for longer makes room for a new one."""
+"""Seconds after which a connection with an unread answer may be closed to make room for a new one."""
 
 BUSY = ProblemError(503, "too-many-connections", "All connections are in use.", headers={"Retry-After": "1"})
 
 
 class Connections(ServerState):
-    """The connections of one server, and which of them keep it waiting since when.
+    """The connections of one server, and since when the server has been waiting for each of them.
 
-    When there are too many, one that has had its last answer makes room; else, of those that are idle or slow to send
-    headers, the longest waiting of the address that has most of them. Behind a proxy all have one address: then it is
-    the longest waiting of all.
+    Above the limit, a connection is closed to make room: first one that has had its last answer; else, of the address
+    with most connections that are idle or slow to send headers, the one waited for longest. Behind a proxy all clients
+    have one address, so this is the one waited for longest of all.
     """
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
         self._waiting: dict[str, dict[BoundedProtocol, float]] = {}
-        """For a request's headers; by address, the longest first."""
+        """By address: connections that wait for a request's headers, with the time since when, longest first."""
         self.leaving: dict[BoundedProtocol, float] = {}
-        """For the client to close the connection, after its last answer."""
+        """Connections that have had their last answer, with the time since when the client has not closed them."""
         self._making_room = False
         self.receiving: dict[BoundedProtocol, None] = {}
-        """In work, and their bodies are not all there."""
+        """Connections whose request is being handled while its body is still arriving."""
         self.unread: dict[BoundedProtocol, float] = {}
-        """For the client to take in an answer."""
+        """Connections whose client does not read its answer, with the time since when."""
 
     def admit(self, newcomer: "BoundedProtocol") -> None:
-        """Let a new connection in; if it is one too many, make room a moment later, or refuse it.
+        """Accept a new connection; above the limit, make room MOMENT_SECONDS later, or refuse it.
 
-        Later, because many may come at once: what they have sent already is to be read first.
+        The delay lets the server first read the requests that other new connections have already sent.
         """
         self.wait(newcomer)
         if len(self.connections) > self._most + self._most // OVER:
@@ -78,34 +78,34 @@ class Connections(ServerState):
         self.forget(connection)
 
     def _largest(self) -> str:
-        """The address with most of the connections that wait."""
+        """The address with most connections that wait for headers."""
         return max(self._waiting, key=lambda address: len(self._waiting[address]))
 
     def wait(self, connection: "BoundedProtocol") -> None:
-        """It keeps the server waiting from now on."""
+        """Register that the server now waits for a request of this connection."""
         self._waiting.setdefault(connection.address, {})[connection] = connection.loop.time()
 
     def work(self, connection: "BoundedProtocol") -> None:
-        """Its request is in work."""
+        """Register that a request of this connection is being handled."""
         waiting = self._waiting.get(connection.address)
         if waiting is not None and waiting.pop(connection, None) is not None and not waiting:
             del self._waiting[connection.address]
 
     def forget(self, connection: "BoundedProtocol") -> None:
-        """It has ended."""
+        """Remove a connection that has ended."""
         self.work(connection)
         self.leaving.pop(connection, None)
         self.receiving.pop(connection, None)
         self.unread.pop(connection, None)
 
     def leave(self, connection: "BoundedProtocol") -> None:
-        """It has had its last answer."""
+        """Register that this connection has had its last answer."""
         self.work(connection)
         self.receiving.pop(connection, None)
         self.leaving[connection] = connection.loop.time()
 
     def sweep(self, seconds: float) -> None:
-        """End connections past their time limits. `seconds`: the time since the last call."""
+        """Close connections that have exceeded a time limit. `seconds`: time since the last call."""
         now = asyncio.get_running_loop().time()
         self._make_room(asyncio.get_running_loop())
         for connection, since in [entry for waiting in self._waiting.values() for entry in waiting.items()]:

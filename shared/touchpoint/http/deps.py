@@ -1,4 +1,4 @@
-"""The database of a request: its caller's tenant, one transaction, committed before the answer goes out."""
+"""FastAPI dependencies for the database: a transaction of the caller's tenant, committed before the answer is sent."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -10,7 +10,7 @@ from touchpoint.db.tenants import Tenants
 from touchpoint.http.identity import Caller, current
 
 Verified = Annotated[Caller, Depends(current)]
-"""Whose request it is, by the gateway's token."""
+"""The caller of the request, verified by the gateway's token."""
 
 
 async def _writing(request: Request, caller: Verified) -> AsyncIterator[AsyncSession]:
@@ -29,8 +29,8 @@ async def _tenants(request: Request) -> Tenants:
 
 
 Rows = Annotated[Tenants, Depends(_tenants)]
-"""For a route that needs one SELECT: it costs one round trip, a session three."""
+"""For a route with a single SELECT: this costs one round trip, a session three."""
 
-# The default scope would commit after the answer has been sent: a client could read its 200 before its write is there.
+# FastAPI's default scope would commit after the answer is sent: a client with a 200 might not find its own write.
 Transaction = Annotated[AsyncSession, Depends(_writing, scope="function")]
 ReadOnly = Annotated[AsyncSession, Depends(_reading, scope="function")]

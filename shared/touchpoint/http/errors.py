@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem details, one form for the gateway and every service."""
+"""Errors over HTTP as RFC 9457 problem details, the same in the gateway and in every service."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from touchpoint.db.engine import is_transient, sqlstate
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
-"""Named in one problem; who sends more wrong things learns the rest later."""
+"""Errors listed in one problem, at most; further ones are omitted."""
 
 _FROM_THE_DATABASE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -32,11 +32,11 @@ _USAGE = {
     ConflictError: (409, "conflict"),
     UsageError: (422, "not-possible"),
 }
-"""Status and code of each kind."""
+"""HTTP status and problem code by class of error; the first matching class counts."""
 
 
 class FieldError(BaseModel):
-    """One thing wrong with the input: where, and what would be right."""
+    """An error in the input: the field, and what would be valid."""
 
     field: str = Field(examples=["score.value"])
     reason: str = Field(examples=["must be 10 or less"])
@@ -53,7 +53,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raise it anywhere below a route: it becomes the answer. `code` is the stable name a client may branch on."""
+    """An exception that becomes the answer to the request. `code` is the stable name for clients to branch on."""
 
     def __init__(
         self,
@@ -76,13 +76,13 @@ class ProblemError(Exception):
 
 
 def response(error: ProblemError) -> JSONResponse:
-    """The answer for a problem."""
+    """The HTTP response for a problem."""
     body = error.problem.model_dump(exclude_none=True)
     return JSONResponse(body, error.problem.status, error.headers, media_type=MEDIA_TYPE)
 
 
 def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
-    """The first of pydantic's errors as ours; `skip` leaves out leading steps such as FastAPI's "body" or "query"."""
+    """Convert the first pydantic errors; `skip` drops leading parts of the path, such as FastAPI's "body", "query"."""
     return [
         FieldError(field=".".join(map(str, error["loc"][skip:]))[:200] or "body", reason=reason(error))
         for error in errors[:MAX_ERRORS]
@@ -90,9 +90,9 @@ def field_errors(errors: Sequence[Any], skip: int = 0) -> list[FieldError]:
 
 
 def of_database(error: Exception) -> ProblemError | None:
-    """What to answer when the database did not do its part; None when that is no fault of its."""
+    """The problem for an error that the database has caused; None for other errors."""
     if isinstance(error, NoConnectionError):
-        detail = "Too many questions at once: all connections to the database are in use."
+        detail = "Too many requests at once: all connections to the database are in use."
         return ProblemError(503, "database-busy", detail, headers={"Retry-After": "1"})
     if sqlstate(error) == QUERY_CANCELED:
         detail = (
@@ -101,7 +101,7 @@ def of_database(error: Exception) -> ProblemError | None:
         )
         return ProblemError(504, "query-too-slow", detail)
     if sqlstate(error) == READ_ONLY:
-        detail = "The database takes no changes at the moment; nothing was changed. Reading works."
+        detail = "The database is read-only at the moment; nothing was changed. Queries work."
         return ProblemError(503, "database-read-only", detail, headers={"Retry-After": "5"})
     if is_transient(error):
         detail = "The database cannot be used at the moment."
@@ -110,7 +110,7 @@ def of_database(error: Exception) -> ProblemError | None:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of this application a problem, FastAPI's own included."""
+    """Convert every error of this application to a problem, including FastAPI's own."""
 
     @app.exception_handler(ProblemError)
     async def on_problem(_: Request, error: ProblemError) -> JSONResponse:
@@ -144,18 +144,18 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> set[str]:
-    """All methods of a path, where routes are the application's own: Starlette tells those of its first route alone."""
+    """All methods of the request's path; Starlette itself lists only those of the first matching route."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
     return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 async def _on_usage(_: Request, error: Exception) -> JSONResponse:
-    """The answer where what an operator asked for cannot be done."""
-    status, code = next(found for kind, found in _USAGE.items() if isinstance(error, kind))
+    """The answer if an operator's request cannot be carried out."""
+    status, code = next(answer for kind, answer in _USAGE.items() if isinstance(error, kind))
     headers = {"Retry-After": "5"} if status == 503 else None
     return response(ProblemError(status, code, str(error), headers=headers))
 
 
 async def on_bug(_: Request, __: Exception) -> JSONResponse:
-    """The answer where nobody expected an error; Starlette's middleware hands the error on to the log."""
+    """The answer to an unexpected error, which Starlette's middleware then raises again so that it is logged."""
     return response(ProblemError(500, "internal-error", "Something went wrong on our side; it has been logged."))

@@ -1,4 +1,4 @@
-"""The admin side of a process: /healthz (alive), /readyz (may get work) and /metrics, on an address of their own."""
+"""The admin endpoints of a process, on an address of their own: /healthz (liveness), /readyz (readiness), /metrics."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,29 +15,32 @@ from touchpoint.base.explain import explain
 from touchpoint.base.telemetry import READY
 
 Check = Callable[[], Awaitable[str | None]]
-"""None when all is well, else one line: what is wrong."""
+"""A readiness check: returns None if it passes, else one line that says what is wrong."""
 
 
 def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starlette:
-    """The application behind the admin port. Not ready (503) while any check has something to say.
+    """The application of the admin port. /readyz answers 503 while any check fails.
 
-    `beside` answers all other paths.
+    `beside` is an application that handles all other paths.
     """
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_: Request) -> JSONResponse:
-        # A part that begins meanwhile may add a check.
-        found: dict[str, Any] = {name: await check() for name, check in list(checks.items())}
-        wrong = {name: said for name, said in found.items() if said is not None}
+        # A copy, as a part of the process that starts meanwhile may add a check.
+        failures: dict[str, Any] = {name: await check() for name, check in list(checks.items())}
+        ready = all(failure is None for failure in failures.values())
         return JSONResponse(
-            {"status": "not ready" if wrong else "ready", "checks": {name: found[name] or "ok" for name in found}},
-            503 if wrong else 200,
+            {
+                "status": "ready" if ready else "not ready",
+                "checks": {name: failure or "ok" for name, failure in failures.items()},
+            },
+            200 if ready else 503,
         )
 
     async def metrics(_: Request) -> Response:
-        await asyncio.gather(*(_tell(name, check) for name, check in checks.items()))
+        await asyncio.gather(*(_set_gauge(name, check) for name, check in checks.items()))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
@@ -46,10 +49,10 @@ def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starle
     return app
 
 
-async def _tell(name: str, check: Check) -> None:
-    """Have a check's answer among the metrics."""
+async def _set_gauge(name: str, check: Check) -> None:
+    """Run a check and export its result as a metric."""
     try:
-        said = await check()
-    except Exception as error:  # a bug of the check is to be seen at /readyz; the metrics are needed all the more
-        said = explain(error)
-    READY.labels(name).set(said is None)
+        failure = await check()
+    except Exception as error:  # a bug in the check: /readyz shows it, but the metrics must stay available
+        failure = explain(error)
+    READY.labels(name).set(failure is None)

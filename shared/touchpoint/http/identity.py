@@ -1,4 +1,4 @@
-"""Who is calling: the gateway signs a short-lived token for each request it passes on; services accept nothing else."""
+"""Authentication between gateway and services: the gateway signs a short-lived token for each request it forwards."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ _ISSUER = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever holds the API key: its tenant, its scopes, its public prefix and the name it was given."""
+    """The owner of an API key: its tenant, scopes, public prefix and name."""
 
     tenant: str
     scopes: frozenset[str]
@@ -28,21 +28,21 @@ class Caller:
 
     @property
     def who(self) -> str:
-        """For the trail: the key without its secret."""
+        """The caller as the audit trail names it: the key's public prefix and name."""
         return f"key:{self.key} ({self.name})"
 
     def require(self, scope: str) -> None:
-        """Raise 403 unless the key has this scope."""
+        """Raise ProblemError 403 unless the key has this scope."""
         if scope not in self.scopes:
             raise ProblemError(403, "missing-scope", f"This API key lacks the scope {scope}.")
 
 
 PUBLIC = Caller("", frozenset(), "public")
-"""The caller of a public route, who has no API key: no tenant and no scope."""
+"""The caller of a public route without an API key: it has no tenant and no scope."""
 
 
 def sign(caller: Caller, audience: str, secret: SecretStr) -> str:
-    """A token for one service (`audience`); for some seconds the same, as making one takes longer than using it."""
+    """A token for one service (`audience`). It is reused for REUSE_SECONDS, as signing takes time."""
     return _signed(caller, audience, secret, int(time.time()) // REUSE_SECONDS)
 
 
@@ -61,7 +61,7 @@ def _signed(caller: Caller, audience: str, secret: SecretStr, period: int) -> st
 
 
 def verify(token: str, audience: str, secrets: Sequence[SecretStr]) -> Caller:
-    """The caller a token speaks for; raises ProblemError 401 when it is not the gateway's or has expired."""
+    """The caller that a token identifies; raises ProblemError 401 if the gateway did not sign it or it has expired."""
     caller, expires = _read(token, audience, tuple(secrets))
     if expires <= time.time():
         raise _not_the_gateway()
@@ -70,7 +70,7 @@ def verify(token: str, audience: str, secrets: Sequence[SecretStr]) -> Caller:
 
 @lru_cache(1000)
 def _read(token: str, audience: str, secrets: tuple[SecretStr, ...]) -> tuple[Caller, int]:
-    """The caller and when the token expires; what is refused is not remembered."""
+    """The caller, and when the token expires. Invalid tokens are not cached."""
     for secret in secrets:
         try:
             claims = jwt.decode(
@@ -85,7 +85,7 @@ def _read(token: str, audience: str, secrets: tuple[SecretStr, ...]) -> tuple[Ca
             continue
         except jwt.InvalidTokenError:
             break
-        name = claims.get("name", "")  # a gateway of before does not say it
+        name = claims.get("name", "")  # a gateway of an older version does not set it
         return Caller(claims["tenant"], frozenset(claims["scopes"]), claims["key"], name), int(claims["exp"])
     raise _not_the_gateway()
 
@@ -95,9 +95,9 @@ def _not_the_gateway() -> ProblemError:
 
 
 async def current(request: Request) -> Caller:
-    """FastAPI dependency: the caller, who has an API key. Raises ProblemError 401 or 403.
+    """FastAPI dependency: the caller, who must have an API key. Raises ProblemError 401 or 403.
 
-    The application's state holds `name` (the audience) and `token_secrets`.
+    Reads `name` (the audience) and `token_secrets` from the application's state.
     """
     caller = await current_or_public(request)
     if not caller.tenant:
@@ -106,9 +106,9 @@ async def current(request: Request) -> Caller:
 
 
 async def current_or_public(request: Request) -> Caller:
-    """FastAPI dependency of a public route: the caller, or PUBLIC. Raises ProblemError 401 on another token.
+    """FastAPI dependency of a public route: the caller, or PUBLIC. Raises ProblemError 401 on an invalid token.
 
-    A public caller has no tenant: the route finds it itself, by a segment of its path, say, and says what may be done.
+    A public caller has no tenant: the route determines it, such as from its path, and does the authorization itself.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
@@ -117,7 +117,7 @@ async def current_or_public(request: Request) -> Caller:
 
 
 def allowed(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
-    """A dependency that gives the caller if its key has the scope: `Depends(allowed("feedback:read"))`."""
+    """A dependency that returns the caller if its key has the scope: `Depends(allowed("feedback:read"))`."""
 
     async def check(caller: Annotated[Caller, Depends(current)]) -> Caller:
         caller.require(scope)

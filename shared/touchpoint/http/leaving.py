@@ -1,4 +1,4 @@
-"""Work whose client has disconnected is cancelled, down to its query in the database."""
+"""Cancel the work on a request whose client has disconnected, including its query in the database."""
 
 import asyncio
 from collections.abc import Collection
@@ -6,14 +6,14 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE = ("GET", "HEAD")
-"""Methods that change nothing (RFC 9110, 9.2.1): cancelling them halfway does no harm."""
+"""Safe methods (RFC 9110, 9.2.1), which can be cancelled at any point."""
 
 
 class UntilClientLeaves:
-    """Cancels the application's work when the client disconnects before the answer is complete.
+    """ASGI middleware that cancels a request when its client disconnects before the answer is complete.
 
-    Only for `methods`; None: for all. Other requests run on. The application receives an empty body, and then waits
-    for the disconnection: where requests have a body, read it before. A streamed answer is cancelled at any part.
+    It applies to `methods` (None: all); other requests run to their end. The application receives an empty body: if
+    requests have a body, read it in an outer middleware. A streamed answer is cancelled between or within its parts.
     """
 
     def __init__(self, app: ASGIApp, methods: Collection[str] | None = SAFE) -> None:
@@ -37,7 +37,7 @@ class UntilClientLeaves:
 
 
 class _Watch:
-    """One request: cancels the task that works on it."""
+    """Watches the client of one request and cancels the task that handles it."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         work = asyncio.current_task()
@@ -50,7 +50,7 @@ class _Watch:
         self._left = asyncio.Event()
 
     async def wait(self) -> None:
-        """Cancel the work when the client disconnects, unless its answer is complete."""
+        """Wait until the client disconnects; then cancel the work, unless the answer is complete."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._left.set()
@@ -59,7 +59,7 @@ class _Watch:
             self.work.cancel()
 
     async def receive(self) -> Message:
-        """An empty body, then the disconnection: a streaming response waits for it in a task of its own."""
+        """Return an empty body first, then wait for the disconnection, as Starlette's streaming responses do."""
         if not self._body_read:
             self._body_read = True
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -67,7 +67,7 @@ class _Watch:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; after the last part of the answer nothing is cancelled."""
+        """Send a message; after the last part of the answer the request is not cancelled any more."""
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
         await self._send(message)

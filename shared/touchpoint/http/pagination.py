@@ -1,4 +1,4 @@
-"""Lists over HTTP: the parameters of a page, its cursor, and the answer."""
+"""Lists over HTTP: the query parameters of a page, its cursor, and the response."""
 
 import base64
 import binascii
@@ -27,16 +27,16 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 Several = Annotated[list[T], Field(max_length=20)]
-"""Values of a filter, of which one must match; the parameter is repeated for each."""
+"""Values of a filter, any of which may match; the parameter is repeated for each value."""
 
 _BLANK_FOR_PLUS = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 
 PAGE_CHARACTERS = 1_000_000
-"""Of long texts in one answer; what does not fit is on the next page."""
+"""Characters of long texts in one page, at most; further rows are on the next page."""
 
 
 def _in_a_query(value: Any, info: ValidationInfo) -> Any:
-    """In a query a + that is not written as %2B means a blank. In a time no blank has another meaning."""
+    """Parse a time in a query, where an unescaped + of the offset is decoded as a blank: change it back."""
     return read_time(_BLANK_FOR_PLUS.sub("+", value) if isinstance(value, str) else value, info)
 
 
@@ -47,27 +47,28 @@ def _within_reach(moment: datetime) -> datetime:
 
 
 Bound = Annotated[AwareDatetime, BeforeValidator(_in_a_query), AfterValidator(_within_reach)]
-"""A time to filter by, within the years that events have."""
+"""A time to filter by, within the years allowed for events."""
 
 
 class PageQuery(BaseModel):
-    """Which part of a list. A parameter that does not exist is refused: a misspelt filter would match everything."""
+    """The query of a page. Unknown parameters are refused, as a misspelt filter would match everything."""
 
     model_config = ConfigDict(extra="forbid")
 
-    since: Bound | None = Field(None, alias="from", description="of this time or later")
-    until: Bound | None = Field(None, alias="to", description="before this time")
+    since: Bound | None = Field(None, alias="from", description="items of this time or later")
+    until: Bound | None = Field(None, alias="to", description="items before this time")
     recorded_from: Bound | None = Field(
-        None, description="accepted at this time or later: for polling, where `from` would miss what arrives late"
+        None,
+        description="items accepted at this time or later; use it to poll, as `from` would miss items that arrive late",
     )
-    recorded_to: Bound | None = Field(None, description="accepted before this time")
-    limit: int = Field(50, ge=1, le=200, description="items a page; fewer where texts are very long")
-    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before")
+    recorded_to: Bound | None = Field(None, description="items accepted before this time")
+    limit: int = Field(50, ge=1, le=200, description="items per page, at most; fewer if texts are very long")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the previous page")
 
     def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
-        """The rows asked for. A filter with several values is a column's of the same name.
+        """The rows to select. A list parameter of a subclass filters the column of the same name.
 
-        `compared`: further bounds, by column and operator. Raises ProblemError 422 on a cursor that is not ours.
+        `compared`: further bounds, by column and operator. Raises ProblemError 422 on an invalid cursor.
         """
         own = type(self).model_fields.keys() - PageQuery.model_fields.keys()
         given = {name: getattr(self, name) for name in own}
@@ -83,7 +84,7 @@ class PageQuery(BaseModel):
 
 
 class Page(BaseModel, Generic[T]):
-    """Part of a list, newest first. `next_cursor` is null on the last page."""
+    """A page of a list, newest first. `next_cursor` is null on the last page."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -92,14 +93,14 @@ class Page(BaseModel, Generic[T]):
 
 
 def encode(moment: datetime, place: UUID | str) -> str:
-    """The cursor that stands after this row in an order by time and, of one time, by `place` (printable ASCII)."""
+    """The cursor after a row, in a list ordered by time and then by `place` (printable ASCII)."""
     return base64.urlsafe_b64encode(f'["{moment.isoformat()}", "{place}"]'.encode()).decode().rstrip("=")
 
 
 def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
-    """Where a page starts, in an order by (time, id); None for the first.
+    """The time and id of the last row of the previous page; None for the first page.
 
-    Raises ProblemError 422 on a cursor that is not ours.
+    Raises ProblemError 422 on an invalid cursor.
     """
     if cursor is None:
         return None
@@ -111,28 +112,30 @@ def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
 
 
 def read(cursor: str) -> tuple[datetime, str]:
-    """What `encode` was given, as text. Raises ProblemError 422 on a cursor that is not ours."""
+    """Decode a cursor of `encode` to its time and place. Raises ProblemError 422 on an invalid cursor."""
     try:
         moment, place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        found = datetime.fromisoformat(moment)
-        if not EARLIEST <= found < LATEST:
-            raise ValueError("no event is of that time, and PostgreSQL may not be able to hold it")
+        time = datetime.fromisoformat(moment)
+        if not EARLIEST <= time < LATEST:
+            raise ValueError("outside the years of events; PostgreSQL may not be able to store it")
         if not (place.isascii() and place.isprintable()):
-            raise ValueError("no place in any list")
+            raise ValueError("not printable ASCII, so not a cursor of `encode`")
     except (ValueError, TypeError, AttributeError, binascii.Error):
         raise _unreadable() from None
-    return found, place
+    return time, place
 
 
 def _unreadable() -> ProblemError:
-    wrong = FieldError(field="cursor", reason="not a cursor of this API: use next_cursor as it was answered")
+    wrong = FieldError(
+        field="cursor", reason="not a cursor of this API: use next_cursor of the previous page unchanged"
+    )
     return ProblemError(422, "validation-failed", "The cursor cannot be read.", errors=[wrong])
 
 
 def answers(answer: type[A], **made: Callable[[Any], Any]) -> Callable[[Any], A]:
-    """A function that makes an answer, a dataclass, of a row: each field of the row's attribute of the same name.
+    """A function that converts a row to `answer`, a dataclass: each field is the row's attribute of the same name.
 
-    `made`: how the fields are made that the row does not have under their names.
+    `made`: by field, the function that computes its value from the row instead.
     """
     names = [field.name for field in fields(answer)]  # type: ignore[arg-type]  # a dataclass
     same = attrgetter(*(name for name in names if name not in made))
@@ -155,10 +158,10 @@ def page(
     *,
     text: str | None = None,
 ) -> Response:
-    """The answer, a `Page`, of `limit + 1` rows read; `order` names the attributes that order them (time, id).
+    """The response with a `Page` of up to `limit + 1` rows read; `order` names the attributes they are ordered by.
 
-    `answer` makes of a row what msgspec encodes, such as a dataclass: pydantic's models would take ten times as long.
-    `text` names the attribute that may be long: a page ends before it has more than PAGE_CHARACTERS of it.
+    `answer` converts a row to an object that msgspec encodes, such as a dataclass, as pydantic takes ten times as long.
+    `text` names an attribute that may be long: a page has at most PAGE_CHARACTERS of it, but at least one row.
     """
     shown = rows[: _fitting(rows[:limit], text) if text else limit]
     more = len(rows) > len(shown)
@@ -168,6 +171,6 @@ def page(
 
 
 def _fitting(rows: Sequence[Any], text: str) -> int:
-    """How many of the rows one answer takes, but one always."""
+    """The number of rows that fit into one page: at least one."""
     sizes = accumulate(len(getattr(row, text) or "") for row in rows)
     return next((number for number, size in enumerate(sizes) if number and size > PAGE_CHARACTERS), len(rows))

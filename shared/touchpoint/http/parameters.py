@@ -1,4 +1,4 @@
-"""Query parameters: which of a route may be given several times, and which once."""
+"""Refuse query parameters that are given several times although the route accepts one value."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ from touchpoint.http.errors import FieldError, ProblemError
 
 @lru_cache
 def lists(model: type[BaseModel]) -> frozenset[str]:
-    """The parameters of a query's model that may be given several times."""
+    """The parameters of a query model that may be given several times."""
     return frozenset(
         field.alias or name for name, field in model.model_fields.items() if get_origin(field.annotation) is list
     )
 
 
 def refuse_repeated(given: QueryParams, models: Iterable[type[BaseModel]]) -> None:
-    """Raise ProblemError 422 where a parameter that is no list is given twice: only one of the values would count."""
+    """Raise ProblemError 422 if a parameter that is not a list is repeated, as only one value would be used."""
     repeatable = frozenset[str]().union(*map(lists, models))
     times = Counter(name for name, _ in given.multi_items())
     errors = [
@@ -34,7 +34,7 @@ def refuse_repeated(given: QueryParams, models: Iterable[type[BaseModel]]) -> No
 
 
 async def once_each(request: Request) -> None:
-    """FastAPI dependency: `refuse_repeated` by the query models of the route."""
+    """FastAPI dependency: `refuse_repeated` for the query models of the route."""
     if request.query_params:
         models = (parameter.field_info.annotation for parameter in request.scope["route"].dependant.query_params)
         refuse_repeated(request.query_params, models)

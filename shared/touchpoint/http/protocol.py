@@ -1,9 +1,9 @@
 """HTTP/1.1 on one connection: uvicorn's protocol class with a reader, bounds and deadlines of its own.
 
-Requests are read by `wire`, strictly, and one at a time: what a client sends ahead of an answer stays unread until that
-answer is complete. An `Upgrade` is ignored (RFC 9110, 7.8): the request is served over HTTP/1.1, with its body.
-A client has HEAD_SECONDS from the connection, or its last answer, to the end of the next request's headers. A body has
-BODY_SECONDS and has to come at BODY_BYTES_PER_SECOND.
+`wire` parses requests strictly and one at a time: a pipelined request is not parsed before the previous answer is
+complete. `Upgrade` is ignored (RFC 9110, 7.8): the request is served over HTTP/1.1, with its body. A client has
+HEAD_SECONDS from its connection, or its last answer, to the end of the next request's headers. A body must arrive
+within BODY_SECONDS and at BODY_BYTES_PER_SECOND or more.
 """
 
 import asyncio
@@ -23,17 +23,18 @@ from touchpoint.http.wire import Head, RequestReader
 HEAD_SECONDS = 10
 BODY_SECONDS = 30
 BODY_BYTES_PER_SECOND = 1024
-"""On average, whenever the application listens."""
+"""Minimum average rate of a body, measured while the application reads it."""
 PAUSE_SECONDS = 5
-"""Pause of a body before its rate counts."""
+"""Seconds that a body may pause before its rate is enforced."""
 IDLE_SECONDS = 5
-"""Keep-alive: how long an idle connection stays open after an answer."""
+"""Keep-alive timeout: seconds that an idle connection stays open after an answer."""
 LEAVING_SECONDS = 2
-"""After the last answer: how long what the client still sends is read and dropped."""
+"""Seconds after the last answer in which further data of the client is read and dropped."""
 MAX_AHEAD_BYTES = 64 * 1024
-"""Read before the answer to the request in work, at most one reading of the socket more."""
+"""Pipelined bytes buffered before the current answer is complete, plus at most one read of the socket."""
 MAX_UNREAD_BYTES = 64 * 1024
-"""What may be left of a body when it is answered: that much is read and dropped; with more, the connection ends."""
+"""Rest of a body that is read and dropped if the answer comes before its end; with a longer rest the connection is
+closed."""
 
 TOO_SLOW = ProblemError(408, "headers-too-slow", f"The headers did not arrive within {HEAD_SECONDS} seconds.")
 BODY_TOO_SLOW = ProblemError(
@@ -44,7 +45,7 @@ BODY_TOO_SLOW = ProblemError(
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Its server's state has to be `Connections`."""
+    """One client connection. The state of its server must be `Connections`."""
 
     server_state: Connections
 
@@ -55,22 +56,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self.address = ""
         self._made = 0.0
         self._body_seconds = 0.0
-        """How long the body has been coming."""
+        """Seconds since the body began to arrive."""
         self._body_credit = 0.0
-        """For how many seconds more it may rest."""
+        """Seconds that the body may still pause before it is too slow."""
         self._body_bytes = 0
-        """What has come of it since the last look at its pace."""
+        """Bytes of the body since the last check of its rate."""
         self._stopping = False
-        """The server is shutting down."""
+        """Whether the server is shutting down."""
         self._leaving = False
-        """Nothing more is read or answered; what has been answered may still be on its way."""
+        """Whether the connection is being closed: no request is read or answered, but an answer may still be sent."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Begin, or refuse to."""
+        """Register the connection, which the server may refuse."""
         super().connection_made(transport)
         self._made = self.loop.time()
         self.address = self.client[0] if self.client else ""
-        # What an answer writes to: it closes the connection as this class does.
+        # The transport of answers: closing it closes the connection as `leave` does.
         self._answering: Any = SimpleNamespace(
             write=transport.write, is_closing=lambda: self._leaving or transport.is_closing(), close=self.leave
         )
@@ -82,14 +83,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.forget(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came."""
+        """Parse data from the client."""
         if self._leaving:
             return
         self.reader.feed(data)
         self._read()
 
     def _read(self) -> None:
-        """Go on with the request in work or, if there is none, with the next one."""
+        """Continue with the current request's body or, if it is answered, with the next request."""
         try:
             if not self.reader.complete:
                 self._go_on()
@@ -103,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _begin(self, head: Head) -> None:
-        """Have the application answer a request."""
+        """Start the application on a request."""
         self.server_state.work(self)
         self._keep_alive = head.keep_alive
         self.scope = HTTPScope(
@@ -143,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, app)
 
     def _go_on(self) -> None:
-        """Hand what has arrived of the body to the application, or drop it after the answer. Raises ProblemError."""
+        """Pass arrived parts of the body to the application, or drop them after the answer. Raises ProblemError."""
         cycle, reader = self.cycle, self.reader
         piece = b"" if reader.complete else reader.body()
         if cycle.response_complete:
@@ -155,7 +156,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if reader.complete:
             cycle.more_body = False
             self.server_state.receiving.pop(self, None)
-        # If the answer comes before all of the body is there: a client that waits for a 100 may still send it, or not.
+        # If the answer precedes the end of the body, a client that waits for a 100 may or may not send the body.
         left = reader.left
         droppable = reader.complete or (left is not None and left <= MAX_UNREAD_BYTES)
         cycle.keep_alive = self._keep_alive and droppable and not cycle.waiting_for_100_continue
@@ -163,7 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it is there."""
+        """Read the next request, or wait for it."""
         self.server_state.total_requests += 1
         if self._leaving or self.transport.is_closing():
             return
@@ -174,22 +175,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read()
 
     def shutdown(self) -> None:
-        """Answer the request in work, if any, and no more."""
+        """Finish the current request, if any, and accept no more."""
         self._keep_alive, self._stopping = False, True
         super().shutdown()
 
     def pause_writing(self) -> None:
-        """Note that the client does not take in its answer."""
+        """Register that the client does not read its answer."""
         super().pause_writing()
         self.server_state.unread[self] = self.loop.time()
 
     def resume_writing(self) -> None:
-        """Note that it does again."""
+        """Register that the client reads its answer again."""
         super().resume_writing()
         self.server_state.unread.pop(self, None)
 
     def give_up_waiting(self, seconds: float) -> None:
-        """End the connection if it has been idle, or its headers incomplete, for too long."""
+        """Close the connection if it has been idle, or its headers incomplete, for too long (`seconds`)."""
         if self.cycle is not None and self.reader.complete and not self.reader.pending:
             if seconds > IDLE_SECONDS:
                 self.leave()
@@ -200,13 +201,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.leave()
 
     def give_up_leaving(self, seconds: float) -> None:
-        """End the connection if its last answer is too long ago."""
+        """Abort the connection if its last answer is too long ago (`seconds`)."""
         unsent = self.transport.get_write_buffer_size()
         if seconds > (HEAD_SECONDS if unsent else LEAVING_SECONDS):
             self.transport.abort()
 
     def give_up_receiving(self, seconds: float) -> None:
-        """End the connection if its body is too slow. `seconds`: the time since the last call."""
+        """Refuse the request if its body is too slow. `seconds`: time since the last call."""
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             return  # the client waits for this server
         self._body_seconds += seconds
@@ -217,7 +218,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(BODY_TOO_SLOW)
 
     def refuse(self, error: ProblemError) -> None:
-        """End the connection, with this answer to the request that is being read unless it has had one."""
+        """Close the connection; first answer the current request with `error`, unless an answer has begun."""
         if self._leaving or self.transport.is_closing():
             return
         CONNECTIONS_ENDED.labels(_REASONS.get(error.problem.type.rpartition(":")[2], "malformed")).inc()
@@ -233,10 +234,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.leave()
 
     def leave(self) -> None:
-        """Close the connection once the client has what was written.
+        """Close the connection once the client has received everything that was written.
 
-        Only the sending half is closed at first: if the client still sends, a full close would make the kernel reset
-        the connection, and the client might lose its answer (RFC 9112, 9.6).
+        At first only the sending half is closed. If the client is still sending, a full close would make the kernel
+        reset the connection, and the client might lose its answer (RFC 9112, 9.6).
         """
         if self._leaving or self.transport.is_closing():
             return
@@ -250,11 +251,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.reader.clear()
 
     def is_new(self, now: float) -> bool:
-        """Whether this connection was made within the last second, and nothing has come on it yet."""
+        """Whether this connection was opened within the last second and has not sent anything yet."""
         return now - self._made < 1 and self.cycle is None and not self.reader.pending and not self._leaving
 
     def cut(self, reason: str) -> None:
-        """End the connection at once."""
+        """Abort the connection."""
         CONNECTIONS_ENDED.labels(reason).inc()
         self._leaving = True
         self.transport.abort()
@@ -267,11 +268,11 @@ _REASONS = {
     "headers-too-large": "headers_too_large",
     "too-many-connections": "refused",
 }
-"""By a problem's code, why a connection was ended."""
+"""By problem code: the label `reason` of the metric CONNECTIONS_ENDED."""
 
 
 def _whole(error: ProblemError, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """An answer that is given without the application."""
+    """The bytes of an answer that is sent without the application."""
     body = error.problem.model_dump_json(exclude_none=True).encode()
     own = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close", **error.headers}
     lines = [f"HTTP/1.1 {error.problem.status} {error.problem.title}", *(f"{k}: {v}" for k, v in own.items())]
@@ -280,6 +281,6 @@ def _whole(error: ProblemError, headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 async def _options(_: Scope, __: Receive, send: Send) -> None:
-    """Answers OPTIONS *: the server is there (RFC 9110, 9.3.7)."""
+    """Answer `OPTIONS *`, a ping of the server (RFC 9110, 9.3.7)."""
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})

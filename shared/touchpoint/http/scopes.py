@@ -1,4 +1,4 @@
-"""What an API key may do. A route names the one scope it needs."""
+"""Scopes of API keys. Each route requires one scope."""
 
 from enum import StrEnum
 
@@ -9,7 +9,7 @@ class Scope(StrEnum):
     EVENTS_WRITE = "events:write"
     """Send events and feedback."""
     EVENTS_READ = "events:read"
-    """Ask what became of an event."""
+    """Query the processing status of an event."""
     FEEDBACK_READ = "feedback:read"
     CUSTOMERS_READ = "customers:read"
     """Read customers' timelines."""
@@ -18,10 +18,10 @@ class Scope(StrEnum):
     """Acknowledge and resolve cases."""
     METRICS_READ = "metrics:read"
     OPS_READ = "ops:read"
-    """See consumers, dead letters, replays and the audit, of all tenants: for operators, at the admin address."""
+    """View consumers, dead letters, replays and the audit trail of all tenants: for operators, at the admin address."""
     OPS_REPLAY = "ops:replay"
-    """Pause and resume consumers, redrive and discard dead letters, replay; likewise of all tenants."""
+    """Pause and resume consumers, redrive and discard dead letters, run replays, for all tenants."""
 
 
 OPERATORS = frozenset({Scope.OPS_READ, Scope.OPS_REPLAY})
-"""Scopes that stand above tenants."""
+"""Scopes that are not limited to the key's tenant."""

@@ -1,4 +1,4 @@
-"""An application behind a socket: uvicorn, bounded, without its signal handlers and its words."""
+"""Serve an application by uvicorn: with limits on connections, without uvicorn's signal handlers and logs."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from touchpoint.http.connections import Connections
 from touchpoint.http.protocol import BoundedProtocol
 
 OTHER_DESCRIPTORS = 256
-"""File descriptors of a process for all that is no client's connection: database, Kafka, services, files."""
+"""File descriptors of a process for everything but client connections: database, Kafka, services, files."""
 STOP_SECONDS = 15
-"""How long requests in hand may take once the server is told to stop."""
+"""Seconds that running requests may take once the server stops."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with bounds to its connections, and no signal handlers: the process has its own."""
+    """uvicorn with limits on connections and without signal handlers, as the process has its own."""
 
     server_state: Connections
 
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
         OPEN_CONNECTIONS.labels(name).set_function(lambda: len(self.server_state.connections))
 
     async def on_tick(self, counter: int) -> bool:
-        """What uvicorn does ten times a second."""
+        """Called by uvicorn ten times a second: checks the time limits of connections once a second."""
         if counter % 10 == 0:
             self.server_state.sweep(1)
         return await super().on_tick(counter)
@@ -44,9 +44,9 @@ class _Server(uvicorn.Server):
 async def serve(
     app: ASGIApp, listening: socket.socket, connections: int, stop: asyncio.Event, name: str = "api"
 ) -> None:
-    """Answer requests until `stop` is set, on a limited number of connections; closes the socket.
+    """Serve requests until `stop` is set, on a limited number of connections; then close the socket.
 
-    `name` is the server's among the metrics of its process.
+    `name` is the label `server` of the process's metrics.
     """
     config = uvicorn.Config(
         app,
@@ -69,7 +69,7 @@ async def serve(
 
 
 def allow_connections(count: int) -> None:
-    """Raise this process's limit of file descriptors to what the connections need. Raises UsageError."""
+    """Raise the limit of file descriptors for this many connections. Raises UsageError if the hard limit is too low."""
     needed = count + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -83,7 +83,7 @@ def allow_connections(count: int) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind here: uvicorn would end the process with no word of which port it was. Raises UsageError."""
+    """Bind a listening socket. Raises UsageError that names the port; uvicorn itself would exit without naming it."""
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048

@@ -1,4 +1,4 @@
-"""A request's span, within the trace its client has told of."""
+"""A span per HTTP request, in the trace that the client's header `traceparent` names."""
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span, use_span
 from starlette.datastructures import Headers
@@ -8,13 +8,13 @@ from touchpoint.base import tracing
 
 
 def traced(app: ASGIApp) -> ASGIApp:
-    """The application, with a span for each request while there are traces."""
+    """The application, wrapped so that each request gets a span; unchanged while tracing is off."""
     tracer = tracing.tracer()
     return app if tracer is None else Traced(app, tracer)
 
 
 class Traced:
-    """Makes a span of each request. Paths and queries are not told: they name customers."""
+    """Creates a span per request, without paths and queries, as these may contain customer data."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self._app = app
@@ -27,13 +27,13 @@ class Traced:
             return
         parent = tracing.within(Headers(scope=scope).get(tracing.TRACEPARENT))
         span = self._tracer.start_span(scope["method"], parent, SpanKind.SERVER)
-        # What an exception says may quote a customer.
+        # Exceptions are not recorded, as their messages may contain customer data.
         with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             await self._app(scope, receive, send)
 
 
 def tell(method: str, route: str, status: int) -> None:
-    """Say of the current request's span what it was, by its route's pattern, and how it ended."""
+    """Set the name and attributes of the current request's span: method, route pattern and status."""
     span = get_current_span()
     if span.is_recording():
         span.update_name(f"{method} {route}")

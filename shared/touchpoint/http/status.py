@@ -1,4 +1,4 @@
-"""What became of events in one consumer: asked by the gateway of every service, so that a 202 is no black hole."""
+"""The processing status of events in one consumer; the gateway queries it so that clients can follow up a 202."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from touchpoint.http.deps import ReadOnly
 from touchpoint.http.identity import current
 
 MAX_EVENTS = 100
-"""Of one question."""
+"""Events per query, at most."""
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(current)])
 
@@ -27,7 +27,8 @@ UNION ALL
 SELECT event_id, 'conflict', NULL, NULL, NULL, NULL FROM conflicts
  WHERE consumer = :consumer AND event_id = ANY(:event_ids)
 """)
-# Where Kafka has lost records the offsets behind prove nothing: they are used again for others.
+# Positions end at the first lost offset: Kafka reuses lost offsets, so later ones do not prove that an event is applied
+# or not.
 POSITIONS = text("""
 SELECT o.topic, o.partition, least(o.next, l.first), o.inbox_from
   FROM offsets o
@@ -38,7 +39,7 @@ SELECT o.topic, o.partition, least(o.next, l.first), o.inbox_from
 
 
 class EventsQuery(BaseModel):
-    """Which events, by their identities."""
+    """The query: identities of events."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,34 +47,34 @@ class EventsQuery(BaseModel):
 
 
 class EventFound(BaseModel):
-    """What a consumer did with an event that it has seen."""
+    """The status of an event that the consumer has read."""
 
     status: Literal["applied", "dead-lettered", "conflict"]
-    conflicting: bool = Field(description="another payload came under this id and was refused")
+    conflicting: bool = Field(description="whether an event with the same id but another payload was refused")
     type: str | None = None
-    place: tuple[str, int, int] | None = Field(None, description="topic, partition and offset, where it was found")
+    place: tuple[str, int, int] | None = Field(None, description="topic, partition and offset of the event")
 
 
 class ConsumerAnswer(BaseModel):
-    """One consumer's answer. `positions`: by topic and partition, the first offset it has not yet applied.
+    """One consumer's answer. `positions`: by topic and partition, the first offset that is not applied.
 
-    `known_from`: by topic and partition, the first offset of which it still knows whether it was applied.
+    `known_from`: by topic and partition, the first offset that the inbox still covers.
     """
 
     consumer: str
     handles: list[str]
     positions: dict[str, dict[int, int]]
     known_from: dict[str, dict[int, int]] = {}
-    events: dict[UUID, EventFound] = Field(description="those it has seen")
+    events: dict[UUID, EventFound] = Field(description="the events it has read, by identity")
 
 
 @router.get("/internal/events")
 async def find_events(query: Annotated[EventsQuery, Query()], request: Request, session: ReadOnly) -> ConsumerAnswer:
-    """Which of the events with these identities this service's consumer has applied, dead-lettered or refused."""
+    """The events with these identities that this service's consumer has applied, dead-lettered or refused."""
     consumer, handlers = request.app.state.name, request.app.state.handlers
     positions: dict[str, dict[int, int]] = defaultdict(dict)
     known_from: dict[str, dict[int, int]] = defaultdict(dict)
-    # First: what lies before these and is not found afterwards was not applied.
+    # Positions are read first: an event before them that the next query does not return was not applied.
     for topic, partition, following, known in await session.execute(POSITIONS, {"consumer": consumer}):
         positions[topic][partition], known_from[topic][partition] = following, known
     rows = defaultdict[UUID, list[Any]](list)
@@ -84,18 +85,18 @@ async def find_events(query: Annotated[EventsQuery, Query()], request: Request, 
         handles=sorted(handlers.events),
         positions=positions,
         known_from=known_from,
-        events={event_id: _found(of_event) for event_id, of_event in rows.items()},
+        events={event_id: _status_of(of_event) for event_id, of_event in rows.items()},
     )
 
 
-def _found(rows: Sequence[Any]) -> EventFound:
-    """An event may have several rows: applied, say, and in conflict with another payload that came later."""
-    found = {row.status: row for row in rows}
-    status = next(status for status in ("applied", "dead-lettered", "conflict") if status in found)
-    row = found[status]
+def _status_of(rows: Sequence[Any]) -> EventFound:
+    """The status of an event, which may have several rows: applied, and a later conflict with another payload."""
+    by_status = {row.status: row for row in rows}
+    status = next(status for status in ("applied", "dead-lettered", "conflict") if status in by_status)
+    row = by_status[status]
     return EventFound(
         status=status,
-        conflicting="conflict" in found,
+        conflicting="conflict" in by_status,
         type=row.type,
         place=(row.topic, row.partition, row.offset) if row.topic else None,
     )

@@ -1,4 +1,4 @@
-"""Hot routes, found by one look: FastAPI's own layers and dependencies take longer than all that is done there."""
+"""A fast path for frequent routes: a dictionary lookup, as the layers of FastAPI take longer than the work itself."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args, get_type_hints
@@ -21,7 +21,7 @@ Endpoint = Callable[[Any, Any, Any], Awaitable[Response]]
 
 
 class Straight(FastAPI):
-    """An application, some of whose routes are answered before it looks at its others."""
+    """A FastAPI application with straight routes, which are matched by exact method and path before all others."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(openapi_url=None, redirect_slashes=False, **options)
@@ -29,20 +29,20 @@ class Straight(FastAPI):
         self._outermost: ASGIApp = self._answer
 
     def answer(self, method: str, path: str, app: ASGIApp) -> None:
-        """Have requests for exactly this path answered by `app`, which raises nothing but bugs."""
+        """Route requests for exactly this path to `app`, which must handle its expected errors itself."""
         self._straight[method, path] = ServerErrorMiddleware(app, errors.on_bug)
 
     def answer_list(self, path: str, endpoint: Endpoint) -> None:
-        """Have GET on exactly this path answered by the very endpoint that FastAPI has there, called by `_List`."""
+        """Route GET on exactly this path to the endpoint that FastAPI has for it, called by `_List`."""
         handlers = {kind: handler for kind, handler in self.exception_handlers.items() if kind is not Exception}
         self.answer("GET", path, Timed(UntilClientLeaves(ExceptionMiddleware(_List(self, endpoint), handlers)), path))
 
     def surround(self, middleware: Callable[..., ASGIApp], **options: Any) -> None:
-        """Put a middleware around all routes, the straight ones as well: `add_middleware` would not reach those."""
+        """Add a middleware to all routes, including the straight ones, which `add_middleware` does not reach."""
         self._outermost = middleware(self._outermost, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as any ASGI application."""
+        """Handle one request (ASGI)."""
         await self._outermost(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,9 +51,9 @@ class Straight(FastAPI):
 
 
 class _List:
-    """Calls an endpoint with what its three parameters are annotated with for FastAPI.
+    """Calls an endpoint with the arguments that FastAPI would inject for its three parameters.
 
-    `caller: Annotated[Caller, Depends(allowed(scope))]`, `rows: Rows` and `query: Annotated[Model, Query()]`.
+    They are `caller: Annotated[Caller, Depends(allowed(scope))]`, `rows: Rows` and `query: Annotated[Model, Query()]`.
     """
 
     def __init__(self, app: FastAPI, endpoint: Endpoint) -> None:

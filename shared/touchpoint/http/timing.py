@@ -1,4 +1,4 @@
-"""How long requests take and how they end, by their route's pattern: a path anybody may make up."""
+"""Duration and status of requests as metrics, by route pattern: clients could invent any number of paths."""
 
 import time
 from functools import lru_cache
@@ -10,9 +10,9 @@ from touchpoint.base.telemetry import HTTP_SECONDS
 from touchpoint.http.spans import tell
 
 CLIENT_LEFT = 499
-"""What a request is noted as whose client left before its answer; the number nginx made customary."""
+"""Status in metrics of a request whose client disconnected before the answer; nginx uses the same number."""
 UNKNOWN = "unknown"
-"""The route of what no route answers."""
+"""Route label of requests that match no route."""
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
@@ -20,21 +20,21 @@ _series = lru_cache(HTTP_SECONDS.labels)
 
 
 def note(method: str, route: str, status: int, started: float) -> None:
-    """Take down that a request was answered, which began at `started` (time.perf_counter)."""
+    """Record a finished request in the metrics and in its span. `started`: time.perf_counter() at its start."""
     _series(method, route, status).observe(time.perf_counter() - started)
     if tracing.tracer() is not None:
         tell(method, route, status)
 
 
 class Timed:
-    """Times the requests an application answers. `route`: the pattern of all of them, else the one it has found."""
+    """ASGI middleware that measures requests. `route`: their pattern; by default that of the route that matched."""
 
     def __init__(self, app: ASGIApp, route: str | None = None) -> None:
         self._app = app
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note how long it took and how it ended."""
+        """Handle a request and record its duration and status."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,8 @@
-"""HTTP/1.1 requests read from bytes, strictly (RFC 9110, RFC 9112); no I/O.
+"""A strict parser of HTTP/1.1 requests (RFC 9110, RFC 9112), without I/O.
 
-A proxy in front of this server splits a connection's bytes into requests, too. Where two programs split them
-differently, a client can hide a request in another one's body (request smuggling). So whatever the RFCs call malformed
-or ambiguous is refused, and the connection ends; nothing is repaired.
+A proxy in front of this server parses the same bytes. If both split them into requests differently, a client can hide
+a request in the body of another one (request smuggling). So every malformed or ambiguous request is refused and its
+connection closed; nothing is repaired.
 """
 
 import re
@@ -15,13 +15,13 @@ from touchpoint.http.errors import ProblemError
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024
-"""Of the request line. RFC 9112, 3 recommends at least 8,000."""
+"""Limit for the request line. RFC 9112, 3 recommends at least 8,000 bytes."""
 MAX_HEADERS = 100
 MAX_EXTENSION_BYTES = 1024
-"""Of all chunks of a request together (RFC 9112, 7.1.1)."""
+"""Limit for the chunk extensions of a request, all chunks together (RFC 9112, 7.1.1)."""
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"QUERY"))
-"""The methods of HTTP itself, without CONNECT: this is no proxy. A route that lacks one answers 405; another method
-is not implemented (501)."""
+"""The methods of HTTP, without CONNECT, as this is no proxy. A route answers 405 to those it lacks; any other method is
+answered with 501."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,20 +30,20 @@ _VALUE = rb"[\t -~\x80-\xff]*+"
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELDS = re.compile(rb"(?:%s:%s\r\n)*+" % (_TOKEN, _VALUE))
 _FIELD = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
-"""In what _FIELDS matches; thrice as fast as the grammar."""
+"""Splits fields that _FIELDS has matched, three times as fast as the full grammar."""
 _HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 _IS_HOST = re.compile(_HOST)
 _ABSOLUTE = re.compile(rb"https?://(?=[^/?:])(%s)((?:[/?].*)?)" % _HOST, re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;%s)?\r\n" % _VALUE)
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
-"""Bytes that no head has, among them a CR or LF that stands alone."""
+"""Bytes that must not occur in a head, including a CR or LF by itself."""
 _LISTS = frozenset((b"connection", b"transfer-encoding", b"expect"))
 _SINGLE = frozenset((b"host", b"content-length", b"content-type", b"authorization"))
-"""Fields that may stand once: of two, a proxy might take another than the application does."""
+"""Fields that must not be repeated: a proxy might use another one of two values than the application."""
 
 
 def malformed(detail: str, status: int = 400, code: str = "malformed-request") -> ProblemError:
-    """A request that cannot be read, or not safely."""
+    """The problem for a request that cannot be parsed safely."""
     return ProblemError(status, code, detail)
 
 
@@ -53,23 +53,23 @@ def _headers_too_large() -> ProblemError:
 
 
 class Head(NamedTuple):
-    """A request without its body."""
+    """A request's line and headers, parsed."""
 
     method: str
     path: str
     raw_path: bytes
     query: bytes
     version: str
-    """The client's, as far as it is ours, too: 1.0 or 1.1."""
+    """The client's HTTP version, 1.0 or 1.1; a higher minor version counts as 1.1."""
     headers: Headers
     length: int | None
-    """Of the body in bytes; None: it comes in chunks."""
+    """Length of the body in bytes; None if it is chunked."""
     keep_alive: bool
     expects_continue: bool
 
 
 def parse_head(lines: bytes) -> Head:
-    """A request's line and headers, each ended by CRLF. Raises ProblemError: 400, 414, 417, 431, 501 or 505."""
+    """Parse a request's line and headers, each ended by CRLF. Raises ProblemError 400, 413, 414, 417, 431, 501, 505."""
     line, _, block = lines.partition(b"\r\n")
     method, target, version = _parse_line(line)
     headers = _parse_fields(block)
@@ -131,13 +131,13 @@ def _parse_fields(block: bytes) -> Headers:
 
 
 def _joined(headers: Headers) -> dict[bytes, bytes]:
-    """Those lists that came in several lines, each as a single value. Refuses what may stand once and does not."""
+    """The values of repeated list fields, joined by commas. Raises ProblemError if a field of _SINGLE is repeated."""
     values = dict[bytes, list[bytes]]()
     for name, value in headers:
         values.setdefault(name, []).append(value)
     for name in _SINGLE:
         if len(values.get(name, ())) > 1:
-            raise malformed(f"The header {name.decode().title()} may stand once (RFC 9110, 5.3).")
+            raise malformed(f"The header {name.decode().title()} must not be repeated (RFC 9110, 5.3).")
     return {name: b",".join(values[name]) for name in _LISTS & values.keys()}
 
 
@@ -152,7 +152,7 @@ def _items(value: bytes) -> list[bytes]:
 
 
 def _origin(method: bytes, target: bytes, headers: Headers) -> bytes:
-    """Path and query of a target in another form (RFC 9112, 3.2); an absolute one's host replaces Host."""
+    """Path and query of a target that is not a path (RFC 9112, 3.2); the host of an absolute URL replaces Host."""
     if target == b"*" and method == b"OPTIONS":
         return target
     match = _ABSOLUTE.fullmatch(target)
@@ -166,7 +166,7 @@ def _origin(method: bytes, target: bytes, headers: Headers) -> bytes:
 
 
 def _length(fields: dict[bytes, bytes], version: str) -> int | None:
-    """How long the body is (RFC 9112, 6.3)."""
+    """The length of the body in bytes (RFC 9112, 6.3); None if it is chunked."""
     encoding, length = fields.get(b"transfer-encoding"), fields.get(b"content-length")
     if encoding is not None:
         _check_encoding(encoding, version)
@@ -199,45 +199,45 @@ def _expects_continue(expectation: bytes, length: int | None) -> bool:
 
 
 class RequestReader:
-    """Splits one connection's bytes into requests: feed it, take the head, then the body until `complete`, and so on.
+    """Splits the bytes of one connection into requests: call `feed`, `head`, then `body` until `complete`, and repeat.
 
-    After a ProblemError nothing more can be read from the connection.
+    After a ProblemError the reader must not be used any more.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._seen = 0
-        """So many of the buffer's bytes have been looked at and are the beginning of a head or of trailers."""
+        """Number of bytes in the buffer that are already scanned as part of an incomplete head or trailer."""
         self._lines = 0
-        """Lines among them."""
+        """Number of lines in the scanned bytes."""
         self.complete = True
-        """Whether all of the request's body has been taken."""
+        """Whether the whole body of the request has been read."""
         self._left: int | None = 0
-        """Bytes of the body, or of its chunk, still to come; None: the end of a chunk, then another one."""
+        """Bytes of the body, or of its current chunk, not read yet; None: next is the CRLF at the end of a chunk."""
         self._chunked = False
         self._trailers = False
         self._extensions = 0
 
     @property
     def pending(self) -> int:
-        """Bytes that have arrived and have not been taken."""
+        """Number of buffered bytes."""
         return len(self._buffer)
 
     @property
     def left(self) -> int | None:
-        """Bytes of the body still to come; None: not known."""
+        """Bytes of the body not read yet; None if it is chunked."""
         return None if self._chunked else self._left
 
     def feed(self, data: bytes) -> None:
-        """Add what has arrived."""
+        """Add bytes from the connection to the buffer."""
         self._buffer += data
 
     def clear(self) -> None:
-        """Forget what has arrived: nobody will take it."""
+        """Drop the buffered bytes."""
         self._buffer.clear()
 
     def head(self) -> Head | None:
-        """The next request's head, None while it has not arrived. Raises ProblemError."""
+        """The next request's head; None while it is incomplete. Raises ProblemError."""
         buffer = self._buffer
         while self._take_empty_line():  # RFC 9112, 2.2
             pass
@@ -255,7 +255,7 @@ class RequestReader:
         return head
 
     def body(self) -> bytes:
-        """What has arrived of the body. Raises ProblemError."""
+        """Read the part of the body that has arrived. Raises ProblemError."""
         if self._chunked:
             return b"".join(self._chunks())
         assert self._left is not None
@@ -266,7 +266,7 @@ class RequestReader:
         return piece
 
     def _chunks(self) -> Iterable[bytes]:
-        """The data of the chunks that are there (RFC 9112, 7.1)."""
+        """The data of the chunks that have arrived (RFC 9112, 7.1)."""
         buffer = self._buffer
         while not self._trailers:
             if self._left:
@@ -288,7 +288,7 @@ class RequestReader:
         self._end()
 
     def _begin_chunk(self) -> bool:
-        """Read the line with a chunk's size; False while it has not arrived."""
+        """Read the line with a chunk's size; returns False while it is incomplete."""
         buffer = self._buffer
         match = _CHUNK.match(buffer)
         line = match.end() if match else len(buffer)
@@ -307,7 +307,7 @@ class RequestReader:
         return True
 
     def _end(self) -> None:
-        """Read the trailers, which are dropped: a proxy may not have looked at them."""
+        """Read the trailers, which are checked and dropped, as a proxy may not have checked them."""
         if self._take_empty_line():
             self.complete = True
         elif (lines := self._take_lines(MAX_HEADERS)) is not None:
@@ -322,7 +322,7 @@ class RequestReader:
         return True
 
     def _take_lines(self, most: int) -> bytes | None:
-        """The lines up to an empty one, `most` or fewer; None while that has not arrived. Raises ProblemError."""
+        """The lines before an empty line, at most `most`; None while they are incomplete. Raises ProblemError."""
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n", max(0, self._seen - 3))
         if end > MAX_HEAD_BYTES or (end < 0 and len(buffer) > MAX_HEAD_BYTES):
