@@ -10,9 +10,9 @@ from touchpoint.testing import eventually
 
 async def topics(kafka: KafkaSettings) -> dict[str, int]:
     async with admin.connected(kafka) as client:
-        found = await client.describe_topics()
+        described = await client.describe_topics()
     prefix = kafka.topic_prefix
-    return {t["topic"].removeprefix(prefix): len(t["partitions"]) for t in found if t["topic"].startswith(prefix)}
+    return {t["topic"].removeprefix(prefix): len(t["partitions"]) for t in described if t["topic"].startswith(prefix)}
 
 
 async def test_every_topic_exists_with_the_same_partition_count(kafka: KafkaSettings) -> None:
@@ -53,7 +53,7 @@ async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: Kafk
             await admin.provision(kafka, {})
         except UsageError as error:
             return str(error)
-        return ""  # the broker has not learnt of the change yet
+        return ""  # the broker has not applied the change yet
 
     assert (
         "feedback.v1 has message.timestamp.type=CreateTime, not LogAppendTime: kafka-configs.sh "

@@ -1,4 +1,4 @@
-"""Pauses after errors grow, stay bounded, and are forgotten."""
+"""Pauses after errors grow, are bounded, and are reset by a success."""
 
 import asyncio
 

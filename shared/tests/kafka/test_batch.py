@@ -1,4 +1,4 @@
-"""The law of the batch: however the log is cut, doubled and poisoned, each event is applied once, in order."""
+"""However the log is split into batches, and with duplicates and poison: each event is applied once, in order."""
 
 import itertools
 
@@ -20,7 +20,7 @@ from touchpoint.testing.factories import feedback
 TOPIC = "touchpoints.v1"
 
 logs = st.lists(st.integers(0, 15), min_size=1, max_size=40)
-"""Event numbers as they stand in the log; a number twice is an event sent twice."""
+"""Event numbers in log order; a repeated number is an event sent twice."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_what_came_before_is_found_in_a_large_batch_too(ledger, batches):
 
 
 class TestPreparing:
-    """What handlers make of an event before its batch."""
+    """The `prepare` of handlers, which runs before the batch's transaction."""
 
     @pytest.fixture
     def handled(self):
@@ -130,7 +130,7 @@ class TestPreparing:
 
 
 def _number(event):
-    """Nothing of 0; 13 brings bad luck."""
+    """The event's number; None for 0, an error for 13."""
     if event.text == "13":
         raise ArithmeticError
     return int(event.text) or None

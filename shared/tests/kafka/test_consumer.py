@@ -82,7 +82,7 @@ async def test_a_type_without_a_handler_is_passed_over_unread(log, ledger, consu
 
 
 async def test_offsets_with_gaps_are_followed_to_the_record(log, ledger, consuming):
-    """Transaction markers take offsets: what is stored is the last record + 1, and the fence starts where it was."""
+    """Transaction markers take offsets: the stored offset is the last record's + 1, and the fence starts from it."""
     await _in_transactions(log, ["a", "b", "c"])
     async with consuming():
         await _at(ledger, 6)  # records at 0, 2, 4 and markers at 1, 3, 5
@@ -103,7 +103,7 @@ async def test_an_idle_partition_says_that_it_is_read_through(log, ledger, consu
 
 
 async def test_an_end_that_was_not_reached_yet_does_not_move_on(ledger, kafka):
-    """Else a consumer that lags steadily would never reach one, and no clock would fire until it has caught up."""
+    """Else a consumer with a steady lag would never reach one, and no clock would fire until it has caught up."""
 
     class GrowingLog:
         end = 100
@@ -194,7 +194,7 @@ async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledge
 
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", nothing)
     await log.append(*numbered(1))
-    with pytest.raises(StalledError, match="none came"):
+    with pytest.raises(StalledError, match="no records arrived for 1 s"):
         async with asyncio.timeout(60):
             await consumer.run(asyncio.Event())
 
@@ -509,7 +509,7 @@ async def test_records_lost_while_running_halt_the_consumer(log, ledger, consumi
 
 
 async def test_a_log_that_ends_before_our_offset_halts_the_consumer(log, ledger, consuming, monkeypatch):
-    monkeypatch.setattr(assignment, "LEADER_SECONDS", 0)  # no new leader that has to learn it
+    monkeypatch.setattr(assignment, "LEADER_SECONDS", 0)  # there is no new leader to wait for
     await log.append(*numbered(4))
     async with consuming():
         await _at(ledger, 4)
@@ -541,12 +541,12 @@ async def _at(ledger, offset):
 
 
 async def _in_state(ledger, state):
-    found = await ledger.state()
-    return found if found.state == state else None
+    stored = await ledger.state()
+    return stored if stored.state == state else None
 
 
-async def _says(consumer, words):
-    return words in (await consumer.check() or "")
+async def _says(consumer, text):
+    return text in (await consumer.check() or "")
 
 
 async def _later(ledger, moment, seconds):

@@ -1,4 +1,4 @@
-"""What a dead letter keeps, and when there are too many."""
+"""The contents of a dead letter, and the limits on dead letters."""
 
 from datetime import UTC, datetime
 

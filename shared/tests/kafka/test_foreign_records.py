@@ -1,4 +1,4 @@
-"""What foreign producers can write to the log: a dead letter, or a halt that names the place; never a crash."""
+"""Malformed records of foreign producers become a dead letter, or a halt that names the offset; never a crash."""
 
 import re
 
@@ -66,7 +66,7 @@ async def test_a_header_name_that_is_not_utf8_becomes_a_dead_letter(log, ledger,
         ({"value": b'{"text": "a", "score": {"value": ' + b"9" * 5000 + b"}}"}, None),
         ({"value": b'{"text": NaN}'}, None),
         ({"value": b'"' + b" " * 600_000 + b'"'}, "data has more than 524,288 bytes"),
-        ({"more": [(b"x", b"")] * 6000 + [BAD_NAME]}, "it has 6010 headers"),
+        ({"more": [(b"x", b"")] * 6000 + [BAD_NAME]}, "the record has 6010 headers"),
     ],
 )
 async def test_what_is_no_event_of_ours_becomes_a_dead_letter(log, ledger, foreign, consuming, changes, reason):
@@ -77,8 +77,8 @@ async def test_what_is_no_event_of_ours_becomes_a_dead_letter(log, ledger, forei
     async with consuming():
         await _at(ledger, 2)
     assert await ledger.ids() == ["e1"]
-    [(offset, _, said, _)] = await letters(ledger)
-    assert (offset, said[: len(reason or "")]) == (0, reason or "")
+    [(offset, _, stored, _)] = await letters(ledger)
+    assert (offset, stored[: len(reason or "")]) == (0, reason or "")
 
 
 @pytest.mark.parametrize(("name", "moment"), [
@@ -114,7 +114,7 @@ async def test_bytes_behind_gzip_are_ignored_as_java_ignores_them(log, ledger, f
 
 
 async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, ledger, foreign, consuming, touchpoint):
-    """A megabyte of gzip holds a gigabyte of zeros."""
+    """A compressed megabyte can expand to a gigabyte of zeros."""
     bomb = RawRecord(b"acme:C-1", bytes(MAX_BATCH_BYTES + 1))
     await foreign.write(TOPIC, 0, batch([raw(feedback(id="e0"))]))
     await foreign.write(TOPIC, 0, batch([bomb, bomb], "gzip"))
@@ -122,7 +122,7 @@ async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, l
     async with consuming():
         await eventually(lambda: _is_halted(ledger))
         reason = (await ledger.state()).reason
-        assert reason.startswith(f"{TOPIC}/0/1-2 cannot be read: decompressed it has more than")
+        assert reason.startswith(f"{TOPIC}/0/1-2 cannot be read: the batch has more than")
         command = re.search(r"touchpoint (consumer resume .*--past \S+)", reason)[1].split()
         await touchpoint(*command, "--reason", "a bomb, INC-17")
         await _at(ledger, 4)
@@ -136,7 +136,7 @@ async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, l
 async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without_what_is_too_large(
     log, ledger, foreign, consuming, touchpoint, kafka
 ):
-    """Compressed, the record was small enough to arrive."""
+    """The source record was small enough for Kafka because it was compressed."""
     headers = [(b"ce_type", b"feedback.submitted"), *((b"x%d" % n, b"x" * 1000) for n in range(240))]
     await foreign.write(TOPIC, 0, batch([RawRecord(b"k" * 50_000, b"{" + b" " * 880_000, headers)], "gzip"))
     relay = Relay("ledger-svc", kafka, ledger.sessions)
@@ -148,11 +148,11 @@ async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without
     report = await verify(ledger.subject, ledger.dsn, kafka)
     assert (report.findings, report.published) == ([], 1)
     [letter] = await _in_topic(kafka, f"{TOPIC}.ledger-svc.dlq")
-    said = dict(letter.headers)
-    assert (said["dlq_headers"], said["dlq_key"]) == (
+    headers_sent = dict(letter.headers)
+    assert (headers_sent["dlq_headers"], headers_sent["dlq_key"]) == (
         b"141 too many or too large to be copied", b"too large to be copied whole"
     )  # fmt: skip
-    assert (len(letter.key), "dlq_value" in said, len(letter.value)) == (10_000, False, 880_001)
+    assert (len(letter.key), "dlq_value" in headers_sent, len(letter.value)) == (10_000, False, 880_001)
     assert "x" * 1000 in await touchpoint("dlq", "show", f"{TOPIC}/0/0")
 
 
@@ -160,7 +160,7 @@ async def test_only_the_place_where_a_consumer_stands_can_be_passed(log, ledger,
     await log.append(feedback(id="e0"))
     async with consuming():
         await _at(ledger, 1)
-    with pytest.raises(UsageError, match="does not stand at touchpoints"):
+    with pytest.raises(UsageError, match="is not the next offset of ledger-svc"):
         await touchpoint("consumer", "resume", "ledger-svc", "--past", f"{TOPIC}/0/7-9", "--reason", "a typo")
     with pytest.raises(UsageError, match="names no offsets"):
         await touchpoint("consumer", "resume", "ledger-svc", "--past", "7", "--reason", "a typo")

@@ -1,4 +1,4 @@
-"""A log that is not the one that was read: its tail is lost, it is made anew, or restored. On a Kafka of its own."""
+"""Logs that were truncated, recreated or restored after they had been read. Uses a Kafka of its own."""
 
 import json
 import struct
@@ -25,7 +25,7 @@ TOPIC = "touchpoints.v1"
 CONSUMER = "ledger-svc"
 WHY = ("--reason", "a disk broke")
 BATCH_HEADER = struct.Struct(">qi")
-"""Of each batch in a segment file: the offset of its first record, and how many bytes follow."""
+"""The header of a batch in a segment file: the offset of its first record, and the bytes that follow."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ async def broker():
 
 @pytest.fixture
 async def kafka(broker):
-    """In the place of the Kafka that all tests share: this one loses data."""
+    """Replaces the Kafka shared by all tests: this one loses data."""
     prefix = f"test-{uuid.uuid4().hex[:12]}."
     settings = reached([broker]).model_copy(update={"partitions": 3, "topic_prefix": prefix})
     await admin.provision(settings, {CONSUMER: [TOPIC]})
@@ -45,7 +45,7 @@ async def kafka(broker):
 
 @pytest.fixture
 def write(kafka):
-    """Appends events to a partition, each in a batch of its own."""
+    """A function that appends events to a partition, each in a batch of its own."""
 
     async def append(*names, partition=0):
         producer = AIOKafkaProducer(**kafka.client_options())
@@ -64,7 +64,7 @@ def write(kafka):
 
 @pytest.fixture
 def cut(broker, kafka):
-    """Kills the broker, takes the tails of partitions, each from an offset on, and starts it again."""
+    """A function that kills the broker, truncates partitions at the given offsets, and starts the broker again."""
 
     async def run(offsets):
         await broker.kill()
@@ -88,19 +88,19 @@ def faults(ledger, kafka, monkeypatch):
 
     async def check():
         report = await verify(ledger.subject, ledger.dsn, kafka)
-        return report, {(found.fault, found.where): found.count for found in report.findings}
+        return report, {(finding.fault, finding.where): finding.count for finding in report.findings}
 
     return check
 
 
-def names(word, count, first=0):
-    return [f"{word}{n}" for n in range(first, first + count)]
+def names(prefix, count, first=0):
+    return [f"{prefix}{n}" for n in range(first, first + count)]
 
 
 async def halted(ledger):
     async def check():
-        found = await ledger.state()
-        return found if found.state == "halted" else None
+        stored = await ledger.state()
+        return stored if stored.state == "halted" else None
 
     return await eventually(check, 60)
 
@@ -118,7 +118,7 @@ async def losses(ledger):
 
 
 async def accept(touchpoint, refused):
-    """What the refusal of a resume proposes."""
+    """Resume with the flags that a refused resume proposes."""
     flags = str(refused.value).rpartition("without them: ")[2].split()
     return await touchpoint("consumer", "resume", CONSUMER, *WHY, *flags)
 
@@ -136,7 +136,7 @@ async def test_a_tail_lost_while_the_consumer_was_down_halts_it_and_what_came_af
         assert "touchpoints.v1/0: record 9 is not the one that was applied" in reason
         assert await losses(ledger) == [(TOPIC, 0, 6, 10, None)]
         positions = await ledger.query(POSITIONS.text, consumer=CONSUMER)
-        assert (TOPIC, 0, 6, 0) in [tuple(row) for row in positions]  # what lies behind may not be called known
+        assert (TOPIC, 0, 6, 0) in [tuple(row) for row in positions]  # later offsets must not be reported as read
         with pytest.raises(ConflictError, match=r"--accept-loss touchpoints\.v1/0/6-9$") as refused:
             await touchpoint("consumer", "resume", CONSUMER, *WHY)
         with pytest.raises(ConflictError):
@@ -156,7 +156,7 @@ async def test_a_tail_lost_while_the_consumer_was_down_halts_it_and_what_came_af
 
 @pytest.mark.parametrize("state", ["running", "paused"])
 async def test_a_tail_lost_while_the_consumer_ran_halts_it(ledger, consuming, write, cut, touchpoint, state):
-    """Paused, it sees the log only after it has grown past the old end; running, mostly before."""
+    """A paused consumer sees the log only after it has grown past its old end, a running one mostly before."""
     async with consuming():
         await write(*names("old", 10))
         await applied(ledger, 10)
@@ -260,12 +260,12 @@ async def test_what_only_the_database_holds_is_named_kept_and_whole_once_it_was_
     async with consuming():
         await applied(ledger, 10)
     await cut({0: 6})
-    report, found = await faults()
-    assert found == {(Fault.GONE, TOPIC): 4, (Fault.UNEXPLAINED, "ledger"): 4}
+    report, counts = await faults()
+    assert counts == {(Fault.GONE, TOPIC): 4, (Fault.UNEXPLAINED, "ledger"): 4}
     assert f"Kafka has lost records: {kafka.topic_prefix}touchpoints.v1/0: the log ends at 6" in report.notes[0]
     await write(*names("new", 7))
-    report, found = await faults()
-    assert (found[Fault.GONE, TOPIC], report.pending, report.outcomes[MISSING]) == (4, 7, 0)
+    report, counts = await faults()
+    assert (counts[Fault.GONE, TOPIC], report.pending, report.outcomes[MISSING]) == (4, 7, 0)
 
     async with consuming(), replaying():
         await halted(ledger)
@@ -275,13 +275,13 @@ async def test_what_only_the_database_holds_is_named_kept_and_whole_once_it_was_
         await applied(ledger, 17)
         await write("new0")  # a second time: its first copy lies at an offset that was lost before
         await eventually(lambda: at(ledger, 14))
-        report, found = await faults()
-        assert found == {(Fault.GONE, TOPIC): 4, (Fault.UNEXPLAINED, "ledger"): 4}
+        report, counts = await faults()
+        assert counts == {(Fault.GONE, TOPIC): 4, (Fault.UNEXPLAINED, "ledger"): 4}
         assert (report.outcomes["duplicate"], report.outcomes[AGAIN]) == (1, 0)
-        said = await touchpoint("verify", code=1)
-        assert "4 gone from Kafka in touchpoints.v1" in said
-        assert "docs/runbooks/log-lost.md" in said
-        assert "replay rebuild" not in said
+        output = await touchpoint("verify", code=1)
+        assert "4 gone from Kafka in touchpoints.v1" in output
+        assert "docs/runbooks/log-lost.md" in output
+        assert "replay rebuild" not in output
 
         rebuild = ("replay", "rebuild", "--consumer", CONSUMER, *WHY, "--json")
         built = json.loads((await touchpoint(*rebuild)).splitlines()[-1])
@@ -296,8 +296,8 @@ async def test_what_only_the_database_holds_is_named_kept_and_whole_once_it_was_
 
         await write(*names("old", 4, first=6))
         await eventually(lambda: at(ledger, 18))
-        report, found = await faults()
-        assert found == {(Fault.CHANGED, "ledger"): 4}  # which says at which offset an event lies
+        report, counts = await faults()
+        assert counts == {(Fault.CHANGED, "ledger"): 4}  # because its rows contain the events' offsets
         assert report.outcomes[AGAIN] == 4
         done = json.loads((await touchpoint(*rebuild, "--swap")).splitlines()[-1])
         assert done["summary"]["compared"]["only_here"] == 0

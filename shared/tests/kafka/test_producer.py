@@ -1,4 +1,4 @@
-"""The producer against real Kafka: order, bounds, breakage and stopping."""
+"""The producer against real Kafka: order, memory bounds, recovery and shutdown."""
 
 import asyncio
 import time
@@ -28,12 +28,12 @@ async def read_back(kafka: KafkaSettings, count: int, topic: str = TOUCHPOINTS) 
     await consumer.start()
     try:
         consumer.assign([TopicPartition(kafka.topic_prefix + topic, p) for p in range(kafka.partitions)])
-        found: list[Record] = []
+        records: list[Record] = []
         async with asyncio.timeout(20):
-            while len(found) < count:
+            while len(records) < count:
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [Record(topic, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
-        return found
+                    records += [Record(topic, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
+        return records
     finally:
         await consumer.stop()
 
@@ -47,7 +47,7 @@ async def producer(kafka: KafkaSettings) -> AsyncIterator[Producer]:
 
 
 def mute(producer: Producer) -> None:
-    """From now on nothing reaches Kafka and nothing fails: a broker that does not answer."""
+    """Simulate a broker that does not answer: from now on nothing is sent and nothing fails."""
     producer._client._sender._muted_partitions = EveryPartition()
 
 
@@ -64,8 +64,8 @@ class EveryPartition(set):
 async def test_a_record_is_in_the_log_with_key_headers_and_bytes_once_send_returns(kafka, producer):
     await producer.send(record(b'{"a": 1}'))
 
-    [found] = await read_back(kafka, 1)
-    assert (found.key, found.value, found.headers) == (b"acme:c-1", b'{"a": 1}', [("ce_id", b"e-1")])
+    [arrived] = await read_back(kafka, 1)
+    assert (arrived.key, arrived.value, arrived.headers) == (b"acme:c-1", b'{"a": 1}', [("ce_id", b"e-1")])
     assert producer.in_flight_bytes == 0
 
 
@@ -76,10 +76,10 @@ async def test_records_of_one_key_keep_their_order_over_many_requests(kafka, pro
     for part in parts:
         assert await producer.send_all(part) == [None] * len(part)
 
-    found = await read_back(kafka, 3000)
-    assert len(found) == 3000
+    arrived = await read_back(kafka, 3000)
+    assert len(arrived) == 3000
     for key in {r.key for r in records}:
-        assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]
+        assert [r.value for r in arrived if r.key == key] == [r.value for r in records if r.key == key]
 
 
 async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(kafka, producer, monkeypatch):
@@ -89,10 +89,10 @@ async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(k
     async with others() as counted:
         assert await producer.send_all(records) == [None] * 500
 
-    assert counted["iterations"] >= 1000  # where each record goes, and when it is packed
-    found = await read_back(kafka, 500)
+    assert counted["iterations"] >= 1000  # yields while grouping by partition, and while packing
+    arrived = await read_back(kafka, 500)
     for key in {r.key for r in records}:
-        assert [r.value for r in found if r.key == key] == [r.value for r in records if r.key == key]
+        assert [r.value for r in arrived if r.key == key] == [r.value for r in records if r.key == key]
 
 
 async def test_a_key_goes_where_every_kafka_client_puts_it(kafka, producer):
@@ -105,10 +105,10 @@ async def test_a_key_goes_where_every_kafka_client_puts_it(kafka, producer):
     await client.stop()
 
     places = defaultdict(set)
-    for found in await read_back(kafka, 60):
-        places[found.key].add(found.partition)
+    for arrived in await read_back(kafka, 60):
+        places[arrived.key].add(arrived.partition)
     assert len(places) == 30
-    assert {len(found) for found in places.values()} == {1}
+    assert {len(partitions) for partitions in places.values()} == {1}
 
 
 async def test_many_callers_at_once_all_get_their_records_through(kafka, producer):
@@ -126,7 +126,7 @@ async def test_many_callers_at_once_all_get_their_records_through(kafka, produce
 async def test_a_record_with_a_partition_goes_there_whatever_its_key(kafka, producer):
     await producer.send_all([record(partition=partition) for partition in (2, 0, 1)])
 
-    assert sorted(found.partition for found in await read_back(kafka, 3)) == [0, 1, 2]
+    assert sorted(arrived.partition for arrived in await read_back(kafka, 3)) == [0, 1, 2]
 
 
 async def test_a_record_that_is_too_large_is_refused_alone_and_breaks_nothing(kafka, producer):
@@ -136,15 +136,15 @@ async def test_a_record_that_is_too_large_is_refused_alone_and_breaks_nothing(ka
 
     assert (first, last) == (None, None)
     assert isinstance(refused, RecordTooLargeError)
-    assert [found.value for found in await read_back(kafka, 2)] == [b"1", b"2"]
+    assert [arrived.value for arrived in await read_back(kafka, 2)] == [b"1", b"2"]
     assert producer.ready
 
 
 async def test_the_largest_record_allowed_is_taken_by_the_topics(kafka, producer):
     await producer.send(record(b"x" * (module.MAX_RECORD_BYTES - 200)))
 
-    [found] = await read_back(kafka, 1)
-    assert len(found.value) == module.MAX_RECORD_BYTES - 200
+    [arrived] = await read_back(kafka, 1)
+    assert len(arrived.value) == module.MAX_RECORD_BYTES - 200
 
 
 async def test_a_send_that_ran_out_of_time_stays_counted_until_kafka_answers(kafka, producer):
@@ -157,7 +157,7 @@ async def test_a_send_that_ran_out_of_time_stays_counted_until_kafka_answers(kaf
 
     unmute(producer)
     await eventually(lambda: producer.in_flight_bytes == 0)
-    assert [found.value for found in await read_back(kafka, 2)] == [b"0", b"late"]
+    assert [arrived.value for arrived in await read_back(kafka, 2)] == [b"0", b"late"]
 
 
 async def test_over_its_budget_it_refuses_instead_of_piling_up(kafka, monkeypatch):
@@ -169,7 +169,7 @@ async def test_over_its_budget_it_refuses_instead_of_piling_up(kafka, monkeypatc
         mute(producer)
         outcomes = await producer.send_all([record()] * 5, timeout_seconds=0.05)
         assert ["may still arrive" in str(o) for o in outcomes] == [True] * 3 + [False] * 2
-        assert "too much is waiting" in str(outcomes[3])
+        assert "too many bytes are waiting" in str(outcomes[3])
         assert producer.in_flight_bytes == 3 * size(record())
     finally:
         await producer.stop()
@@ -229,7 +229,7 @@ async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(ka
     broken = producer._client
     sequences = broken._txn_manager._sequence_numbers
     for partition in list(sequences):
-        sequences[partition] += 5  # the gap a batch leaves that Kafka refused for good
+        sequences[partition] += 5  # the gap left by a batch that Kafka refused permanently
 
     with pytest.raises(NotAcknowledgedError, match="OutOfOrderSequenceNumber"):
         await producer.send(record(b"lost"))
@@ -238,7 +238,7 @@ async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(ka
     await eventually(lambda: producer.ready)
     await producer.send(record(b"after"))
     assert producer._client is not broken
-    assert [found.value for found in await read_back(kafka, 2)] == [b"before", b"after"]
+    assert [arrived.value for arrived in await read_back(kafka, 2)] == [b"before", b"after"]
 
 
 async def test_an_unknown_topic_fails_its_own_records_only(kafka, producer):

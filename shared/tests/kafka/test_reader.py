@@ -1,4 +1,4 @@
-"""Reading ahead of the database: nothing is read twice, skipped, kept past a rebalance, or called applied too early."""
+"""Reading ahead: no record is read twice, skipped, kept after a rebalance, or reported as applied too early."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ TOPIC = "touchpoints.v1"
 
 @pytest.fixture
 def reading(log, ledger):
-    """A context manager: a reader of partition 0 from an offset, and the client it reads with."""
+    """A context manager: a reader of partition 0 from an offset, and its assignment."""
 
     @asynccontextmanager
     async def run(start=0):
@@ -106,12 +106,12 @@ async def test_records_of_a_partition_that_is_not_ready_are_not_kept(log, readin
 
 
 async def test_reading_that_goes_back_has_the_log_examined_and_halts_where_it_looks_whole(log, reading):
-    """What a log that was cut, and has grown again, looks like to a running consumer."""
+    """So a running consumer sees a log that was truncated and has grown again."""
     await log.append(*numbered(5))
     async with reading(start=6) as (reader, assignment):
         assert await _read(reader) == []
         assert assignment.starts == {}
-        with pytest.raises(HaltError, match="the next record was to be 6, Kafka gives 0: the log was cut"):
+        with pytest.raises(HaltError, match="Kafka returned record 0 instead of 6: the log was truncated"):
             await assignment.prepare(reader._kafka)
 
 
@@ -129,11 +129,11 @@ async def test_what_comes_over_another_connection_is_kept_once_the_log_was_exami
 
         await eventually(examined)
         await assignment.prepare(reader._kafka)
-        assert assignment.starts == {(TOPIC, 0): 0}  # nothing of it was applied
+        assert assignment.starts == {(TOPIC, 0): 0}  # none of the records was applied
 
 
 async def test_nothing_is_called_read_through_while_it_waits_to_be_applied(log, ledger, consuming, monkeypatch):
-    """A clock would fire although the reply that stops it has been read."""
+    """Else a clock would fire although the reply that stops it has been read."""
     standing = []
     mark = Assignment.mark_read_through
 

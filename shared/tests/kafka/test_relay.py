@@ -106,7 +106,7 @@ async def _empty(ledger):
 
 
 async def _sent(kafka):
-    """The ids of all records of the topic; they all have one key and so one partition."""
+    """The ids of all records of the topic; they have the same key, hence one partition."""
     consumer = AIOKafkaConsumer(**kafka.client_options())
     await consumer.start()
     try:
@@ -114,10 +114,10 @@ async def _sent(kafka):
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         left = sum((await consumer.end_offsets(partitions)).values())
-        found = []
-        while len(found) < left:
+        sent = []
+        while len(sent) < left:
             for records in (await consumer.getmany(timeout_ms=1000)).values():
-                found += [dict(r.headers)["ce_id"].decode() for r in records]
-        return found
+                sent += [dict(r.headers)["ce_id"].decode() for r in records]
+        return sent
     finally:
         await consumer.stop()

@@ -1,4 +1,4 @@
-"""What topics must be: seen when a process starts and while it runs, and what stops then."""
+"""Required topic settings: deviations are detected at the start and while a process runs, and some stop work."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from touchpoint.testing.factories import escalation_opened, feedback
 
 TOPIC = "touchpoints.v1"
 
-# What is altered, whether work stops then, and what is expected.
+# Setting, altered value, whether work stops, expected value.
 TABLE = [
     ("partitions", "4", True, "3"),
     ("cleanup.policy", "compact", True, "delete"),
@@ -35,7 +35,7 @@ TABLE = [
 
 
 async def alter(kafka, setting, value, topic=TOPIC):
-    """As kafka-topics.sh and kafka-configs.sh do."""
+    """Alter a topic as kafka-topics.sh and kafka-configs.sh do, and wait until it can be seen."""
     name = kafka.topic_prefix + topic
     async with admin.connected(kafka) as client:
         if setting == "partitions":
@@ -46,10 +46,10 @@ async def alter(kafka, setting, value, topic=TOPIC):
 
 
 async def seen(kafka, setting, topic=TOPIC):
-    return setting in {one.setting for one in await found(kafka, topic)}
+    return setting in {deviation.setting for deviation in await deviating(kafka, topic)}
 
 
-async def found(kafka, topic=TOPIC):
+async def deviating(kafka, topic=TOPIC):
     async with admin.connected(kafka) as client:
         return await deviations(client, kafka, [kafka.topic_prefix + topic])
 
@@ -70,7 +70,7 @@ async def watching(kafka, *topics):
         await task
 
 
-def told(kafka, setting, stops):
+def reported(kafka, setting, stops):
     labels = {"topic": kafka.topic_prefix + TOPIC, "setting": setting, "stops": stops}
     return REGISTRY.get_sample_value("touchpoint_topic_deviations", labels)
 
@@ -79,32 +79,32 @@ def told(kafka, setting, stops):
 async def test_each_deviation_is_seen_while_a_process_runs(kafka, often, setting, value, stops, expected):
     name = kafka.topic_prefix + TOPIC
     async with watching(kafka) as watched:
-        assert "not been looked at" in watched.stops
+        assert "have not been checked" in watched.stops
         await eventually(lambda: watched.stops is None)
         await alter(kafka, setting, value)
-        await eventually(lambda: told(kafka, setting, "yes" if stops else "no"))
-        [one] = await found(kafka)
-        assert str(one).startswith(f"topic {name} has {setting}={value}, not {expected}: ")
-        assert watched.stops == (str(one) if stops else None)
+        await eventually(lambda: reported(kafka, setting, "yes" if stops else "no"))
+        [deviation] = await deviating(kafka)
+        assert str(deviation).startswith(f"topic {name} has {setting}={value}, not {expected}: ")
+        assert watched.stops == (str(deviation) if stops else None)
         if setting != "partitions":
-            assert one.mend.endswith(f"--entity-name {name} --add-config {setting}={expected}")
+            assert deviation.mend.endswith(f"--entity-name {name} --add-config {setting}={expected}")
             async with admin.connected(kafka) as client:
                 await client.alter_configs([topic_resource(name, requirements.configs(kafka))])
-            await eventually(lambda: told(kafka, setting, "yes" if stops else "no") is None)
+            await eventually(lambda: reported(kafka, setting, "yes" if stops else "no") is None)
             assert watched.stops is None
 
 
 async def test_fewer_copies_than_the_settings_say_are_reported_and_stop_nothing(kafka):
     settings = kafka.model_copy(update={"replication_factor": 3, "min_insync_replicas": 2})
-    assert {(one.setting, one.stops) for one in await found(settings)} == {
+    assert {(deviation.setting, deviation.stops) for deviation in await deviating(settings)} == {
         ("replication factor", False),
         ("min.insync.replicas", False),
     }
 
 
 async def test_a_topic_that_is_not_there_stops_work(kafka):
-    [one] = await found(kafka, "nobody.v1")
-    assert (one.setting, one.stops) == ("existence", True)
+    [deviation] = await deviating(kafka, "nobody.v1")
+    assert (deviation.setting, deviation.stops) == ("existence", True)
 
 
 async def test_a_consumer_halts_when_a_topic_it_reads_is_altered(log, ledger, kafka, often, touchpoint):
@@ -160,5 +160,5 @@ async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
 
 async def test_doctor_names_the_topic_the_setting_and_the_page(log, ledger, kafka, touchpoint):
     await alter(kafka, "cleanup.policy", "compact")
-    [finding] = [one for one in await doctor.examine(ledger.dsn) if one.page == "topic-changed"]
+    [finding] = [each for each in await doctor.examine(ledger.dsn) if each.page == "topic-changed"]
     assert finding.said.startswith(f"topic {kafka.topic_prefix}touchpoints.v1 has cleanup.policy=compact, not delete: ")

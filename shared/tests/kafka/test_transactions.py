@@ -1,4 +1,4 @@
-"""Producers with transactions: what was aborted is not read, what is open is waited for, markers are no records."""
+"""Transactional producers: aborted records are skipped, open transactions are awaited, markers are not records."""
 
 import asyncio
 import json
@@ -84,7 +84,9 @@ async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
 ):
     """Else a clock would fire although the reply lies in Kafka."""
     monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)  # waiting for a transaction is no stall
-    monkeypatch.setattr(Consumer, "_watch_turns", lambda _: asyncio.Event().wait())  # a busy machine's turns are slow
+    monkeypatch.setattr(
+        Consumer, "_watch_loop", lambda _: asyncio.Event().wait()
+    )  # on a busy machine an iteration is slow
     await log.append(feedback(id="e0"))
     async with consuming() as consumer:
         await eventually(lambda: _read_through_since(ledger, 0))
@@ -93,12 +95,14 @@ async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
         await log.append(feedback(id="behind"))
         behind = await _now(ledger)
         await eventually(lambda: _read_through_since(ledger, 1))  # other partitions go on
-        turns = consumer._turned
-        await eventually(lambda: consumer._turned - turns > 3)
+        before = consumer._iterated
+        await eventually(lambda: consumer._iterated - before > 3)
         assert await ledger.ids() == ["e0"]
         assert not await _read_through(ledger, 0, behind)
         assert (await verify(ledger.subject, ledger.dsn, kafka)).findings == []
-        monkeypatch.setattr(consumer_module, "STALL_SECONDS", 60)  # from here on records do wait, for a busy machine
+        monkeypatch.setattr(
+            consumer_module, "STALL_SECONDS", 60
+        )  # from here on a slow machine may delay readable records
         await transactional.commit_transaction()
         await eventually(lambda: _read_through(ledger, 0, behind))
     assert await ledger.ids() == ["e0", "open", "behind"]
@@ -108,9 +112,9 @@ async def test_doctor_names_a_transaction_that_stays_open(log, ledger, transacti
     await transactional.begin_transaction()
     await sending("open")
     await log.append(feedback(id="behind"))
-    found = await _kafka_findings(touchpoint, 1)
-    assert found["said"].startswith(f"{TOPIC}/0: a transaction is open since record 0")
-    assert found["page"] == "lag-grows"
+    finding = await _kafka_findings(touchpoint, 1)
+    assert finding["said"].startswith(f"{TOPIC}/0: a transaction is open since record 0")
+    assert finding["page"] == "lag-grows"
     await transactional.abort_transaction()
     assert (await _kafka_findings(touchpoint, 0))["page"] is None
 
@@ -135,8 +139,8 @@ async def _now(ledger):
 
 
 async def _read_through(ledger, partition, moment):
-    found = "SELECT 1 FROM offsets WHERE topic = :t AND partition = :p AND read_through >= :m"
-    return bool(await ledger.query(found, t=TOPIC, p=partition, m=moment))
+    query = "SELECT 1 FROM offsets WHERE topic = :t AND partition = :p AND read_through >= :m"
+    return bool(await ledger.query(query, t=TOPIC, p=partition, m=moment))
 
 
 async def _read_through_since(ledger, partition):

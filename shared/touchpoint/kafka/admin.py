@@ -1,4 +1,4 @@
-"""Topics are provisioned, never auto-created: one partition count everywhere, kept for ever, stamped by the broker."""
+"""Creates and checks the topics: one partition count for all, unlimited retention, timestamps set by the broker."""
 
 import asyncio
 import ssl
@@ -29,28 +29,28 @@ _SETTLE_SECONDS = 30
 
 
 async def provision(settings: KafkaSettings, consumers: Mapping[str, Iterable[str]]) -> None:
-    """Create what is missing of the topics, and of the dead-letter topics of each consumer (name: topics it reads).
+    """Create missing topics, and the dead-letter topics of each consumer (`consumers`: name and the topics it reads).
 
-    Returns when every partition has a leader. Safe to run again and by several at once. Raises UsageError when Kafka
-    cannot be reached, a right is missing, or a topic exists with a partition count or settings we cannot work with.
+    Returns when every partition has a leader. Idempotent, and safe to run concurrently. Raises UsageError when Kafka
+    cannot be reached, a permission is missing, or an existing topic has a partition count or setting that stops work.
     """
     names = [settings.topic_prefix + name for name in _logical_names(consumers)]
     async with connected(settings) as admin:
-        found = await _partitions(admin, names)
-        missing = [name for name in names if name not in found]
+        existing = await _partitions(admin, names)
+        missing = [name for name in names if name not in existing]
         if missing:
             await _create(admin, settings, missing)
-            await _settled(admin, names)
+            await _wait_for_leaders(admin, names)
         wrong = await deviations(admin, settings, names)
-    for one in wrong:
-        if one.stops:
-            raise UsageError(str(one))
-        telemetry.log().warning(telemetry.TOPIC_CHANGED, deviation=str(one), stops=False)
+    for deviation in wrong:
+        if deviation.stops:
+            raise UsageError(str(deviation))
+        telemetry.log().warning(telemetry.TOPIC_CHANGED, deviation=str(deviation), stops=False)
 
 
 @asynccontextmanager
 async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client; Kafka's errors leave the block as UsageError."""
+    """A connected admin client. Errors of Kafka inside the block are raised as UsageError."""
     admin = AIOKafkaAdminClient(**settings.client_options(), client_id="touchpoint-admin")
     try:
         await admin.start()
@@ -64,7 +64,10 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
 
 
 async def _why_unreachable(settings: KafkaSettings) -> str:
-    """What to look at. aiokafka's clients keep to themselves why they found no broker: a connection of our own says."""
+    """The reason Kafka is unreachable, with the setting to check.
+
+    aiokafka's clients hide why they could not connect to any broker, so this opens a connection of its own.
+    """
     options, where = settings.client_options(), settings.bootstrap_servers
     del options["bootstrap_servers"]
     for host, port, _ in collect_hosts(where):
@@ -72,7 +75,7 @@ async def _why_unreachable(settings: KafkaSettings) -> str:
             (await create_conn(host, port, request_timeout_ms=5000, **options)).close()
         except ssl.SSLCertVerificationError as error:
             return (
-                f"Kafka at {where} shows a certificate not to be trusted ({error.verify_message}): see KAFKA_SSL_CAFILE"
+                f"Kafka at {where} presents an untrusted certificate ({error.verify_message}): check KAFKA_SSL_CAFILE"
             )
         except (SaslAuthenticationFailed, AuthenticationFailedError):
             return f"Kafka at {where} refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD ({settings.sasl_mechanism})"
@@ -85,7 +88,7 @@ async def _why_unreachable(settings: KafkaSettings) -> str:
 
 
 async def cluster_id(settings: KafkaSettings) -> str:
-    """Which Kafka this is: offsets mean something in one cluster only. Raises Kafka's own errors."""
+    """The id of the Kafka cluster. Offsets are valid in one cluster only. Raises Kafka's own errors."""
     client = AIOKafkaAdminClient(**settings.client_options())
     await client.start()
     try:
@@ -99,12 +102,12 @@ def _logical_names(consumers: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """The partitions of those topics that exist."""
-    found = await admin.describe_topics(names)
-    for topic in found:
+    """The partitions of those topics that exist, by topic."""
+    described = await admin.describe_topics(names)
+    for topic in described:
         if topic["error_code"] in _NOT_AUTHORIZED:
-            raise UsageError(f"Kafka lets this user not see topic {topic['topic']}: grant it DESCRIBE on the topic")
-    return {topic["topic"]: topic["partitions"] for topic in found if topic["error_code"] != _UNKNOWN_TOPIC}
+            raise UsageError(f"this Kafka user may not describe topic {topic['topic']}: grant it DESCRIBE on the topic")
+    return {topic["topic"]: topic["partitions"] for topic in described if topic["error_code"] != _UNKNOWN_TOPIC}
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: list[str]) -> None:
@@ -113,18 +116,16 @@ async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: li
     answer = await admin.create_topics(new)
     for name, code, message in answer.topic_errors:
         if code in _NOT_AUTHORIZED:
-            raise UsageError(
-                f"Kafka lets this user not create topic {name}: grant it CREATE, or create the topic first"
-            )
+            raise UsageError(f"this Kafka user may not create topic {name}: grant it CREATE, or create the topic first")
         if code not in (0, TopicAlreadyExistsError.errno):
             raise UsageError(f"Kafka did not create topic {name}: {message or for_code(code).__name__}")
 
 
-async def _settled(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """The partitions once brokers know all topics and every partition has a leader."""
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """Wait until the brokers list all topics and every partition has a leader."""
     async with asyncio.timeout(_SETTLE_SECONDS):
         while True:
-            found = await _partitions(admin, names)
-            if len(found) == len(names) and all(p["leader"] >= 0 for parts in found.values() for p in parts):
-                return found
+            topics = await _partitions(admin, names)
+            if len(topics) == len(names) and all(p["leader"] >= 0 for parts in topics.values() for p in parts):
+                return
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Which partitions a consumer may read: those assigned to it whose offset it has read from PostgreSQL and sought."""
+"""The partitions a consumer may read: assigned, and its client seeked to the offset stored in PostgreSQL."""
 
 import asyncio
 import time
@@ -26,29 +26,30 @@ LEADER_SECONDS, LOOK_SECONDS = 5, 0.2
 
 
 class Source(NamedTuple):
-    """What a partition's log was read from when it was last examined."""
+    """Where a partition's log was read from when it was last checked for truncation or replacement."""
 
     connection: object
-    """To its leader. No log is cut or replaced under a connection that lives, but for elections."""
+    """To the partition's leader. Without an election a log is not truncated or replaced while the connection lives."""
     topic_id: UUID
     epoch: int
-    """Of its leader."""
+    """The leader epoch: it grows with every election."""
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """The partitions of one member of the group.
+    """The partitions of one member of the consumer group.
 
-    The rebalance callbacks only mark partitions stale, synchronously: while a callback awaits, records from before the
-    seek are already being delivered, and what it raises is swallowed. `prepare` then does the work in the loop.
+    The rebalance callbacks only mark partitions stale, synchronously: while a callback awaits, aiokafka already
+    delivers records from before the seek, and it swallows exceptions of callbacks. `prepare` does the work, in the
+    consumer's loop.
     """
 
     def __init__(self, consumer: str, settings: KafkaSettings, sessions: Sessions) -> None:
         self.starts: dict[Place, int] = {}
-        """Ready partitions, and the first offset not yet applied in each."""
+        """The ready partitions, with the first offset not yet applied in each."""
         self.stale: set[TopicPartition] = set()
-        """Assigned, not yet ready."""
+        """Partitions assigned but not yet ready."""
         self.generation = 0
-        """Another number whenever all that was read before is to be forgotten."""
+        """Increases whenever all records read so far must be discarded."""
         self._sources: dict[TopicPartition, Source] = {}
         self._suspicion: str | None = None
         self.consumer = consumer
@@ -56,24 +57,24 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         self._sessions = sessions
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Before a rebalance: nothing is ours until it is assigned again."""
+        """Before a rebalance: give up all partitions until they are assigned again."""
         self._renew(())
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """After a rebalance: these are ours, from now on."""
+        """After a rebalance: take over these partitions."""
         self._renew(assigned)
 
     def distrust(self) -> None:
-        """Read all offsets anew before going on: the fence was lost, or a batch was rolled back."""
+        """Mark all partitions stale, so that their offsets are reloaded, after a lost fence or a rollback."""
         self._renew({*self.stale, *map(self.partition, self.starts)})
 
     def suspect(self, why: str) -> None:
-        """The log has behaved strangely: examine it before going on, and halt for this reason if it looks whole."""
+        """Have the log examined before reading on; if that shows no loss, halt with the reason `why`."""
         self._suspicion = why
         self.distrust()
 
     def distrust_if_reconnected(self, kafka: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> bool:
-        """Distrust all when a leader of these is not the broker, or not behind the connection, that was examined."""
+        """Distrust all partitions if a leader of these, or the connection to it, has changed since `prepare`."""
         for tp in partitions:
             source = self._sources.get(tp)
             if source is None or _connection(kafka, tp) is not source.connection:
@@ -82,7 +83,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         return False
 
     async def distrust_if_elected(self, kafka: AIOKafkaConsumer) -> None:
-        """Distrust all when a ready partition has had an election since it was examined, or its topic is another."""
+        """Distrust all if a ready partition had a leader election, or its topic was recreated, since `prepare`."""
         ready = [self.partition(place) for place in self.starts]
         cluster = await metadata.describe(kafka._client, sorted({tp.topic for tp in ready}))
         for tp in ready:
@@ -99,9 +100,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
 
     @contextmanager
     def progress(self, places: Iterable[Place]) -> Iterator[dict[Place, int]]:
-        """The starts of these partitions, to be moved on as their records are applied.
+        """The starts of these partitions, for the block to advance as their records are applied.
 
-        If a rebalance comes meanwhile, how far they went is for `prepare` to read: nothing becomes ready by it.
+        If a rebalance happens inside the block, its progress is dropped here: `prepare` reloads it from PostgreSQL.
         """
         generation, moving = self.generation, {place: self.starts[place] for place in places}
         yield moving
@@ -109,7 +110,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
             self.starts.update(moving)
 
     def place(self, partition: TopicPartition) -> Place:
-        """The logical topic and partition."""
+        """The logical topic (without prefix) and the partition number."""
         return partition.topic.removeprefix(self._settings.topic_prefix), partition.partition
 
     def partition(self, place: Place) -> TopicPartition:
@@ -117,10 +118,10 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         return TopicPartition(self._settings.topic_prefix + place[0], place[1])
 
     async def prepare(self, kafka: AIOKafkaConsumer) -> None:
-        """Seek every stale partition to where PostgreSQL says this consumer stands, and make it ready.
+        """Seek every stale partition to the offset stored in PostgreSQL, and make it ready.
 
-        Raises HaltError when the log is not the one the offsets were stored for, and notes what is lost: reading on
-        would skip lost or re-created data in silence.
+        Raises HaltError when the log is not the one the offsets were stored for, and stores the lost ranges: reading on
+        would silently skip lost or recreated data.
         """
         wanted = frozenset(self.stale)
         begins = await kafka.beginning_offsets(wanted)
@@ -133,7 +134,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
             following = positions[self.place(tp)].next
             try:
                 kafka.seek(tp, following)
-            except IllegalStateError:  # revoked meanwhile; the next assignment says what is ours
+            except IllegalStateError:  # revoked meanwhile; the next assignment decides
                 continue
             topic_id, partition = cluster.place(tp)
             self._sources[tp] = Source(connections[tp], topic_id, partition.epoch)
@@ -152,16 +153,16 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
             return await offsets.load(raw, self.consumer)
 
     async def move(self, moves: Sequence[Move]) -> None:
-        """Store that these partitions are read further, where there is nothing to apply. Raises FenceLostError."""
+        """Advance the stored offsets of these partitions past records that need no applying. Raises FenceLostError."""
         with self.progress((move.topic, move.partition) for move in moves) as moving:
             async with transaction(self._sessions) as session:
                 await offsets.advance(await raw_connection(session), self.consumer, moves)
             moving.update({(move.topic, move.partition): move.end for move in moves})
 
     async def _examine(self, ours: Mapping[Place, Position], every: Mapping[Place, Position]) -> None:
-        """Raise HaltError unless our partitions are what they were. Where one is not, all of the consumer are examined.
+        """Raise HaltError if the log of one of our partitions is not the one that was read.
 
-        What is lost is then accepted in one step, and not partition by partition.
+        If so, all partitions of the consumer are examined, so that an operator accepts all losses in one step.
         """
         suspicion, self._suspicion = self._suspicion, None
         async with transaction(self._sessions) as session:
@@ -171,7 +172,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
                 examined = await examine(raw, self._settings, self.consumer, every)
                 await losses.note(session, self.consumer, examined.losses)
             else:
-                new = {place: found for place, found in examined.known.items() if found != ours[place]}
+                new = {place: known for place, known in examined.known.items() if known != ours[place]}
                 await offsets.learn(raw, self.consumer, new)
         if examined.losses:
             raise HaltError(f"Kafka has lost records: {'; '.join(loss.why for loss in examined.losses)}"[:500])
@@ -179,15 +180,15 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
             raise HaltError(suspicion)
 
     async def mark_read_through(self, reached: Sequence[tuple[str, int, int, datetime]]) -> None:
-        """Note for (topic, partition, next, moment) that all appended before `moment` has been applied."""
+        """Store for each (topic, partition, next, moment) that all records appended before `moment` are applied."""
         async with transaction(self._sessions) as session:
             await offsets.mark_read_through(await raw_connection(session), self.consumer, reached)
 
 
 async def _reached(kafka: AIOKafkaConsumer, reached: Mapping[TopicPartition, int]) -> None:
-    """Wait until partitions end where they were read to, LEADER_SECONDS at most.
+    """Wait until the end of each partition has reached the offset read so far, LEADER_SECONDS at most.
 
-    A new leader takes a moment to learn how far its log is committed: until then it says less.
+    A new leader learns the high watermark with a delay, and reports a lower one until then.
     """
     deadline = time.monotonic() + LEADER_SECONDS
     while True:
@@ -198,6 +199,6 @@ async def _reached(kafka: AIOKafkaConsumer, reached: Mapping[TopicPartition, int
 
 
 def _connection(kafka: AIOKafkaConsumer, tp: TopicPartition) -> object:
-    """The connection records of this partition are fetched through; another object when it was made anew."""
-    client = kafka._client  # aiokafka itself does not tell
+    """The connection through which this partition is fetched; a reconnect yields another object."""
+    client = kafka._client  # aiokafka has no public access to it
     return client._conns.get((client.cluster.leader_for_partition(tp), ConnectionGroup.DEFAULT))

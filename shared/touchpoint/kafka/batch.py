@@ -1,4 +1,4 @@
-"""One batch in one transaction: fence, claim, handlers, outbox. The live consumer and a replay call the same code."""
+"""Applies one batch in one transaction: fence, inbox, handlers, outbox. Used by the live consumer and by replays."""
 
 import asyncio
 import time
@@ -27,20 +27,21 @@ from touchpoint.db.spans import taping
 from touchpoint.kafka import dead_letter
 from touchpoint.kafka.dead_letter import DeadLetter
 from touchpoint.kafka.handlers import Context, Handlers
-from touchpoint.kafka.spans import tell_applied
+from touchpoint.kafka.spans import emit_applied
 
 TWO_LANES_FROM = 500
-"""Records in a batch from which on it is applied in two transactions."""
+"""A batch with at least this many records is applied in two concurrent transactions."""
 
 
 class HaltError(Exception):
-    """The consumer must stop and wait for a person; the message says why."""
+    """The consumer must stop until an operator resumes it; the message gives the reason."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A record of the batch and what became of it: an event with its claim, a dead letter, or nothing for us.
+    """A record of the batch: an event with its inbox claim, a dead letter, or neither (a type without a handler).
 
-    `prepared` is what the handlers get of the event; None when that failed. `settled`: a replay knows without asking.
+    `prepared`: the handlers' inputs made from the event; None if that failed. `settled`: the outcome, where a replay
+    knows it without asking the inbox.
     """
 
     record: Record
@@ -52,7 +53,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def decoded(record: Record, handlers: Handlers) -> Entry:
-    """A record's entry in a batch: all that can be done before its transaction."""
+    """Decode a record and prepare it for the handlers: all work that needs no transaction."""
     try:
         event = decode(record, handlers.events)
     except DecodeError as error:
@@ -62,56 +63,56 @@ def decoded(record: Record, handlers: Handlers) -> Entry:
     claim = Claim.of(event, record)
     try:
         return Entry(record, event, claim, handlers.prepare(event))
-    except Exception:  # to be tried again, and to fail, where the event is handled: if it is new at all
+    except Exception:  # prepared again, and failed, inside the transaction, if the inbox shows that the event is new
         return Entry(record, event, claim)
 
 
 class Fence(Protocol):
-    """What lets each record through once: the live consumer's offsets, or a replay's checkpoint."""
+    """Fencing that lets each record through once: by the live consumer's offsets, or by a replay's checkpoint."""
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
-        """First in the batch's transaction: move on, and answer the entries as they are to be applied.
+        """First step of the batch's transaction: advance the offsets, and return the entries to apply.
 
-        Raises FenceLostError when someone else has moved on, or nobody may.
+        Raises FenceLostError when another process has advanced them, or the replay is not running.
         """
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
-        """Last in the transaction: take down what became of the entries."""
+        """Last step of the transaction: record the outcomes of the entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFence:
-    """The consumer's offsets. They say it all."""
+    """Fencing by the consumer's offsets alone."""
 
     consumer: str
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
-        """Move the offsets."""
+        """Advance the offsets."""
         await offsets.advance(raw, self.consumer, moves)
         return part
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
-        """Nothing is left to do."""
+        """Do nothing: outcomes are not counted in the database."""
 
 
 class Limit(Protocol):
-    """When to stop because of too many failures; True stands for one.
+    """Decides when there are too many dead letters. In `outcomes`, True is a dead letter.
 
-    `may_skip`: this many may become dead letters whatever their cause, because an operator allowed it.
+    `may_skip`: how many events may become dead letters whatever the cause, because an operator allowed it.
     """
 
     may_skip: int
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
-        """Why these, on top of what was counted, are too many; None if they are not."""
+        """Why these outcomes, added to those counted, exceed the limit; None if they do not."""
 
     def count(self, outcomes: Sequence[bool]) -> None:
-        """Take in the outcomes of a batch that was committed."""
+        """Count the outcomes of a committed batch."""
 
 
 @dataclass(slots=True)
 class Batches:
-    """Applies a consumer's batches, behind a fence, and keeps count of its dead letters in `limit` and `records`."""
+    """Applies a consumer's batches under a fence; counts outcomes in `records` and dead letters in `limit`."""
 
     consumer: str
     handlers: Handlers
@@ -120,19 +121,19 @@ class Batches:
     fence: Fence
     records: Metric = telemetry.RECORDS
     ages: BulkHistogram | None = None
-    """Where the age of what is applied is noted; a replay's says nothing."""
+    """Histogram of the events' age when applied; None for a replay, whose events are old anyway."""
     operation: str = "process"
-    """How traces call what is done here with an event."""
+    """The operation name in traces."""
     _failing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    """Held from asking the limit until the failure is counted: two lanes would each take the last one allowed."""
+    """Held from checking the limit until counting the dead letter: two lanes must not both use the last one allowed."""
 
     async def apply(self, entries: Sequence[Entry], starts: dict[Place, int]) -> None:
-        """Apply entries (in log order within each partition) and move `starts` on with every commit.
+        """Apply entries (in log order within each partition) and advance `starts` with every commit.
 
-        An error of a handler rolls the batch back; halves are tried until the poison stands alone and becomes a dead
-        letter. Raises FenceLostError, HaltError, or what is transient: the caller reads again from `starts`. An error
-        for which no event is to blame, such as a missing column, halts when it comes twice in a row; dead letters are
-        made of it only where an operator has allowed some.
+        A handler error rolls the batch back; the batch is bisected until the poison event is alone, which becomes a
+        dead letter. Raises FenceLostError, HaltError or a transient error: the caller then reads again from `starts`.
+        An error that no event causes, such as a missing column, raises HaltError if it occurs twice in a row; it makes
+        dead letters only where an operator has allowed some (`may_skip`).
         """
         pending = [list(entries)]
         again = False
@@ -150,14 +151,14 @@ class Batches:
                 if verdict(error) == sqlstates.HALT and not self.limit.may_skip:
                     if again:
                         raise HaltError(f"{kind(error)}: {self._why(error)}") from error
-                    again = True  # a migration or a swap may have passed at that moment
+                    again = True  # a migration or a swap of tables may have caused it: try once more
                     pending.append(part)
                     continue
                 telemetry.RETRIES.labels(self.consumer, "bisected").inc()
                 pending.extend(self._without_poison(part, error))
 
     def _without_poison(self, part: list[Entry], error: Exception) -> list[list[Entry]]:
-        """The parts to try instead, last one first."""
+        """The parts to try instead of this part, the last one first."""
         suspects = [index for index, entry in enumerate(part) if entry.event is not None]
         if not suspects:
             raise error
@@ -180,7 +181,7 @@ class Batches:
         return [[*part[:index], Entry(entry.record, dead=letter), *part[index + 1 :]]]
 
     def _why(self, error: Exception) -> str:
-        """What a dead letter or a halt may say of an error: our own text whole, a stranger's without any data."""
+        """The error's text for a dead letter or a halt: our own text as it is, any other without customer data."""
         if isinstance(error, PermanentError):
             return str(error)[:500]
         place = where(error, self.handlers.packages) or where(error, {"touchpoint"})
@@ -195,10 +196,10 @@ class Batches:
         self.limit.count(_failed(part))
         self._report(part, claimed)
         if tape is not None:
-            await tell_applied(tape, self.operation, self.consumer, outcomes(part, claimed))
+            await emit_applied(tape, self.operation, self.consumer, outcomes(part, claimed))
 
     async def _transact(self, part: Sequence[Entry], moves: Sequence[Move]) -> tuple[Sequence[Entry], Claimed]:
-        """The transaction; answers the entries as they were applied."""
+        """Run the transaction; return the entries as applied, and the inbox's answer."""
         async with transaction(self.sessions) as session:
             raw = await raw_connection(session)
             part = await self.fence.open(raw, part, moves)
@@ -211,7 +212,7 @@ class Batches:
         return part, claimed
 
     async def _handle(self, session: AsyncSession, raw: asyncpg.Connection, part: Sequence[Entry]) -> Claimed:
-        """Give the handlers those events that the inbox lets through."""
+        """Pass the events that are new to the inbox to the handlers."""
         claims = [entry.claim for entry in part if entry.claim is not None]
         claimed = await inbox.claim(raw, self.consumer, claims)
         entries = [entry for entry in part if entry.event is not None]
@@ -241,9 +242,9 @@ class Batches:
 
 
 async def in_lanes(entries: list[Entry], apply: Callable[[list[Entry]], Awaitable[None]]) -> None:
-    """Apply a lot in two transactions: while one waits for PostgreSQL, the other works. Raises what a lane raises.
+    """Apply a large batch in two concurrent transactions (lanes): one works while the other waits for PostgreSQL.
 
-    Partitions owe each other nothing: two members of the group would apply them side by side as well.
+    Raises what a lane raises. There is no order between partitions, so each lane gets whole partitions.
     """
     lanes = [asyncio.ensure_future(apply(lane)) for lane in _lanes(entries)]
     try:
@@ -257,7 +258,7 @@ async def in_lanes(entries: list[Entry], apply: Callable[[list[Entry]], Awaitabl
 
 
 def _lanes(entries: list[Entry]) -> list[list[Entry]]:
-    """The entries in two parts, of whole partitions; few stay together: a second commit costs more than it saves."""
+    """The entries, split by partition into two parts; few are not split: a second commit costs more than it saves."""
     if len(entries) < TWO_LANES_FROM:
         return [entries]
     odd, even = list[Entry](), list[Entry]()
@@ -267,7 +268,7 @@ def _lanes(entries: list[Entry]) -> list[list[Entry]]:
 
 
 def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, str]]:
-    """What became of each entry: applied, duplicate, conflict, dead_lettered, erased, ignored."""
+    """The outcome of each entry: applied, duplicate, conflict, dead_lettered, erased or ignored."""
     index = 0
     for entry in part:
         if entry.event is None:
@@ -281,11 +282,11 @@ def outcomes(part: Sequence[Entry], claimed: Claimed) -> Iterator[tuple[Entry, s
 
 
 def _failed(part: Sequence[Entry]) -> list[bool]:
-    """Of each entry that is for us, whether it has failed."""
+    """For each event or dead letter, whether it is a dead letter; records without a handler are left out."""
     return [entry.dead is not None for entry in part if entry.event is not None or entry.dead is not None]
 
 
 def _moves(part: Sequence[Entry], starts: dict[Place, int]) -> list[Move]:
-    """How far each partition goes with these entries: from what we last stored, never from the first record."""
+    """The offsets to advance, per partition: from the stored offset, because the first record may lie behind a gap."""
     last = {(entry.record.topic, entry.record.partition): entry.record for entry in part}
     return [Move(*place, starts[place], record.offset + 1, fingerprint(record)) for place, record in last.items()]

@@ -1,4 +1,4 @@
-"""aiokafka's consumer as every reader of the log needs it: what is committed, and whatever a producer wrote."""
+"""aiokafka's consumer as all readers use it: committed records only, and tolerant of malformed records."""
 
 from collections.abc import Collection
 from copy import copy
@@ -14,27 +14,27 @@ fetched.install()
 
 
 class LogConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
-    """Reads no record of a transaction that was aborted, nor of one that is still open, nor any behind that one.
+    """A consumer with isolation level read_committed and without auto-commit.
 
-    So a partition has two ends. `end_offsets` is where the log ends (Kafka's high watermark): the offset that the next
-    record gets. `readable_ends` is how far it can be read (Kafka's last stable offset): the same, unless a transaction
-    is open; then it is the first offset of that transaction.
+    It reads no records of aborted transactions, and none from the start of an open transaction on. So a partition has
+    two ends: `end_offsets` is Kafka's high watermark, the offset of the next record to be written; `readable_ends` is
+    Kafka's last stable offset, which differs while a transaction is open: it is then that transaction's first offset.
     """
 
     def __init__(self, settings: KafkaSettings, **options: Any) -> None:
-        """`options` are aiokafka's; offsets are never committed by themselves."""
+        """`options`: passed to aiokafka."""
         super().__init__(
             **settings.client_options(), **options, enable_auto_commit=False, isolation_level="read_committed"
         )
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where the log of each partition ends."""
-        asking = copy(self._fetcher)  # shares its connections; aiokafka knows one isolation level a consumer
+        """The high watermark of each partition."""
+        asking = copy(self._fetcher)  # shares the connections; aiokafka has one isolation level per fetcher
         asking._isolation_level = READ_UNCOMMITTED
         ends: dict[TopicPartition, int] = await asking.end_offsets(list(partitions), self._request_timeout_ms)
         return ends
 
     async def readable_ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """How far each partition can be read."""
+        """The last stable offset of each partition."""
         ends: dict[TopicPartition, int] = await super().end_offsets(list(partitions))
         return ends

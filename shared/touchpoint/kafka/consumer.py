@@ -1,4 +1,4 @@
-"""The consumer: reads, applies batches exactly once, backs off, halts, and says how far it has read."""
+"""The consumer: reads, applies batches exactly once, backs off, halts, and reports its progress."""
 
 import asyncio
 import time
@@ -31,27 +31,28 @@ from touchpoint.kafka.reader import Reader
 from touchpoint.kafka.watch import TopicWatch
 
 KAFKA_TIMEOUT = 5.0
-"""Seconds a side question to Kafka (end offsets, commit, stop) may take; the loop goes on without the answer."""
+"""Timeout in seconds of secondary requests to Kafka (end offsets, commit); the loop does not wait for them."""
 HORIZON_SECONDS = 0.5
+"""Pause between two runs of the secondary work: state, end offsets, commit to Kafka."""
 ELECTION_SECONDS = 2.0
-"""How often to look whether a partition has had an election: its log may have been cut."""
+"""Interval of the check for leader elections: after one, the log may have been truncated."""
 PREPARE_SECONDS = 30.0
-"""Time limit for getting partitions ready; it includes the search for what a cut log has lost."""
+"""Timeout for making partitions ready, including the search for records that a truncated log has lost."""
 FROZEN_SECONDS = 5.0
-"""A session holding the fence's lock, silent this long, is ended."""
+"""A database session that holds the lock on the offsets and is idle this long is terminated."""
 STALL_SECONDS = 60.0
-
+"""Without progress for this long, the process ends and has to be restarted."""
 
 STARTING = ConsumerState("paused", "starting")
 
 
 class StalledError(Exception):
-    """The consumer hangs, or records wait and none came for a minute: the process must be started anew."""
+    """The consumer hangs, or readable records do not arrive: the process must be restarted."""
 
 
 @dataclass(slots=True)
 class Consumer:
-    """One member of the consumer group of a service. `run` until stopped; `check` is its readiness."""
+    """One member of a service's consumer group. `run` consumes until stopped; `check` is the readiness check."""
 
     name: str
     handlers: Handlers
@@ -59,7 +60,7 @@ class Consumer:
     sessions: Sessions
     limit: Limit = field(default_factory=Limit)
     watch: TopicWatch | None = None
-    """Of the topics that are read: the consumer halts when it says that work stops."""
+    """Watches the topics read: the consumer halts on a deviation that stops work."""
     _state: ConsumerState = field(default=STARTING, init=False)
     _assignment: Assignment = field(init=False)
     _batches: Batches = field(init=False)
@@ -70,9 +71,9 @@ class Consumer:
     _mirrored: dict[TopicPartition, int] = field(default_factory=dict, init=False)
     _horizon: dict[TopicPartition, tuple[int, datetime]] = field(default_factory=dict, init=False)
     _progress: float = field(default_factory=time.monotonic, init=False)
-    _turned: float = field(default_factory=time.monotonic, init=False)
+    _iterated: float = field(default_factory=time.monotonic, init=False)
     _prepared: float = field(default_factory=time.monotonic, init=False)
-    """When partitions were last ready, or made so."""
+    """When all partitions were last ready."""
     _database_seen: float = field(default=0.0, init=False)
     _elections_seen: float = field(default=0.0, init=False)
 
@@ -83,10 +84,10 @@ class Consumer:
         telemetry.start_consumer(self.name, self.handlers.topics)
 
     async def check(self) -> str | None:
-        """Why the consumer does not work; None while it does."""
+        """Readiness check: why the consumer is not working; None while it is."""
         if self._state.state != "running":
             return f"{self._state.state}: {self._state.reason}"
-        if (silent := time.monotonic() - self._turned) > STALL_SECONDS / 2:
+        if (silent := time.monotonic() - self._iterated) > STALL_SECONDS / 2:
             return f"has not read or applied anything for {silent:.0f} s"
         return f"backing off after an error: {self._last_error}" if self._backoff.active else None
 
@@ -96,10 +97,10 @@ class Consumer:
         if not await self._start(kafka, stop):
             return
         kafka.subscribe([self.settings.topic_prefix + t for t in self.handlers.topics], listener=self._assignment)
-        self._turned = time.monotonic()
+        self._iterated = time.monotonic()
         parts = {
             asyncio.create_task(part)
-            for part in (self._take_turns(kafka, stop), self._run_aside(kafka), self._watch_turns())
+            for part in (self._loop(kafka, stop), self._run_secondary(kafka), self._watch_loop())
         }
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -112,17 +113,17 @@ class Consumer:
             if error := await leave(kafka):
                 telemetry.log().warning(telemetry.CONSUMER_UNREACHABLE, consumer=self.name, error=explain(error))
 
-    async def _take_turns(self, kafka: LogConsumer, stop: asyncio.Event) -> None:
+    async def _loop(self, kafka: LogConsumer, stop: asyncio.Event) -> None:
         reader = Reader(kafka, self._assignment, self.handlers)
         while not stop.is_set():
-            await self._turn(kafka, reader)
-            self._turned = time.monotonic()
+            await self._iterate(kafka, reader)
+            self._iterated = time.monotonic()
 
-    async def _watch_turns(self) -> None:
-        """A turn can hang: in a client that waits for a rebalance without end, or in a network that drops packets."""
+    async def _watch_loop(self) -> None:
+        """Detect a loop that hangs: aiokafka can wait for a rebalance for ever, or the network can drop packets."""
         while True:
             await asyncio.sleep(1)
-            if time.monotonic() - self._turned > STALL_SECONDS:
+            if time.monotonic() - self._iterated > STALL_SECONDS:
                 telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name)
                 raise StalledError(f"nothing was read or applied for {STALL_SECONDS:.0f} s")
 
@@ -131,7 +132,7 @@ class Consumer:
             self.settings,
             group_id=self.settings.topic_prefix + self.name,
             client_id=self.name,
-            auto_offset_reset="none",  # what retention took unread is an error, not passed over
+            auto_offset_reset="none",  # records deleted by retention before they were read are an error
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
@@ -139,7 +140,7 @@ class Consumer:
         )
 
     async def _start(self, kafka: LogConsumer, stop: asyncio.Event) -> bool:
-        """Connect, however long it takes; False when told to stop first."""
+        """Connect, retrying without limit; False if `stop` is set first."""
         while not stop.is_set():
             try:
                 await kafka.start()
@@ -153,10 +154,10 @@ class Consumer:
                 return True
         return False
 
-    async def _turn(self, kafka: LogConsumer, reader: Reader) -> None:
-        """Get partitions ready; apply what was read, and read on meanwhile.
+    async def _iterate(self, kafka: LogConsumer, reader: Reader) -> None:
+        """Make partitions ready, then apply the batch read before while reading the next.
 
-        An error pauses the reading; polls and heartbeats go on.
+        After an error reading is paused; polls and heartbeats continue.
         """
         try:
             working = self._state.state == "running" and not self._backoff.active and self._has_its_topics()
@@ -186,10 +187,10 @@ class Consumer:
                 raise
 
     async def _prepare(self, kafka: LogConsumer, working: bool) -> None:
-        """Get partitions ready, where some are not.
+        """Make stale partitions ready.
 
-        Raises StalledError when this client could not for too long although PostgreSQL answers: after an
-        outage of Kafka aiokafka's client may wait for ever for an answer that a new one gets at once.
+        Raises StalledError if that fails for STALL_SECONDS although PostgreSQL answers: after an outage of Kafka,
+        aiokafka's client may wait for ever for an answer that a new client gets at once.
         """
         try:
             if working and self._assignment.stale:
@@ -211,7 +212,7 @@ class Consumer:
         telemetry.log().error(telemetry.CONSUMER_HALTED, consumer=self.name, reason=reason)
 
     def _has_its_topics(self) -> bool:
-        """Whether the topics were looked at. Raises HaltError when they are not what they must be."""
+        """Whether the topics have been checked. Raises HaltError on a deviation that stops work."""
         if self.watch is None or self.watch.stops is None:
             return True
         if self.watch.looked:
@@ -226,17 +227,17 @@ class Consumer:
     async def _apply_lane(self, entries: list[Entry]) -> None:
         places = {(entry.record.topic, entry.record.partition) for entry in entries}
         if not places <= self._assignment.starts.keys():
-            return  # a rebalance has come since they were taken: what is ours then is read again
+            return  # a rebalance happened since: the records are read again by the new owner
         with telemetry.BATCH_SECONDS.labels(self.name).time(), self._assignment.progress(places) as moving:
             await self._batches.apply(entries, moving)
         self._progress = time.monotonic()
 
     async def _mark_reached(self, kafka: LogConsumer, reader: Reader) -> None:
-        """Where the loop has passed an end that was seen before, all appended by then has been applied.
+        """Store as read through the partitions that have reached the end offset seen before.
 
-        The position counts here, not the offset stored: markers and records of aborted transactions may lie at the end
-        of the log. The offset stored then moves behind them. It is true only where nothing that was read is still to
-        be applied.
+        The client's position is compared, not the stored offset: the log may end with transaction markers and aborted
+        records, and the stored offset is then advanced past them. Partitions with records read but not yet applied do
+        not count.
         """
         reached, passed, waiting = dict[Place, datetime](), list[Move](), reader.waiting()
         for tp, (end, moment) in list(self._horizon.items()):
@@ -273,8 +274,8 @@ class Consumer:
             telemetry.CONSUMER_BACKING_OFF, consumer=self.name, error=self._last_error, seconds=round(seconds, 1)
         )
 
-    async def _run_aside(self, kafka: LogConsumer) -> None:
-        """Beside the loop: the state in the database, frozen peers, the horizon, Kafka's copy of the offsets."""
+    async def _run_secondary(self, kafka: LogConsumer) -> None:
+        """Secondary work beside the loop: database state, frozen peers, elections, end offsets, commits to Kafka."""
         while True:
             try:
                 await self._follow_state()
@@ -293,18 +294,18 @@ class Consumer:
             await asyncio.sleep(HORIZON_SECONDS)
 
     async def _follow_state(self) -> None:
-        """Write down a halt of our own, else do as the database says."""
+        """Store a halt of this process in the database, else take over the state stored there."""
         halt = self._to_write
         async with transaction(self.sessions) as session:
             if halt is not None:
                 await consumers.set_state(session, self.name, halt)
             state = await consumers.state(session, self.name)
         self._database_seen = time.monotonic()
-        if self._to_write is not halt:  # it halted while we read
+        if self._to_write is not halt:  # the loop halted meanwhile
             return
         self._to_write = None
         if state.state == "running" and self._state.state != "running":
-            # What a process may skip that halted is not for one that is only starting.
+            # The allowance to skip was given to the process that halted, not to one that is only starting.
             may_skip = 0 if self._state is STARTING else state.may_skip
             self._batches.limit = replace(self.limit, may_skip=may_skip)
             self._progress = time.monotonic()
@@ -321,7 +322,7 @@ class Consumer:
             telemetry.log().warning(telemetry.CONSUMER_BLOCKER_TERMINATED, consumer=self.name, pids=ended)
 
     async def _look_ahead(self, kafka: LogConsumer) -> None:
-        """Ask PostgreSQL the time, then Kafka the ends: what was appended before that time lies before those ends."""
+        """Get the time, then the end offsets: records appended before that time lie before these ends."""
         ready = [self._assignment.partition(place) for place in self._assignment.starts]
         if not ready:
             return
@@ -332,11 +333,11 @@ class Consumer:
             if any(end < self._assignment.starts.get(self._assignment.place(tp), 0) for tp, end in ends.items()):
                 self._assignment.distrust()
                 return
-            # An end that was not reached yet stays: whoever lags steadily would never reach one that moves on.
+            # Keep an end offset that is not reached yet: a consumer with a steady lag would never reach a moving one.
             self._horizon = {tp: self._horizon.get(tp, (end, moment)) for tp, end in ends.items()}
             telemetry.KAFKA_UP.labels(self.name).set(1)
             behind = [tp for tp, end in ends.items() if await kafka.position(tp) < end]
-            # What lies behind an open transaction cannot be read: waiting for that is no stall.
+            # Records behind an open transaction cannot be read: waiting for them is no stall.
             readable = await kafka.readable_ends(behind) if behind else {}
         self._watch([tp for tp, end in readable.items() if await kafka.position(tp) < end])
 
@@ -347,25 +348,27 @@ class Consumer:
             self._elections_seen = time.monotonic()
 
     def _watch(self, behind: list[TopicPartition]) -> None:
-        """A client can stall silently after a rebalance (aio-libs/aiokafka#1154): records wait, none comes. Give up."""
+        """Raise StalledError if readable records do not arrive: a client can stall (aio-libs/aiokafka#1154)."""
         if not behind or self._state.state != "running":
             self._progress = time.monotonic()
         elif time.monotonic() - self._progress > STALL_SECONDS:
             telemetry.log().error(telemetry.CONSUMER_STALLED, consumer=self.name, partitions=len(behind))
-            raise StalledError(f"records wait in {len(behind)} partitions and none came for {STALL_SECONDS:.0f} s")
+            raise StalledError(
+                f"no records arrived for {STALL_SECONDS:.0f} s, although {len(behind)} partitions have unread ones"
+            )
 
     async def _mirror_offsets(self, kafka: LogConsumer) -> None:
-        """Kafka's copy serves lag dashboards and autoscaling only; nothing reads it back."""
-        standing = {self._assignment.partition(place): n for place, n in self._assignment.starts.items()}
-        if standing and standing != self._mirrored:
-            commit = {tp: OffsetAndMetadata(following, "") for tp, following in standing.items()}
+        """Commit the offsets to Kafka, for lag dashboards and autoscaling only: Touchpoint does not read them."""
+        current = {self._assignment.partition(place): n for place, n in self._assignment.starts.items()}
+        if current and current != self._mirrored:
+            commit = {tp: OffsetAndMetadata(following, "") for tp, following in current.items()}
             async with asyncio.timeout(KAFKA_TIMEOUT):
                 await kafka.commit(commit)
-            self._mirrored = standing
+            self._mirrored = current
 
 
 def _pause(kafka: LogConsumer, pausing: bool) -> None:
-    """Pause or resume everything assigned; heartbeats and polls go on."""
+    """Pause or resume fetching from all assigned partitions; heartbeats and polls continue."""
     if pausing:
         kafka.pause(*kafka.assignment())
     elif paused := kafka.paused():

@@ -1,4 +1,4 @@
-"""Dead letters: events that cannot be handled, kept whole in a topic of their own and indexed in the database."""
+"""Dead letters: events that cannot be handled, copied to a dead-letter topic and indexed in the database."""
 
 import hashlib
 from collections import deque
@@ -21,13 +21,13 @@ from touchpoint.kafka.packing import MAX_RECORD_BYTES, size
 
 MAX_KEY_BYTES = 10_000
 MAX_HEADER_BYTES = 100_000
-"""What a dead letter copies of the record's key, and of its headers, names included."""
+"""The most bytes a dead letter copies of the record's headers, names included."""
 MAX_HEADERS = 1000
-MAX_WORD = 500
-"""Characters of what the index says about a dead letter."""
+MAX_TEXT = 500
+"""Characters of each text in the dead-letter index."""
 
 VERSION = version("touchpoint")
-"""Of the consumer: what failed in one may pass in the next."""
+"""The consumer's version, kept with each dead letter: a later version may handle the event."""
 
 
 class _Customer(msgspec.Struct):
@@ -36,9 +36,9 @@ class _Customer(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record, and why it could not be handled. No customer data in `reason`.
+    """A record that could not be handled, and why. `reason` contains no customer data.
 
-    `stage`: read, decode, validate or handle.
+    `stage`: where it failed: read, decode, validate or handle.
     """
 
     record: Record
@@ -47,24 +47,24 @@ class DeadLetter:
     reason: str
 
     def __post_init__(self) -> None:
-        """Keep of the reason what PostgreSQL can store: it may quote a name in a stranger's data."""
+        """Make the reason storable in PostgreSQL: it may quote a field name of malformed data."""
         object.__setattr__(self, "reason", _storable(self.reason))
 
     def __str__(self) -> str:
-        """Where it lies and what is wrong."""
+        """The record's topic/partition/offset, the error and the reason."""
         return f"{'/'.join(map(str, self.place))}: {self.error}: {self.reason}"
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal causes: the type, the stage, the error and what it said."""
+        """A hash that is equal for equal causes: event type, stage, error and reason."""
         cause = "\x1f".join((self._header("ce_type") or "", self.stage, self.error, self.reason))
         return hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()
 
     def to_record(self, consumer: str, attempt: Attempt) -> Record:
-        """The record for the dead-letter topic: the original bytes, key, partition and headers, and ours.
+        """The record for the dead-letter topic: the original value, key, partition and headers, plus `dlq_` headers.
 
-        It is always small enough for Kafka. A header names what was left out; the source topic has it, at the place
-        that is named here.
+        It is always small enough for Kafka. What is too large is left out, and a header says so: the original is in the
+        source topic, at the offset given here.
         """
         ours = {
             "dlq_consumer": consumer,
@@ -97,7 +97,7 @@ class DeadLetter:
 
     @property
     def place(self) -> tuple[str, int, int]:
-        """Where the record lies in the log."""
+        """The record's logical topic, partition and offset."""
         return self.record.topic, self.record.partition, self.record.offset
 
     def index_row(self) -> IndexRow:
@@ -123,21 +123,21 @@ class DeadLetter:
         return None if value is None else _storable(value.decode(errors="replace"))
 
     def _customer(self) -> str | None:
-        """Whom the event is about, as far as it can be read."""
+        """The event's customer id, if the value can be decoded that far."""
         try:
-            found = msgspec.json.decode(self.record.value, type=_Customer).customer_id
+            customer_id = msgspec.json.decode(self.record.value, type=_Customer).customer_id
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return found and _storable(found)
+        return customer_id and _storable(customer_id)
 
 
 def _storable(text: str) -> str:
-    """What PostgreSQL can store and index."""
-    return text[:MAX_WORD].replace("\x00", "\ufffd")
+    """The text, cut to MAX_TEXT and without NUL, which PostgreSQL cannot store."""
+    return text[:MAX_TEXT].replace("\x00", "\ufffd")
 
 
 def _first_headers(record: Record) -> Headers:
-    """The record's headers up to what a dead letter may copy; a null becomes an empty value."""
+    """The record's first headers, within MAX_HEADERS and MAX_HEADER_BYTES; a null value becomes an empty one."""
     copied, total = Headers(), 0
     for name, value in record.headers:
         total += len(name.encode()) + len(value or b"")
@@ -148,7 +148,7 @@ def _first_headers(record: Record) -> Headers:
 
 
 async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLetter]) -> None:
-    """Index the dead letters and hand their records to the outbox, in the batch's transaction."""
+    """Index the dead letters and write their records to the outbox, in the batch's transaction."""
     if letters:
         rows = [letter.index_row() for letter in letters]
         attempts = await dead_letters.note(await raw_connection(session), consumer, rows)
@@ -158,10 +158,10 @@ async def write(session: AsyncSession, consumer: str, letters: Sequence[DeadLett
 
 @dataclass(slots=True)
 class Limit:
-    """When to stop instead of draining a topic into its dead letters: too many in a row, or too large a share.
+    """When a consumer halts instead of turning a whole topic into dead letters.
 
-    `consecutive` dead letters without a success between them (0: none at all may be skipped), or more than `share` of
-    the last `window` events. The next `may_skip` dead letters do not count at all.
+    It does on more than `consecutive` dead letters without a success between them (0: on the first one), or when more
+    than `share` of the last `window` events are dead letters. The next `may_skip` dead letters do not count.
     """
 
     consecutive: int = 100
@@ -172,23 +172,23 @@ class Limit:
     _recent: deque[bool] = field(default_factory=deque, init=False)
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
-        """Why these outcomes (True: a dead letter), on top of what was counted, are too many; None if they are not."""
+        """Why these outcomes (True: a dead letter), added to those counted, exceed the limit; None if they do not."""
         in_a_row, recent = self._after(self._counting(outcomes))
         if in_a_row > self.consecutive:
-            most = f"more than {self.consecutive} dead letters in a row"
-            return most if self.consecutive else "an event cannot be handled, and none may be skipped"
+            reason = f"more than {self.consecutive} dead letters in a row"
+            return reason if self.consecutive else "an event cannot be handled, and none may be skipped"
         if len(recent) >= self.window and sum(recent) > self.share * len(recent):
             return f"{sum(recent)} of the last {len(recent)} events are dead letters"
         return None
 
     def count(self, outcomes: Sequence[bool]) -> None:
-        """Take in the outcomes of a batch that was committed."""
+        """Count the outcomes of a committed batch."""
         counting = self._counting(outcomes)
         self.may_skip -= len(outcomes) - len(counting)
         self._in_a_row, self._recent = self._after(counting)
 
     def _counting(self, outcomes: Sequence[bool]) -> Sequence[bool]:
-        """Without the dead letters that may be skipped."""
+        """The outcomes without the dead letters that may be skipped."""
         if not self.may_skip:
             return outcomes
         dead = accumulate(outcomes)

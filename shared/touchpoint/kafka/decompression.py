@@ -1,4 +1,4 @@
-"""Decompresses record batches, all codecs of Kafka, up to a size that cannot take all memory."""
+"""Decompresses record batches with all codecs of Kafka, up to a size limit that protects memory."""
 
 import struct
 import zlib
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cramjam
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
-"""Of a batch when decompressed. A megabyte, which is what a topic takes, can hold a gigabyte of zeros."""
+"""The limit of a decompressed batch: the compressed megabyte that a topic accepts can expand to a gigabyte."""
 
 _GZIP = b"\x1f\x8b"
 _XERIAL, _XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
@@ -18,17 +18,17 @@ class DecompressionError(Exception):
 
 
 def decompress(codec: int, data: bytes) -> bytes:
-    """The records of a batch. `codec` is the number in the batch's attributes."""
+    """The decompressed records of a batch. `codec` is the number in the batch's attributes."""
     try:
         return _CODECS[codec](data)
     except KeyError:
-        raise DecompressionError(f"its codec, number {codec}, is unknown") from None
+        raise DecompressionError(f"the batch has an unknown codec, number {codec}") from None
     except (cramjam.DecompressionError, zlib.error, struct.error, ValueError) as error:
-        raise DecompressionError(f"it cannot be decompressed: {error!s:.100}") from None
+        raise DecompressionError(f"the batch cannot be decompressed: {error!s:.100}") from None
 
 
 def _gunzip(data: bytes) -> bytes:
-    """One gzip member after the other; bytes behind them that are none are ignored, as Java ignores them."""
+    """All gzip members; bytes after them that are no member are ignored, as Java's client does."""
     plain = bytearray()
     while data[:2] == _GZIP or not plain:
         member = zlib.decompressobj(wbits=31)
@@ -36,13 +36,13 @@ def _gunzip(data: bytes) -> bytes:
         if len(plain) > MAX_BATCH_BYTES:
             raise _too_large()
         if not member.eof:
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         data = member.unused_data
     return bytes(plain)
 
 
 def _unsnap(data: bytes) -> bytes:
-    """Raw snappy, or the blocks with their lengths that Java's library writes."""
+    """Raw snappy, or the length-prefixed blocks that Java's library writes."""
     if not data.startswith(_XERIAL):
         return _unsnap_block(data, MAX_BATCH_BYTES)
     plain, at = bytearray(), _XERIAL_HEADER_BYTES
@@ -54,8 +54,8 @@ def _unsnap(data: bytes) -> bytes:
     return bytes(plain)
 
 
-def _unsnap_block(data: bytes, most: int) -> bytes:
-    if cramjam.snappy.decompress_raw_len(data) > most:
+def _unsnap_block(data: bytes, max_bytes: int) -> bytes:
+    if cramjam.snappy.decompress_raw_len(data) > max_bytes:
         raise _too_large()
     return bytes(cramjam.snappy.decompress_raw(data))
 
@@ -78,7 +78,7 @@ def _within_bounds(decompress_into: Callable[[bytes, bytearray], int]) -> Callab
 
 
 def _too_large() -> DecompressionError:
-    return DecompressionError(f"decompressed it has more than {MAX_BATCH_BYTES:,} bytes")
+    return DecompressionError(f"the batch has more than {MAX_BATCH_BYTES:,} bytes when decompressed")
 
 
 _CODECS: dict[int, Callable[[bytes], bytes]] = {

@@ -1,9 +1,9 @@
-"""What Kafka answers to a fetch, read so that no record can stop a consumer.
+"""Parses fetched record batches so that no malformed record can stop a consumer.
 
 aiokafka raises inside `getmany` on a header name that is not UTF-8, on a batch it cannot decompress and on a wrong
-checksum, and raises again whenever it fetches that batch: the consumer cannot go on, and nobody learns which offset is
-to blame. Here such a record arrives with a `Flawed` value, which `codec.decode` makes a dead letter. A batch that
-cannot be read at all arrives as one record, whose `Flawed` value has the offsets of the batch: the live consumer halts.
+checksum, and raises again whenever it fetches that batch: the consumer is stuck, without reporting which offset is
+to blame. Here such a record gets a `Flawed` value, which decoding turns into a dead letter. A batch that cannot be read
+at all becomes one record, whose `Flawed` value has the offsets of the batch: the live consumer halts there.
 """
 
 import struct
@@ -19,19 +19,19 @@ from touchpoint.contracts.record import Flawed
 from touchpoint.kafka.decompression import DecompressionError, decompress
 
 MAX_HEADERS = 5000
-"""Of one record in a batch that expands: two bytes there can be a header, which here takes a hundred."""
+"""The limit per record in a large batch: a header can take two bytes there, but takes about a hundred in Python."""
 LARGE_BYTES = 4 * 1024 * 1024
-"""A decompressed batch above this is read in Python, slowly: headers are counted before they are made."""
+"""A decompressed batch above this size is parsed in Python, slowly, to count headers before parsing them."""
 
 _PREFIX = struct.Struct(">qi")
-"""The batch's first offset, and its length behind this prefix."""
+"""The batch's first offset, and its length without this prefix."""
 _MAGIC_AT, _CODEC_AT, _LAST_DELTA_AT, _FIRST_TIME_AT, _MAX_TIME_AT, _COUNT_AT = 16, 22, 23, 27, 35, 57
 _HEADER_BYTES = 61
 _CODEC_MASK, _APPEND_TIME = 0x07, 0x08
 
 
 class FetchedRecord(NamedTuple):
-    """One record, with the attributes that aiokafka's fetcher asks for."""
+    """One record, with the attributes that aiokafka's fetcher reads."""
 
     offset: int
     timestamp: int
@@ -43,18 +43,18 @@ class FetchedRecord(NamedTuple):
 
 
 class FetchedBatches:
-    """The batches that were fetched of one partition: takes the place of aiokafka's `MemoryRecords`."""
+    """The batches fetched from one partition; replaces aiokafka's `MemoryRecords`."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self._at = 0
 
     def size_in_bytes(self) -> int:
-        """Bytes that were fetched."""
+        """The number of bytes fetched."""
         return len(self._raw)
 
     def has_next(self) -> bool:
-        """Whether a batch is left. Kafka may cut the last one short, never the first."""
+        """Whether a batch is left. Kafka may truncate the last batch of a response, never the first."""
         if self._at == 0:
             return len(self._raw) > 0
         return self._at < len(self._raw) and self._end() <= len(self._raw)
@@ -64,16 +64,16 @@ class FetchedBatches:
         start, end = self._at, self._end()
         if end - start <= _MAGIC_AT or end > len(self._raw):
             self._at = len(self._raw)
-            return FetchedBatch(self._raw[start:], "it is cut short")
+            return FetchedBatch(self._raw[start:], "the batch is truncated")
         self._at = end
         raw = self._raw[start:end]
         magic = raw[_MAGIC_AT]
         if magic < 2:
             return LegacyRecordBatch(raw, magic)
-        return FetchedBatch(raw, None if magic == 2 else f"its format, version {magic}, is unknown")
+        return FetchedBatch(raw, None if magic == 2 else f"the batch has an unknown format, version {magic}")
 
     def _end(self) -> int:
-        """Where the batch at this place ends; behind all that was fetched, where that cannot be told."""
+        """The end of the batch that starts here; beyond the fetched bytes if the length is missing or invalid."""
         if len(self._raw) - self._at < _PREFIX.size:
             return len(self._raw) + 1
         length: int = _PREFIX.unpack_from(self._raw, self._at)[1]
@@ -81,49 +81,49 @@ class FetchedBatches:
 
 
 class FetchedBatch:
-    """One batch: takes the place of aiokafka's `DefaultRecordBatch`, which does the work where it can."""
+    """One batch; replaces aiokafka's `DefaultRecordBatch` and delegates to it where that can parse the batch."""
 
     def __init__(self, raw: bytes, fault: str | None) -> None:
         if fault is None and len(raw) < _HEADER_BYTES:
-            fault = "it is cut short"
+            fault = "the batch is truncated"
         self._raw = raw
         self._fault = fault
         self._batch = None if fault else DefaultRecordBatch(raw)
         self.base_offset: int = _PREFIX.unpack(raw[: _PREFIX.size].ljust(_PREFIX.size, b"\0"))[0]
 
     def validate_crc(self) -> bool:
-        """Always true: aiokafka would raise. A batch with a wrong checksum is one that cannot be read."""
+        """Always true, because aiokafka raises on false. A batch with a wrong checksum becomes an unreadable one."""
         if self._batch is not None and not self._batch.validate_crc():
-            self._batch, self._fault = None, "its checksum is wrong"
+            self._batch, self._fault = None, "the batch has a wrong checksum"
         return True
 
     @property
     def next_offset(self) -> int:
-        """The offset after its last record."""
+        """The offset after the last record of the batch."""
         return self._last_offset + 1
 
     @property
     def producer_id(self) -> int:
-        """The producer's, if it is idempotent or transactional; else -1."""
+        """The id of the producer if it is idempotent or transactional, else -1."""
         return -1 if self._batch is None else self._batch.producer_id
 
     @property
     def is_transactional(self) -> bool:
-        """Whether it belongs to a transaction."""
+        """Whether the batch belongs to a transaction."""
         return self._batch is not None and self._batch.is_transactional
 
     @property
     def is_control_batch(self) -> bool:
-        """Whether it is the marker by which the broker ends a transaction."""
+        """Whether the batch is the marker with which the broker ends a transaction."""
         return self._batch is not None and self._batch.is_control_batch
 
     def __next__(self) -> Any:
-        """The one record of a marker."""
+        """The only record of a control batch."""
         assert self._batch is not None
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        """Its records, or one that stands for all if they cannot be read."""
+        """The records; if they cannot be read, one record that stands for all of them."""
         if self._batch is None:
             yield self._unreadable(str(self._fault))
             return
@@ -140,7 +140,7 @@ class FetchedBatch:
         except DecompressionError as error:
             yield self._unreadable(str(error))
             return
-        except Exception:  # noqa: S110 (aiokafka refuses a record: what follows has fewer demands)
+        except Exception:  # noqa: S110 (aiokafka rejects a record: the parser below is more tolerant)
             pass
         yield from self._read_in_python(plain or self._raw[_HEADER_BYTES:], read)
 
@@ -150,7 +150,7 @@ class FetchedBatch:
         return bytes(header)
 
     def _read_in_python(self, plain: bytes, skip: int) -> Iterator[FetchedRecord]:
-        """Its records without the first `skip`."""
+        """The records, without the first `skip`."""
         (count,) = struct.unpack_from(">i", self._raw, _COUNT_AT)
         at = 0
         try:
@@ -159,14 +159,14 @@ class FetchedBatch:
                 if number >= skip:
                     yield record
         except (ValueError, IndexError) as error:
-            yield self._unreadable(f"a record in it is broken: {error!s:.100}")
+            yield self._unreadable(f"a record in the batch is malformed: {error!s:.100}")
 
     def _read_record(self, plain: bytes, at: int) -> tuple[FetchedRecord, int]:
-        """The record at this place, and where the next one begins: https://kafka.apache.org/documentation/#record."""
+        """The record at position `at`, and the position of the next: https://kafka.apache.org/documentation/#record."""
         length, at = decode_varint(plain, at)
         end = at + length
         if not 0 < length <= len(plain) - at:
-            raise ValueError(f"its length is {length}")
+            raise ValueError(f"the record's length is {length}")
         time_delta, at = decode_varint(plain, at + 1)
         offset_delta, at = decode_varint(plain, at)
         key, at = _read_bytes(plain, at, end)
@@ -177,8 +177,8 @@ class FetchedBatch:
         return FetchedRecord(self.base_offset + offset_delta, self._time(time_delta), 0, key, value, headers), end
 
     def _time(self, delta: int) -> int:
-        first, most = struct.unpack_from(">qq", self._raw, _FIRST_TIME_AT)
-        return int(most if self._raw[_CODEC_AT] & _APPEND_TIME else first + delta)
+        first, last = struct.unpack_from(">qq", self._raw, _FIRST_TIME_AT)
+        return int(last if self._raw[_CODEC_AT] & _APPEND_TIME else first + delta)
 
     def _unreadable(self, fault: str) -> FetchedRecord:
         last = self._last_offset
@@ -197,15 +197,15 @@ def _read_bytes(plain: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     if length < 0:
         return None, at
     if length > end - at:
-        raise ValueError("a part is longer than the record")
+        raise ValueError("a field is longer than the record")
     return plain[at : at + length], at + length
 
 
 def _read_headers(plain: bytes, at: int, end: int) -> tuple[list[tuple[str, bytes | None]], str | None]:
-    """The headers, names that are not UTF-8 written with escapes, and what is wrong with them."""
+    """The headers (bytes of a name that are not UTF-8 are escaped), and what is wrong with them, or None."""
     count, at = decode_varint(plain, at)
     if count > MAX_HEADERS:
-        return [], f"it has {count} headers"
+        return [], f"the record has {count} headers, at most {MAX_HEADERS} are read"
     headers, fault = [], None
     for _ in range(count):
         name, at = _read_bytes(plain, at, end)
@@ -220,5 +220,5 @@ def _read_headers(plain: bytes, at: int, end: int) -> tuple[list[tuple[str, byte
 
 
 def install() -> None:
-    """Have all consumers of this process read with these classes."""
+    """Make all aiokafka consumers of this process use these classes."""
     fetcher.MemoryRecords = FetchedBatches

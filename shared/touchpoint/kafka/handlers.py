@@ -1,4 +1,4 @@
-"""The registry through which a service says what it does with events; it contains no Kafka."""
+"""The registry of a service's event handlers. It is independent of Kafka."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from touchpoint.db.spans import handling
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler works with: the batch's transaction, which the consumer commits."""
+    """Passed to a handler: the session with the batch's transaction, which the consumer commits."""
 
     session: AsyncSession
 
 
 Handler = Callable[[list[Any], Context], Awaitable[None]]
 Prepare = Callable[[Any], Any]
-"""Makes of an event what its handler works with, such as a row; None when there is nothing to do."""
+"""Converts an event to its handler's input, such as a row; None if the handler has nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A handler, the types whose events it gets, as one list in log order, and what it gets of each."""
+    """A handler, the event types it receives, and how its input is made from an event (None: the event itself)."""
 
     handle: Handler
     types: frozenset[str]
@@ -33,28 +33,28 @@ class Registration:
 
 @dataclass(slots=True)
 class Handlers:
-    """Which events a service handles.
+    """The event handlers of a service.
 
-    A handler declares the set of types that influence one another and gets them as one list in log order, each event
-    once. Handlers are independent projections: they tolerate a parent they have not seen, take time and ids from the
-    events (never from a clock or a random source), and end in one of three ways: return, raise TransientError, raise
-    PermanentError.
+    A handler declares the set of event types that influence one another. It gets their events as one list in log
+    order, each event once. Handlers are independent projections: they tolerate events whose parent they have not seen,
+    and take time and ids from the events, never from a clock or a random source. They return, or raise TransientError
+    or PermanentError.
     """
 
     registrations: list[Registration] = field(default_factory=list)
     events: dict[str, type[Event]] = field(default_factory=dict)
 
     @classmethod
-    def gather(cls, *rooms: "Handlers") -> "Handlers":
-        """The handlers of all rooms of a service."""
-        registrations = [registration for room in rooms for registration in room.registrations]
-        return cls(registrations, {kind: event for room in rooms for kind, event in room.events.items()})
+    def gather(cls, *parts: "Handlers") -> "Handlers":
+        """The handlers of all packages of a service, combined."""
+        registrations = [registration for part in parts for registration in part.registrations]
+        return cls(registrations, {kind: event for part in parts for kind, event in part.events.items()})
 
     def on(self, *events: type[Event], prepare: Prepare | None = None) -> Callable[[Handler], Handler]:
-        """Register a handler for these contracts.
+        """Register a handler for these event types.
 
-        What depends on nothing but the event belongs into `prepare`: that happens while the database works on the batch
-        before, and the handler gets what it made instead of the event.
+        Work that depends on the event alone belongs into `prepare`: it runs while the database works on the previous
+        batch, and the handler gets its result instead of the event.
         """
 
         def register(handle: Handler) -> Handler:
@@ -67,16 +67,16 @@ class Handlers:
 
     @property
     def topics(self) -> list[str]:
-        """The topics a consumer of these handlers reads."""
+        """The topics that a consumer with these handlers reads."""
         return sorted({event.topic for event in self.events.values()})
 
     @property
     def packages(self) -> set[str]:
-        """The packages whose code handles the events."""
+        """The top-level packages that contain the handlers."""
         return {registration.handle.__module__.partition(".")[0] for registration in self.registrations}
 
     def prepare(self, event: Event) -> list[Any]:
-        """What each handler is to get of an event, None for those that get nothing of it."""
+        """Each handler's input made from an event; None for handlers that do not handle it."""
         kind = event.type
         return [
             None if kind not in each.types else event if each.prepare is None else each.prepare(event)
@@ -84,9 +84,9 @@ class Handlers:
         ]
 
     async def handle(self, prepared: Sequence[list[Any]], ctx: Context) -> None:
-        """Give each handler what was prepared for it of a batch's events, in the order they came."""
+        """Call each handler with its inputs prepared from a batch's events, in log order."""
         for index, registration in enumerate(self.registrations):
-            mine = [found for each in prepared if (found := each[index]) is not None]
-            if mine:
+            inputs = [each[index] for each in prepared if each[index] is not None]
+            if inputs:
                 with handling(index, registration.handle.__name__):
-                    await registration.handle(mine, ctx)
+                    await registration.handle(inputs, ctx)

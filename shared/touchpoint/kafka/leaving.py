@@ -1,4 +1,4 @@
-"""How a client of Kafka is stopped."""
+"""Stops an aiokafka consumer within a bounded time."""
 
 import asyncio
 
@@ -8,14 +8,14 @@ STOP_SECONDS = 5.0
 
 
 async def leave(kafka: AIOKafkaConsumer) -> Exception | None:
-    """Stop a client within a bound, and with it leave its group; answers what went wrong meanwhile, which hurts nobody.
+    """Stop a client, which leaves its consumer group, within a bounded time. Returns an error, which may be ignored.
 
-    With Kafka gone its own stop() may wait for ever; it may also end as if cancelled, which nobody has done.
+    If Kafka is down, the client's own stop() may wait for ever, or raise CancelledError although nobody cancelled it.
     """
     leaving = asyncio.create_task(kafka.stop())
     await asyncio.wait({leaving}, timeout=STOP_SECONDS)
     if leaving.cancel():
         await asyncio.wait({leaving}, timeout=1)
-        return TimeoutError(f"not within {STOP_SECONDS:g} s")
+        return TimeoutError(f"the client did not stop within {STOP_SECONDS:g} s")
     error = None if leaving.cancelled() else leaving.exception()
     return error if isinstance(error, Exception) else None

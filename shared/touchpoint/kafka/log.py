@@ -1,4 +1,4 @@
-"""The log as somebody reads it who belongs to no group: from here to there, and the live consumer's offsets stay."""
+"""Reads ranges of the log without a consumer group, so that the live consumer's offsets are not changed."""
 
 import asyncio
 import time
@@ -21,16 +21,17 @@ from touchpoint.kafka.reader import read_record
 BATCH_RECORDS = 10_000
 POLL_MS = 500
 SILENT_SECONDS = 60.0
+"""Timeout of a read without any record."""
 HELD_SECONDS = 2.0
-"""A transaction that is still open after these is worth telling: most last for milliseconds."""
+"""A transaction open for longer is reported: most last for milliseconds."""
 
 Spans = Mapping[Place, tuple[int, int]]
-"""For each partition the first offset to read, and the first not to read."""
+"""For each partition the first offset to read, and the offset to stop before."""
 
 
 @asynccontextmanager
 async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[LogConsumer]:
-    """A client to assign partitions to; `options` are aiokafka's. Raises Kafka's own errors."""
+    """A started consumer without a group; `options` are passed to aiokafka. Raises Kafka's own errors."""
     kafka = LogConsumer(settings, **options, auto_offset_reset="none")
     try:
         await kafka.start()
@@ -40,36 +41,36 @@ async def group_less(settings: KafkaSettings, **options: Any) -> AsyncIterator[L
 
 
 def partition(settings: KafkaSettings, place: Place) -> TopicPartition:
-    """A partition as Kafka names it."""
+    """The partition with the topic's name in Kafka (with prefix)."""
     return TopicPartition(settings.topic_prefix + place[0], place[1])
 
 
 async def read(kafka: LogConsumer, prefix: str, spans: Spans) -> AsyncIterator[list[Record]]:
-    """The records of these spans, in order within each partition. Raises UsageError when Kafka falls silent."""
+    """Read the records of these spans, in order within each partition. Raises UnreachableError if no records arrive."""
     waiting = {TopicPartition(prefix + topic, n): span[1] for (topic, n), span in spans.items() if span[0] < span[1]}
     topics = {tp: tp.topic.removeprefix(prefix) for tp in waiting}
     kafka.assign(list(waiting))
     for tp in waiting:
         kafka.seek(tp, spans[topics[tp], tp.partition][0])
-    heard = time.monotonic()
+    last_seen = time.monotonic()
     while waiting:
-        async with asyncio.timeout(SILENT_SECONDS):  # aiokafka's own waiting may have no end
-            found = await kafka.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
-            # The position, not the last record's offset: markers may lie at the end.
+        async with asyncio.timeout(SILENT_SECONDS):  # aiokafka may wait for ever
+            fetched = await kafka.getmany(*waiting, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)
+            # The position, not the last record's offset: the span may end with transaction markers.
             positions = {tp: await kafka.position(tp) for tp in waiting}
         records = [
-            read_record(topics[tp], each) for tp in sorted(found) for each in found[tp] if each.offset < waiting[tp]
+            read_record(topics[tp], each) for tp in sorted(fetched) for each in fetched[tp] if each.offset < waiting[tp]
         ]
         if records:
-            heard = time.monotonic()
+            last_seen = time.monotonic()
             yield records
-        elif time.monotonic() - heard > SILENT_SECONDS:
-            raise UnreachableError(f"Kafka has given no record for {SILENT_SECONDS:.0f} s: is it overloaded?")
+        elif time.monotonic() - last_seen > SILENT_SECONDS:
+            raise UnreachableError(f"Kafka returned no records for {SILENT_SECONDS:.0f} s: is it overloaded?")
         waiting = {tp: end for tp, end in waiting.items() if positions[tp] < end}
 
 
 class Log:
-    """Topics by their logical names."""
+    """A connected log, with topics given by their logical names."""
 
     def __init__(self, client: LogConsumer, prefix: str, cluster_id: str, partitions: Mapping[str, int]) -> None:
         self._client = client
@@ -78,27 +79,30 @@ class Log:
         self._partitions = partitions
 
     async def ends(self, topics: Iterable[str]) -> dict[Place, int]:
-        """For every partition of these topics how far it can be read: not behind an open transaction."""
+        """The last stable offset of every partition of these topics: it does not lie behind an open transaction."""
         return self._by_place(await self._client.readable_ends(self._all(topics)))
 
     async def begins(self, topics: Iterable[str], since: datetime | None = None) -> dict[Place, int]:
-        """For every partition its first offset, or the first that was appended at `since` or later."""
+        """The first offset of every partition, or the first that was appended at `since` or later."""
         partitions = self._all(topics)
         if since is None:
             return self._by_place(await self._client.beginning_offsets(partitions))
         milliseconds = int(since.timestamp() * 1000)
         ends = await self._client.readable_ends(partitions)
-        found = await self._client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
-        return self._by_place({tp: found[tp].offset if found[tp] else ends[tp] for tp in partitions})
+        since_offsets = await self._client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+        return self._by_place({tp: first.offset if (first := since_offsets[tp]) else ends[tp] for tp in partitions})
 
     async def held_back(self, topics: Iterable[str]) -> dict[Place, int]:
-        """Partitions in which a transaction stays open: the first offset that cannot be read because of it."""
+        """Partitions with a transaction open for HELD_SECONDS or more: the first offset that it makes unreadable."""
         held: dict[Place, int] = {}
         for waiting in (HELD_SECONDS, 0):
             partitions = [self._partition(place) for place in held] or self._all(topics)
             ends, readable = [
-                self._by_place(found)
-                for found in (await self._client.end_offsets(partitions), await self._client.readable_ends(partitions))
+                self._by_place(offsets)
+                for offsets in (
+                    await self._client.end_offsets(partitions),
+                    await self._client.readable_ends(partitions),
+                )
             ]
             held = {place: end for place, end in readable.items() if end < ends[place] and held.get(place, end) == end}
             if not held:
@@ -107,7 +111,7 @@ class Log:
         return held
 
     def read(self, spans: Spans) -> AsyncIterator[list[Record]]:
-        """The records of these spans, as `read` has them."""
+        """The records of these spans; see the function `read`."""
         return read(self._client, self._prefix, spans)
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
@@ -125,7 +129,7 @@ class Log:
 
 @asynccontextmanager
 async def connected(settings: KafkaSettings, topics: Iterable[str]) -> AsyncIterator[Log]:
-    """The log of these topics. Raises UsageError when Kafka cannot be reached, or refuses."""
+    """Connect to the log of these topics. Raises UsageError if Kafka cannot be reached or refuses the request."""
     prefix = settings.topic_prefix
     async with admin.connected(settings) as client:
         cluster = await client.describe_cluster()

@@ -1,4 +1,4 @@
-"""Looks into the log without a consumer group: a record, and what was written for the same customer around it."""
+"""Looks up a record in the log, with the same customer's records around it. Uses no consumer group."""
 
 import asyncio
 from typing import Any
@@ -12,32 +12,32 @@ from touchpoint.contracts.record import Flawed, Record
 from touchpoint.kafka import log
 
 NEIGHBOURS = 5
-"""Of a record, on each side."""
+"""Records of the same key shown before and after a record, each."""
 WINDOW = 5000
-"""Records on each side in which neighbours are looked for."""
+"""Records searched for neighbours before and after a record, each."""
 TIMEOUT_SECONDS = 20
 
 
 async def around(settings: KafkaSettings, topic: str, partition: int, offset: int) -> list[Record]:
-    """The record at a place and its neighbours among those with its key, in log order.
+    """The record at an offset, with its neighbours of the same key, in log order.
 
-    Raises NotFoundError when it is gone, UnreachableError when Kafka does not answer.
+    Raises NotFoundError if the record does not exist (any more), UnreachableError if Kafka does not answer.
     """
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            found = await _window(settings, topic, partition, offset)
+            records = await _window(settings, topic, partition, offset)
     except (KafkaError, TimeoutError, OSError) as error:
         raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
-    wanted = next((record for record in found if offset in _offsets(record)), None)
+    wanted = next((record for record in records if offset in _offsets(record)), None)
     if wanted is None:
-        raise NotFoundError(f"{topic}/{partition} has no record {offset} (any more)")
-    alike = [record for record in found if record.key == wanted.key]
-    index = alike.index(wanted)
-    return alike[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
+        raise NotFoundError(f"{topic}/{partition} has no record at offset {offset} (any more)")
+    same_key = [record for record in records if record.key == wanted.key]
+    index = same_key.index(wanted)
+    return same_key[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
 
 
 def shown(record: Record) -> dict[str, Any]:
-    """A record for programs; bytes that are no UTF-8 are shown as what they may mean."""
+    """A record for JSON output; bytes that are not UTF-8 become replacement characters."""
     return {
         "topic": record.topic,
         "partition": record.partition,
@@ -49,7 +49,7 @@ def shown(record: Record) -> dict[str, Any]:
 
 
 def _offsets(record: Record) -> range:
-    """Those a record stands for: a batch that cannot be read is one record."""
+    """The offsets of a record: several if it stands for a batch that cannot be read."""
     batch = record.value.offsets if isinstance(record.value, Flawed) else None
     return range(batch[0], batch[1] + 1) if batch else range(record.offset, record.offset + 1)
 

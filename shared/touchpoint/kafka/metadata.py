@@ -1,4 +1,4 @@
-"""Kafka's description of its topics, with what aiokafka's own request leaves out: topic ids and leader epochs."""
+"""Requests topic metadata from Kafka with topic ids and leader epochs, which aiokafka's own request lacks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ UNKNOWN_TOPIC = 3
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """`leader` is -1 while the partition has none. `epoch` grows with every election of a leader."""
+    """One partition. `leader` is a broker id, -1 while there is none. `epoch` grows with every leader election."""
 
     leader: int
     epoch: int
@@ -36,7 +36,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`id` stays the same as long as the topic exists: one that is deleted and created again has another."""
+    """One topic. `id` identifies it: a topic that is deleted and created again gets another id."""
 
     id: UUID
     partitions: Mapping[int, Partition]
@@ -44,13 +44,13 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The topics asked for that exist, by name."""
+    """The cluster's id, and those of the requested topics that exist, by name."""
 
     id: str
     topics: Mapping[str, Topic]
 
     def place(self, tp: TopicPartition) -> tuple[UUID, Partition]:
-        """The topic's id, and a partition of it. Raises UnknownTopicOrPartitionError."""
+        """The topic's id and the partition. Raises UnknownTopicOrPartitionError."""
         topic = self.topics.get(tp.topic)
         if topic is None or tp.partition not in topic.partitions:
             raise UnknownTopicOrPartitionError(tp.topic)
@@ -58,7 +58,7 @@ class Cluster:
 
 
 async def describe(client: AIOKafkaClient, names: Sequence[str]) -> Cluster:
-    """Ask any broker, in one request. Raises Kafka's own errors, also for a topic that may not be seen."""
+    """Request the metadata from any broker. Raises Kafka's own errors, also for a topic this user may not describe."""
     answer = (await client.send(client.get_random_node(), _MetadataRequest(names))).to_object()
     topics: dict[str, Topic] = {}
     for topic in answer["topics"]:
@@ -69,10 +69,10 @@ async def describe(client: AIOKafkaClient, names: Sequence[str]) -> Cluster:
         topics[topic["name"]] = Topic(
             topic["id"],
             {
-                one["partition"]: Partition(
-                    one["leader"], one["leader_epoch"], len(one["replicas"]), len(one["in_sync"])
+                part["partition"]: Partition(
+                    part["leader"], part["leader_epoch"], len(part["replicas"]), len(part["in_sync"])
                 )
-                for one in topic["partitions"]
+                for part in topic["partitions"]
             },
         )
     return Cluster(answer["cluster_id"], topics)
@@ -135,7 +135,7 @@ class _ResponseV10(Response):  # type: ignore[misc]  # aiokafka has no types
 
 
 class _RequestV10(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
-    """Of Kafka 2.8 and newer."""
+    """Supported by Kafka 2.8 and newer."""
 
     FLEXIBLE_VERSION = True
     API_KEY = 3

@@ -1,4 +1,4 @@
-"""How records become requests of aiokafka: their partition, their size, and many of one partition packed together."""
+"""Prepares records for aiokafka: partition, size, and batches of many records of one partition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,31 +14,32 @@ from touchpoint.base.time_slice import TimeSlice
 from touchpoint.contracts.record import Record
 
 MAX_RECORD_BYTES = 1_000_000
-"""A record above this is refused before it is sent: a batch that the broker refuses breaks the producer. It is a little
-under what the topics take (`requirements.MAX_MESSAGE_BYTES`)."""
+"""A larger record is refused before it is sent, because a batch refused by the broker breaks the producer. The limit is
+slightly below that of the topics (`requirements.MAX_MESSAGE_BYTES`)."""
 MAX_BATCH_BYTES = 512 * 1024
-"""Per partition and request; aiokafka's default of 16 KiB costs half the speed."""
+"""The limit per partition and request; aiokafka's default of 16 KiB halves the throughput."""
 PACKED_RECORDS = 10
-"""So many records for one partition are packed here, which is three times as fast; fewer join other callers'."""
+"""From this many records per partition on, a batch is packed here, which is three times as fast; fewer records are
+queued one by one, and share aiokafka's batches with other callers."""
 
 
 Place = tuple[str, int]
-"""A topic, as Kafka names it, and a partition."""
+"""A topic's name in Kafka (with prefix), and a partition number."""
 
 
 class Parcel(NamedTuple):
-    """Records that Kafka takes or refuses as one: their indices, and the call that queues them."""
+    """Records that Kafka accepts or refuses together: their indices, and the call that queues them."""
 
     indices: Sequence[int]
     size: int
     packed: bool
     queue: Callable[[], Awaitable[asyncio.Future[object]]]
-    """Its result is a future with Kafka's answer."""
+    """Returns a future with Kafka's answer."""
 
 
 @dataclass(slots=True)
 class Group:
-    """A call's records of one partition, by index."""
+    """The records of one call for one partition: their indices and total size in bytes."""
 
     indices: list[int] = field(default_factory=list)
     bytes: int = 0
@@ -46,19 +47,19 @@ class Group:
 
 @dataclass(slots=True)
 class Lane:
-    """One partition: the bytes that wait for its answers, and who may queue records for it."""
+    """One partition: bytes and packed batches that await an answer, and the lock for queuing."""
 
     waiting_bytes: int = 0
     waiting_packed: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def count(self, parcel: Parcel, times: int) -> None:
-        """A parcel more (1) or less (-1) waits for its answer."""
+        """Count a parcel that awaits its answer (`times` = 1), or no longer does (-1)."""
         self.waiting_bytes += times * parcel.size
         self.waiting_packed += times * parcel.packed
 
     def is_free(self, group: Group) -> bool:
-        """Whether aiokafka queues these at once. What is packed, and what comes after it, waits for all before it."""
+        """Whether aiokafka queues this group at once. A packed batch, and records after it, wait for those before."""
         if self.turn.locked() or self.waiting_packed:
             return False
         if len(group.indices) >= PACKED_RECORDS:
@@ -67,14 +68,14 @@ class Lane:
 
 
 def size(record: Record) -> int:
-    """Bytes the record takes on the wire at most."""
-    found: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers)
-    return found
+    """The most bytes the record takes on the wire."""
+    size_bytes: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers)
+    return size_bytes
 
 
 @lru_cache(100_000)
 def key_hash(key: bytes) -> int:
-    """Kafka's own hash of a key, as every client has it: modulo the partition count it is the partition."""
+    """Kafka's standard hash of a key (murmur2); modulo the partition count, it is the partition."""
     return int(murmur2(key)) & 0x7FFFFFFF
 
 

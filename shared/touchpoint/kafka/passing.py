@@ -1,4 +1,4 @@
-"""Lets a consumer pass a place in the log that stops it, on an operator's word: a dead letter and the trail keep it."""
+"""Lets a consumer skip offsets that halt it, by order of an operator; a dead letter and the audit trail record it."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from touchpoint.db.offsets import FenceLostError, Move
 from touchpoint.kafka import dead_letter
 from touchpoint.kafka.dead_letter import DeadLetter
 
-MOST = 1_000_000
-"""Offsets to pass at once."""
+MAX_OFFSETS = 1_000_000
+"""The most offsets to skip at once."""
 
 
 async def resume(
@@ -27,10 +27,10 @@ async def resume(
     past: Span | None = None,
     accept_loss: Sequence[str] = (),
 ) -> str:
-    """Let a consumer go on, behind the offsets `past` if given; returns the state it was in.
+    """Resume a consumer, after the offsets `past` if given; returns its previous state.
 
-    Raises NotFoundError, and ConflictError when it does not stand at the first of these offsets or counts on records
-    that Kafka has lost and `accept_loss` does not name.
+    Raises NotFoundError for an unknown consumer. Raises ConflictError if its next offset is not the first of `past`, or
+    if Kafka has lost records of it that `accept_loss` does not name.
     """
     before = await consumers.change(session, consumer, new, who, accept_loss=accept_loss)
     if past is not None:
@@ -39,21 +39,22 @@ async def resume(
 
 
 async def _pass_over(session: AsyncSession, consumer: str, span: Span, who: str, reason: str) -> None:
-    """Have a consumer go on behind these offsets, which it has not applied. They become one dead letter.
+    """Advance a consumer past these offsets, which it has not applied, and record them as one dead letter.
 
-    Raises ConflictError when the consumer does not stand at the first of them.
+    Raises ConflictError if its next offset is not the first of them.
     """
     topic, partition, first, end = span.topic, span.partition, span.offsets.start, span.offsets.stop
-    if not 0 < len(span.offsets) <= MOST:
-        raise ConflictError(f"pass over 1 to {MOST:,} offsets, not {len(span.offsets):,}")
+    if not 0 < len(span.offsets) <= MAX_OFFSETS:
+        raise ConflictError(f"pass over 1 to {MAX_OFFSETS:,} offsets, not {len(span.offsets):,}")
     try:
         await offsets.advance(await raw_connection(session), consumer, [Move(topic, partition, first, end)])
     except FenceLostError:
         raise ConflictError(
-            f"{consumer} does not stand at {topic}/{partition}/{first}: `touchpoint consumer list` says where it halted"
+            f"{topic}/{partition}/{first} is not the next offset of {consumer}: "
+            "`touchpoint consumer list` shows where it halted"
         ) from None
-    said = f"an operator passed over offsets {first} to {end - 1}: {reason}"
+    passed = f"an operator passed over offsets {first} to {end - 1}: {reason}"
     record = Record(topic, b"", b"", [], partition, end - 1)
-    await dead_letter.write(session, consumer, [DeadLetter(record, "read", "PassedOver", said)])
+    await dead_letter.write(session, consumer, [DeadLetter(record, "read", "PassedOver", passed)])
     details = {"topic": topic, "partition": partition, "first": first, "last": end - 1}
     await audit.add(session, who, "consumer.pass", consumer, details, reason=reason)

@@ -1,4 +1,4 @@
-"""The one way records reach Kafka: aiokafka's idempotent producer, kept within bounds and replaced when it breaks."""
+"""Writes records to Kafka: aiokafka's idempotent producer with bounded memory, replaced when it breaks."""
 
 import asyncio
 import contextlib
@@ -30,30 +30,31 @@ from touchpoint.kafka.spans import Sending
 from touchpoint.kafka.watch import TopicWatch
 
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
-"""What may wait for Kafka; aiokafka itself knows no limit."""
+"""The limit of bytes that await Kafka's answer; aiokafka itself has no limit."""
 REQUEST_TIMEOUT_MS = 120_000
-"""A partition without a leader for longer than this breaks the producer for good (aio-libs/aiokafka#1017)."""
+"""A partition without a leader for longer breaks aiokafka's producer permanently (aio-libs/aiokafka#1017)."""
 PROBE_SECONDS = 1
+"""While Kafka acknowledges nothing, one call per this interval is let through to test it."""
 STALLED_SECONDS = 3
-"""Records wait and none was acknowledged for so long: new ones are refused at once instead of piling up."""
+"""If records wait and none was acknowledged for this long, new ones are refused at once instead of piling up."""
 STOP_SECONDS = 5
 CONNECT_SECONDS = 30
 BACKOFF_SECONDS = 1
 
-_INNOCENT = (KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
-"""Errors of queuing that say nothing about the producer's health."""
+_HARMLESS = (KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
+"""Errors while queuing that do not break the producer."""
 
 
 class NotAcknowledgedError(TransientError):
-    """Kafka has not confirmed the record.
+    """Kafka has not acknowledged the record.
 
-    Unless the message says it was not sent, it may still arrive: send again with the same event id, and consumers
-    apply it once.
+    Unless the message starts with "not sent", the record may still arrive. Send it again with the same event id:
+    consumers apply it once.
     """
 
 
 class RecordTooLargeError(PermanentError):
-    """The record is larger than the topics take; it was not sent."""
+    """The record exceeds the size limit of the topics; it was not sent."""
 
 
 SendError = NotAcknowledgedError | RecordTooLargeError
@@ -62,7 +63,7 @@ _Answer = asyncio.Future[object]
 
 @dataclass(slots=True)
 class _Call:
-    """One call's records, what became of each, and the answers awaited with the indices they speak of."""
+    """One call: its records, their outcomes (None: acknowledged), and the awaited answers by record index."""
 
     records: Sequence[Record]
     outcomes: list[SendError | None]
@@ -75,11 +76,11 @@ class _Call:
 
 
 class Producer:
-    """Sends records and waits for all in-sync replicas, each exactly once in the log and in order per partition.
+    """Sends records and waits for all in-sync replicas: each is written once, and in order per partition.
 
-    It connects in the background, and reconnects with a new identity when its sequence is broken; meanwhile `ready` is
-    false and sends are refused. Giving up on a send (its timeout) does not take it back: the record stays counted
-    among the bytes in flight until Kafka has answered.
+    It connects in the background, and reconnects with a new producer id when its sequence numbers are broken; meanwhile
+    `ready` is false and sends are refused. A send that times out is not cancelled: the record counts as bytes in flight
+    until Kafka has answered.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Producer:
         in_flight_bytes: int = IN_FLIGHT_BYTES,
         watch: TopicWatch | None = None,
     ) -> None:
-        """`watch`: of the topics that are written; nothing is sent while it says that work stops."""
+        """`watch`: watches the topics written; nothing is sent while a deviation stops work."""
         self._options = {
             **settings.client_options(),
             "client_id": client_id,
@@ -121,22 +122,22 @@ class Producer:
 
     @property
     def ready(self) -> bool:
-        """Whether a record sent now has good prospects: connected, and Kafka acknowledges what was sent."""
+        """Whether the producer is connected and Kafka acknowledges records."""
         if self._client is None or self._broken.is_set():
             return False
         return not self._waiting or asyncio.get_running_loop().time() - self._progress < STALLED_SECONDS
 
     async def check(self) -> str | None:
-        """Readiness check: None, or what is wrong."""
-        return None if self.ready else "Kafka does not acknowledge"
+        """Readiness check: None, or the fault."""
+        return None if self.ready else "Kafka does not acknowledge records"
 
     async def start(self, wait_seconds: float = 5) -> None:
-        """Begin to connect, and wait so long for it; Kafka may also come later."""
+        """Connect in the background; wait up to `wait_seconds` for the connection, which may also succeed later."""
         self._runner = asyncio.create_task(self._run(), name="kafka producer")
         await pause(self._connected, wait_seconds)
 
     async def stop(self) -> None:
-        """Send what waits, for a few seconds at most, and disconnect."""
+        """Send the queued records, for STOP_SECONDS at most, and disconnect."""
         if self._runner is not None:
             self._runner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -144,16 +145,16 @@ class Producer:
         await self._disconnect()
 
     async def send(self, record: Record, timeout_seconds: float = 10) -> None:
-        """Send one record and return once Kafka has it; raises NotAcknowledgedError or RecordTooLargeError."""
+        """Send one record and return once Kafka acknowledges it. Raises NotAcknowledgedError or RecordTooLargeError."""
         [error] = await self.send_all((record,), timeout_seconds)
         if error is not None:
             raise error
 
     async def send_all(self, records: Sequence[Record], timeout_seconds: float = 10) -> list[SendError | None]:
-        """Send records and wait for all: for each None once Kafka has it, else what went wrong with it.
+        """Send records and wait for all of them; returns for each None if it was acknowledged, else its error.
 
-        Records of one partition (so those of one key) are sent in this order; after the first of them that cannot be
-        queued none is tried. A record that is too large counts as its own fault only.
+        Records of one partition (hence of one key) are sent in order: if one cannot be queued, those after it are not
+        sent. A record that is too large fails alone.
         """
         if (tracer := tracing.tracer()) is None:
             return await self._send_all(records, timeout_seconds)
@@ -169,7 +170,7 @@ class Producer:
         deadline = loop.time() + timeout_seconds
         await self._queue(call, timeout_seconds)
         if call.answers:
-            await asyncio.wait(call.answers, timeout=deadline - loop.time())  # giving up here leaves them be
+            await asyncio.wait(call.answers, timeout=deadline - loop.time())  # after the timeout they stay in flight
         for answer, indices in call.answers.items():
             call.settle(indices, _outcome(answer))
         self._seconds.observe(loop.time() - deadline + timeout_seconds)
@@ -179,9 +180,9 @@ class Producer:
         return call.outcomes
 
     def _may_send(self) -> bool:
-        """While Kafka acknowledges nothing, one call a second goes through all the same.
+        """Whether to send. While Kafka acknowledges nothing, one call per PROBE_SECONDS is let through as a probe.
 
-        What waits may be one partition's without a leader; only a record of another one can show that Kafka is well.
+        The waiting records may all be of a partition without a leader; only a record of another shows that Kafka works.
         """
         now = asyncio.get_running_loop().time()
         if self.ready:
@@ -192,7 +193,7 @@ class Producer:
         return True
 
     async def _queue(self, call: _Call, timeout_seconds: float) -> None:
-        """Hand the records to aiokafka; who has to wait for that does so side by side, and gives up in time."""
+        """Queue the records in aiokafka; partitions that have to wait do so concurrently, up to the timeout."""
         if self._watch is not None and self._watch.stops is not None:
             call.settle(range(len(call.records)), NotAcknowledgedError(f"not sent: {self._watch.stops}"))
             return
@@ -219,7 +220,7 @@ class Producer:
                         tasks.create_task(self._queue_partition(client, place, indices, call))
 
     async def _by_partition(self, client: AIOKafkaProducer, call: _Call, timeout_seconds: float) -> dict[Place, Group]:
-        """Where each record goes; one that is too large goes nowhere."""
+        """Group the records by partition; those too large get an error and are left out."""
         groups: dict[Place, Group] = defaultdict(Group)
         for index, record in enumerate(call.records):
             if (bytes_ := size(record)) > MAX_RECORD_BYTES:
@@ -235,26 +236,26 @@ class Producer:
         return groups
 
     async def _count_partitions(self, client: AIOKafkaProducer, topic: str, timeout_seconds: float) -> int:
-        """A topic's partitions, asked once. A `TopicWatch` looks whether their number stays the same."""
+        """The partition count of a topic, requested once. A `TopicWatch` checks that it does not change."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                found = await client.partitions_for(topic)
+                partitions = await client.partitions_for(topic)
         except TimeoutError:
             raise KafkaTimeoutError from None
-        self._partitions[topic] = len(found)
-        return len(found)
+        self._partitions[topic] = len(partitions)
+        return len(partitions)
 
     async def _queue_partition(self, client: AIOKafkaProducer, place: Place, indices: list[int], call: _Call) -> None:
         """Queue one partition's records in order, up to the first that cannot be queued.
 
-        One caller at a time: aiokafka's own wait for a full queue is neither fair nor keeps to its timeout.
+        One caller at a time: aiokafka's own wait for a full queue is neither fair nor does it respect its timeout.
         """
         done, lane = 0, self._lanes[place]
         async with lane.turn:
             try:
                 async for parcel in parcels(client, place, call.records, indices, call.time_slice):
                     if self.in_flight_bytes + parcel.size > self._budget and self._waiting:
-                        raise NotAcknowledgedError("not sent: too much is waiting for Kafka already")
+                        raise NotAcknowledgedError("not sent: too many bytes are waiting for Kafka")
                     self._count(lane, parcel, 1)
                     try:
                         answer = await parcel.queue()
@@ -270,7 +271,7 @@ class Producer:
                 call.settle(indices[done:], self._refused(error))
 
     def _refused(self, error: KafkaError) -> NotAcknowledgedError:
-        if not isinstance(error, _INNOCENT):  # the sender inside aiokafka has died
+        if not isinstance(error, _HARMLESS):  # aiokafka's sender task has died
             self._broken.set()
         return NotAcknowledgedError(f"not sent: {type(error).__name__}")
 
@@ -290,12 +291,12 @@ class Producer:
         if error is None:
             self._progress = asyncio.get_running_loop().time()
         elif isinstance(error, KafkaError) and not self._broken.is_set():
-            # Whatever the reason, the batch's sequence numbers are used up and the broker misses them from now on.
+            # Whatever the reason, the broker never received the batch's sequence numbers, and refuses all later ones.
             telemetry.log().error(telemetry.PRODUCER_BROKEN, error=type(error).__name__)
             self._broken.set()
 
     async def _run(self) -> None:
-        """Connect, and again whenever the producer has broken."""
+        """Connect, and reconnect whenever the producer breaks."""
         while True:
             client = await self._connect()
             self._broken.clear()
@@ -327,10 +328,10 @@ class Producer:
 
 
 async def _close(client: AIOKafkaProducer) -> None:
-    """Stop a client and resolve all that waits for it, within bounds.
+    """Stop a client and fail all sends that wait for it, within a bounded time.
 
-    With Kafka away its own stop() waits for ever for what was not sent (aio-libs/aiokafka#1101), so after a while its
-    parts are ended one by one: connections, sender, queue.
+    If Kafka is down, the client's own stop() waits for unsent records for ever (aio-libs/aiokafka#1101). So after
+    STOP_SECONDS its parts are closed one by one: connections, sender, queue.
     """
     stopping = asyncio.create_task(client.stop())
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)
@@ -338,12 +339,14 @@ async def _close(client: AIOKafkaProducer) -> None:
         telemetry.log().warning(telemetry.PRODUCER_GAVE_UP)
         await client.client.close()
         await client._sender.close()
-        client._message_accumulator.fail_all(NotAcknowledgedError("the connection to Kafka was given up"))
+        client._message_accumulator.fail_all(
+            NotAcknowledgedError("the connection to Kafka was closed before it answered")
+        )
     await stopping
 
 
 def _outcome(answer: _Answer) -> NotAcknowledgedError | None:
     if not answer.done():
-        return NotAcknowledgedError("Kafka has not confirmed in time; the record may still arrive")
+        return NotAcknowledgedError("Kafka did not acknowledge in time; the record may still arrive")
     error = answer.exception()
     return None if error is None else NotAcknowledgedError(f"Kafka refused: {type(error).__name__}")

@@ -1,4 +1,4 @@
-"""The relay: sends the outbox to Kafka in order, one process per service at a time."""
+"""The relay: sends the rows of the outbox to Kafka in order. One process per service is active at a time."""
 
 import asyncio
 import time
@@ -22,29 +22,29 @@ BATCH_ROWS = 1000
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 SEND_SECONDS = 15.0
-"""Below idle_in_transaction_session_timeout: while Kafka is asked, the transaction holds the relay's lock."""
+"""Send timeout. Below idle_in_transaction_session_timeout: the transaction that holds the lock is idle meanwhile."""
 
 
 class Relay:
-    """Sends unsent rows in the order of their ids; a row that fails holds up those after it under its key, no other.
+    """Sends outbox rows in the order of their ids. A row that fails blocks later rows with the same key, no others.
 
-    A row that Kafka can never take, because it is too large, is parked: it stays in the outbox with the reason, is not
-    tried again, and holds up nothing. Consumers tolerate an event that is missing as they tolerate a dead letter.
+    A row too large for Kafka is parked: it stays in the outbox with the reason, is not retried, and blocks nothing.
+    Consumers tolerate a missing event as they tolerate a dead letter.
 
-    The lock is the transaction's: a frozen relay loses it to PostgreSQL's idle timeout, and another takes over. What
-    both have sent then arrives twice with the same id; consumers apply it once.
+    The advisory lock is held by the transaction: PostgreSQL's idle timeout takes it from a frozen relay, and another
+    relay takes over. Records sent by both arrive twice with the same id; consumers apply them once.
     """
 
     def __init__(
         self, service: str, settings: KafkaSettings, sessions: Sessions, watch: TopicWatch | None = None
     ) -> None:
-        """`watch`: of the topics that are written; nothing is sent while it says that work stops."""
+        """`watch`: watches the topics written; nothing is sent while a deviation stops work."""
         self._service = service
         self._sessions = sessions
         self._producer = Producer(settings, f"{service} relay", watch=watch)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Relay until `stop` is set, then send what is left, within bounds."""
+        """Relay until `stop` is set, then send the remaining rows, in one round of bounded time."""
         await self._producer.start()
         try:
             while not stop.is_set():
@@ -54,7 +54,7 @@ class Relay:
             await self._producer.stop()
 
     async def _try_round(self) -> float:
-        """Seconds to wait before the next round."""
+        """Run a round; return the seconds to wait before the next one."""
         try:
             sent = await self.round()
         except Exception as error:
@@ -68,7 +68,10 @@ class Relay:
         return 0 if sent else IDLE_SECONDS
 
     async def round(self) -> int | None:
-        """Send the next rows and delete those acknowledged; None when a send failed or another relay is active."""
+        """Send the next rows, delete those acknowledged, and return the number of rows.
+
+        None if a send failed or another relay is active.
+        """
         started = time.perf_counter()
         async with transaction(self._sessions) as session:
             if not await locks.acquire(session, "relay"):
@@ -77,8 +80,8 @@ class Relay:
             if not records:
                 return 0
             outcomes = await self._producer.send_all(records, SEND_SECONDS)
-            found = zip(ids, outcomes, strict=True)
-            parked = {row_id: str(outcome) for row_id, outcome in found if isinstance(outcome, RecordTooLargeError)}
+            by_row = zip(ids, outcomes, strict=True)
+            parked = {row_id: str(outcome) for row_id, outcome in by_row if isinstance(outcome, RecordTooLargeError)}
             sent = _in_order(ids, records, outcomes)
             raw = await raw_connection(session)
             await raw.execute("DELETE FROM outbox WHERE id = ANY($1)", sent)
@@ -108,9 +111,9 @@ class Relay:
 
 
 def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendError | None]) -> list[int]:
-    """The rows that are done: acknowledged, and nothing before them under their key has to be sent again.
+    """The rows that are done: acknowledged, with no failed row of the same key before them.
 
-    What failed is sent again, and so is all after it under the same key: the copy that came too early is a duplicate.
+    A failed row is sent again, and so are all later rows of its key, to keep the order; consumers drop the duplicates.
     """
     failed, done = set(), []
     for row_id, record, outcome in zip(ids, records, outcomes, strict=True):

@@ -1,7 +1,7 @@
-"""What topics must be, declared once: `migrate` makes them so, processes and `touchpoint doctor` compare them again.
+"""The required settings of topics: `migrate` creates topics with them; processes and `touchpoint doctor` check them.
 
-Some deviations stop the work that rests on the setting: order, clocks, or whether Kafka takes a record at all. Others
-are only reported. The table is in docs/operations.md.
+Some deviations stop the work that depends on the setting: order, timestamps, or whether Kafka accepts a record.
+Others are only reported. The table is in docs/operations.md.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from touchpoint.kafka import metadata
 from touchpoint.kafka.metadata import Topic
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-"""Room for the largest event the gateway takes (256 KiB), its headers, and a producer's batch around it."""
+"""Large enough for the largest event the gateway accepts (256 KiB), its headers, and a producer's batch around it."""
 
 _SETTLE_SECONDS = 30
 PAGE = "docs/runbooks/topic-changed.md"
@@ -29,7 +29,7 @@ PARTITIONS, REPLICAS = "partitions", "replication factor"
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A setting of a topic that is not what it must be. `mend` is the command that mends it, or the page to read."""
+    """A wrong topic setting. `stops`: whether work stops; `mend`: the command that fixes it, or a page to read."""
 
     topic: str
     setting: str
@@ -39,12 +39,12 @@ class Deviation:
     mend: str
 
     def __str__(self) -> str:
-        """In one line."""
+        """The deviation and the fix, in one line."""
         return f"topic {self.topic} has {self.setting}={self.actual}, not {self.expected}: {self.mend}"
 
 
 class Rule(NamedTuple):
-    """What a setting must be. Of (actual, expected) `wrong` says if it deviates, and `stops` if work stops then."""
+    """The rule for a setting: its expected value, and whether (actual, expected) is `wrong`, and if so `stops` work."""
 
     expected: Callable[[KafkaSettings], str]
     wrong: Callable[[str, str], bool] = lambda actual, expected: actual != expected
@@ -70,33 +70,33 @@ RULES: Mapping[str, Rule] = {
     REPLICAS: Rule(lambda settings: str(settings.replication_factor), _below),
 }
 CONFIGS = [name for name in RULES if name not in (PARTITIONS, REPLICAS)]
-"""Those that Kafka keeps as configurations of a topic."""
+"""The settings that are topic configurations in Kafka."""
 
 
 def configs(settings: KafkaSettings) -> dict[str, str]:
-    """What a topic is created with."""
+    """The configuration with which topics are created."""
     return {name: RULES[name].expected(settings) for name in CONFIGS}
 
 
 async def deviations(client: AIOKafkaAdminClient, settings: KafkaSettings, names: Sequence[str]) -> list[Deviation]:
-    """How topics, by their names in Kafka, differ from what they must be. Raises UsageError, or Kafka's own errors."""
+    """The deviations of topics (named as in Kafka, with prefix). Raises UsageError, or Kafka's own errors."""
     topics = (await metadata.describe(client._client, names)).topics
     described = await _configs(client, [name for name in names if name in topics])
-    found = []
+    wrong = []
     for name in names:
         if name not in topics:
-            found.append(Deviation(name, "existence", "none", "one", True, f"see {PAGE}"))
+            wrong.append(Deviation(name, "existence", "none", "one", True, f"see {PAGE}"))
             continue
         for setting, value in (described[name] | _shape(topics[name])).items():
             rule, expected = RULES[setting], RULES[setting].expected(settings)
             if rule.wrong(value, expected):
                 mend = _mend(settings, name, setting, expected)
-                found.append(Deviation(name, setting, value, expected, rule.stops(value, expected), mend))
-    return found
+                wrong.append(Deviation(name, setting, value, expected, rule.stops(value, expected), mend))
+    return wrong
 
 
 def _shape(topic: Topic) -> dict[str, str]:
-    replicas = min((one.replicas for one in topic.partitions.values()), default=0)
+    replicas = min((partition.replicas for partition in topic.partitions.values()), default=0)
     return {PARTITIONS: str(len(topic.partitions)), REPLICAS: str(replicas)}
 
 
@@ -110,21 +110,23 @@ def _mend(settings: KafkaSettings, topic: str, setting: str, expected: str) -> s
 
 
 async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics. A broker that does not know a new topic yet is asked again."""
+    """The configurations of topics. Retries while a broker does not know a new topic yet."""
     wanted: dict[str, str | None] = dict.fromkeys(CONFIGS)
     async with asyncio.timeout(_SETTLE_SECONDS):
         while True:
             answers = await client.describe_configs([topic_resource(name, wanted) for name in names])
-            found = [each for answer in answers for each in answer.resources]
-            if all(code != metadata.UNKNOWN_TOPIC for code, *_ in found):
+            resources = [resource for answer in answers for resource in answer.resources]
+            if all(code != metadata.UNKNOWN_TOPIC for code, *_ in resources):
                 break
             await asyncio.sleep(0.05)
-    for code, message, _, name, _ in found:
+    for code, message, _, name, _ in resources:
         if code:
-            raise UsageError(f"Kafka does not show the settings of topic {name}: {message or for_code(code).__name__}")
-    return {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in found}
+            raise UsageError(
+                f"Kafka does not return the settings of topic {name}: {message or for_code(code).__name__}"
+            )
+    return {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in resources}
 
 
 def topic_resource(name: str, values: Mapping[str, str | None]) -> ConfigResource:
-    """A topic's settings as the admin client wants them: values to set, or None to ask."""
+    """A topic's settings in the admin client's format: values to set, or None for those to read."""
     return ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(values))

@@ -1,4 +1,4 @@
-"""Spans of events on their way: sent to Kafka, and applied by a consumer."""
+"""Trace spans of events: sent to Kafka, and applied by a consumer."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,19 @@ from touchpoint.db.spans import Tape, tell, tell_step
 if TYPE_CHECKING:
     from touchpoint.kafka.batch import Entry
 
-_TOLD = {
+_SPAN_ATTRIBUTES = {
     "ce_id": "cloudevents.event_id",
     "ce_source": "cloudevents.event_source",
     "ce_type": "cloudevents.event_type",
     "ce_tenant": "touchpoint.tenant",
 }
-"""Which headers a span tells of, and how OpenTelemetry calls them. Not whose event it is: the subject, the key."""
+"""The headers copied to a span, with their attribute names. Not subject and key, which identify the customer."""
 
 
 class Sending:
-    """The spans of records that are being sent.
+    """The producer spans of the records of one send.
 
-    An event goes on in the trace it came with; one without is the beginning of its own, linked with the request.
+    A record with a traceparent continues that trace; one without starts a new trace, linked with the current request.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -39,7 +39,7 @@ class Sending:
         self._spans: list[Span] = []
 
     async def begin(self, records: Sequence[Record]) -> list[Record]:
-        """What to send instead: each record with its span's traceparent."""
+        """Start the spans; returns the records to send, each with the traceparent of its span."""
         begun, time_slice = list[Record](), TimeSlice()
         for record in records:
             begun.append(self._with_span(record))
@@ -48,7 +48,7 @@ class Sending:
         return begun
 
     async def end(self, errors: Iterable[Exception | None]) -> None:
-        """Kafka has them, or not: for each record None or its error, as `Producer.send_all` answers."""
+        """End the spans. `errors`: for each record None or its error, as `Producer.send_all` returns them."""
         time_slice = TimeSlice()
         for span, error in zip(self._spans, errors, strict=True):
             if error is not None:
@@ -73,16 +73,16 @@ class Sending:
         return msgspec.structs.replace(record, headers=[*others, own])
 
 
-async def tell_applied(tape: Tape, operation: str, consumer: str, found: Iterable[tuple["Entry", str]]) -> None:
-    """Make the spans of a batch that was committed just now: its entries with what became of each.
+async def emit_applied(tape: Tape, operation: str, consumer: str, applied: Iterable[tuple["Entry", str]]) -> None:
+    """Emit the consumer spans of a batch that was just committed. `applied`: its entries with their outcomes.
 
-    Each event's trace gets what was done for all of them, and of the handlers those that had to do with it.
+    Each event's trace gets the statements of the whole batch, and of the handlers those that handled the event.
     """
     tracer = tracing.tracer()
     if tracer is None:
         return
     ended, time_slice = time.time_ns(), TimeSlice()
-    for entry, outcome in found:
+    for entry, outcome in applied:
         given = _traceparent(entry.record)
         if outcome == "ignored" or not tracing.is_sampled(given):
             continue
@@ -99,7 +99,7 @@ async def tell_applied(tape: Tape, operation: str, consumer: str, found: Iterabl
             },
             start_time=tape.started,
         )
-        _tell_work(tracer, tape, set_span_in_context(span), entry, outcome)
+        _emit_work(tracer, tape, set_span_in_context(span), entry, outcome)
         if entry.dead is not None:
             span.set_status(Status(StatusCode.ERROR, str(entry.dead)))
         span.end(ended)
@@ -107,7 +107,7 @@ async def tell_applied(tape: Tape, operation: str, consumer: str, found: Iterabl
             await time_slice.pause()
 
 
-def _tell_work(tracer: Tracer, tape: Tape, context: Context, entry: "Entry", outcome: str) -> None:
+def _emit_work(tracer: Tracer, tape: Tape, context: Context, entry: "Entry", outcome: str) -> None:
     for statement in tape.statements:
         tell(tracer, statement, context)
     if outcome != "applied":
@@ -118,17 +118,20 @@ def _tell_work(tracer: Tracer, tape: Tape, context: Context, entry: "Entry", out
 
 
 def _traceparent(record: Record) -> str | None:
-    found = attributes(record.headers).get(tracing.TRACEPARENT)
-    return None if found is None else found.decode("ascii", "replace")
+    value = attributes(record.headers).get(tracing.TRACEPARENT)
+    return None if value is None else value.decode("ascii", "replace")
 
 
 def _attributes(record: Record, operation: str) -> dict[str, AttributeValue]:
-    found = attributes(record.headers)
-    told = {_TOLD[name]: (value or b"").decode("utf-8", "replace") for name, value in found.items() if name in _TOLD}
+    copied = {
+        _SPAN_ATTRIBUTES[name]: (value or b"").decode("utf-8", "replace")
+        for name, value in attributes(record.headers).items()
+        if name in _SPAN_ATTRIBUTES
+    }
     return {
         "messaging.system": "kafka",
         "messaging.destination.name": record.topic,
         "messaging.operation.name": operation,
         "messaging.operation.type": "send" if operation == "send" else "process",
-        **told,
+        **copied,
     }

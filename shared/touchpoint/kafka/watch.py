@@ -1,4 +1,4 @@
-"""Looks at the topics a process relies on: when it starts, and now and then while it runs."""
+"""Checks the settings of the topics a process uses: at the start, and periodically."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -10,40 +10,42 @@ from touchpoint.kafka import admin
 from touchpoint.kafka.requirements import Deviation, deviations
 
 LOOK_SECONDS = 30.0
-"""Between two looks, of two requests to Kafka."""
+"""Seconds between two checks; a check takes two requests to Kafka."""
 RETRY_SECONDS = 2.0
+"""Seconds until the next check after one that failed."""
 TIMEOUT_SECONDS = 10.0
 
 
 class TopicWatch:
-    """The topics a process relies on, and why it may not work with them."""
+    """Checks the topics a process uses, and holds the reason why it may not work with them."""
 
     def __init__(self, settings: KafkaSettings, topics: Iterable[str]) -> None:
         self._settings = settings
         self._names = sorted({settings.topic_prefix + topic for topic in topics})
         self.looked = False
-        self.stops: str | None = "the topics have not been looked at yet"
-        """Why no work may be done, in one line; None while all is as it must be."""
+        self.stops: str | None = "the settings of the topics have not been checked yet"
+        """Why no work may be done, in one line; None while no deviation stops work."""
 
     async def check(self) -> str | None:
-        """Readiness check."""
+        """Readiness check: why no work may be done, or None."""
         return self.stops
 
     async def look(self) -> float:
-        """Look once; returns the seconds to wait before the next look. What was seen last holds while Kafka is away."""
+        """Check once; return the seconds until the next check. The last result is kept while Kafka is unreachable."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), admin.connected(self._settings) as client:
-                found = await deviations(client, self._settings, self._names)
+                wrong = await deviations(client, self._settings, self._names)
         except (UsageError, TimeoutError) as error:
             telemetry.log().warning(telemetry.TOPICS_UNSEEN, error=str(error) or type(error).__name__)
             return RETRY_SECONDS
-        self._tell(found)
+        self._report(wrong)
         self.looked = True
-        self.stops = next((str(one) for one in found if one.stops), None)
+        self.stops = next((str(deviation) for deviation in wrong if deviation.stops), None)
         return LOOK_SECONDS
 
-    def _tell(self, found: Sequence[Deviation]) -> None:
+    def _report(self, wrong: Sequence[Deviation]) -> None:
         telemetry.TOPIC_DEVIATIONS.clear()
-        for one in found:
-            telemetry.TOPIC_DEVIATIONS.labels(one.topic, one.setting, "yes" if one.stops else "no").set(1)
-            telemetry.log().warning(telemetry.TOPIC_CHANGED, deviation=str(one), stops=one.stops)
+        for deviation in wrong:
+            stops = "yes" if deviation.stops else "no"
+            telemetry.TOPIC_DEVIATIONS.labels(deviation.topic, deviation.setting, stops).set(1)
+            telemetry.log().warning(telemetry.TOPIC_CHANGED, deviation=str(deviation), stops=deviation.stops)

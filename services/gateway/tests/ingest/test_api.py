@@ -263,7 +263,7 @@ async def test_an_item_kafka_did_not_take_is_a_503_of_its_own(door, log, monkeyp
 
     async def all_but_one(self, records, timeout_seconds):
         outcomes = await send_all(self, [records[0], records[2]], timeout_seconds)
-        return [outcomes[0], NotAcknowledgedError("Kafka has not confirmed in time"), outcomes[1]]
+        return [outcomes[0], NotAcknowledgedError("Kafka did not acknowledge in time"), outcomes[1]]
 
     monkeypatch.setattr(Producer, "send_all", all_but_one)
     response = await post_batch(door, [event(1), event(2), event(3)])

@@ -103,7 +103,7 @@ async def test_an_event_without_a_dead_letter_is_shown_as_well(failed, dlq):
 
 
 async def test_a_place_beyond_the_log_is_named(failed, dlq):
-    with pytest.raises(UsageError, match=r"touchpoints\.v1/0 has no record 6"):
+    with pytest.raises(UsageError, match=r"touchpoints\.v1/0 has no record at offset 6"):
         await dlq("show", PLACE + "6")
 
 
