@@ -1,4 +1,4 @@
-"""What the fence rests on: raw work joins the transaction, a frozen holder of the lock is ended, one winner."""
+"""The basis of fencing: raw queries join the transaction, a frozen lock holder is terminated, one process wins."""
 
 import asyncio
 from datetime import timedelta
@@ -78,8 +78,8 @@ async def test_a_moment_noted_while_postgresqls_clock_was_ahead_is_taken_back(le
     for moment in (now.at + timedelta(hours=1), now.at):
         async with transaction(ledger.sessions) as session:
             await offsets.mark_read_through(await raw_connection(session), "ledger-svc", [(TOPIC, 0, 7, moment)])
-    [found] = await ledger.query("SELECT read_through FROM offsets")
-    assert found.read_through == now.at, "else a clock that is due within the hour would not wait for the consumer"
+    [row] = await ledger.query("SELECT read_through FROM offsets")
+    assert row.read_through == now.at, "else a clock that is due within the hour would not wait for the consumer"
 
 
 @pytest.mark.parametrize("frozen_in", ["idle in transaction", "the middle of a COPY"])
@@ -101,7 +101,7 @@ async def test_a_frozen_process_that_holds_the_fences_lock_is_ended(log, ledger,
 
 
 async def _hold(connection, how, release):
-    """Take the fence's lock and fall silent."""
+    """Take the lock on the offsets and stay idle."""
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute("UPDATE offsets SET next = next + 100")
@@ -118,7 +118,7 @@ async def _hold(connection, how, release):
 
 
 async def _connect_like(ledger):
-    """A connection as another process of the same service has it."""
+    """A connection like that of another process of the same service."""
     async with transaction(ledger.sessions) as session:
         raw = await raw_connection(session)
         database = await raw.fetchval("SELECT current_database()")

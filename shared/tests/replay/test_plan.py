@@ -1,4 +1,4 @@
-"""What a window becomes, what is refused, and how fast a replay may go: decisions, without Kafka or a database."""
+"""Freezing windows, refused windows, and the speed limit of replays: without Kafka or a database."""
 
 from datetime import UTC, datetime
 
@@ -76,10 +76,10 @@ class TestEnd:
 
 class TestBounds:
     def test_are_a_time_and_places(self):
-        found = Bound.of(["touchpoints.v1/3/1200", "2026-11-22T12:00:00Z", "escalations.v1/0/7"])
-        assert found.moment == NOON
-        assert found.places == {("touchpoints.v1", 3): 1200, ("escalations.v1", 0): 7}
-        assert found == Bound.of(found.words)
+        bound = Bound.of(["touchpoints.v1/3/1200", "2026-11-22T12:00:00Z", "escalations.v1/0/7"])
+        assert bound.moment == NOON
+        assert bound.places == {("touchpoints.v1", 3): 1200, ("escalations.v1", 0): 7}
+        assert bound == Bound.of(bound.as_texts)
 
     def test_have_one_time(self):
         with pytest.raises(UsageError, match="two times"):

@@ -1,4 +1,4 @@
-"""Rebuild and swap against real Kafka and PostgreSQL: what is wrong is made right while events flow, or nothing is."""
+"""Rebuild and swap against real Kafka and PostgreSQL: wrong rows are corrected as events arrive, or nothing changes."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ LOOSE_ENDS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
 
 
 def numbered(count, first=0):
-    """Of three customers, each with a partition: e7 is the third one in partition 1."""
+    """Events of three customers, each with a partition of its own: e7 is the third event in partition 1."""
     return [feedback(id=f"e{n}", customer_id=f"c{n % 3}") for n in range(first, first + count)]
 
 
@@ -40,7 +40,7 @@ async def append(log, events):
 
 @pytest.fixture
 def applied(log, ledger, consuming, replaying):
-    """Writes events to three partitions and has the live consumer apply them."""
+    """A function that writes events to three partitions and waits until the live consumer has applied them."""
 
     async def write(*events):
         before = sum((await ledger.next()).values())
@@ -58,39 +58,40 @@ async def _read(ledger, count):
 
 @pytest.fixture
 def rebuild(touchpoint):
-    """Has a rebuild made, and answers how it ended."""
+    """A function that runs a rebuild and returns its final state."""
 
-    async def run(*words, code=0):
-        return _told(await touchpoint("replay", "rebuild", "--consumer", CONSUMER, *WHY, "--json", *words, code=code))
+    async def run(*options, code=0):
+        command = ("replay", "rebuild", "--consumer", CONSUMER, *WHY, "--json", *options)
+        return _last_json(await touchpoint(*command, code=code))
 
     return run
 
 
 @pytest.fixture
 def swap(touchpoint):
-    """Has a rebuild swapped, and answers how that ended."""
+    """A function that swaps a rebuild in and returns its final state."""
 
     async def run(built, code=0):
-        return _told(await touchpoint("replay", "swap", built["id"], *WHY, "--json", code=code))
+        return _last_json(await touchpoint("replay", "swap", built["id"], *WHY, "--json", code=code))
 
     return run
 
 
-def _told(said):
-    """What a command tells programs; beside it the worker of this process logs."""
-    return json.loads(said.splitlines()[-1])
+def _last_json(output):
+    """The JSON a command prints in its last line; before it are logs of the worker in this process."""
+    return json.loads(output.splitlines()[-1])
 
 
 @pytest.fixture
 def is_clean(ledger, kafka):
     async def check():
-        return [(found.fault, found.where) for found in (await verify(ledger.subject, ledger.dsn, kafka)).findings]
+        return [(each.fault, each.where) for each in (await verify(ledger.subject, ledger.dsn, kafka)).findings]
 
     return check
 
 
-def _found(replay):
-    return {(one["fault"], one["where"]): one["count"] for one in replay["summary"]["compared"]["findings"]}
+def _differences(replay):
+    return {(each["fault"], each["where"]): each["count"] for each in replay["summary"]["compared"]["findings"]}
 
 
 WRONG = (
@@ -108,16 +109,16 @@ async def test_what_is_wrong_is_listed_then_made_right_by_the_swap(applied, ledg
         await ledger.query(statement)
     wrong = await ledger.query(WHOLE)
     async with replaying():
-        said = await touchpoint("replay", "rebuild", "--consumer", CONSUMER, *WHY)
-        assert "60 matched = 60 applied + 0 already applied + 0 failed + 0 erased" in said
-        assert "compared at one moment: 60 of inbox, 60 of ledger; 5 differ" in said
+        output = await touchpoint("replay", "rebuild", "--consumer", CONSUMER, *WHY)
+        assert "60 matched = 60 applied + 0 already applied + 0 failed + 0 erased" in output
+        assert "compared at one moment: 60 of inbox, 60 of ledger; 5 differ" in output
         for line in ("1 changed in ledger", "2 missing in ledger", "1 applied twice in ledger", "event_id=nobody"):
-            assert line in said
-        plan = said.split("touchpoint replay swap ")[1].split()[0]
+            assert line in output
+        plan = output.split("touchpoint replay swap ")[1].split()[0]
         assert await ledger.query(WHOLE) == wrong
-        said = await touchpoint("replay", "swap", plan, *WHY)
-    assert f"rebuild {plan} of ledger-svc: done, 100 %" in said
-    assert "writers were held for" in said
+        output = await touchpoint("replay", "swap", plan, *WHY)
+    assert f"rebuild {plan} of ledger-svc: done, 100 %" in output
+    assert "writers were held for" in output
     assert await ledger.query(WHOLE) == right
     assert await ledger.query(LOOSE_ENDS) == []
     assert await is_clean() == []
@@ -127,7 +128,7 @@ async def test_where_nothing_is_wrong_nothing_differs(applied, rebuild, replayin
     await applied(*numbered(30))
     async with replaying():
         built = await rebuild()
-    assert (built["state"], _found(built)) == ("built", {})
+    assert (built["state"], _differences(built)) == ("built", {})
     assert built["summary"]["compared"]["rows"] == {"ledger": 30, "inbox": 30}
 
 
@@ -137,7 +138,7 @@ async def test_an_event_that_was_never_applied_is_found_and_applied(applied, led
     await ledger.query('DELETE FROM inbox WHERE (partition, "offset") = (1, 2)')
     async with replaying():
         done = await rebuild("--swap")
-    assert (done["state"], _found(done)) == ("done", {("missing", "ledger"): 1, ("missing", "inbox"): 1})
+    assert (done["state"], _differences(done)) == ("done", {("missing", "ledger"): 1, ("missing", "inbox"): 1})
     assert len(await ledger.ids()) == 30
     assert await is_clean() == []
 
@@ -145,7 +146,7 @@ async def test_an_event_that_was_never_applied_is_found_and_applied(applied, led
 async def test_while_events_flow_none_is_lost_and_who_reads_sees_the_old_or_the_new(
     applied, log, ledger, rebuild, replaying, consuming, is_clean, monkeypatch
 ):
-    """Reader and consumer have prepared their statements on the old tables."""
+    """The reader's and the consumer's prepared statements refer to the old tables."""
     monkeypatch.setattr(run_module, "BATCH_RECORDS", 50)
     await applied(*numbered(300))
     await ledger.query("INSERT INTO ledger (event_id, type, position) VALUES ('nobody', 'knows', 1)")
@@ -181,7 +182,7 @@ async def test_while_events_flow_none_is_lost_and_who_reads_sees_the_old_or_the_
 
 
 async def test_stopped_at_random_moments_it_ends_with_the_same_result(applied, ledger, kafka, touchpoint, monkeypatch):
-    """Cancelled in the middle of whatever it does, as a kill would: what was not committed has not happened."""
+    """The worker is cancelled at any point, like a kill: uncommitted work is lost, committed work counts."""
     monkeypatch.setattr(run_module, "BATCH_RECORDS", 20)
     await applied(*numbered(600))
     right, chance, stops = await ledger.query(WHOLE), random.Random(5), 0
@@ -204,7 +205,7 @@ async def test_stopped_at_random_moments_it_ends_with_the_same_result(applied, l
 
 
 async def _now(touchpoint):
-    return _told(await touchpoint("replay", "status", "--json"))
+    return _last_json(await touchpoint("replay", "status", "--json"))
 
 
 async def _passed(touchpoint, offsets):
@@ -228,8 +229,8 @@ async def test_a_swap_that_breaks_off_has_changed_nothing_and_can_go_on(
         failed = await rebuild("--swap", code=1)
         assert (failed["state"], len(await ledger.ids())) == ("failed", 29)
         monkeypatch.setattr(Shadow, "replace_live", whole)
-        said = await touchpoint("replay", "resume", failed["id"], *WHY)
-        assert "running" in said
+        output = await touchpoint("replay", "resume", failed["id"], *WHY)
+        assert "running" in output
         await touchpoint("replay", "status", "--follow")
     assert len(await ledger.ids()) == 30
 
@@ -252,7 +253,7 @@ async def test_beside_a_rebuild_nothing_else_is_replayed_until_it_is_swapped_or_
     applied, ledger, rebuild, touchpoint, replaying
 ):
     await applied(*numbered(30))
-    plan = _told(await touchpoint("replay", "plan", "--consumer", CONSUMER, "--from", "2h", "--json"))
+    plan = _last_json(await touchpoint("replay", "plan", "--consumer", CONSUMER, "--from", "2h", "--json"))
     async with replaying():
         built = await rebuild()
     for state in ("built", "failed"):
@@ -275,7 +276,7 @@ class TestWhatStaysOut:
         poison.clear()
         async with replaying():
             done = await rebuild("--swap")
-        assert (done["matched"], done["applied"], _found(done)) == (28, 28, {})
+        assert (done["matched"], done["applied"], _differences(done)) == (28, 28, {})
         assert done["summary"]["compared"]["dead_letters_left_out"] == 2
         assert await ledger.query("SELECT * FROM dead_letters ORDER BY 1, 2, 3, 4") == letters
 
@@ -287,7 +288,7 @@ class TestWhatStaysOut:
         async with replaying():
             built = await rebuild(code=1)
             assert (built["state"], built["applied"], built["failed"]) == ("built", 29, 1)
-            assert _found(built)["refused", TOPIC] == 1
+            assert _differences(built)["refused", TOPIC] == 1
             assert await _none(ledger, "SELECT 1 FROM dead_letters")
             await swap(built, code=1)
         assert "e10" not in await ledger.ids()
@@ -315,7 +316,7 @@ class TestWhatStaysOut:
         assert len(await ledger.ids()) == 70
 
     async def test_of_an_id_with_two_payloads_the_one_applied_stays(self, log, ledger, rebuild, consuming, replaying):
-        """They lie in two partitions: in which order these are read is chance."""
+        """The two events are in different partitions, which are read in random order."""
         for number in range(10):
             await log.append(feedback(id=f"e{number}", customer_id="c1"), partition=number % 2)
         async with consuming(), replaying():
@@ -325,7 +326,7 @@ class TestWhatStaysOut:
             await eventually(lambda: _read(ledger, 20))
             before = await ledger.query(WHOLE)
             done = await rebuild("--swap")
-        assert (done["state"], done["applied"], done["already_applied"], _found(done)) == ("done", 10, 10, {})
+        assert (done["state"], done["applied"], done["already_applied"], _differences(done)) == ("done", 10, 10, {})
         assert await ledger.query(WHOLE) == before
         assert len(await ledger.query("SELECT 1 FROM conflicts")) == 10
 
@@ -341,7 +342,7 @@ async def _held(ledger):
 
 
 class TestRefused:
-    """In one line, and nothing has happened."""
+    """Rebuilds that are refused with a one-line error, and change nothing."""
 
     async def test_a_log_that_has_lost_its_beginning(self, applied, kafka, rebuild, ledger):
         await applied(*numbered(30))
@@ -355,7 +356,7 @@ class TestRefused:
     async def test_a_consumer_that_keeps_more_than_the_log_says(self, applied, ledger, rebuild):
         await applied(*numbered(3))
         await ledger.query("DELETE FROM projections")
-        with pytest.raises(UsageError, match="cannot be made anew from the log: commands and time have a part"):
+        with pytest.raises(UsageError, match="cannot be rebuilt from the log: its tables also depend on commands"):
             await rebuild()
 
     async def test_a_database_with_another_consumer(self, applied, ledger, rebuild):

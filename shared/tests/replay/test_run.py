@@ -1,4 +1,4 @@
-"""Replays against real Kafka and PostgreSQL: they fill gaps and nothing else, wherever they are stopped."""
+"""Replays against real Kafka and PostgreSQL: they fill gaps and change nothing else, even if interrupted anywhere."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ def numbered(count, first=0, **over):
 
 
 class Replays:
-    """What an operator does, and what is there afterwards."""
+    """An operator's actions, and the state afterwards."""
 
     def __init__(self, ledger, kafka):
         self.ledger, self.kafka = ledger, kafka
@@ -58,13 +58,13 @@ class Replays:
 
     async def ended(self, replay, seconds=30):
         async def over():
-            found = await self.now(replay)
-            return found if found.state in ("done", "failed", "aborted") else None
+            current = await self.now(replay)
+            return current if current.state in ("done", "failed", "aborted") else None
 
         return await eventually(over, seconds)
 
     async def lose(self, ids):
-        """Take events back as if they had never been applied."""
+        """Delete all effects of these events, as if they had never been applied."""
         ids = list(ids)
         await self.ledger.query(
             "DELETE FROM inbox WHERE (topic, partition, \"offset\") IN "
@@ -87,7 +87,7 @@ def ops(ledger, kafka):
 
 @pytest.fixture
 async def applied(log, ledger, consuming, replaying):
-    """Events that the live consumer has applied, in three partitions; answers a function that writes some."""
+    """A function that writes events to three partitions and waits until the live consumer has applied them."""
 
     async def write(*events, spread=True):
         before = len(await ledger.ids())
@@ -167,7 +167,7 @@ async def test_any_window_gets_back_what_it_lost_and_nothing_else(
 
 
 async def test_stopped_at_random_moments_it_ends_with_the_same_result(applied, ledger, ops, kafka, monkeypatch):
-    """Cancelled in the middle of whatever it does, as a kill would: what was not committed has not happened."""
+    """The worker is cancelled at any point, like a kill: uncommitted work is lost, committed work counts."""
     monkeypatch.setattr(run_module, "BATCH_RECORDS", 20)
     await applied(*numbered(600))
     whole, chance = await ops.checksum(), random.Random(5)
@@ -260,7 +260,7 @@ async def test_an_erased_customer_stays_erased(applied, ledger, ops, replaying):
 
 
 async def test_who_is_erased_while_a_batch_is_applied_is_erased_after_it(applied, ledger, ops, replaying):
-    """Whoever erases waits for the batch, and so finds what it has written."""
+    """An erasure waits for the batch in progress, and so sees and deletes its rows."""
     await applied(*numbered(7))
     await ops.lose(f"e{n}" for n in range(7))
     erasing = []
@@ -279,7 +279,7 @@ async def test_who_is_erased_while_a_batch_is_applied_is_erased_after_it(applied
 
 
 class TestFailures:
-    """Events that fail again, or for the first time."""
+    """Replays of events that fail again, or for the first time."""
 
     async def test_are_counted_kept_as_dead_letters_and_hold_up_nothing_else(
         self, applied, ledger, ops, replaying, poison
@@ -409,7 +409,7 @@ class TestAHand:
         assert (done.state, done.applied, done.already_applied) == ("done", 120, 0)
 
     async def test_nothing_is_applied_behind_a_pause(self, slow, ledger, ops, replaying):
-        """The command waits for the batch under way; a batch that comes later finds the fence closed."""
+        """The command waits for the batch in progress; a later batch fails at the fence."""
         async with replaying():
             await eventually(lambda: _passed(ops, slow, 2))
             await ops.change(slow, "pause")

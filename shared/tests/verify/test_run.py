@@ -1,4 +1,4 @@
-"""What `touchpoint verify` says of the log, the inbox and the dead letters, whatever the service."""
+"""The findings of `touchpoint verify` on log, inbox and dead letters, independent of the service."""
 
 import re
 from collections import Counter
@@ -50,19 +50,19 @@ async def test_what_was_redriven_is_counted_as_redriven(ledger, applied, report,
     ledger.before = lambda events: None
     async with replaying():
         await touchpoint("dlq", "redrive", "--execute", "--reason", "mended")
-    found = await report()
-    assert found.outcomes == Counter(applied=2, redriven=2)
-    assert (_found(found), found.rows) == ({}, {"ledger": 4})
+    result = await report()
+    assert result.outcomes == Counter(applied=2, redriven=2)
+    assert (_counts(result), result.rows) == ({}, {"ledger": 4})
 
 
 async def test_without_a_terminal_it_says_what_it_is_at(ledger, applied, touchpoint, monkeypatch):
     monkeypatch.setattr(command, "_subject", lambda _: ledger.subject)
     monkeypatch.setattr(command, "LINE_SECONDS", 0.001)
     await applied(feedback())
-    assert re.search(r"verify: ledger-svc: (reading the log|comparing|looking)", await touchpoint("verify"))
+    assert re.search(r"verify: ledger-svc: (reading the log|comparing|checking)", await touchpoint("verify"))
 
 
-def _found(report):
+def _counts(report):
     return {(finding.fault, finding.where): finding.count for finding in report.findings}
 
 
@@ -76,10 +76,10 @@ async def test_every_record_is_counted_by_what_became_of_it(log, ledger, applied
     again_but_different = feedback(id="once", text="Something else.")
     await applied(once, feedback(id="poison"), once, again_but_different, customer_updated(), feedback(id="last"))
     await log.append(feedback(), feedback())
-    found = await report()
-    assert _found(found) == {}
-    assert found.outcomes == Counter(applied=2, open=1, duplicate=1, conflict=1, ignored=1)
-    assert (found.pending, found.rows) == (2, {"ledger": 2})
+    result = await report()
+    assert _counts(result) == {}
+    assert result.outcomes == Counter(applied=2, open=1, duplicate=1, conflict=1, ignored=1)
+    assert (result.pending, result.rows) == (2, {"ledger": 2})
 
 
 async def test_a_record_that_left_no_trace_is_missing_with_its_place_its_customer_and_its_time(ledger, applied, report):
@@ -109,7 +109,7 @@ async def test_a_dead_letter_that_is_neither_in_its_topic_nor_on_its_way_is_unpu
 
     ledger.before = refuse
     await applied(feedback(), feedback())
-    assert _found(await report()) == {}
+    assert _counts(await report()) == {}
     await ledger.query("DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)")
     [finding] = (await report()).findings
     assert finding.fault is Fault.UNPUBLISHED
@@ -123,21 +123,21 @@ async def test_who_is_to_be_forgotten_is_not_missed(ledger, applied, report):
     await ledger.query(
         "INSERT INTO erasures (tenant_id, customer_id, by, reason) VALUES ('acme', 'c1', 'ann', 'asked')"
     )
-    found = await report()
-    assert _found(found) == {}
-    assert found.outcomes == Counter(erased=1)
+    result = await report()
+    assert _counts(result) == {}
+    assert result.outcomes == Counter(erased=1)
 
 
 async def test_a_claim_without_its_record_is_unexplained(ledger, applied, report):
     await applied(feedback(id="one"))
     again = 'SELECT consumer, gen_random_uuid(), type, payload_hash, topic, partition, "offset" FROM inbox'
     await ledger.query(f"INSERT INTO inbox {again}")
-    assert _found(await report()) == {(Fault.UNEXPLAINED, "inbox"): 1}
+    assert _counts(await report()) == {(Fault.UNEXPLAINED, "inbox"): 1}
 
 
 async def test_an_event_applied_after_a_later_one_of_its_customer_is_out_of_order(ledger, applied, report):
     await applied(*(feedback(id=str(n), customer_id=f"c{n % 2}") for n in range(4)))
-    assert _found(await report()) == {}
+    assert _counts(await report()) == {}
     await _apply_late(ledger, 1)
     [finding] = (await report()).findings
     assert finding.fault is Fault.OUT_OF_ORDER
@@ -147,7 +147,7 @@ async def test_an_event_applied_after_a_later_one_of_its_customer_is_out_of_orde
 async def test_the_last_event_of_a_customer_may_be_applied_whenever_it_likes(ledger, applied, report):
     await applied(*(feedback(id=str(n), customer_id=f"c{n % 2}") for n in range(4)))
     await _apply_late(ledger, 2)
-    assert _found(await report()) == {}
+    assert _counts(await report()) == {}
 
 
 async def test_what_a_replay_applied_late_is_not_out_of_order(ledger, applied, report):
@@ -160,7 +160,7 @@ async def test_what_a_replay_applied_late_is_not_out_of_order(ledger, applied, r
         'INSERT INTO replay_checkpoints (replay_id, topic, partition, start, "end", next) '
         "SELECT id, 'touchpoints.v1', 0, 0, 2, 2 FROM replay"
     )
-    assert _found(await report()) == {}
+    assert _counts(await report()) == {}
 
 
 async def test_an_event_applied_that_is_refused_today_is_told_and_the_others_are_compared(ledger, applied, report):
@@ -171,19 +171,19 @@ async def test_an_event_applied_that_is_refused_today_is_told_and_the_others_are
             raise PermanentError("no more")
 
     ledger.before = refuse
-    found = await report()
-    assert _found(found) == {(Fault.REFUSED, "touchpoints.v1"): 1, (Fault.UNEXPLAINED, "ledger"): 1}
-    assert found.rows == {"ledger": 4}
+    result = await report()
+    assert _counts(result) == {(Fault.REFUSED, "touchpoints.v1"): 1, (Fault.UNEXPLAINED, "ledger"): 1}
+    assert result.rows == {"ledger": 4}
 
 
 async def test_after_a_pruning_only_what_is_still_known_is_checked(ledger, applied, report):
     await applied(*(feedback(id=str(n)) for n in range(4)))
     await ledger.query('DELETE FROM inbox WHERE "offset" < 2')
     await ledger.query("UPDATE offsets SET inbox_from = 2 WHERE partition = 0")
-    found = await report()
-    assert _found(found) == {}
-    assert found.outcomes == Counter(applied=2)
-    assert "has lost its beginning" in found.notes[0]
+    result = await report()
+    assert _counts(result) == {}
+    assert result.outcomes == Counter(applied=2)
+    assert "does not reach back to the first event" in result.notes[0]
 
 
 async def test_nothing_but_temporary_tables_can_be_written(ledger, applied, kafka):
@@ -205,7 +205,7 @@ async def test_a_log_of_another_system_is_refused(ledger, applied, report, kafka
 
 
 async def _apply_late(ledger, offset):
-    """Claim a record anew, as if it had been applied just now."""
+    """Claim a record in the inbox again, as if it had just been applied."""
     await ledger.query(
         'WITH gone AS (DELETE FROM inbox WHERE "offset" = :offset RETURNING *) INSERT INTO inbox SELECT * FROM gone',
         offset=offset,

@@ -1,1 +1,1 @@
-"""Replays: part of the log applied again, or a whole service built anew beside its live tables and swapped in."""
+"""Replays: apply part of the log again, or rebuild all tables of a service beside the live ones and swap them in."""

@@ -1,4 +1,4 @@
-"""The count of what a plan is about: what would become of its records if they were replayed now."""
+"""Counts, for a plan, the outcomes its records would have if they were replayed now."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ from touchpoint.kafka import log
 from touchpoint.replay.selection import Selection
 
 Show = Callable[[int, int], None]
-"""Told how many records of how many were looked at."""
+"""A progress callback: (records counted, records in total)."""
 
 APPLIED_A_SECOND, PASSED_A_SECOND = 2_000, 20_000
-"""Events that are new, and records that are only read: for an estimate (docs/replay.md has the figures)."""
+"""Rates for the estimate: new events applied, and records only read, per second (measured in docs/replay.md)."""
 
 _NO_TYPE = "(no type)"
 
 
 @dataclass(slots=True)
 class Census:
-    """Counts what would become of records if they were replayed now, without decoding any."""
+    """Counts the outcomes records would have if they were replayed now, without decoding them."""
 
     raw: asyncpg.Connection
     consumer: str
@@ -37,7 +37,7 @@ class Census:
     records: int = 0
     discarded: int = 0
     _missing: set[UUID] = field(default_factory=set)
-    """Of the events that are missing, so that one sent twice counts once."""
+    """Ids of the missing events, so that an event sent twice counts once."""
 
     async def take(self, records: Sequence[Record]) -> None:
         """Count records of one partition."""
@@ -53,7 +53,7 @@ class Census:
         letters = await self._letters(chosen)
         erased = await erasures.among(self.raw, {owner_of(record) for record in chosen})
         identities = [inbox.identity_of(record) for record in chosen]
-        applied = await inbox.known(self.raw, self.consumer, [one for one in identities if one is not None])
+        applied = await inbox.known(self.raw, self.consumer, [event for event in identities if event is not None])
         for (record, kind), event in zip(matching, identities, strict=True):
             letter = letters.get(record.offset)
             if letter == "discarded":
@@ -68,7 +68,7 @@ class Census:
                     self._missing.add(event)
 
     def summary(self) -> dict[str, Any]:
-        """What the plan says of its events."""
+        """The counts for the plan, by type and in total, and the estimated duration in seconds."""
         names = ("applied", "missing", "dead_letters", "erased")
         total = Counter[str]()
         for counts in self.counts.values():
@@ -103,11 +103,12 @@ def _type(record: Record) -> str:
 async def count(
     kafka: AIOKafkaConsumer, settings: KafkaSettings, ranges: Sequence[Range], census: Census, show: Show
 ) -> None:
-    """Have the records of these ranges counted, one range after the other. Raises UsageError when Kafka is silent."""
-    total, passed = sum(one.end - one.start for one in ranges), 0
-    for one in ranges:
-        async for records in log.read(kafka, settings.topic_prefix, {(one.topic, one.partition): (one.start, one.end)}):
+    """Count the records of these ranges, one range after the other. Raises UnreachableError if no records arrive."""
+    total, passed = sum(span.end - span.start for span in ranges), 0
+    for span in ranges:
+        spans = {(span.topic, span.partition): (span.start, span.end)}
+        async for records in log.read(kafka, settings.topic_prefix, spans):
             await census.take(records)
-            show(passed + records[-1].offset + 1 - one.start, total)
-        passed += one.end - one.start
+            show(passed + records[-1].offset + 1 - span.start, total)
+        passed += span.end - span.start
         show(passed, total)

@@ -1,4 +1,4 @@
-"""A replay's checkpoint: the fence of its batches, and its counts, committed with the effects."""
+"""A replay's checkpoint: it fences the batches, and is committed with their effects and counts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from touchpoint.db.shadow import Shadow
 from touchpoint.kafka.batch import Entry, outcomes
 
 SAMPLE = 16
-"""One in so many records tells whether a window was applied before."""
+"""Every 16th record is looked up in the inbox, to see whether the events read were applied before."""
 
 _COUNTED = {
     "applied": "applied",
@@ -26,9 +26,9 @@ _COUNTED = {
     "dead_lettered": "failed",
     "erased": "erased",
 }
-"""The count each outcome of a batch belongs to. The id of a conflict is applied, with another payload."""
+"""The count for each outcome of a batch. A conflict is an id that was applied with another payload."""
 
-# While it is not running nobody may move it on; who pauses or aborts it waits for a batch that is being committed.
+# Advances only while the replay is running; FOR SHARE makes pause and abort wait for a batch being committed.
 _ADVANCE = """
 WITH going AS (SELECT id FROM replays WHERE id = $1 AND state = 'running' FOR SHARE)
 UPDATE replay_checkpoints c SET next = move."end"
@@ -55,7 +55,7 @@ SELECT d.topic, d.partition, d."offset"
  WHERE d.consumer = $1 AND d.state = ANY($6)
 """
 
-# The inbox says whether a dead letter's event is applied by now; under the id of a conflict it is another one.
+# The inbox shows whether a dead letter's event is applied by now. In a conflict, another event has its id: excluded.
 _CLOSE_LETTERS = """
 UPDATE dead_letters d SET state = 'redriven', closed_at = now(), closed_reason = 'replay ' || $6
   FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS part (topic, partition, first, last)
@@ -70,48 +70,49 @@ UPDATE dead_letters d SET state = 'redriven', closed_at = now(), closed_reason =
 
 @dataclass(frozen=True)
 class ReplayFence:
-    """The fence of a repair or a redrive. What was erased or discarded is not let through."""
+    """The fence of a repair or a redrive. Erased customers' events and discarded dead letters are not applied."""
 
     replay_id: UUID
     consumer: str
     left_out: ClassVar[list[str]] = ["discarded"]
-    """Dead letters in these states are none of ours."""
+    """Dead letters in these states are not applied."""
 
     async def settled(self, raw: asyncpg.Connection, records: Sequence[Record]) -> set[int]:
-        """The offsets of those records, of one partition, that need no decoding: they were applied before.
+        """The offsets of those records, of one partition, that need no decoding because they were applied before.
 
-        Where a sample knows of none, the others are left to be claimed: asking for each only pays where many are there.
+        If a sample shows none, the rest is not looked up but claimed when applied: looking up only pays where most were
+        applied.
         """
         sample = records[::SAMPLE]
-        there = await inbox.applied(raw, self.consumer, sample)
-        return await inbox.applied(raw, self.consumer, records) if there else there
+        applied = await inbox.applied(raw, self.consumer, sample)
+        return await inbox.applied(raw, self.consumer, records) if applied else applied
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
-        """Move the checkpoint on while the replay is running; raises FenceLostError else."""
+        """Advance the checkpoint; raises FenceLostError if the replay is not running."""
         await self.advance(raw, moves)
         await erasures.hold(raw)
         return await self.admit(raw, part)
 
     async def admit(self, raw: asyncpg.Connection, part: Sequence[Entry]) -> Sequence[Entry]:
-        """The entries, or what is left of them."""
+        """The entries, with those that must not be applied replaced."""
         left_out = {tuple(row) for row in await raw.fetch(_LEFT_OUT, self.consumer, *_spans(part), self.left_out)}
         erased = await erasures.among(raw, {customer for entry in part if (customer := _customer(entry)) is not None})
         return [_admitted(entry, left_out, erased) for entry in part]
 
     async def advance(self, raw: asyncpg.Connection, moves: Sequence[Move]) -> None:
-        """Move on in these partitions; raises FenceLostError where the replay stands elsewhere, or does not run."""
+        """Advance these partitions; raises FenceLostError if their checkpoint differs or the replay is not running."""
         rows = [(move.topic, move.partition, move.start, move.end) for move in moves]
         moved = await raw.fetch(_ADVANCE, self.replay_id, *map(list, zip(*rows, strict=True)))
         if len(moved) < len(moves):
-            raise FenceLostError(f"replay {self.replay_id} was stopped, or is worked on by another")
+            raise FenceLostError(f"replay {self.replay_id} was stopped, or another worker runs it")
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
-        """Count what became of the entries, and close the dead letters of those applied."""
+        """Count the outcomes of the entries, and close the dead letters of those applied."""
         if await self.count(raw, part, claimed):
             await raw.execute(_CLOSE_LETTERS, self.consumer, *_spans(part), str(self.replay_id))
 
     async def count(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> bool:
-        """Count what became of the entries; False when nothing did."""
+        """Count the outcomes of the entries; False if there was nothing to count."""
         counts: dict[Place, Counter[str]] = {}
         for entry, outcome in outcomes(part, claimed):
             if outcome in _COUNTED:
@@ -128,51 +129,51 @@ class ReplayFence:
 
 @dataclass(frozen=True)
 class ShadowFence(ReplayFence):
-    """The fence of a rebuild: what follows it in the transaction works on the shadow's tables.
+    """The fence of a rebuild: after `open`, the transaction works on the tables of the shadow schema.
 
-    Dead letters stay what they are. Of an id that came with two payloads, the one applied is applied again: it is what
-    was published.
+    Dead letters keep their state. Of an id with two payloads, the one applied before is applied again, because its
+    effects were published.
     """
 
     shadow: Shadow
     left_out: ClassVar[list[str]] = ["open", "discarded"]
 
     async def settled(self, raw: asyncpg.Connection, records: Sequence[Record]) -> set[int]:
-        """Those whose event was applied from another place: it is there that it will be applied again."""
+        """The offsets of duplicates: their event was applied from another offset, and is applied again from there."""
         return await inbox.applied_elsewhere(raw, self.consumer, records)
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
-        """Move the checkpoint on and turn to the shadow."""
+        """Advance the checkpoint and switch to the shadow schema."""
         admitted = await super().open(raw, part, moves)
         await self.shadow.enter(raw)
         return admitted
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
-        """Turn back and count."""
+        """Switch back to the live schema and count."""
         await self.shadow.leave(raw)
         await self.count(raw, part, claimed)
 
 
 @dataclass(frozen=True)
 class TrialFence(ShadowFence):
-    """The fence of what is applied to be compared and rolled back: it holds up nobody who pauses or erases."""
+    """The fence of a comparison, which is rolled back: it moves no checkpoint, and blocks neither pause nor erasure."""
 
     async def open(self, raw: asyncpg.Connection, part: Sequence[Entry], moves: Sequence[Move]) -> Sequence[Entry]:
-        """Turn to the shadow."""
+        """Switch to the shadow schema."""
         admitted = await self.admit(raw, part)
         await self.shadow.enter(raw)
         return admitted
 
     async def advance(self, raw: asyncpg.Connection, moves: Sequence[Move]) -> None:
-        """Stay where the checkpoint is."""
+        """Do nothing: the checkpoint stays."""
 
     async def close(self, raw: asyncpg.Connection, part: Sequence[Entry], claimed: Claimed) -> None:
-        """Turn back."""
+        """Switch back to the live schema."""
         await self.shadow.leave(raw)
 
 
 def _admitted(entry: Entry, left_out: set[tuple[object, ...]], erased: set[Customer]) -> Entry:
-    """The entry, or what is left of it: one left out is none of ours, an erased customer's is only counted."""
+    """The entry; an ignored one if it is left out; an `erased` one, only counted, if its customer was erased."""
     record = entry.record
     if left_out and (record.topic, record.partition, record.offset) in left_out:
         return Entry(record)
@@ -182,7 +183,7 @@ def _admitted(entry: Entry, left_out: set[tuple[object, ...]], erased: set[Custo
 
 
 def _customer(entry: Entry) -> Customer | None:
-    """Whom an entry is about; of what cannot be read, by its key."""
+    """The customer of an entry; for a record that cannot be decoded, the one in its key."""
     if entry.event is not None:
         customer: str | None = getattr(entry.event, "customer_id", None)
         return None if customer is None else (entry.event.meta.tenant, customer)
@@ -196,7 +197,7 @@ def _place(entry: Entry) -> Place:
 
 
 def _spans(part: Sequence[Entry]) -> list[list[str | int]]:
-    """By partition, the first and the last offset: four columns."""
+    """The first and last offset per partition, as four columns: topic, partition, first, last."""
     spans: dict[Place, tuple[int, int]] = {}
     for entry in part:
         offset = entry.record.offset

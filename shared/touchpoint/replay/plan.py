@@ -1,4 +1,4 @@
-"""Plans: which records a repair or a redrive is about, frozen, and what would become of them, counted."""
+"""Plans replays: freezes the offset ranges of a repair, redrive or rebuild, and counts the expected outcomes."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -32,9 +32,9 @@ async def plan_repair(
     most: int | None = None,
     show: Show = lambda *_: None,
 ) -> Replay:
-    """Freeze a window, count what is in it, and keep the plan.
+    """Freeze a window into offset ranges, count its events, and store the plan.
 
-    Raises UsageError where it cannot be replayed whole, or has more than `most` records.
+    Raises UsageError if the window cannot be replayed completely, or has more than `most` records.
     """
     if "" in (selection.tenant, selection.customer):
         raise UsageError("tenant and customer may be left out, but not be empty")
@@ -44,14 +44,14 @@ async def plan_repair(
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:
             ranges, behind = await freeze(raw, kafka, settings, consumer, window)
-            length = sum(one.end - one.start for one in ranges)
+            length = sum(span.end - span.start for span in ranges)
             if most is not None and length > most:
                 raise UsageError(f"the window has {length:,} records, more than {most:,}: plan it in parts, by from, "
                                  "to and partition, or with the command `touchpoint replay plan`")  # fmt: skip
             await count(kafka, settings, ranges, census, show)
     except (KafkaError, TimeoutError) as error:
         raise UnreachableError(f"Kafka at {settings.bootstrap_servers} does not answer: {explain(error)}") from None
-    asked = {"from": window.since.words, "to": window.until.words, "partitions": sorted(window.partitions)}
+    asked = {"from": window.since.as_texts, "to": window.until.as_texts, "partitions": sorted(window.partitions)}
     plan = Plan(
         consumer=consumer,
         kind="repair",
@@ -75,18 +75,20 @@ async def rebuild(
     swap: bool = False,
     drop_lost: bool = False,
 ) -> Replay:
-    """Have the worker make a consumer's projections anew from the whole log, and compare, or `swap` them.
+    """Have the worker rebuild a consumer's projections from the whole log, and compare them or (`swap`) swap them in.
 
     Events that Kafka has lost are in the live tables only: unless `drop_lost`, such tables are not swapped. Raises
-    ConflictError where that cannot be done.
+    ConflictError if the consumer cannot be rebuilt.
     """
     raw = await raw_connection(session)
     await _subscribed(raw, consumer, ())
     if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
-        why = "commands and time have a part in what it keeps"
-        raise ConflictError(f"{consumer} cannot be made anew from the log: {why}")
+        why = "its tables also depend on commands and on time"
+        raise ConflictError(f"{consumer} cannot be rebuilt from the log: {why}")
     if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
-        raise ConflictError(f"{other} shares its database and inbox with {consumer}: a swap would take them away")
+        raise ConflictError(
+            f"{other} shares its database and inbox with {consumer}: a swap would delete its inbox rows"
+        )
     planned = await replays.create(session, await _whole_log(raw, settings, consumer), who)
     return await replays.change(
         session, str(planned.id), "run", who, reason, rate=rate, max_errors=max_errors, swap=swap, drop_lost=drop_lost
@@ -94,7 +96,7 @@ async def rebuild(
 
 
 async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer: str) -> Plan:
-    """All that a consumer has read, from the log's beginning. Raises ConflictError where that is gone."""
+    """A plan of all records a consumer has read. Raises ConflictError if the beginning of a log is gone."""
     try:
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:
@@ -104,8 +106,8 @@ async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer:
     for log in logs.values():
         if log.begin > 0:
             raise ConflictError(
-                f"{log}: records 0 to {log.begin - 1} are gone, retention has dropped them: without them {consumer} "
-                "cannot be made anew"
+                f"{log}: records 0 to {log.begin - 1} are gone, deleted by retention: without them {consumer} "
+                "cannot be rebuilt"
             )
     ranges = [Range(*place, 0, log.next) for place, log in sorted(logs.items())]
     return Plan(consumer, "rebuild", cluster_id, {}, ranges, {})
@@ -121,10 +123,10 @@ async def redrive(
     rate: int | None = None,
     max_errors: int = 0,
 ) -> Replay:
-    """Have the worker try dead letters again: those at these (topic, partition, offset), and no other record.
+    """Have the worker retry the dead letters at these (topic, partition, offset), and no other record.
 
-    Those that succeed are `redriven`, in the transaction of their effects. Raises UsageError when a replay of the
-    consumer is under way, or what was applied at that time is no longer known.
+    Those that succeed become `redriven`, in the transaction of their effects. Raises UsageError if a replay of the
+    consumer is in progress, or if the inbox was pruned at one of these offsets.
     """
     raw = await raw_connection(session)
     offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -134,7 +136,7 @@ async def redrive(
     read = {(row["topic"], row["partition"]): row for row in rows}
     for place, chosen in offsets.items():
         if place not in read or chosen[0] < read[place]["inbox_from"]:
-            raise UsageError(f"{place[0]}/{place[1]}: what {consumer} applied around {chosen[0]} is no longer known")
+            raise UsageError(f"{place[0]}/{place[1]}: the inbox of {consumer} no longer covers offset {chosen[0]}")
     ranges = [Range(*place, chosen[0], chosen[-1] + 1, chosen) for place, chosen in offsets.items()]
     summary = {"dead_letters": sum(map(len, offsets.values()))}
     cluster_id = rows[0]["cluster_id"] if rows else ""
@@ -145,10 +147,10 @@ async def redrive(
 async def redrive_all(
     session: AsyncSession, chosen: dead_letters.Selection, who: str, reason: str, *, rate: int | None = None
 ) -> list[Replay]:
-    """Have the dead letters chosen tried again, a replay for each consumer; however many of them fail. As `redrive`."""
+    """Retry the selected dead letters, with one replay per consumer and any number of errors allowed; see `redrive`."""
     places = defaultdict(list)
-    for one in await dead_letters.find(session, chosen):
-        places[one["consumer"]].append((one["topic"], one["partition"], one["offset"]))
+    for letter in await dead_letters.find(session, chosen):
+        places[letter["consumer"]].append((letter["topic"], letter["partition"], letter["offset"]))
     return [
         await redrive(session, consumer, its, who, reason, rate=rate, max_errors=len(its))
         for consumer, its in places.items()
@@ -156,11 +158,13 @@ async def redrive_all(
 
 
 async def _subscribed(raw: asyncpg.Connection, consumer: str, asked: Sequence[str]) -> frozenset[str]:
-    """The types that count: those the consumer handles. Raises UsageError when it does not handle one asked for."""
+    """The event types the consumer handles. Raises UsageError if it does not handle one in `asked`."""
     rows = await raw.fetch("SELECT type FROM subscriptions WHERE consumer = $1", consumer)
     handled = frozenset(row["type"] for row in rows)
     if not handled:
-        raise ConflictError(f"it is not known which events {consumer} handles: start its worker once, it says so")
+        raise ConflictError(
+            f"it is unknown which events {consumer} handles: start its worker once, which registers them"
+        )
     if unknown := sorted(set(asked) - handled):
         raise UsageError(f"{consumer} does not handle {', '.join(unknown)}: it handles {', '.join(sorted(handled))}")
     return handled

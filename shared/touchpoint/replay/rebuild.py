@@ -1,7 +1,7 @@
-"""A rebuild: projections made anew from the whole log beside the live ones, compared, and put in their place.
+"""A rebuild: recreates projections from the whole log beside the live tables, compares them, and swaps them in.
 
-All is done in tables of a second schema (`touchpoint.db.shadow`). The live consumer goes on; it is held for a moment
-once, when the new tables, at the very offsets it stands at, become the live ones.
+The rebuilt tables are in a second schema (`touchpoint.db.shadow`). The live consumer keeps running; it is blocked once,
+for a moment, while the rebuilt tables reach its offsets and become the live ones.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from touchpoint.verify.report import Fault, Report
 from touchpoint.verify.subject import Effect, Subject
 
 NEAR = 2000
-"""Records behind the live consumer from which on the rest can be applied while that one is held."""
+"""Lag behind the live consumer, in records, that can be applied while that consumer is blocked."""
 HOLD_SECONDS = 2.0
-"""How long writers wait for the rest and for the outbox, at most; then they go on, and it is tried again."""
+"""How long a swap blocks writers, at most, to apply the rest and empty the outbox; then it is retried later."""
 LOCK_SECONDS = 2
-"""How long the swap waits for a lock. Whoever comes after it waits behind it: readers no longer than this."""
+"""Lock timeout of the swap in seconds. Readers queue behind its lock request, so for no longer than this."""
 RETRY_SECONDS = 1.0
 ATTEMPTS = 30
 OUTBOX_SECONDS = 0.02
-"""Between two looks at the outbox."""
+"""Poll interval for the outbox to become empty."""
 MEMORY = "64MB"
-"""For each sort of the comparison; what needs more goes to PostgreSQL's disk."""
+"""work_mem for each sort of the comparison; larger sorts use PostgreSQL's temporary files."""
 
 MOST_EXAMPLES = 20
-"""Rows that are listed of each kind of difference."""
+"""The most rows listed for each kind of difference."""
 
 INBOX = Effect(
     "inbox",
@@ -49,15 +49,15 @@ INBOX = Effect(
     """SELECT event_id, concat_ws('/', topic, partition, "offset") AS row FROM {tables}.inbox""",
     shown=True,
 )
-"""Which events were applied, and from where."""
+"""The applied events, and the offsets they were applied from."""
 
 
 class NotYetError(Exception):
-    """The tables cannot be swapped at this moment; the message says why."""
+    """The tables cannot be swapped now, but perhaps later; the message gives the reason."""
 
 
 class Rebuild:
-    """A rebuild from its checkpoints on. `prepare`, `check_log`, then `step` until `finished`: built, or swapped."""
+    """Resumed from its checkpoints: `prepare`, `check_log`, then `step` until `finished`: built or swapped."""
 
     def __init__(
         self, replay: Replay, subject: Subject, kafka: AIOKafkaConsumer, settings: KafkaSettings, sessions: Sessions
@@ -69,23 +69,23 @@ class Rebuild:
         self._sessions = sessions
         self._shadow = Shadow(f"rebuild_{str(replay.id)[:8]}", subject.tables)
         self._fence = ShadowFence(replay.id, replay.consumer, self._shadow)
-        self._run = self._a_run(sessions, self._fence)
+        self._run = self._make_run(sessions, self._fence)
         self._attempts = 0
         self.finished = False
 
     async def prepare(self) -> None:
-        """Make the second schema where it is not there yet. Raises HaltError when it cannot be."""
+        """Create the second schema if it does not exist. Raises HaltError if that is impossible."""
         async with transaction(self._sessions) as session:
             await self._make_shadow(session)
             await replays.follow(session, self._replay.id)
         await self._run.prepare()
 
     async def check_log(self) -> None:
-        """Raises HaltError when the log is no longer the one that was planned."""
+        """Raise HaltError if the log is no longer the one that was planned."""
         await self._run.check_log()
 
     async def step(self) -> float:
-        """Build on, compare, or swap; answers for how many seconds to rest. Raises what `Batches.apply` raises."""
+        """Build, compare or swap; returns the seconds to pause. Raises what `Batches.apply` raises."""
         if not self._run.finished:
             return await self._run.step()
         async with transaction(self._sessions) as session:
@@ -108,10 +108,10 @@ class Rebuild:
 
     @property
     def _worker(self) -> str:
-        """Who does this, for the trail."""
+        """The actor, for the audit trail."""
         return f"{self._replay.consumer} worker"
 
-    def _a_run(self, sessions: Sessions, fence: ReplayFence, *, alone: bool = False) -> Run:
+    def _make_run(self, sessions: Sessions, fence: ReplayFence, *, alone: bool = False) -> Run:
         handlers = self._subject.handlers
         return Run(self._replay, handlers, self._kafka, self._settings, sessions, fence=fence, alone=alone)
 
@@ -119,30 +119,33 @@ class Rebuild:
         raw = await raw_connection(session)
         if await self._shadow.exists(raw):
             return
-        if any(one.next for one in await replays.checkpoints(session, self._replay.id)):
-            raise HaltError(f"schema {self._shadow.schema} is gone, and what was built in it: abort it, rebuild anew")
+        if any(checkpoint.next for checkpoint in await replays.checkpoints(session, self._replay.id)):
+            raise HaltError(
+                f"schema {self._shadow.schema} with the rebuilt tables is gone: abort this rebuild and start another"
+            )
         if lost := await self._shadow.would_lose(raw):
             raise HaltError(f"a swap would lose {lost}: drop it first, and create it again afterwards")
         try:
             await self._shadow.create(raw)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise HaltError(f"PostgreSQL lets the worker make no second schema: {explain(error)}") from None
+            raise HaltError(f"the worker may not create a second schema in PostgreSQL: {explain(error)}") from None
         await replays.tell(session, self._replay.id, {"erased_before": await erasures.count(raw)})
 
-    async def _level(self, session: AsyncSession, fence: ReplayFence) -> None:
-        """In this transaction, apply what the live consumer is ahead in it."""
+    async def _catch_up(self, session: AsyncSession, fence: ReplayFence) -> None:
+        """Apply, in this transaction, the records that the live consumer has applied and the rebuild has not."""
         connection = await session.connection()
         await replays.follow(session, self._replay.id)
         inside = async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
-        run = self._a_run(inside, fence, alone=True)
+        run = self._make_run(inside, fence, alone=True)
         await run.prepare()
         while not run.finished:
             await run.step()
 
     async def _compare(self) -> None:
-        """Say how the live tables differ, at one moment and at equal offsets: what lacks to them is rolled back after.
+        """Compare the live tables with the rebuilt ones in one snapshot, and store the differences.
 
-        Nobody is held.
+        Both must be at equal offsets: the missing records are applied to the rebuilt tables, and then rolled back.
+        Blocks neither readers nor writers.
         """
         async with transaction(self._sessions) as session:
             await self._shadow.analyze(await raw_connection(session))
@@ -150,10 +153,10 @@ class Rebuild:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             raw = await raw_connection(session)
             await raw.execute(f"SET LOCAL work_mem = '{MEMORY}'")
-            await self._level(session, TrialFence(self._replay.id, self._replay.consumer, self._shadow))
-            found = await self._differences(raw)
+            await self._catch_up(session, TrialFence(self._replay.id, self._replay.consumer, self._shadow))
+            differences = await self._differences(raw)
         async with transaction(self._sessions) as session:
-            await replays.tell(session, self._replay.id, {"compared": found})
+            await replays.tell(session, self._replay.id, {"compared": differences})
 
     async def _differences(self, raw: asyncpg.Connection) -> dict[str, object]:
         report = Report(self._replay.consumer, most_examples=MOST_EXAMPLES)
@@ -186,10 +189,10 @@ class Rebuild:
         return 0.0
 
     async def _swap(self) -> None:
-        """Hold the writers, apply the rest, and let the new tables be the live ones: all of it, or nothing."""
+        """Block the writers, apply the rest, and make the rebuilt tables the live ones, in one transaction."""
         async with transaction(self._sessions) as session:
             raw = await raw_connection(session)
-            # Were this process frozen, PostgreSQL would let the writers go.
+            # If this process freezes, PostgreSQL ends the transaction and so unblocks the writers.
             await raw.execute(
                 f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
                 f"SET LOCAL idle_in_transaction_session_timeout = '{2 * HOLD_SECONDS}s'"
@@ -199,8 +202,8 @@ class Rebuild:
             await offsets.hold(raw)
             writers = time.monotonic()
             async with asyncio.timeout(HOLD_SECONDS):
-                await self._level(session, self._fence)
-                await _sent(raw)
+                await self._catch_up(session, self._fence)
+                await _wait_for_empty_outbox(raw)
             await self._refuse_erased(session, raw)
             readers = time.monotonic()
             await self._shadow.replace_live(raw)
@@ -208,25 +211,27 @@ class Rebuild:
             held = {"writers": time.monotonic() - writers, "readers": time.monotonic() - readers}
             await replays.tell(session, self._replay.id, {"held_seconds": held})
             if not await replays.end(session, self._replay.id, self._worker):
-                raise FenceLostError("it was stopped")
+                raise FenceLostError("the rebuild was stopped")
         telemetry.log().info(telemetry.REPLAY_SWAPPED, consumer=self._replay.consumer, held_seconds=held)
 
     async def _refuse_erased(self, session: AsyncSession, raw: asyncpg.Connection) -> None:
-        """Who erases a customer does not know of the second schema: what was built before has that one's rows."""
+        """Raise HaltError if a customer was erased meanwhile: erasure does not delete rows in the second schema."""
         await erasures.hold(raw)
         before = (await replays.get(session, str(self._replay.id))).summary["erased_before"]
         if await erasures.count(raw) != before:
-            raise HaltError("a customer was erased meanwhile, and is in what was built: abort it, rebuild anew")
+            raise HaltError(
+                "a customer was erased meanwhile, but is in the rebuilt tables: abort this rebuild and start another"
+            )
 
 
-async def _sent(raw: asyncpg.Connection) -> None:
-    """Wait until all that the service has said is in Kafka: nothing it said of its old tables comes after the new."""
+async def _wait_for_empty_outbox(raw: asyncpg.Connection) -> None:
+    """Wait until all events of the service are in Kafka, so that none from the old tables follows those of the new."""
     while await raw.fetchval("SELECT EXISTS (SELECT FROM public.outbox)"):  # noqa: ASYNC110 (the relay empties it)
         await asyncio.sleep(OUTBOX_SECONDS)
 
 
 def _why_not_yet(error: Exception) -> str | None:
-    """Why the tables could not be swapped at this moment; None where another moment will not help."""
+    """Why the tables could not be swapped now; None if a retry does not help."""
     if isinstance(error, NotYetError):
         return str(error)
     if isinstance(error, TimeoutError):

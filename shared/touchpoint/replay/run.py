@@ -1,4 +1,4 @@
-"""One replay at work: reads its ranges with a client that is in no group, and applies them batch by batch."""
+"""Executes one replay: reads its offset ranges without a consumer group, and applies them batch by batch."""
 
 import asyncio
 import time
@@ -26,32 +26,32 @@ from touchpoint.replay.pace import Pace
 from touchpoint.replay.selection import Selection
 
 LAG_SECONDS = 1.0
-"""How often to look whether the live consumer keeps up."""
+"""Interval in seconds between two checks of the live consumer's lag."""
 SEEK_FROM = 1000
-"""Offsets between two places from which on it is quicker to seek than to read what lies between."""
+"""A gap of at least this many offsets is skipped by seeking, which is then faster than reading through it."""
 
 
 @dataclass(slots=True)
 class MaxErrors:
-    """Stops a replay at the failure after the last one allowed; that one is not passed."""
+    """Stops a replay before the event whose failure exceeds the number allowed."""
 
     allowed: int
     failed: int = 0
     may_skip: int = 0
 
     def exceeded_by(self, outcomes: Sequence[bool]) -> str | None:
-        """Why these, on top of what has failed, are too many; None if they are not."""
+        """Why these outcomes, added to the failures so far, exceed the limit; None if they do not."""
         if self.failed + sum(outcomes) > self.allowed:
             return f"more than {self.allowed} events failed"
         return None
 
     def count(self, outcomes: Sequence[bool]) -> None:
-        """Take in what failed in a batch that was committed."""
+        """Count the failures of a committed batch."""
         self.failed += sum(outcomes)
 
 
 class Run:
-    """A replay from its checkpoints on. `prepare`, `check_log`, then `step` until `finished`."""
+    """A replay, resumed from its checkpoints: `prepare`, `check_log`, then `step` until `finished`."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Run:
         fence: ReplayFence,
         alone: bool = False,
     ) -> None:
-        """`alone`: its sessions share one connection, which others wait for: it reads nothing beside, nor rests."""
+        """`alone`: all sessions use one connection, which blocks others: no concurrent work, and no pauses."""
         self._replay = replay
         self._handlers = handlers
         self._kafka = kafka
@@ -79,28 +79,28 @@ class Run:
             replay.consumer, handlers, sessions, self._limit, fence, telemetry.REPLAYED, operation="replay"
         )
         self._ranges: dict[Place, Range] = {}
-        """Of the partitions that are not at their end."""
+        """The ranges of the partitions that are not finished."""
         self._starts: dict[Place, int] = {}
         """The checkpoints of these partitions."""
         self._read: dict[Place, int] = {}
-        """The next offset to be read in each."""
+        """The next offset to read in each of these partitions."""
         self._ahead: list[Entry] = []
-        """What was read while the batch before was applied."""
+        """The entries read while the previous batch was applied."""
         self._lag_seen = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether every partition is at its end."""
+        """Whether all partitions are finished."""
         return not self._ranges
 
     async def prepare(self) -> None:
-        """Read the checkpoints and seek there."""
+        """Load the checkpoints and seek to them."""
         async with transaction(self._sessions) as session:
-            found = await replays.checkpoints(session, self._replay.id)
-        self._limit.failed = sum(one.failed for one in found)
-        going = [one for one in found if one.next < one.range.end]
-        self._ranges = {one.place: one.range for one in going}
-        self._starts = {one.place: one.next for one in going}
+            checkpoints = await replays.checkpoints(session, self._replay.id)
+        self._limit.failed = sum(checkpoint.failed for checkpoint in checkpoints)
+        unfinished = [checkpoint for checkpoint in checkpoints if checkpoint.next < checkpoint.range.end]
+        self._ranges = {checkpoint.place: checkpoint.range for checkpoint in unfinished}
+        self._starts = {checkpoint.place: checkpoint.next for checkpoint in unfinished}
         self._read = dict(self._starts)
         self._ahead = []
         if self.finished:
@@ -111,9 +111,9 @@ class Run:
         await self._pass_over()
 
     async def step(self) -> float:
-        """Apply the batch that was read, and read the next one meanwhile; answers for how many seconds to rest.
+        """Apply the batch read before while reading the next one; returns the seconds to pause.
 
-        Raises what `Batches.apply` raises: what was read ahead is then as good as never read.
+        Raises what `Batches.apply` raises; the batch read ahead must then be discarded.
         """
         begun = time.monotonic()
         await self._look_at_lag()
@@ -124,22 +124,24 @@ class Run:
         return self._pace.seconds(events, time.monotonic() - begun)
 
     async def check_log(self) -> None:
-        """Raises HaltError when the log is no longer the one that was planned."""
+        """Raise HaltError if the log is no longer the one that was planned."""
         if self.finished:
             return
         async with transaction(self._sessions) as session:
             if lost := await losses.unaccepted(session, self._replay.consumer):
                 raise HaltError(f"Kafka has lost records, see `touchpoint consumer list`: {lost[0].why}")
         if (cluster := await admin.cluster_id(self._settings)) != self._replay.cluster_id:
-            raise HaltError(f"it was planned on Kafka cluster {self._replay.cluster_id}, this one is {cluster}")
+            raise HaltError(f"it was planned on Kafka cluster {self._replay.cluster_id}, but this is cluster {cluster}")
         partitions = [self._partition(place) for place in self._ranges]
         begins, ends = await self._kafka.beginning_offsets(partitions), await self._kafka.end_offsets(partitions)
-        for place, one in self._ranges.items():
+        for place, planned in self._ranges.items():
             tp, following = self._partition(place), self._starts[place]
             if begins[tp] > following:
                 raise HaltError(f"{place[0]}/{place[1]}: records {following} to {begins[tp] - 1} are gone")
-            if ends[tp] < one.end:
-                raise HaltError(f"{place[0]}/{place[1]}: the log ends at {ends[tp]}, the plan at {one.end}: it was cut")
+            if ends[tp] < planned.end:
+                raise HaltError(
+                    f"{place[0]}/{place[1]}: the log ends at {ends[tp]}, the plan at {planned.end}: it was truncated"
+                )
 
     async def _apply_and_read_on(self, entries: list[Entry]) -> None:
         applying = asyncio.create_task(self._apply(entries))
@@ -160,28 +162,28 @@ class Run:
             await in_lanes(entries, lambda lane: self._batches.apply(lane, self._starts))
 
     async def _read_batch(self, applying: asyncio.Task[None] | None = None) -> list[Entry]:
-        """What comes until `applying` is done, a full batch at most; without it, or then, what comes at once."""
-        entries, most, size = list[Entry](), self._pace.records(BATCH_RECORDS), 0
-        while len(entries) < most and size < BATCH_BYTES:
+        """Read until `applying` is done or the batch is full; without it, or if it is done already, poll once."""
+        entries, limit, size = list[Entry](), self._pace.records(BATCH_RECORDS), 0
+        while len(entries) < limit and size < BATCH_BYTES:
             idle = applying is None or applying.done()
             wait = POLL_MS if idle and not entries else POLL_MS_AHEAD
-            found = await self._kafka.getmany(timeout_ms=wait, max_records=most - len(entries))
-            for tp in sorted(found):
-                entries += await self._entries(tp, found[tp])
-                size += sum(len(one.value or b"") for one in found[tp])
+            fetched = await self._kafka.getmany(timeout_ms=wait, max_records=limit - len(entries))
+            for tp in sorted(fetched):
+                entries += await self._entries(tp, fetched[tp])
+                size += sum(len(record.value or b"") for record in fetched[tp])
             if idle:
                 break
         return entries
 
-    async def _entries(self, tp: TopicPartition, found: list[ConsumerRecord]) -> list[Entry]:
-        """What was read of a partition, up to its end, as entries of a batch: what is not meant is passed over."""
+    async def _entries(self, tp: TopicPartition, fetched: list[ConsumerRecord]) -> list[Entry]:
+        """The fetched records of a partition, up to the end of its range; those not selected become ignored entries."""
         place = self._place(tp)
         planned = self._ranges.get(place)
         if planned is None:
             return []
-        await self._check_gap(tp, self._read[place], found[0].offset)
-        self._read[place] = found[-1].offset + 1
-        records = [read_record(place[0], one) for one in found if one.offset < planned.end]
+        await self._check_gap(tp, self._read[place], fetched[0].offset)
+        self._read[place] = fetched[-1].offset + 1
+        records = [read_record(place[0], record) for record in fetched if record.offset < planned.end]
         wanted = [self._wants(planned, record) for record in records]
         settled = await self._settled([record for record, want in zip(records, wanted, strict=True) if want])
         entries: list[Entry] = []
@@ -204,7 +206,7 @@ class Run:
         return self._selection.matches(record)
 
     async def _settled(self, records: Sequence[Record]) -> set[int]:
-        """The offsets of those that need no decoding: most of a repair's window, mostly."""
+        """The offsets of the records that need no decoding: usually most of a repair's window."""
         async with transaction(self._sessions) as session:
             return await self._fence.settled(await raw_connection(session), records)
 
@@ -213,7 +215,7 @@ class Run:
             raise HaltError(f"{tp.topic}/{tp.partition}: records {expected} to {begin - 1} are gone")
 
     async def _pass_over(self) -> None:
-        """End partitions behind whose last record nothing is left, markers aside; go to the next place chosen."""
+        """Finish partitions without records left in their range, and seek over large gaps between chosen offsets."""
         ended, waiting = [], {(entry.record.topic, entry.record.partition) for entry in self._ahead}
         for place, planned in self._ranges.items():
             if place in waiting:
@@ -238,10 +240,10 @@ class Run:
         if self._alone or time.monotonic() - self._lag_seen < LAG_SECONDS:
             return
         async with transaction(self._sessions) as session:
-            standing = await offsets.load(await raw_connection(session), self._replay.consumer)
-        ends = await self._kafka.end_offsets([self._partition(place) for place in standing])
+            positions = await offsets.load(await raw_connection(session), self._replay.consumer)
+        ends = await self._kafka.end_offsets([self._partition(place) for place in positions])
         self._pace.take_in(
-            sum(max(0, ends[self._partition(place)] - position.next) for place, position in standing.items())
+            sum(max(0, ends[self._partition(place)] - position.next) for place, position in positions.items())
         )
         self._lag_seen = time.monotonic()
 
@@ -253,7 +255,7 @@ class Run:
 
 
 def _following(planned: Range, position: int) -> int:
-    """The first offset from `position` on that is meant; the range's end if there is none."""
+    """The first selected offset from `position` on; the range's end if there is none."""
     if planned.places is None:
         return min(position, planned.end)
     index = bisect_left(planned.places, position)

@@ -1,4 +1,4 @@
-"""A window of times or offsets becomes ranges of offsets that never change again; or it is refused, never cut."""
+"""Freezes a window of times or offsets into offset ranges. An incomplete window is refused, never shortened."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A partition: where its log begins and ends, up to where the consumer has read, and since when the inbox knows."""
+    """Offsets of a partition: log begin and end, the consumer's next, and the first covered by the inbox."""
 
     place: Place
     begin: int
@@ -33,16 +33,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first record since a time: Kafka's answer."""
+    """The first record since a time, as Kafka returned it."""
 
     offset: int
     moment: datetime
 
 
 def start_of(log: Standing, asked: int | None, first: First | None) -> int:
-    """Where a window begins in a partition: at the offset asked for, else at the first record since its time.
+    """The start of a window in a partition: the offset `asked`, else the first record since the window's time.
 
-    Raises UsageError when records that belong to it may be gone, or what was applied of them is no longer known.
+    Raises UsageError if records of the window may be gone from Kafka, or are no longer covered by the inbox.
     """
     start = _by_offset(log, asked) if asked is not None else _by_time(log, first)
     if start < log.inbox_from:
@@ -77,9 +77,9 @@ def _by_time(log: Standing, first: First | None) -> int:
 
 
 def end_of(log: Standing, asked: int | None, first: First | None) -> tuple[int, int]:
-    """Where the window ends (outside), and how many records of it the live consumer has yet to read itself.
+    """The end of the window (exclusive), and the number of its records the live consumer has not read yet.
 
-    Raises UsageError when it lies behind the end of the log.
+    Raises UsageError if the offset `asked` is behind the end of the log.
     """
     if asked is not None and asked > log.end:
         raise UsageError(f"{log}: the log ends at {log.end}, before {asked}")
@@ -94,9 +94,10 @@ async def freeze(
     consumer: str,
     window: Window,
 ) -> tuple[list[Range], int]:
-    """The window's ranges in what the consumer reads, and how many of its records that has yet to read.
+    """The offset ranges of the window, and the number of its records the live consumer has not read yet.
 
-    Without a time to begin at, only the partitions named are meant. Raises UsageError, also when nothing can lie in it.
+    Without a start time, only the partitions with a start offset are included. Raises UsageError, also for an
+    empty window.
     """
     since, until = window.since, window.until
     _refuse_empty(since, until)
@@ -126,7 +127,7 @@ def _refuse_empty(since: Bound, until: Bound) -> None:
             f"the window ends at {until.moment:{_TIME}}, not after its beginning at {since.moment:{_TIME}}"
         )
     if since.moment and since.moment > datetime.now(UTC):
-        raise UsageError(f"the window begins at {since.moment:{_TIME}}: that lies ahead")
+        raise UsageError(f"the window begins at {since.moment:{_TIME}}: that is in the future")
     for place, begin in since.places.items():
         if until.places.get(place, begin) < begin:
             raise UsageError(
@@ -137,7 +138,7 @@ def _refuse_empty(since: Bound, until: Bound) -> None:
 async def standing(
     raw: asyncpg.Connection, kafka: AIOKafkaConsumer, settings: KafkaSettings, consumer: str
 ) -> dict[Place, Standing]:
-    """How each partition stands that the consumer reads. Raises UsageError when it has read none."""
+    """The offsets of each partition the consumer reads. Raises NotFoundError if it has read none."""
     rows = await raw.fetch("SELECT topic, partition, next, inbox_from FROM offsets WHERE consumer = $1", consumer)
     if not rows:
         raise NotFoundError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
@@ -154,15 +155,15 @@ async def standing(
 async def _first(
     kafka: AIOKafkaConsumer, settings: KafkaSettings, logs: Collection[Standing], moment: datetime | None
 ) -> dict[Place, First]:
-    """The first record in each partition that Kafka took in at that time or later; none where there is none."""
+    """The first record of each partition that was appended at that time or later, if there is one."""
     if moment is None or not logs:
         return {}
     places: dict[TopicPartition, Place] = {partition(settings, log.place): log.place for log in logs}
-    found = await kafka.offsets_for_times(dict.fromkeys(places, max(0, int(moment.timestamp() * 1000))))
+    firsts = await kafka.offsets_for_times(dict.fromkeys(places, max(0, int(moment.timestamp() * 1000))))
     return {
-        places[tp]: First(one.offset, datetime.fromtimestamp(one.timestamp / 1000, UTC))
-        for tp, one in found.items()
-        if one is not None
+        places[tp]: First(first.offset, datetime.fromtimestamp(first.timestamp / 1000, UTC))
+        for tp, first in firsts.items()
+        if first is not None
     }
 
 

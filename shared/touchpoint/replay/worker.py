@@ -1,7 +1,7 @@
-"""The worker's task: looks for a replay of its service that is to be worked on, and works on it alone.
+"""The worker's task that polls for a running replay of its service and executes it; one worker at a time does.
 
-It keeps nothing in memory that is not in the replay's checkpoints: killed at any moment, the next look (its own or
-another worker's) goes on where the last commit was.
+All progress is in the replay's checkpoints: after a kill at any moment, the next run, in this or another worker,
+resumes from the last committed checkpoint.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from touchpoint.replay.run import Run
 from touchpoint.verify.subject import Subject
 
 LOOK_SECONDS = 0.5
-"""How soon a replay is taken up, and how soon a pause is seen."""
+"""Poll interval in seconds for a new replay, and for a pause of the current one."""
 
 _SUBSCRIBE = text("""
 WITH gone AS (DELETE FROM subscriptions WHERE consumer = :consumer AND type <> ALL(:types))
@@ -49,19 +49,19 @@ INSERT INTO projections (consumer, name) SELECT :consumer, unnest(CAST(:names AS
 
 @dataclass(slots=True)
 class Replayer:
-    """Works on the replays of one consumer, in every worker of its service; one at a time does."""
+    """Executes the replays of one consumer. Runs in every worker; an advisory lock admits one at a time."""
 
     consumer: str
     handlers: Handlers
     settings: KafkaSettings
     sessions: Sessions
     projections: Subject | None = None
-    """What can be made anew from the log alone."""
+    """The tables that can be rebuilt from the log alone, if any."""
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _subscribed: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look and work until `stop` is set."""
+        """Poll for replays and execute them until `stop` is set."""
         for topic in self.handlers.topics:
             for outcome in (*telemetry.OUTCOMES, "erased"):
                 telemetry.REPLAYED.labels(self.consumer, topic, outcome)
@@ -86,7 +86,7 @@ class Replayer:
             return
         async with transaction(self.sessions) as lock:
             if await locks.acquire(lock, "replay"):
-                await self._throw_away(left)
+                await self._drop_abandoned(left)
                 if replay is not None:
                     await self._take_up(replay, lock, stop)
 
@@ -97,7 +97,7 @@ class Replayer:
             async with group_less(self.settings) as kafka:
                 job = self._job(replay, kafka)
                 await self._work(job, replay, lock, stop)
-                if not job.finished or isinstance(job, Rebuild):  # which says itself what it has come to
+                if not job.finished or isinstance(job, Rebuild):  # a Rebuild stores its own end
                     return
         except FenceLostError:
             return
@@ -117,11 +117,11 @@ class Replayer:
             fence = ReplayFence(replay.id, replay.consumer)
             return Run(replay, self.handlers, kafka, self.settings, self.sessions, fence=fence)
         if self.projections is None:
-            raise HaltError(f"{self.consumer} cannot be made anew from the log alone")
+            raise HaltError(f"{self.consumer} cannot be rebuilt from the log alone")
         return Rebuild(replay, self.projections, kafka, self.settings, self.sessions)
 
     async def _work(self, job: Run | Rebuild, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
-        """Step by step until it is finished, or is no longer to be worked on: then a step under way is rolled back."""
+        """Run steps until the replay is finished, stopped or changed; a stop or change rolls the current step back."""
         await job.prepare()
         await job.check_log()
         while not job.finished:
@@ -129,7 +129,9 @@ class Replayer:
             try:
                 while not step.done():
                     await asyncio.wait({step}, timeout=LOOK_SECONDS)
-                    await lock.execute(text("SELECT 1"))  # still ours: nobody has ended the transaction
+                    await lock.execute(
+                        text("SELECT 1")
+                    )  # fails if PostgreSQL has ended the transaction, and with it the lock
                     if stop.is_set() or not await self._is_wanted(replay):
                         return
             finally:
@@ -137,20 +139,20 @@ class Replayer:
                 await asyncio.gather(step, return_exceptions=True)
             step.result()
 
-    async def _throw_away(self, schemas: Sequence[str]) -> None:
-        """Drop what aborted rebuilds have left."""
+    async def _drop_abandoned(self, schemas: Sequence[str]) -> None:
+        """Drop the schemas left by aborted rebuilds."""
         for schema in schemas:
             async with transaction(self.sessions) as session:
                 await shadow.drop(await raw_connection(session), schema)
 
     async def _is_wanted(self, replay: Replay) -> bool:
-        """Whether it is to be worked on as before: one whose settings were changed is taken up anew."""
+        """Whether the replay still runs with the same settings; with changed ones it is started again."""
         async with transaction(self.sessions) as session:
             now = await replays.running(session, self.consumer)
         return now is not None and (now.id, now.rate, now.max_errors) == (replay.id, replay.rate, replay.max_errors)
 
     async def _subscribe(self) -> None:
-        """Say which types the handlers want and what they project: who plans a replay knows no handlers."""
+        """Store the handled event types and projections in the database: plans are made without the handlers."""
         events = sorted(self.handlers.events.items())
         values = {
             "consumer": self.consumer,
@@ -165,5 +167,5 @@ class Replayer:
 
 
 async def _step(job: Run | Rebuild) -> None:
-    """Do a step and rest."""
+    """Run one step, then sleep as long as it asks for."""
     await asyncio.sleep(await job.step())

@@ -1,4 +1,4 @@
-"""What differs between rows that are stored and the same made anew, in another schema of one database."""
+"""Compares stored rows with the same rows rebuilt in another schema of the same database."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from touchpoint.verify.report import Fault, Report
 from touchpoint.verify.subject import Effect
 
 LONGEST_SECONDS = 86_400.0
-"""A large table takes its time, whatever the connection allows for a statement."""
+"""Timeout of the comparing statements: a large table takes long, so the connection's timeout does not apply."""
 
 _DIFFERENT = """
 SELECT {key}, count(*) FILTER (WHERE NOT found) AS expected, count(*) FILTER (WHERE found) AS stored,
@@ -25,12 +25,13 @@ HAVING {those} (count(*) FILTER (WHERE NOT found) <> count(*) FILTER (WHERE foun
 
 
 async def compare(raw: asyncpg.Connection, effect: Effect, report: Report, *, made: str, whole: bool = True) -> None:
-    """Report how many rows of an effect there should be, as the schema `made` has them, and which stored ones differ.
+    """Report the number of an effect's rows in the rebuilt schema `made`, and the stored rows that differ.
 
-    Of a part of the log nobody knows what else there should be: then (not `whole`) only its own rows are told.
+    If only a part of the log was read (not `whole`), stored rows without a rebuilt counterpart are not reported: they
+    may come from earlier events.
     """
     expected = effect.query.format(tables=made)
-    count = f"SELECT count(*) FROM ({expected}) AS expected"  # noqa: S608 (our own)
+    count = f"SELECT count(*) FROM ({expected}) AS expected"  # noqa: S608 (our own query)
     report.rows[effect.name] = await raw.fetchval(count, timeout=LONGEST_SECONDS)
     async for row in _differences(raw, effect, expected, whole=whole):
         report.find(_fault(row), effect.name, _difference(row, effect))
@@ -39,7 +40,7 @@ async def compare(raw: asyncpg.Connection, effect: Effect, report: Report, *, ma
 async def _differences(
     raw: asyncpg.Connection, effect: Effect, expected: str, *, whole: bool
 ) -> AsyncIterator[asyncpg.Record]:
-    """The keys of rows that differ: key, numbers expected and stored, and one row of each."""
+    """The rows that differ: key, counts expected and stored, and an example of each."""
     if effect.besides:
         expected += " UNION " + effect.besides.format(stored="public")
     query = _DIFFERENT.format(
@@ -62,5 +63,5 @@ def _fault(row: Mapping[str, Any]) -> Fault:
 
 
 def _difference(row: Mapping[str, Any], effect: Effect) -> dict[str, Any]:
-    told = {name: row[name] for name in effect.key}
-    return told | ({"expected": row["expected_row"], "stored": row["stored_row"]} if effect.shown else {})
+    key = {name: row[name] for name in effect.key}
+    return key | ({"expected": row["expected_row"], "stored": row["stored_row"]} if effect.shown else {})

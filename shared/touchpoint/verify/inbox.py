@@ -1,4 +1,4 @@
-"""What the inbox and the dead letters say of the log's records."""
+"""Looks up the outcomes of the log's records in the inbox and the dead letters."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from touchpoint.kafka.log import Spans
 MISSING = "missing"
 APPLIED = "applied"
 REDRIVEN = "redriven"
-"""Applied after it had been a dead letter."""
+"""Applied after having been a dead letter."""
 AGAIN = "sent again"
-"""It was applied, Kafka lost it, and it was sent again: the outcome of its first copy in the log."""
+"""The event was applied, lost by Kafka and sent again: the outcome of its first copy in the log."""
 ERASED = "erased"
 
-# A record is `applied` where the inbox names its very place. Claimed from another place, it is a duplicate of what
-# stands there, or a conflict; but a dead letter says more of a record than that somebody sent it again.
+# A record is `applied` if its event's row in the inbox has its offset. With another offset it is a duplicate of the
+# record there, or a conflict; but if the record is a dead letter, that is its outcome.
 _OUTCOMES = """
 SELECT CASE
          WHEN (i.topic, i.partition, i."offset") = (r.topic, r.partition, r."offset")
@@ -51,8 +51,8 @@ SELECT topic, partition, next, cluster_id, topic_id, last_offset, last_record, i
   FROM offsets WHERE consumer = $1
 """
 
-# Rows of one partition's inbox were made by transactions that followed one another: `age` counts transactions back from
-# now. Who was applied later than an event that stands behind it in its customer's log was overtaken.
+# The inbox rows of one partition were written by successive transactions; `age` counts transactions back from now. An
+# event is out of order if it was applied later (smaller age) than an event behind it in its customer's log.
 _OVERTAKEN = """
 SELECT topic, partition, "offset"
   FROM (
@@ -93,11 +93,11 @@ SELECT EXISTS (
 
 
 class Position(NamedTuple):
-    """Where a consumer stands in one partition."""
+    """A consumer's position in one partition."""
 
     log: offsets.Position
     inbox_from: int
-    """Of records before this offset nobody knows any more whether they were applied."""
+    """The inbox is pruned before this offset: whether earlier records were applied is unknown."""
 
 
 class Inbox:
@@ -107,10 +107,10 @@ class Inbox:
         self._raw = raw
         self._consumer = consumer
         self._again: set[UUID] = set()
-        """The events that were lost and sent again, of which a copy was read."""
+        """Lost events that were sent again and of which a copy was read."""
 
     async def positions(self) -> dict[Place, Position]:
-        """Where the consumer stands in each partition."""
+        """The consumer's position in each partition."""
         rows = await self._raw.fetch(_POSITIONS, self._consumer)
         return {
             (topic, partition): Position(offsets.Position(*identity), inbox_from)
@@ -118,62 +118,62 @@ class Inbox:
         }
 
     async def lose(self, lost: Iterable[Span]) -> None:
-        """Count these records as lost by Kafka."""
+        """Treat these records as lost by Kafka."""
         await self._raw.copy_records_to_table("verify_lost", records=list(lost))
 
     async def outcomes(self, entries: Sequence[Entry]) -> list[str]:
-        """What became of each of these, which are events or cannot be read; applied ones are noted."""
+        """The outcome of each entry (an event or an unreadable record); stores the applied ones for later checks."""
         if not entries:
             return []
         rows = [(*_identified(entry), *_place(entry)) for entry in entries]
-        found = await self._raw.fetch(_OUTCOMES, self._consumer, *map(list, zip(*rows, strict=True)))
+        rows_found = await self._raw.fetch(_OUTCOMES, self._consumer, *map(list, zip(*rows, strict=True)))
         applied = [
             (row["event_id"], *_place(entry), entry.record.key, row["age"])
-            for entry, row in zip(entries, found, strict=True)
+            for entry, row in zip(entries, rows_found, strict=True)
             if row["outcome"] in (APPLIED, REDRIVEN)
         ]
         await self._raw.copy_records_to_table("verify_applied", records=applied)
-        return await self._with_erased(entries, await self._sent_again(found))
+        return await self._with_erased(entries, await self._sent_again(rows_found))
 
-    async def _sent_again(self, found: Sequence[asyncpg.Record]) -> list[str]:
-        """The outcomes; of several copies of an event that was lost the first counts, the others are duplicates.
+    async def _sent_again(self, rows: Sequence[asyncpg.Record]) -> list[str]:
+        """The outcomes: of several copies of a lost event, the first is `AGAIN`, and the others are duplicates.
 
-        So is what was sent again of an event that lies at an offset used again.
+        A copy is also a duplicate if the event was applied from a record that is still in the log.
         """
-        there = {row["event_id"] for row in found if row["outcome"] in (APPLIED, REDRIVEN)} | self._again
+        known = {row["event_id"] for row in rows if row["outcome"] in (APPLIED, REDRIVEN)} | self._again
         outcomes: list[str] = []
-        for row in found:
-            if row["outcome"] == AGAIN and row["event_id"] in there:
+        for row in rows:
+            if row["outcome"] == AGAIN and row["event_id"] in known:
                 outcomes.append("duplicate")
                 continue
             outcomes.append(row["outcome"])
             if row["outcome"] == AGAIN:
-                there.add(row["event_id"])
-        fresh = {row["event_id"] for row, outcome in zip(found, outcomes, strict=True) if outcome == AGAIN}
+                known.add(row["event_id"])
+        fresh = {row["event_id"] for row, outcome in zip(rows, outcomes, strict=True) if outcome == AGAIN}
         self._again |= fresh
         await self._raw.copy_records_to_table("verify_again", records=[(event_id,) for event_id in fresh])
         return outcomes
 
     async def _with_erased(self, entries: Sequence[Entry], outcomes: list[str]) -> list[str]:
-        """A replay leaves out whose customer is to be forgotten: that is not missed."""
+        """The outcomes, with `ERASED` instead of `MISSING` for erased customers: replays leave out their events."""
         missed = {index: _customer(entries[index]) for index, outcome in enumerate(outcomes) if outcome == MISSING}
         gone = await erasures.among(self._raw, {customer for customer in missed.values() if customer})
         return [ERASED if missed.get(index) in gone else outcome for index, outcome in enumerate(outcomes)]
 
     def overtaken(self) -> AsyncIterator[asyncpg.Record]:
-        """Where an event stands that was applied after a later one of its customer, and not by a replay."""
+        """The offsets of events applied after a later event of the same customer, replays aside."""
         return self._rows(_OVERTAKEN)
 
     def unexplained(self, spans: Spans) -> AsyncIterator[asyncpg.Record]:
-        """Rows of the inbox whose record is not where they say, in these spans; `lost` where Kafka has lost it."""
+        """Inbox rows in these spans without their record at that offset; `lost`: whether Kafka has lost it."""
         columns = zip(*((*where, start, end) for where, (start, end) in spans.items()), strict=True)
         return self._rows(_UNEXPLAINED, *map(list, columns))
 
     async def begins_before(self, spans: Spans) -> bool:
-        """Whether anything was applied from before these."""
+        """Whether events before these spans were applied."""
         columns = zip(*((*where, start) for where, (start, _) in spans.items()), strict=True)
-        found: bool = await self._raw.fetchval(_EARLIER, self._consumer, *map(list, columns))
-        return found
+        exists: bool = await self._raw.fetchval(_EARLIER, self._consumer, *map(list, columns))
+        return exists
 
     async def _rows(self, query: str, *values: Any) -> AsyncIterator[asyncpg.Record]:
         async for row in self._raw.cursor(query, self._consumer, *values, prefetch=1000):

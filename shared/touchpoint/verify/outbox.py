@@ -1,4 +1,4 @@
-"""What a consumer should have made its service say, and what of it is in Kafka or on its way there."""
+"""Compares the events a consumer must have caused with those published to Kafka or waiting in the outbox."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -29,7 +29,7 @@ SELECT topic, what FROM verify_promised AS promised
 
 
 class Outbox:
-    """The outbox of a snapshot: what the handlers have written to its copy is a promise, what waits in it is kept."""
+    """The outbox of a snapshot. Rows the handlers write to its rebuilt copy are `promised`: each must be published."""
 
     def __init__(self, raw: asyncpg.Connection, consumer: str) -> None:
         self._raw = raw
@@ -37,38 +37,38 @@ class Outbox:
         self._read = 0
 
     async def promise(self) -> None:
-        """Note what the handlers have written since the last time."""
+        """Store the rows the handlers have written since the last call as promised."""
         async for records, last in self._waiting("pg_temp", self._read):
             self._read = last
             await self._note("verify_promised", records)
 
     async def promise_dead_letters(self, spans: Spans) -> None:
-        """Note that each dead letter of these records is to be in its topic."""
+        """Store the dead letters of these spans as promised to their topics."""
         columns = zip(*((*place, start, end) for place, (start, end) in spans.items()), strict=True)
         rows = self._raw.cursor(_DEAD_LETTERS, self._consumer, *map(list, columns), prefetch=1000)
         promised = [(dead_letters(topic, self._consumer), _place(topic, *at)) async for topic, *at in rows]
         await self._raw.copy_records_to_table("verify_promised", records=promised)
 
     async def topics(self) -> list[str]:
-        """Where all that was promised should be."""
+        """The topics of all promised events and dead letters."""
         return [row["topic"] for row in await self._raw.fetch("SELECT DISTINCT topic FROM verify_promised")]
 
     async def keep_waiting(self) -> None:
-        """Count what waits in the service's outbox as published: it will be, unless it is parked."""
+        """Count the rows in the service's outbox as published, except parked ones: the relay will send them."""
         async for records, _ in self._waiting("public", 0):
             await self.keep(records)
 
     async def keep(self, records: Sequence[Record]) -> None:
-        """Note what was published."""
+        """Store these records as published."""
         await self._note("verify_published", records)
 
     async def promised(self) -> int:
-        """How much should have been published."""
-        found: int = await self._raw.fetchval("SELECT count(*) FROM verify_promised")
-        return found
+        """The number of promised events and dead letters."""
+        count: int = await self._raw.fetchval("SELECT count(*) FROM verify_promised")
+        return count
 
     async def unpublished(self) -> AsyncIterator[asyncpg.Record]:
-        """What should have been published and is nowhere: an event by its identity, a dead letter by its place."""
+        """Promised records that are not published: an event by its identity, a dead letter by its source offset."""
         async for row in self._raw.cursor(_UNPUBLISHED, prefetch=1000):
             yield row
 
@@ -83,8 +83,8 @@ class Outbox:
 
 def _what(record: Record) -> str | None:
     if is_dead_letters(record.topic):
-        found = dict(record.headers)  # the original's come first, then those of its dead letter
-        place = (found.get(name) or b"" for name in ("dlq_topic", "dlq_partition", "dlq_offset"))
+        headers = dict(record.headers)  # the dead letter's own headers come last and win
+        place = (headers.get(name) or b"" for name in ("dlq_topic", "dlq_partition", "dlq_offset"))
         return _place(*(part.decode(errors="replace").replace("\x00", "\ufffd") for part in place))
     event_id = identity_of(record)
     return None if event_id is None else str(event_id)

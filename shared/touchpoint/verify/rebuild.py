@@ -1,4 +1,4 @@
-"""The service's own handlers once more, on empty copies of its tables."""
+"""Runs the service's handlers again, on empty copies of its tables."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,21 @@ from touchpoint.kafka.handlers import Context, Handlers
 
 
 class Rebuild:
-    """Tables made anew from events, as temporary tables of a snapshot."""
+    """Rebuilds tables from events, as temporary tables of a snapshot."""
 
     def __init__(self, connection: AsyncConnection, handlers: Handlers) -> None:
         self._connection = connection
         self._handlers = handlers
 
     async def apply(self, entries: Sequence[Entry]) -> list[tuple[Entry, Exception]]:
-        """Give events to the handlers, in log order; answers those that the handlers refuse, and why."""
+        """Pass events to the handlers, in log order; returns the events the handlers refuse, with the error."""
         refused, pending = [], [list(entries)]
         while pending:
             part = pending.pop()
             try:
                 await self._handle(part)
             except Exception as error:
-                # SQLSTATE 25006 among them: the subject does not name all its tables, and one is to be written to.
+                # Includes SQLSTATE 25006 (read-only): a handler writes to a table that the subject does not name.
                 if blames_database(error):
                     raise
                 if len(part) == 1:

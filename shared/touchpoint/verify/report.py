@@ -1,4 +1,4 @@
-"""What was counted and what was found."""
+"""The report of a verification: counts and findings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from touchpoint.kafka.batch import Entry
 MOST_EXAMPLES = 5
 MOST_CUSTOMERS = 1000
 MOST_GONE = 10_000
-"""Of events whose last copy is here all are named: they are to be asked for again."""
+"""The most examples of GONE: the operator needs all events that exist only here, to have them sent again."""
 
 
 class Fault(StrEnum):
-    """A promise that was not kept."""
+    """A kind of violation of the exactly-once guarantee."""
 
     MISSING = "missing"
-    """An event that was read has no effect and is no dead letter; or one of its rows is not there."""
+    """An event that was read is neither applied nor a dead letter, or one of its rows is missing."""
     TWICE = "applied twice"
-    """An effect is there more often than its event."""
+    """An effect exists more often than its event."""
     CHANGED = "changed"
-    """A row or a sum is not what the log says."""
+    """A row or a sum differs from the one rebuilt from the log."""
     GONE = "gone from Kafka"
     """Kafka has lost an event that was applied: what is stored here is its last copy."""
     UNEXPLAINED = "unexplained"
@@ -36,22 +36,22 @@ class Fault(StrEnum):
     REFUSED = "refused"
     """An event was applied that today's handlers refuse."""
     UNPUBLISHED = "unpublished"
-    """What an event has made the service say, or its dead letter, is neither in its topic nor in the outbox."""
+    """An event caused by another event, or a dead letter, is neither in its topic nor in the outbox."""
 
 
 @dataclass
 class Extent:
-    """Whose the events of a finding are, when the gateway took them in, and where in the log they lie."""
+    """The customers, times (when the gateway received the event) and offsets of a finding's events."""
 
     customers: set[erasures.Customer] = field(default_factory=set)
-    """Tenant and customer, MOST_CUSTOMERS at most."""
+    """Tenant and customer, at most MOST_CUSTOMERS."""
     first: datetime | None = None
     last: datetime | None = None
     spans: dict[Place, tuple[int, int]] = field(default_factory=dict)
-    """In each partition from which offset on and up to where, which is outside."""
+    """Per partition: the first offset, and the end (exclusive)."""
 
     def take(self, entry: Entry) -> None:
-        """Have it reach to this record as well."""
+        """Extend the extent to this record."""
         record = entry.record
         if len(self.customers) < MOST_CUSTOMERS:
             self.customers.add(owner_of(record))
@@ -62,7 +62,7 @@ class Extent:
             self.first, self.last = min(self.first or recorded, recorded), max(self.last or recorded, recorded)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; of customers a few."""
+        """For JSON output, with a few of the customers."""
         return {
             "customers": len(self.customers),
             "some_customers": sorted(self.customers)[:MOST_EXAMPLES],
@@ -74,52 +74,52 @@ class Extent:
 
 @dataclass
 class Finding:
-    """One kind of fault in one place (a topic, a table), how often, and a few examples."""
+    """All faults of one kind in one topic or table: their number and a few examples."""
 
     fault: Fault
     where: str
     count: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
     extent: Extent | None = None
-    """Of a fault of records in the log."""
+    """Only for faults of records in the log."""
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        found = {"fault": self.fault, "where": self.where, "count": self.count, "examples": self.examples}
-        return found | ({"extent": self.extent.as_json()} if self.extent else {})
+        """For JSON output."""
+        members = {"fault": self.fault, "where": self.where, "count": self.count, "examples": self.examples}
+        return members | ({"extent": self.extent.as_json()} if self.extent else {})
 
 
 @dataclass
 class Report:
-    """How one consumer stands. Its findings are empty where every promise was kept."""
+    """The result for one consumer. Without findings, the guarantee is kept."""
 
     consumer: str
     outcomes: Counter[str] = field(default_factory=Counter)
-    """What became of the records read: applied, ignored, duplicate, conflict, open, redriven, discarded, missing."""
+    """Records read, by outcome: applied, ignored, duplicate, conflict, open, redriven, discarded, missing …"""
     pending: int = 0
-    """Records the consumer has not come to yet."""
+    """Records the consumer has not read yet."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows compared, by effect."""
     published: int = 0
-    """Events the consumer has made its service say, and dead letters, all looked for."""
+    """Number of events caused by the consumer, and of dead letters, that were checked for publication."""
     notes: list[str] = field(default_factory=list)
-    """What could not be checked, and why."""
+    """What could not be checked, with the reason."""
     most_examples: int = MOST_EXAMPLES
-    """Of each finding."""
+    """The most examples per finding."""
     _findings: dict[tuple[Fault, str], Finding] = field(default_factory=dict)
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """All that is wrong."""
+        """All findings."""
         return list(self._findings.values())
 
     @property
     def records(self) -> int:
-        """Records read."""
+        """Number of records read."""
         return self.outcomes.total()
 
     def find(self, fault: Fault, where: str, example: dict[str, Any], entry: Entry | None = None) -> None:
-        """Note one fault; `entry`: of this record."""
+        """Add a fault; `entry`: the record concerned, if it is in the log."""
         finding = self._findings.setdefault((fault, where), Finding(fault, where))
         if entry is not None:
             finding.extent = finding.extent or Extent()
@@ -129,11 +129,11 @@ class Report:
             finding.examples.append(example)
 
     def count(self, fault: Fault) -> int:
-        """How often a fault was found, wherever."""
+        """The number of faults of this kind, in all topics and tables."""
         return sum(finding.count for finding in self.findings if finding.fault is fault)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """For JSON output."""
         return {
             "consumer": self.consumer,
             "clean": not self.findings,

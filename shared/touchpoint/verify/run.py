@@ -1,4 +1,4 @@
-"""The check of one consumer: its log and its database, as they were at one moment."""
+"""Verifies one consumer: compares the log with a snapshot of its database."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ IGNORED = "ignored"
 """The outcome of a record whose type the consumer does not handle."""
 
 Show = Callable[[str, int, int], None]
-"""Called with what is being done, how many records of it are done, and of how many."""
+"""A progress callback: (current work, records done, records in total)."""
 
 
 async def verify(
     subject: Subject, dsn: str, kafka: KafkaSettings, *, since: datetime | None = None, show: Show = lambda *_: None
 ) -> Report:
-    """Check a consumer from the log's beginning, or what was appended from `since` on, to where it stands now.
+    """Verify a consumer from the log's beginning, or from the time `since`, to its current position.
 
-    Raises UsageError when Kafka or the database cannot be reached, or do not belong together.
+    Raises UsageError if Kafka or the database cannot be reached, or do not belong together.
     """
     consumer = subject.consumer
     async with (
@@ -75,7 +75,7 @@ class _Check:
             await self._take(records)
             done += len(records)
             self.show("reading the log", done, total)
-        await self._look_at_inbox(
+        await self._check_inbox(
             {
                 place: (start, max(end, positions[place].log.next))
                 for place, (start, end) in spans.items()
@@ -86,35 +86,37 @@ class _Check:
             if whole or effect.per_event:
                 self.show(f"comparing {effect.name}", 0, 0)
                 await compare(self.raw, effect, self.report, made="pg_temp", whole=whole)
-        await self._look_for_published(spans, since)
+        await self._check_published(spans, since)
         if not whole:
-            self._say_what_was_left_out(since)
+            self._note_what_was_left_out(since)
         return self.report
 
     async def _lost(self, positions: Mapping[Place, Position]) -> Sequence[Loss]:
-        """What Kafka has lost and nobody has accepted; that counts as lost, and what was accepted before."""
+        """The losses no operator has accepted; passes these and the accepted ones to the inbox as lost."""
         for (topic, partition), position in positions.items():
             if position.log.cluster_id != self.log.cluster_id:
                 raise UsageError(
                     f"{self.subject.consumer} has read {topic}/{partition} of Kafka cluster {position.log.cluster_id}, "
-                    f"this is {self.log.cluster_id}: do KAFKA_BOOTSTRAP_SERVERS and the database belong together?"
+                    f"but this is {self.log.cluster_id}: do KAFKA_BOOTSTRAP_SERVERS and the database belong together?"
                 )
         topics = self.subject.handlers.topics
         if not await self.log.begins(topics):
             raise UsageError(f"Kafka has no {' or '.join(topics)}: is KAFKA_TOPIC_PREFIX right?")
         logs = {place: position.log for place, position in positions.items()}
-        found = (await examine(self.raw, self.settings, self.subject.consumer, logs)).losses
-        self.report.notes += [f"Kafka has lost records: {loss.why}" for loss in found]
-        known = await losses.spans(self.raw, self.subject.consumer)
-        await self.inbox.lose({*known, *((loss.topic, loss.partition, loss.first, loss.until) for loss in found)})
-        return found
+        unaccepted = (await examine(self.raw, self.settings, self.subject.consumer, logs)).losses
+        self.report.notes += [f"Kafka has lost records: {loss.why}" for loss in unaccepted]
+        accepted = await losses.spans(self.raw, self.subject.consumer)
+        await self.inbox.lose(
+            {*accepted, *((loss.topic, loss.partition, loss.first, loss.until) for loss in unaccepted)}
+        )
+        return unaccepted
 
     async def _spans(
         self, positions: Mapping[Place, Position], since: datetime | None, lost: Mapping[Place, int]
     ) -> Spans:
-        """What the consumer has read, as of the snapshot; what it has not come to yet is counted as pending.
+        """The spans the consumer has read, as of the snapshot; counts records it has not read yet as pending.
 
-        So is what lies at offsets used again, from where a partition is `lost`.
+        Records from the first `lost` offset of a partition on are pending too: other records have their offsets now.
         """
         topics = self.subject.handlers.topics
         begins, ends = await self.log.begins(topics, since), await self.log.ends(topics)
@@ -131,19 +133,21 @@ class _Check:
         entries = [decoded(record, self.subject.handlers) for record in records]
         handled = [entry for entry in entries if entry.event is not None or entry.dead is not None]
         self.report.outcomes[IGNORED] += len(entries) - len(handled)
-        found = list(zip(handled, await self.inbox.outcomes(handled), strict=True))
-        for entry, outcome in found:
+        with_outcomes = list(zip(handled, await self.inbox.outcomes(handled), strict=True))
+        for entry, outcome in with_outcomes:
             self.report.outcomes[outcome] += 1
             if outcome == MISSING:
-                self.report.find(Fault.MISSING, entry.record.topic, _told(entry), entry)
+                self.report.find(Fault.MISSING, entry.record.topic, _describe(entry), entry)
         seen = (APPLIED, REDRIVEN, AGAIN)
-        applied = [entry for entry, outcome in found if outcome in seen and entry.event is not None]
+        applied = [entry for entry, outcome in with_outcomes if outcome in seen and entry.event is not None]
         for entry, error in await self.rebuild.apply(applied):
-            self.report.find(Fault.REFUSED, entry.record.topic, _told(entry) | {"error": type(error).__name__}, entry)
+            self.report.find(
+                Fault.REFUSED, entry.record.topic, _describe(entry) | {"error": type(error).__name__}, entry
+            )
         await self.outbox.promise()
 
-    async def _look_at_inbox(self, spans: Spans) -> None:
-        self.show("looking through the inbox", 0, 0)
+    async def _check_inbox(self, spans: Spans) -> None:
+        self.show("checking the inbox", 0, 0)
         async for row in self.inbox.overtaken():
             self.report.find(Fault.OUT_OF_ORDER, row["topic"], dict(row))
         async for row in self.inbox.unexplained(spans):
@@ -151,8 +155,8 @@ class _Check:
             fault = Fault.GONE if event.pop("lost") else Fault.UNEXPLAINED
             self.report.find(fault, row["topic"] if fault is Fault.GONE else "inbox", event)
 
-    async def _look_for_published(self, spans: Spans, since: datetime | None) -> None:
-        """What is no longer in the snapshot's outbox is in Kafka by now, so its topics are read to their ends."""
+    async def _check_published(self, spans: Spans, since: datetime | None) -> None:
+        """Report promised records that are neither in the snapshot's outbox nor in Kafka (read to the end)."""
         await self.outbox.promise_dead_letters(spans)
         topics = await self.outbox.topics()
         begins, ends = await self.log.begins(topics, since), await self.log.ends(topics)
@@ -161,26 +165,32 @@ class _Check:
         async for records in self.log.read({key: (begin, ends[key]) for key, begin in begins.items()}):
             await self.outbox.keep(records)
             done += len(records)
-            self.show("looking for what was published", done, total)
+            self.show("checking published events", done, total)
         self.report.published = await self.outbox.promised()
         cut = {topic for (topic, _), begin in begins.items() if begin and since is None}
-        self.report.notes += [f"{topic} has lost its beginning: not all can be looked for there" for topic in cut]
+        self.report.notes += [
+            f"{topic} no longer has its first records: publication cannot be checked there" for topic in cut
+        ]
         async for row in self.outbox.unpublished():
             if row["topic"] not in cut:
                 self.report.find(Fault.UNPUBLISHED, row["topic"], dict(row))
 
-    def _say_what_was_left_out(self, since: datetime | None) -> None:
-        why = f"read only since {since:%Y-%m-%d %H:%M:%S%z}" if since else "the log or the inbox has lost its beginning"
+    def _note_what_was_left_out(self, since: datetime | None) -> None:
+        why = (
+            f"read only since {since:%Y-%m-%d %H:%M:%S%z}"
+            if since
+            else "the log or the inbox does not reach back to the first event"
+        )
         left_out = [effect.name for effect in self.subject.effects if not effect.per_event]
         if left_out:
-            self.report.notes.append(f"{why}: {', '.join(left_out)} cannot be made anew")
-        self.report.notes.append(f"{why}: a row without an event cannot be told from an older one")
+            self.report.notes.append(f"{why}: {', '.join(left_out)} cannot be compared")
+        self.report.notes.append(f"{why}: rows without an event are not reported, they may come from earlier events")
 
 
-def _told(entry: Entry) -> dict[str, Any]:
-    """Where a record stands, and which event it is."""
+def _describe(entry: Entry) -> dict[str, Any]:
+    """The record's offset and the event's identity, as an example in a finding."""
     record, claim = entry.record, entry.claim
-    told = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    example = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     if claim is None or entry.event is None:
-        return told
-    return told | {"type": claim.type, "source": entry.event.meta.source, "id": entry.event.meta.id}
+        return example
+    return example | {"type": claim.type, "source": entry.event.meta.source, "id": entry.event.meta.id}

@@ -1,4 +1,4 @@
-"""One moment of a service's database, to be read as long as it takes, and empty copies of its tables beside it."""
+"""A snapshot of a service's database, readable for as long as needed, with empty copies of its tables."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,17 +19,17 @@ SCRATCH = (
 )
 
 MEMORY = "64MB"
-"""For each sort, hash and the temporary tables in PostgreSQL; what needs more goes to its disk."""
+"""work_mem for each sort and hash, and temp_buffers for the temporary tables; beyond that PostgreSQL uses its disk."""
 
 
 @asynccontextmanager
 async def snapshot(dsn: str, tables: Sequence[str]) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
-    """A transaction that sees one moment throughout and can write to temporary tables only; as asyncpg has it, too.
+    """A read-only REPEATABLE READ transaction that can write to temporary tables; also as asyncpg connection.
 
-    `tables` exist in it twice: `pg_temp.feedback` is empty and found first, `public.feedback` holds what is stored.
+    Each of `tables` exists twice: `pg_temp.feedback` is empty and has priority, `public.feedback` has the stored rows.
     """
     async with databases.connected(dsn):
-        pass  # one line when it cannot be reached
+        pass  # raises a one-line error if the database cannot be reached
     engine = create_engine(
         dsn, "touchpoint verify", pool_size=1, idle_in_transaction_session_timeout="0",
         work_mem=MEMORY, temp_buffers=MEMORY,
@@ -43,7 +43,7 @@ async def snapshot(dsn: str, tables: Sequence[str]) -> AsyncIterator[tuple[Async
             await connection.commit()
             # PostgreSQL itself now refuses every write that is not to a temporary table.
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            # Before the moment is chosen: a rebuild would else put tables in their place whose rows this cannot see.
+            # Lock before the snapshot is taken: else a rebuild could swap in tables whose rows the snapshot cannot see.
             stored = ", ".join(f"public.{table}" for table in (*tables, "inbox"))
             await connection.execute(text(f"LOCK TABLE {stored} IN ACCESS SHARE MODE"))
             await connection.execute(text("SELECT 1"))

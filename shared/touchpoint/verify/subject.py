@@ -1,4 +1,4 @@
-"""What a service tells about itself so that its promises can be checked."""
+"""What a service declares so that it can be verified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,35 +10,35 @@ from touchpoint.kafka.handlers import Handlers
 
 @dataclass(frozen=True)
 class Effect:
-    """Rows that follow from the log: a query that must answer the same of the stored tables and of those made anew.
+    """Rows that follow from the log: a query with equal results on the stored and on the rebuilt tables.
 
-    `query` has the columns of `key` and one text, `row`, of all else that must be equal; it names its tables as
-    `{tables}.feedback`.
+    `query` selects the columns of `key`, and one text column `row` with all other values that must be equal. It refers
+    to tables as `{tables}.feedback`.
     """
 
     name: str
     key: Sequence[str]
     query: str
     per_event: bool = False
-    """Each row follows from one event alone: it can be checked when only a part of the log is read."""
+    """Each row follows from one event alone, so it can be compared when only a part of the log was read."""
     besides: str = ""
-    """A query like `query`, of stored rows (`{stored}.clocks`) that are right without an event, such as by time."""
+    """A query like `query` for stored rows (`{stored}.clocks`) that are correct without an event, such as by time."""
     shown: bool = False
-    """Whether a report may quote `row`: it holds nothing of a customer."""
+    """Whether a report may quote `row`, because it contains no customer data."""
 
     @classmethod
     def of(cls, table: Table[Any], key: Sequence[str], *, per_event: bool = False) -> "Effect":
-        """The rows of a table, all of their columns."""
+        """The effect that compares all columns of a table."""
         query = f"SELECT {', '.join(key)}, {table.name}::text AS row FROM {{tables}}.{table.name}"  # noqa: S608 (our names)
         return cls(table.name, key, query, per_event)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A consumer, its handlers, and what they do. Given by the entry point `touchpoint.verify` of its package."""
+    """A consumer, its handlers and their effects; the package's entry point in the group `touchpoint.verify`."""
 
     consumer: str
     handlers: Handlers
     tables: Sequence[str] = ()
-    """All that the handlers read and write, beside the outbox."""
+    """All tables that the handlers read and write, except the outbox."""
     effects: Sequence[Effect] = field(default=())

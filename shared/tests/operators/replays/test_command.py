@@ -145,7 +145,7 @@ async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint)
             ["--consumer", "ledger-svc", "--from", f"{TOPIC}/0/9", "--to", f"{TOPIC}/0/8"],
             "ends at .*/8, before it begins",
         ),
-        (["--consumer", "ledger-svc", "--from", "2199-01-01"], "begins at 2199-01-01T00:00:00Z: that lies ahead"),
+        (["--consumer", "ledger-svc", "--from", "2199-01-01"], "begins at 2199-01-01T00:00:00Z: that is in the future"),
         (["--consumer", "ledger-svc", "--from", "2h", "--customer", ""], "may be left out, but not be empty"),
     ],
 )
