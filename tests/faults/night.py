@@ -111,7 +111,7 @@ class Night:
                     continue
                 for finding in found:
                     if finding.wrong:
-                        self.notice("doctor", f"{finding.where}: {finding.said}")
+                        self.notice("doctor", f"{finding.where}: {finding.text}")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def resume_halted(self) -> str:

@@ -25,7 +25,7 @@ _REASONS = re.compile(
             # Time zones, and ranges with too many periods for an answer.
             "time zone of the IANA|whole number of quarters|quarter of an hour|periods",
             # What the log holds and the consumer reads; a time or a place in one text.
-            "no time: write|two times for one end|the log ends at|does not read|does not handle|say why, where",
+            "no time: write|two times for one end|the log ends at|does not read|does not handle|is required if execute",
         )
     )
 )

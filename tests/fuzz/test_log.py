@@ -177,7 +177,7 @@ async def test_every_record_is_accounted_for_and_the_commands_tell_the_truth(run
     causes = json.loads(await run.command(consumer, "dlq", "stats", "--consumer", consumer, "--json"))
     assert sum(cause["open"] for cause in causes) == letters > 0
     findings = json.loads(await run.command(consumer, "doctor", "--json", code=1))
-    assert [(each["said"], each["page"]) for each in findings if each["where"] == f"{consumer} dead letters"] == [
+    assert [(each["text"], each["page"]) for each in findings if each["where"] == f"{consumer} dead letters"] == [
         (f"{letters:,} open", "dead-letters-rise")
     ]
     assert not {"broker-down", "consumer-halted", "outbox-grows"} & {each["page"] for each in findings}

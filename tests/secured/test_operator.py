@@ -55,7 +55,7 @@ async def test_an_operator_checks_a_service_its_dead_letters_and_what_it_publish
     assert report["outcomes"]["open"] == 1
     assert report["published"] > 0
     [kafka] = [found for found in await touchpoint(service, "doctor") if found["where"].startswith("Kafka")]
-    assert kafka["said"].startswith("all ")
+    assert kafka["text"].startswith("all ")
 
 
 async def test_an_operator_sees_a_dead_letter_and_may_give_up_on_it(touchpoint, letters):

@@ -57,7 +57,7 @@ async def test_a_parked_row_is_tried_again_or_given_up(log, ledger, kafka, touch
         await outbox.publish(session, *_events(0, 2))
     await ledger.query("UPDATE outbox SET parked = 'too large'")
     first, second = [row.id for row in await ledger.query("SELECT id FROM outbox ORDER BY id")]
-    assert "1 will be tried again" in await touchpoint("outbox", "retry", str(first), "--reason", "a larger limit")
+    assert "1 will be sent again" in await touchpoint("outbox", "retry", str(first), "--reason", "a larger limit")
     assert "1 discarded" in await touchpoint("outbox", "discard", str(second), "--reason", "a test")
     with pytest.raises(NotFoundError, match="none of these rows is parked"):
         await touchpoint("outbox", "discard", str(first), "--reason", "it is not parked any more")

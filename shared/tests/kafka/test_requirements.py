@@ -161,4 +161,4 @@ async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
 async def test_doctor_names_the_topic_the_setting_and_the_page(log, ledger, kafka, touchpoint):
     await alter(kafka, "cleanup.policy", "compact")
     [finding] = [each for each in await doctor.examine(ledger.dsn) if each.page == "topic-changed"]
-    assert finding.said.startswith(f"topic {kafka.topic_prefix}touchpoints.v1 has cleanup.policy=compact, not delete: ")
+    assert finding.text.startswith(f"topic {kafka.topic_prefix}touchpoints.v1 has cleanup.policy=compact, not delete: ")

@@ -113,7 +113,7 @@ async def test_doctor_names_a_transaction_that_stays_open(log, ledger, transacti
     await sending("open")
     await log.append(feedback(id="behind"))
     finding = await _kafka_findings(touchpoint, 1)
-    assert finding["said"].startswith(f"{TOPIC}/0: a transaction is open since record 0")
+    assert finding["text"].startswith(f"{TOPIC}/0: a transaction is open since offset 0")
     assert finding["page"] == "lag-grows"
     await transactional.abort_transaction()
     assert (await _kafka_findings(touchpoint, 0))["page"] is None

@@ -111,14 +111,14 @@ async def test_what_is_wrong_is_listed_then_made_right_by_the_swap(applied, ledg
     async with replaying():
         output = await touchpoint("replay", "rebuild", "--consumer", CONSUMER, *WHY)
         assert "60 matched = 60 applied + 0 already applied + 0 failed + 0 erased" in output
-        assert "compared at one moment: 60 of inbox, 60 of ledger; 5 differ" in output
+        assert "compared in one snapshot: 60 of inbox, 60 of ledger; 5 differ" in output
         for line in ("1 changed in ledger", "2 missing in ledger", "1 applied twice in ledger", "event_id=nobody"):
             assert line in output
         plan = output.split("touchpoint replay swap ")[1].split()[0]
         assert await ledger.query(WHOLE) == wrong
         output = await touchpoint("replay", "swap", plan, *WHY)
     assert f"rebuild {plan} of ledger-svc: done, 100 %" in output
-    assert "writers were held for" in output
+    assert "swapped: writers waited" in output
     assert await ledger.query(WHOLE) == right
     assert await ledger.query(LOOSE_ENDS) == []
     assert await is_clean() == []

@@ -97,7 +97,7 @@ async def test_a_record_that_left_no_trace_is_missing_with_its_place_its_custome
         "last_recorded": NOON,
         "spans": [["touchpoints.v1", 0, 1, 2]],
     }
-    assert _extent(finding.extent) == "of acme / customer-1, taken in 2026-11-20T12:00:00Z to 2026-11-20T12:00:00Z"
+    assert _extent(finding.extent) == "of acme / customer-1, received 2026-11-20T12:00:00Z to 2026-11-20T12:00:00Z"
     assert _plan("ledger-svc", finding.extent) == (
         "touchpoint replay plan --consumer ledger-svc --from touchpoints.v1/0/1 --to touchpoints.v1/0/2"
     )

@@ -1,6 +1,7 @@
-"""The operators' routes of a service: about its consumer, on its database, as the commands have them.
+"""A service's routes for operators, on its own consumer and database: the functions of the CLI commands over HTTP.
 
-Their callers see all tenants. So they alone get sessions of the tables' owner, and only with a scope of operators.
+Operators see the rows of all tenants. Only these routes therefore get sessions of the tables' owner, which bypass
+row-level security, and only callers with an operators' scope (`ops:read`, `ops:replay`) are let in.
 """
 
 from fastapi import APIRouter

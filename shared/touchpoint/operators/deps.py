@@ -1,4 +1,7 @@
-"""What the operators' routes are given: a caller with their scope, sessions of the tables' owner, Kafka."""
+"""FastAPI dependencies of the operators' routes: the caller with their scopes, a session of the tables' owner, Kafka.
+
+`Reader` requires the scope `ops:read`, `Operator` requires `ops:replay`.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -19,7 +22,7 @@ Operator = Annotated[Caller, Depends(allowed(Scope.OPS_REPLAY))]
 async def _above_tenants(request: Request) -> AsyncIterator[AsyncSession]:
     factory: Sessions | None = request.app.state.above_tenants
     if factory is None:
-        raise ProblemError(503, "no-operations", "This process serves no operators.")
+        raise ProblemError(503, "no-operations", "This process does not serve the operators' routes.")
     async with transaction(factory) as session:
         yield session
 

@@ -1,4 +1,4 @@
-"""What operators' commands work on: the services' databases and Kafka, by default those of `touchpoint up`."""
+"""How the operators' commands reach the services' databases and Kafka; by default those that `touchpoint up` runs."""
 
 import asyncio
 import getpass
@@ -11,8 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.base import database_url
-from touchpoint.base import parsing as words
+from touchpoint.base import database_url, parsing
 from touchpoint.base.errors import UsageError
 from touchpoint.base.explain import explain
 from touchpoint.base.settings import KafkaSettings
@@ -27,15 +26,16 @@ Database = Annotated[
     typer.Option(
         "--database-url",
         envvar="DATABASE_URL",
-        help="The service's database: postgresql://user:password@host/feedback. Unset: those of `touchpoint up`.",
+        help="URL of the service's database: postgresql://user:password@host/feedback. "
+        "Default: all databases of the local stack (`touchpoint up`).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def _moment(written: str) -> datetime:
     try:
-        return words.moment(written)
+        return parsing.moment(written)
     except UsageError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -43,36 +43,41 @@ def _moment(written: str) -> datetime:
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=_moment, metavar="TIME", help="From this time on: 2026-11-22T09:30:00Z, or 2h for two hours ago."
+        parser=_moment,
+        metavar="TIME",
+        help="At this time or later: 2026-11-22T09:30:00Z, or 2h for two hours ago.",
     ),
 ]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Before this time.")]
+Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Before this time (exclusive).")]
 
 
 def operator() -> str:
-    """Who works here, for the trail: the system's user (LOGNAME says who, where all are the same one) and host."""
+    """The operator's name for the audit trail: `user@host`.
+
+    The user comes from LOGNAME if it is set, so that people who share one system account can be told apart.
+    """
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user has a number and no name
+    except (KeyError, OSError):  # in a container the user id often has no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
 CONSUMING = ("feedback", "escalation", "metrics")
-"""The databases of the services that consume."""
+"""Names of the databases of all services with a Kafka consumer."""
 
 
 def in_each(database: str, work: Callable[[AsyncSession], Awaitable[list[T]]]) -> list[T]:
-    """Do something in the database named, else in that of each local service, and answer all results."""
+    """Run `work` in the given database, or in each local service's if none is given; return the results joined."""
 
     async def run() -> list[T]:
-        return [found for dsn in dsns(database) for found in await in_one(dsn, work)]
+        return [result for dsn in dsns(database) for result in await in_one(dsn, work)]
 
     return asyncio.run(run())
 
 
 async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Do something in a database, in one transaction; raises UsageError, one line, when it cannot be reached."""
+    """Run `work` in one transaction of a database. Raises UsageError (one line) when the database cannot be used."""
     async with databases.connected(dsn):
         pass
     try:
@@ -86,38 +91,40 @@ async def in_one(dsn: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
 
 
 def dsns(database: str) -> list[str]:
-    """The database named, else that of each local service that consumes. Raises UsageError."""
+    """The given database URL, or those of all local services with a consumer. Raises UsageError when none runs."""
     return [database] if database else [local_database(name) for name in CONSUMING]
 
 
 def local_database(name: str) -> str:
-    """A database of the stack that runs here. Raises UsageError when none does."""
-    otherwise = f"say where the database {name} is: --database-url or DATABASE_URL"
+    """URL of a database of the local stack. Raises UsageError when no local stack runs."""
+    otherwise = f"give the URL of the database {name}: --database-url or DATABASE_URL"
     return database_url.named(_running(lambda local: local.running_database(), otherwise), name)
 
 
 def kafka() -> KafkaSettings:
-    """Kafka as the environment says, else that of the stack that runs here. Raises UsageError."""
+    """Kafka's settings from the environment, else those of the local stack. Raises UsageError when there is neither."""
     settings = KafkaSettings()
     if "bootstrap_servers" in settings.model_fields_set:
         return settings
-    found: KafkaSettings = _running(lambda local: local.running_kafka(), "say where Kafka is: KAFKA_BOOTSTRAP_SERVERS")
-    return found
+    local: KafkaSettings = _running(
+        lambda stack: stack.running_kafka(), "give Kafka's address: KAFKA_BOOTSTRAP_SERVERS"
+    )
+    return local
 
 
 async def local_stack() -> dict[str, Any]:
-    """How the stack that runs here is, as `touchpoint status` has it."""
+    """State of the local stack and its processes, as `touchpoint status --json` prints it."""
     from touchpoint.local.commands import stack_status  # noqa: PLC0415 (an extra, absent from production images)
 
     return await stack_status()
 
 
-def _running(look: Callable[[Any], T | None], otherwise: str) -> T:
-    """What `look` finds of the stack that runs here."""
+def _running(read: Callable[[Any], T | None], otherwise: str) -> T:
+    """What `read` returns for the local stack. Raises UsageError, with `otherwise` as the remedy, if none runs."""
     try:
         from touchpoint.local import commands  # noqa: PLC0415 (an extra, absent from production images)
     except ModuleNotFoundError:
         raise UsageError(otherwise) from None
-    if (found := look(commands)) is None:
-        raise UsageError(f"`touchpoint up` does not run here: start it, or {otherwise}")
-    return found
+    if (value := read(commands)) is None:
+        raise UsageError(f"no local stack runs on this machine: start it with `touchpoint up`, or {otherwise}")
+    return value

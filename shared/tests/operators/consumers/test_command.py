@@ -30,20 +30,20 @@ async def test_who_is_dead_is_listed_as_down_in_80_columns(log, ledger, consumin
     async with consuming():
         await log.append(feedback())
         await eventually(ledger.ids)
-    assert "ledger-svc      DOWN: no process of it is alive\n  process       NONE RUNS" in await command("list")
+    assert "ledger-svc      DOWN: no process is alive\n  process       NONE RUNS" in await command("list")
     await ledger.query(
         "INSERT INTO processes (id, role, host, pid, reported_at) "
         "VALUES (gen_random_uuid(), 'consumer', 'box-7', 4711, now() - interval '35 s')"
     )
     said = await command("list")
-    assert re.search(r"DOWN: no process of it is alive\n  process       DEAD: none has reported for 3\d s  →", said)
+    assert re.search(r"DOWN: no process is alive\n  process       DEAD: last report 3\d s ago  →", said)
     [found] = json.loads(await command("list", "--json"))
     assert (found["state"], found["alive"]) == ("running", False)
     await ledger.query("UPDATE processes SET reported_at = now()")
     await ledger.set_state("halted", 'UndefinedColumnError: 42703 column "x" does not exist, at conftest:41 write_down')
     said = await command("list")
-    assert "ledger-svc      HALTED: it has stopped itself since " in said
-    assert 'to go on      touchpoint consumer resume ledger-svc --reason "…"' in said
+    assert "ledger-svc      HALTED: stopped by itself since " in said
+    assert 'to resume     touchpoint consumer resume ledger-svc --reason "…"' in said
     assert max(map(len, said.splitlines())) <= 80
 
 

@@ -98,7 +98,7 @@ async def test_a_place_that_is_none_is_refused_with_an_example(dlq, place):
 
 async def test_an_event_without_a_dead_letter_is_shown_as_well(failed, dlq):
     shown = await dlq("show", PLACE + "0")
-    assert shown.startswith("No consumer has a dead letter of this one.")
+    assert shown.startswith("No consumer has a dead letter at this offset.")
     assert "fine-0" in shown
 
 
@@ -164,7 +164,7 @@ async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, 
 
 
 async def test_redriving_nothing_does_nothing(log, ledger, dlq):
-    assert "no open dead letter is chosen" in await dlq("redrive", "--execute", "--reason", "why not")
+    assert "no open dead letter matches" in await dlq("redrive", "--execute", "--reason", "why not")
     assert await dlq("redrive", "--execute", "--reason", "why not", "--json") == ""
 
 

@@ -128,7 +128,7 @@ async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint)
     why = "a reason that is rather long, as people write them when they are tired and it is three in the morning"
     said.append(await touchpoint("replay", "run", plan, "--reason", why, "--detach"))
     said.append(await touchpoint("replay", "pause", plan, "--reason", why))
-    assert f'to go on: touchpoint replay resume {plan} --reason "…"' in said[-1]
+    assert f'to resume: touchpoint replay resume {plan} --reason "…"' in said[-1]
     said += [await touchpoint("replay", "list"), await touchpoint("audit")]
     assert max(len(line) for each in said for line in each.splitlines()) <= 80, said
 
@@ -187,7 +187,7 @@ async def test_a_consumer_whose_worker_never_ran_cannot_be_planned(applied, ledg
 
 
 async def test_a_plan_that_is_not_there_is_named(applied, touchpoint):
-    with pytest.raises(UsageError, match="no replay begins with 1234"):
+    with pytest.raises(UsageError, match="no replay id begins with 1234"):
         await touchpoint("replay", "run", "1234", "--reason", "a test")
 
 

@@ -1,4 +1,4 @@
-"""The trail of what operators did."""
+"""The route that lists the audit trail: what operators did."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/audit")
 async def list_audit(
     caller: Reader, session: Session, query: Annotated[schemas.AuditQuery, Query()]
 ) -> Entries[schemas.AuditLine]:
-    """What operators did: who, when, why, and what came of it; newest first."""
+    """List what operators did: who, when, why, and with what result; newest first."""
     before = pagination.read(query.cursor) if query.cursor else None
-    found = await audit.lines(session, query.since, query.limit + 1, consumer=query.consumer, before=before)
-    return page([schemas.AuditLine.of(row) for row in found], query.limit)
+    rows = await audit.lines(session, query.since, query.limit + 1, consumer=query.consumer, before=before)
+    return page([schemas.AuditLine.of(row) for row in rows], query.limit)

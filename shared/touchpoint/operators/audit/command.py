@@ -1,4 +1,4 @@
-"""`touchpoint audit`: what operators did to events."""
+"""`touchpoint audit`: print the audit trail of operators' actions."""
 
 import json
 from typing import Annotated, Any
@@ -14,11 +14,14 @@ from touchpoint.operators.replays import page
 def audit(
     *,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of each service at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of lines per service.")] = 50,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show what operators did to events: who, when, why, and what came of it; the newest first.
+    """Show the audit trail: what operators did, who, when, why, and with what result; newest first.
+
+    It holds pauses and resumes of consumers, redrives and discards of dead letters, replays, rebuilds, and changes of
+    parked outbox rows.
 
     \b
     Examples:
@@ -29,8 +32,8 @@ def audit(
     async def work(session: AsyncSession) -> list[dict[str, Any]]:
         return list(await trail.lines(session, since, limit))
 
-    found = sorted(in_each(database, work), key=lambda line: line["at"], reverse=True)
+    lines = sorted(in_each(database, work), key=lambda line: line["at"], reverse=True)
     if as_json:
-        typer.echo(json.dumps(found, default=str))
+        typer.echo(json.dumps(lines, default=str))
     else:
-        page.trail(found)
+        page.trail(lines)

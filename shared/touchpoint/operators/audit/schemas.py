@@ -1,4 +1,4 @@
-"""What the route on the audit takes and answers."""
+"""Request and response schemas of the audit route."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,19 +12,19 @@ from touchpoint.operators.schemas import Consumer, Listed, PageQuery
 
 
 class AuditQuery(PageQuery):
-    """Which lines of the trail to list."""
+    """Which lines of the audit trail to list."""
 
     consumer: Consumer | None = None
-    since: Bound | None = Field(None, description="of this time or later")
+    since: Bound | None = Field(None, description="only actions at this time or later")
 
 
 class AuditLine(Listed):
-    """What an operator did, or a worker for one."""
+    """One action of an operator, or of a worker on an operator's behalf."""
 
     at: datetime
     who: str = Field(examples=["key:3f9c02ab71de (night shift)", "ann@bastion"])
     action: str = Field(examples=["replay.run"])
-    subject: str = Field(description="the consumer it was done to")
+    subject: str = Field(description="the consumer that was acted on")
     reason: str | None
     plan_id: UUID | None
     plan_hash: str | None
@@ -37,5 +37,5 @@ class AuditLine(Listed):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """A line as the trail has it."""
+        """The line for a row of the audit table."""
         return cls(cursor=encode(row["at"], row["place"]), **row)

@@ -1,4 +1,4 @@
-"""Dead letters: by cause, one by one, one in full, and what to do with them."""
+"""Routes on dead letters: counted by cause, listed, one in full; redrive and discard."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from touchpoint.operators.schemas import Consumer, Entries, PartitionNumber, pag
 from touchpoint.replay import plan
 
 CAUSES = 200
-"""In one answer, those with most open dead letters."""
+"""Maximum number of causes in an answer; those with the most open dead letters come first."""
 
 router = APIRouter(prefix="/dead-letters")
 
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/dead-letters")
 async def list_causes(
     caller: Reader, session: Session, query: Annotated[schemas.CausesQuery, Query()]
 ) -> Entries[schemas.Cause]:
-    """What fails, by consumer and cause: how many are open, of whom, since when, and an example."""
+    """Count dead letters by consumer and cause: open ones, customers affected, first and last failure, an example."""
     return Entries(items=_causes(await dead_letters.causes(session, query.selection)))
 
 
@@ -35,10 +35,10 @@ async def list_causes(
 async def list_dead_letters(
     caller: Reader, session: Session, query: Annotated[schemas.DeadLettersQuery, Query()]
 ) -> Entries[schemas.DeadLetterRead]:
-    """Dead letters one by one, newest first."""
+    """List dead letters, newest first."""
     before = pagination.read(query.cursor) if query.cursor else None
-    found = await dead_letters.newest(session, query.selection, before)
-    return page([schemas.DeadLetterRead.of(row) for row in found], query.limit)
+    rows = await dead_letters.newest(session, query.selection, before)
+    return page([schemas.DeadLetterRead.of(row) for row in rows], query.limit)
 
 
 @router.get("/{consumer}/{topic}/{partition}/{offset}")
@@ -52,20 +52,20 @@ async def get_dead_letter(
     partition: PartitionNumber,
     offset: schemas.Offset,
 ) -> schemas.PlaceRead:
-    """One dead letter with its event and the customer's events around it: personal data.
+    """Return one dead letter with its event and the customer's neighbouring events. Contains personal data.
 
-    Any place a consumer reads can be named, such as the one it has halted before.
+    The offset need not have a dead letter: any offset that the consumer reads works, such as the one it halted at.
     """
     if (topic, partition) not in await offsets.load(await raw_connection(session), consumer):
         raise NotFoundError(f"{consumer} does not read {topic}/{partition}")
-    letters = [one for one in await dead_letters.at(session, topic, partition, offset) if one["consumer"] == consumer]
+    letters = [row for row in await dead_letters.at(session, topic, partition, offset) if row["consumer"] == consumer]
     try:
-        found = await lookup.around(kafka, topic, partition, offset)
+        records = await lookup.around(kafka, topic, partition, offset)
     except NotFoundError:
         if not letters:
             raise
-        found = []
-    shown = [schemas.RecordRead(**lookup.shown(record)) for record in found]
+        records = []
+    shown = [schemas.RecordRead(**lookup.shown(record)) for record in records]
     return schemas.PlaceRead(
         dead_letter=schemas.DeadLetterRead.of(letters[0]) if letters else None,
         event=next((record for record in shown if record.offset == offset), None),
@@ -75,9 +75,10 @@ async def get_dead_letter(
 
 @router.post("/redrive")
 async def redrive_dead_letters(caller: Operator, session: Session, body: schemas.Redrive) -> schemas.RedrivenRead:
-    """Have a consumer try open dead letters again, those alone and each once; dry unless `execute` is true.
+    """Give open dead letters to their consumer's handlers again, each once. A dry run unless `execute` is true.
 
-    Its worker does it beside the live stream, as a replay. What fails again stays open, with one attempt more.
+    The service's worker does this as a replay, while the consumer continues with new events. A dead letter that fails
+    again stays open and its `attempt` is increased.
     """
     causes = await dead_letters.causes(session, body.selection)
     started = []
@@ -85,7 +86,7 @@ async def redrive_dead_letters(caller: Operator, session: Session, body: schemas
         started = await plan.redrive_all(session, body.selection, caller.who, body.reason, rate=body.rate)
     return schemas.RedrivenRead(
         executed=body.execute,
-        matching=sum(one["open"] for one in causes),
+        matching=sum(cause["open"] for cause in causes),
         causes=_causes(causes),
         replay=ReplayRead.of(started[0]) if started else None,
     )
@@ -93,13 +94,16 @@ async def redrive_dead_letters(caller: Operator, session: Session, body: schemas
 
 @router.post("/discard")
 async def discard_dead_letters(caller: Operator, session: Session, body: schemas.Discard) -> schemas.DiscardedRead:
-    """Give up on open dead letters, for good: what they told is missing there. Dry unless `execute` is true."""
+    """Close open dead letters for good: their events are never applied by this consumer.
+
+    A dry run unless `execute` is true.
+    """
     causes = await dead_letters.causes(session, body.selection)
-    matching = sum(one["open"] for one in causes)
+    matching = sum(cause["open"] for cause in causes)
     if body.execute and body.reason:
         matching = await dead_letters.discard(session, body.selection, caller.who, body.reason)
     return schemas.DiscardedRead(executed=body.execute, matching=matching, causes=_causes(causes))
 
 
-def _causes(found: Sequence[Mapping[str, Any]]) -> list[schemas.Cause]:
-    return [schemas.Cause(**one) for one in found[:CAUSES]]
+def _causes(rows: Sequence[Mapping[str, Any]]) -> list[schemas.Cause]:
+    return [schemas.Cause(**row) for row in rows[:CAUSES]]

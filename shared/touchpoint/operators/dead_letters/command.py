@@ -1,4 +1,4 @@
-"""`touchpoint dlq`: dead letters by cause, one in full, and what to do with them."""
+"""`touchpoint dlq`: dead letters counted by cause, listed, one in full; redrive and discard."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from touchpoint.base import parsing as words
+from touchpoint.base import parsing
 from touchpoint.base.errors import UsageError
 from touchpoint.db import dead_letters
 from touchpoint.db.dead_letters import Selection
@@ -24,26 +24,30 @@ from touchpoint.replay import plan
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Dead letters: events that a consumer could not handle. They are kept, and wait for a person.",
+    help="Dead letters: events that a consumer could not read or handle.\n\n"
+    "They are kept until an operator redrives them (the handlers get them again) or discards them (closed for good). "
+    "Begin with `touchpoint dlq stats`, then look at an example with `touchpoint dlq show`.",
 )
 
 
 def _selection(
     *,
-    consumer: Annotated[str | None, typer.Option(help="Of this consumer: feedback-svc.")] = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Of this cause, as `touchpoint dlq stats` shows it.")] = None,
-    type: Annotated[str | None, typer.Option(help="Of this type: feedback.submitted.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Of the customer with this id.")] = None,
+    consumer: Annotated[str | None, typer.Option(help="Only this consumer's: feedback-svc.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only those with this cause, as `touchpoint dlq stats` shows it.")
+    ] = None,
+    type: Annotated[str | None, typer.Option(help="Only events of this type: feedback.submitted.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only those of the customer with this id.")] = None,
     since: Since = None,
     until: Until = None,
 ) -> Selection:
-    """The options by which dead letters are chosen, for all commands."""
+    """The filter options that all commands on dead letters share, as a `Selection`."""
     return Selection(consumer, fingerprint, type, tenant, customer, since=since, until=until)
 
 
 def _selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_selection`, and their result as its `selection`."""
+    """Decorator: adds the options of `_selection` to a command and passes their result as its `selection`."""
     choosing = signature(_selection).parameters
     own = [each for each in signature(command).parameters.values() if each.name != "selection"]
 
@@ -53,15 +57,23 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
         command(selection=_selection(**chosen), **given)
 
     parameters = [*choosing.values(), *own]
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # typer reads the options off it
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # typer reads the options from it
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
 
 
-Limit = Annotated[int, typer.Option(min=1, max=dead_letters.MOST, help="So many at most, those that failed first.")]
-Place = Annotated[str, typer.Argument(help="Where it lies, as `touchpoint dlq list` shows it: touchpoints.v1/3/1042.")]
-Execute = Annotated[bool, typer.Option("--execute", help="Do it; without this it is only shown.")]
-Reason = Annotated[str, typer.Option(help="Why; kept with each dead letter and in the trail.")]
+Limit = Annotated[
+    int, typer.Option(min=1, max=dead_letters.MOST, help="Maximum number of dead letters; those that failed first.")
+]
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOPIC/PARTITION/OFFSET",
+        help="Position in the log, as `touchpoint dlq list` shows it: touchpoints.v1/3/1042.",
+    ),
+]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it. Without this option: a dry run that changes nothing.")]
+Reason = Annotated[str, typer.Option(help="Why you do this; required with --execute. Stored in the audit trail.")]
 State = Literal["open", "redriven", "discarded", "any"]
 
 
@@ -73,7 +85,9 @@ def stats(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show what fails, a line for each cause: how many are open, of whom, since when, and an example.
+    """Count dead letters by cause: open ones, customers affected, first and last failure, and an example to show.
+
+    The hexadecimal fingerprint before each cause is the value for --fingerprint of the other commands.
 
     \b
     Examples:
@@ -81,11 +95,11 @@ def stats(
       touchpoint dlq stats --since 2h --json
     """
     every = replace(selection, state=None)
-    found = in_each(database, lambda session: dead_letters.causes(session, every))
+    causes = in_each(database, lambda session: dead_letters.causes(session, every))
     if as_json:
-        typer.echo(json.dumps(found, default=str))
+        typer.echo(json.dumps(causes, default=str))
     else:
-        page.causes(found)
+        page.causes(causes)
 
 
 @app.command("list")
@@ -93,12 +107,12 @@ def stats(
 def list_letters(
     *,
     selection: Selection,
-    state: Annotated[State, typer.Option(help="In this state.")] = "open",
+    state: Annotated[State, typer.Option(help="Only those in this state.")] = "open",
     limit: Limit = 50,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show dead letters one by one, the oldest first.
+    """List dead letters, oldest first: position, time, state, attempts, consumer, type, customer and cause.
 
     \b
     Examples:
@@ -106,30 +120,31 @@ def list_letters(
       touchpoint dlq list --customer C-17 --state any --json
     """
     shown = replace(selection, state=None if state == "any" else state, limit=limit)
-    found = in_each(database, lambda session: dead_letters.find(session, shown))
+    letters = in_each(database, lambda session: dead_letters.find(session, shown))
     if as_json:
-        typer.echo(json.dumps(found, default=str))
+        typer.echo(json.dumps(letters, default=str))
         return
-    page.letters(found)
+    page.letters(letters)
 
 
 @app.command()
 def show(place: Place, database: Database = "", as_json: Json = False) -> None:
-    """Show one dead letter in full: the error, the event, the customer's events around it, and what to try.
+    """Show one dead letter in full: error, event, the customer's neighbouring events, and what to try.
 
-    Any place in the log can be named, such as the one a halted consumer stands before.
+    The output contains personal data. The offset need not have a dead letter: any offset in the log works, such as
+    the one that a consumer halted at.
 
     \b
     Example:
       touchpoint dlq show touchpoints.v1/3/1042
     """
     topic, partition, offset = _parsed(place)
-    found = in_each(database, lambda session: dead_letters.at(session, topic, partition, offset))
+    letters = in_each(database, lambda session: dead_letters.at(session, topic, partition, offset))
     records = asyncio.run(lookup.around(kafka(), topic, partition, offset))
     if as_json:
-        typer.echo(json.dumps({"dead_letters": found, "records": [lookup.shown(r) for r in records]}, default=str))
+        typer.echo(json.dumps({"dead_letters": letters, "records": [lookup.shown(r) for r in records]}, default=str))
         return
-    page.one(found, records, offset)
+    page.place(letters, records, offset)
 
 
 @app.command()
@@ -143,7 +158,9 @@ def discard(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Give up on open dead letters, for good: what they told is missing in this service. Dry without --execute.
+    """Close open dead letters for good: their events are never applied by the consumer.
+
+    Without --execute it only shows which dead letters would be discarded.
 
     \b
     Examples:
@@ -151,7 +168,7 @@ def discard(
       touchpoint dlq discard --fingerprint 3f1c6a0d9be24c11 --execute --reason "test data of the shop"
     """
     chosen = replace(selection, limit=limit)
-    why = _told(reason) if execute else _show_only(database, chosen, as_json, "discarded")
+    why = _required(reason) if execute else _show_only(database, chosen, as_json, "discarded")
 
     async def work(session: AsyncSession) -> list[int]:
         return [await dead_letters.discard(session, chosen, operator(), why)]
@@ -168,49 +185,57 @@ def redrive(
     limit: Limit = dead_letters.MOST,
     execute: Execute = False,
     reason: Reason = "",
-    rate: Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, help="Maximum events per second. Default: no limit.")] = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Let consumers try open dead letters again, those alone and each once; dry without --execute.
+    """Give open dead letters to their consumer's handlers again, each once, and wait for the result.
 
-    Their workers do it beside the live stream, as a replay, and it goes on should you leave with Ctrl-C: `touchpoint
-    replay status | pause | abort`. What fails again stays open, with one attempt more.
+    Without --execute it only shows which dead letters would be redriven. The service's worker does it as a replay,
+    while the consumer continues with new events. Ctrl-C stops only the waiting; watch and control the replay with
+    `touchpoint replay status | pause | abort`. A dead letter that fails again stays open with one more attempt.
+
+    \b
+    Exit codes:
+      0    all were applied, or a dry run
+      1    some failed again, or the replay stopped before its end
+      2    usage error
+      130  Ctrl-C; the replay continues in the worker
 
     \b
     Examples:
       touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11
-      touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11 --execute --reason "mended in 0.4.1"
+      touchpoint dlq redrive --fingerprint 3f1c6a0d9be24c11 --execute --reason "fixed in 0.4.1"
     """
     chosen = replace(selection, limit=limit)
-    why = _told(reason) if execute else _show_only(database, chosen, as_json, "redriven")
+    why = _required(reason) if execute else _show_only(database, chosen, as_json, "redriven")
     started = in_each(database, lambda session: plan.redrive_all(session, chosen, operator(), why, rate=rate))
     if not (started or as_json):
-        typer.echo("Nothing was redriven: no open dead letter is chosen by these options.")
+        typer.echo("Nothing was redriven: no open dead letter matches these options.")
     watch(database, started, as_json)
 
 
-def _told(reason: str) -> str:
+def _required(reason: str) -> str:
     if not reason:
-        raise UsageError("say why: --reason")
+        raise UsageError("--execute needs a --reason")
     return reason
 
 
 def _show_only(database: str, selection: Selection, as_json: bool, done: str) -> NoReturn:
-    """Show what would be done, and end the command."""
-    found = in_each(database, lambda session: dead_letters.causes(session, selection))
+    """The dry run: show which dead letters would be redriven or discarded, and end the command."""
+    causes = in_each(database, lambda session: dead_letters.causes(session, selection))
     if as_json:
-        typer.echo(json.dumps(found, default=str))
+        typer.echo(json.dumps(causes, default=str))
     else:
-        page.causes(found)
-        total = sum(one["open"] for one in found)
+        page.causes(causes)
+        total = sum(cause["open"] for cause in causes)
         typer.echo(f'{total} would be {done}. Nothing was changed: add --execute --reason "…" to do it.')
     raise typer.Exit
 
 
 def _parsed(written: str) -> tuple[str, int, int]:
-    if (found := words.place(written)) is None:
+    if (place := parsing.place(written)) is None:
         raise UsageError(
-            f"{written!r} is no place in the log: write topic/partition/offset, such as touchpoints.v1/3/1042"
+            f"{written!r} is not a position in the log: write topic/partition/offset, such as touchpoints.v1/3/1042"
         )
-    return found
+    return place

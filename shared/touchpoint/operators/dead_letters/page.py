@@ -1,4 +1,4 @@
-"""How dead letters look on a terminal, and in JSON what is no table."""
+"""Prints dead letters on a terminal: the causes, a list, and one dead letter in full."""
 
 import json
 from collections.abc import Sequence
@@ -14,61 +14,69 @@ from touchpoint.contracts.record import Flawed, Record, attributes
 
 TRY = {
     "read": (
-        "It breaks Kafka's own format, or an operator passed over a batch that did. The reason says what is wrong.",
-        "Whose client wrote it? Have them send the events again through the gateway.",
-        "If it can be read by now, `touchpoint replay plan` applies what its offsets hold: see docs/replay.md.",
-        "Then: touchpoint dlq discard --fingerprint {fingerprint}",
+        "The record breaks Kafka's format, or an operator skipped a batch that did. The reason above says what is "
+        "wrong.",
+        "Find the client that wrote it and have its owner send the events again through the gateway.",
+        "If the offsets can be read by now, apply their events with `touchpoint replay plan`: see docs/replay.md.",
+        "Then close the dead letter: touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "decode": (
-        "It is no event: a header or the key is missing or broken. Who writes to this topic beside the gateway?",
-        "Have the sender send it again through the gateway, then: touchpoint dlq discard --fingerprint {fingerprint}",
+        "The record is not an event: a header or the key is missing or broken. Find the program that writes to this "
+        "topic without the gateway.",
+        "Have its owner send the event again through the gateway, then: "
+        "touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "validate": (
-        "Its data breaks the contract of its type, docs/events/{type}.json, as this consumer knows it.",
-        "Is the writer newer than {consumer}? Upgrade that, then: touchpoint dlq redrive --fingerprint {fingerprint}",
-        "Else it can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
+        "The event's data breaks this consumer's version of the contract, docs/events/{type}.json.",
+        "If the writer is newer than {consumer}, upgrade {consumer}, then: "
+        "touchpoint dlq redrive --fingerprint {fingerprint}",
+        "If not, the event can never be read: touchpoint dlq discard --fingerprint {fingerprint}",
     ),
     "handle": (
-        "The handler refused it, or failed: the reason is above. An unexpected error names its place in the code.",
-        "Mend and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
+        "The handler refused the event or failed: see the reason above. An unexpected error names its line of code.",
+        "Fix and deploy {consumer}, then: touchpoint dlq redrive --fingerprint {fingerprint}",
     ),
 }
-"""What to try, by the stage at which it failed."""
+"""Advice for the operator, by the stage at which the event failed."""
 
 
-def causes(found: Sequence[dict[str, Any]]) -> None:
-    """A paragraph for each cause."""
-    if not found:
+def causes(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a paragraph for each cause."""
+    if not rows:
         typer.echo("No dead letters.")
         return
-    for each in found:
+    for each in rows:
         counts = ", ".join(f"{each[state]:,} {state}" for state in ("open", "redriven", "discarded") if each[state])
         first, last = (f"{each[name]:%Y-%m-%d %H:%M:%S}" for name in ("first_failed_at", "last_failed_at"))
         typer.echo(f"{each['fingerprint']}  {each['consumer']}  {_shown(each['type'])}: {counts}")
         typer.echo(wrapped(f"{each['stage']}: {each['error']}: {_shown(each['reason'])}", "  "))
-        whom = f"{_many(each['customers'], 'customer')} of {_many(each['tenants'], 'tenant')}"
-        typer.echo(f"  {first} to {last}, {whom}")
+        affected = f"{_many(each['customers'], 'customer')} of {_many(each['tenants'], 'tenant')}"
+        typer.echo(f"  {first} to {last}, {affected}")
         typer.echo(f"  example: touchpoint dlq show {each['example']}\n")
 
 
-def letters(found: Sequence[dict[str, Any]]) -> None:
-    """Two lines for each dead letter: where it lies and since when; whose it is and why."""
-    if not found:
+def letters(rows: Sequence[dict[str, Any]]) -> None:
+    """Print two lines for each dead letter: position, time, state, attempts; consumer, type, customer, cause."""
+    if not rows:
         typer.echo("No dead letters.")
-    for one in found:
-        times = _many(one["attempt"], "attempt")
-        typer.echo(f"{_place(one):<24}  {one['failed_at']:%Y-%m-%d %H:%M:%S}  {one['state']}, {times}")
-        whose = " / ".join(_shown(one[name]) for name in ("tenant_id", "customer_id") if one[name]) or "of nobody known"
-        typer.echo(wrapped(f"{one['consumer']}, {_shown(one['type'])}, {whose}, cause {one['fingerprint']}", "  "))
+    for letter in rows:
+        times = _many(letter["attempt"], "attempt")
+        typer.echo(f"{_place(letter):<24}  {letter['failed_at']:%Y-%m-%d %H:%M:%S}  {letter['state']}, {times}")
+        owner = " / ".join(_shown(letter[name]) for name in ("tenant_id", "customer_id") if letter[name])
+        details = f"{letter['consumer']}, {_shown(letter['type'])}, {owner or 'customer unknown'}"
+        typer.echo(wrapped(f"{details}, cause {letter['fingerprint']}", "  "))
 
 
-def one(found: Sequence[dict[str, Any]], records: Sequence[Record], offset: int) -> None:
-    """All about the dead letters of one place: the errors, the event, its customer's others, and what to try."""
-    causes = [[*same] for _, same in groupby(sorted(found, key=_CAUSE), _CAUSE)]
+def place(letters: Sequence[dict[str, Any]], records: Sequence[Record], offset: int) -> None:
+    """Print all about one offset: its dead letters' errors, its event, the customer's other events, and advice.
+
+    Dead letters of several consumers with the same cause are printed together.
+    """
+    causes = [[*same] for _, same in groupby(sorted(letters, key=_CAUSE), _CAUSE)]
     for same in causes:
         _print_error(same)
     if not causes:
-        typer.echo("No consumer has a dead letter of this one.\n")
+        typer.echo("No consumer has a dead letter at this offset.\n")
     _print_event(next(record for record in records if record.offset == offset))
     _print_neighbours(records, offset)
     for same in causes:
@@ -81,8 +89,8 @@ _CAUSE = itemgetter("fingerprint", "state", "consumer_version")
 def _print_error(same: Sequence[dict[str, Any]]) -> None:
     each = same[0]
     typer.echo(f"{_consumers(same)} could not handle {_place(each)}; it is {each['state']}.")
-    first, times = f"{each['failed_at']:%Y-%m-%d %H:%M:%S}", max(one["attempt"] for one in same)
-    said = {
+    first, times = f"{each['failed_at']:%Y-%m-%d %H:%M:%S}", max(letter["attempt"] for letter in same)
+    details = {
         "what": f"{each['stage']}: {each['error']}: {_shown(each['reason'])}",
         "cause": each["fingerprint"],
         "failed": first if times == 1 else f"{first} first, {times} times in all",
@@ -90,14 +98,14 @@ def _print_error(same: Sequence[dict[str, Any]]) -> None:
         "trace": each["traceparent"] and _shown(each["traceparent"]),
         "closed": each["closed_at"] and f"{each['closed_at']:%Y-%m-%d %H:%M:%S}: {each['closed_reason']}",
     }
-    for name, value in said.items():
+    for name, value in details.items():
         if value:
             typer.echo(wrapped(f"  {name:<12}  {value}", hanging=" " * 16))
     typer.echo()
 
 
 def _consumers(same: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(one["consumer"] for one in same)
+    return ", ".join(letter["consumer"] for letter in same)
 
 
 def _print_event(record: Record) -> None:
@@ -106,7 +114,7 @@ def _print_event(record: Record) -> None:
     for name, value in record.headers:
         typer.echo(f"  {_shown(name).removeprefix('ce_'):<12}  {_shown(value)}")
     if isinstance(record.value, Flawed):
-        typer.echo(f"  Kafka's own format is broken: {record.value.fault}")
+        typer.echo(f"  the record breaks Kafka's format: {record.value.fault}")
     try:
         typer.echo(indent(json.dumps(json.loads(record.value), indent=2), "  "))
     except (ValueError, RecursionError):
@@ -115,33 +123,33 @@ def _print_event(record: Record) -> None:
 
 
 def _shown(strange: bytes | str | None) -> str:
-    """What a stranger wrote, as text that does nothing to a terminal."""
+    """Untrusted text made safe for a terminal: characters that are not printable are replaced."""
     text = strange if isinstance(strange, str) else (strange or b"").decode(errors="replace")
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def _print_neighbours(records: Sequence[Record], offset: int) -> None:
-    typer.echo("The customer's events around it, as they lie in the log")
+    typer.echo("The customer's events around it, in log order")
     for record in records:
-        said = attributes(record.headers)
-        what = "  ".join(_shown(said.get(f"ce_{name}")) for name in ("time", "type", "id"))
-        typer.echo(f"  {'→' if record.offset == offset else ' '} {record.offset:>10}  {what}")
+        headers = attributes(record.headers)
+        event = "  ".join(_shown(headers.get(f"ce_{name}")) for name in ("time", "type", "id"))
+        typer.echo(f"  {'→' if record.offset == offset else ' '} {record.offset:>10}  {event}")
     typer.echo()
 
 
 def _print_advice(same: Sequence[dict[str, Any]]) -> None:
     typer.echo(f"What to try for {_consumers(same)}")
-    said = {"consumer": _consumers(same), "type": _shown(same[0]["type"]), "fingerprint": same[0]["fingerprint"]}
+    values = {"consumer": _consumers(same), "type": _shown(same[0]["type"]), "fingerprint": same[0]["fingerprint"]}
     for line in TRY[same[0]["stage"]]:
-        advice, _, command = line.format(**said).partition(": touchpoint ")
+        advice, _, command = line.format(**values).partition(": touchpoint ")
         typer.echo(wrapped(f"{advice}:" if command else advice, "  "))
         if command:
             typer.echo(f"    touchpoint {command}")
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _place(one: dict[str, Any]) -> str:
-    return f"{one['topic']}/{one['partition']}/{one['offset']}"
+def _place(letter: dict[str, Any]) -> str:
+    return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"

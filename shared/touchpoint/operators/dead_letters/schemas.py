@@ -1,4 +1,4 @@
-"""What the routes on dead letters take and answer."""
+"""Request and response schemas of the routes on dead letters."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,9 +18,11 @@ State = Literal["open", "redriven", "discarded"]
 
 
 class Filter(Strict):
-    """Which dead letters."""
+    """Filter of dead letters; a field left out matches all."""
 
-    fingerprint: Identifier | None = Field(None, description="of this cause", examples=["3f1c6a0d9be24c11"])
+    fingerprint: Identifier | None = Field(
+        None, description="only those with this cause", examples=["3f1c6a0d9be24c11"]
+    )
     type: Identifier | None = Field(None, examples=["feedback.submitted"])
     tenant: Identifier | None = None
     customer: Identifier | None = None
@@ -35,7 +37,7 @@ class CausesQuery(Filter):
 
     @property
     def selection(self) -> Selection:
-        """In any state."""
+        """The filter for the SQL query; matches dead letters in any state."""
         return Selection(**self.model_dump(), state=None)
 
 
@@ -46,45 +48,45 @@ class DeadLettersQuery(CausesQuery, PageQuery):
 
     @property
     def selection(self) -> Selection:
-        """One more than a page has: it tells whether there is a next."""
+        """The filter for the SQL query. Its limit is one above the page size, to see whether there is a next page."""
         given = self.model_dump(exclude={"cursor"})
         return Selection(**given | {"state": None if self.state == "any" else self.state, "limit": self.limit + 1})
 
 
 class Discard(Filter):
-    """Which dead letters to give up on."""
+    """Which open dead letters to discard."""
 
     consumer: Consumer
-    limit: int = Field(MOST, ge=1, le=MOST, strict=True, description="so many at most, those that failed first")
-    execute: bool = Field(False, strict=True, description="do it; otherwise it is only told what would be done")
+    limit: int = Field(MOST, ge=1, le=MOST, strict=True, description="maximum number; those that failed first")
+    execute: bool = Field(False, strict=True, description="true: do it; false: a dry run that changes nothing")
     reason: Reason | None = Field(None, validate_default=True)
 
     @field_validator("reason")
     @classmethod
-    def _said(cls, reason: str | None, info: ValidationInfo) -> str | None:
+    def _required(cls, reason: str | None, info: ValidationInfo) -> str | None:
         if reason is None and info.data.get("execute"):
-            raise ValueError("say why, where execute is true")
+            raise ValueError("is required if execute is true")
         return reason
 
     @property
     def selection(self) -> Selection:
-        """The open ones."""
+        """The filter for the SQL query; matches open dead letters only."""
         return Selection(**self.model_dump(include={*Filter.model_fields, "consumer", "limit"}))
 
 
 class Redrive(Discard):
-    """Which dead letters to try again."""
+    """Which open dead letters to redrive."""
 
-    rate: Rate | None = Field(None, description="events a second at most; left out: as many as go")
+    rate: Rate | None = Field(None, description="maximum events per second; left out: no limit")
 
 
 class Cause(BaseModel):
-    """Dead letters of one consumer that failed for the same cause."""
+    """The dead letters of one consumer with the same cause, counted."""
 
     consumer: str
     fingerprint: str
     type: str | None
-    stage: str = Field(description="decode, validate or handle")
+    stage: str = Field(description="where it failed: read, decode, validate or handle")
     error: str
     reason: str
     open: int
@@ -95,7 +97,7 @@ class Cause(BaseModel):
     attempts: int
     first_failed_at: datetime
     last_failed_at: datetime
-    example: str = Field(description="a place in the log", examples=["touchpoints.v1/3/1042"])
+    example: str = Field(description="one of them, as topic/partition/offset", examples=["touchpoints.v1/3/1042"])
 
 
 class DeadLetterRead(Listed):
@@ -109,7 +111,7 @@ class DeadLetterRead(Listed):
     tenant_id: str | None
     customer_id: str | None
     type: str | None
-    stage: str = Field(description="decode, validate or handle")
+    stage: str = Field(description="where it failed: read, decode, validate or handle")
     error: str
     reason: str
     fingerprint: str
@@ -117,19 +119,19 @@ class DeadLetterRead(Listed):
     attempt: int
     consumer_version: str | None
     traceparent: str | None
-    failed_at: datetime = Field(description="first")
+    failed_at: datetime = Field(description="time of the first failure")
     closed_at: datetime | None
     closed_reason: str | None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """A row of the index."""
+        """The dead letter for a row of the table `dead_letters`."""
         place = f"{row['consumer']}/{row['topic']}/{row['partition']}/{row['offset']}"
         return cls(cursor=encode(row["failed_at"], place), **row)
 
 
 class RecordRead(BaseModel):
-    """A record of the log. What is no UTF-8 is shown as what it may mean."""
+    """A Kafka record. Bytes that are not UTF-8 are replaced."""
 
     topic: str
     partition: int
@@ -140,22 +142,24 @@ class RecordRead(BaseModel):
 
 
 class PlaceRead(BaseModel):
-    """What is at one place of the log, what a consumer could not do with it, and what else came from its customer."""
+    """One offset of the log: a consumer's dead letter, the event, and the customer's neighbouring events."""
 
-    dead_letter: DeadLetterRead | None = Field(description="null: this consumer has none here")
-    event: RecordRead | None = Field(description="null: retention has dropped it")
-    neighbours: list[RecordRead] = Field(description="up to five with the same key on each side, in log order")
+    dead_letter: DeadLetterRead | None = Field(description="null: this consumer has no dead letter at this offset")
+    event: RecordRead | None = Field(description="null: Kafka's retention has deleted it")
+    neighbours: list[RecordRead] = Field(
+        description="up to five records before and five after it with the same key, in log order"
+    )
 
 
 class DiscardedRead(BaseModel):
-    """What was given up on, or would be."""
+    """The dead letters that were discarded, or with a dry run would be."""
 
     executed: bool
     matching: int
-    causes: list[Cause] = Field(description="of those that matched")
+    causes: list[Cause] = Field(description="the causes of the dead letters that matched")
 
 
 class RedrivenRead(DiscardedRead):
-    """What is tried again, or would be."""
+    """The dead letters that are redriven, or with a dry run would be."""
 
-    replay: ReplayRead | None = Field(description="that does it; null where nothing is done")
+    replay: ReplayRead | None = Field(description="the replay that redrives them; null if nothing is redriven")

@@ -1,4 +1,4 @@
-"""Replays: planned, run, watched, and a hand on them."""
+"""Routes that plan, run, list, pause, resume, swap and abort replays."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,8 +19,10 @@ from touchpoint.operators.schemas import Entries, page
 from touchpoint.replay import plan
 
 PLAN_RECORDS = 500_000
-"""A plan counts what is in its window; one with more than that is for the command, which shows how far it is."""
+"""Maximum number of records in the window of a plan made over HTTP. Planning reads all of them; larger windows are
+planned by `touchpoint replay plan`, which shows its progress."""
 PLAN_SECONDS = 60
+"""Timeout of planning over HTTP."""
 
 router = APIRouter(prefix="/replays")
 
@@ -28,23 +30,25 @@ router = APIRouter(prefix="/replays")
 async def _planning(request: Request) -> AsyncIterator[None]:
     lock: asyncio.Lock = request.app.state.planning
     if lock.locked():
-        raise ProblemError(503, "planning", "Another plan is being made here.", headers={"Retry-After": "5"})
+        raise ProblemError(
+            503, "planning", "This process is making another plan; try again.", headers={"Retry-After": "5"}
+        )
     async with lock:
         yield
 
 
 Alone = Annotated[None, Depends(_planning, scope="function")]
-"""One plan at a time is made by a process: the others' questions come first."""
+"""Limits a process to one plan at a time, so that planning does not slow down other requests."""
 
 
 @router.post("", status_code=201)
 async def plan_replay(
     *, caller: Operator, session: Session, kafka: Kafka, alone: Alone, body: schemas.Plan, response: Response
 ) -> schemas.ReplayRead:
-    """Freeze a window and say what a replay of it would do. Nothing is changed; the plan is kept, and `run` starts it.
+    """Plan a replay: fix the window of records and count what a replay would do. Changes no data; `run` starts it.
 
-    A window whose beginning retention or a pruned inbox has taken is refused, never cut; so is one with more than
-    500,000 records, which is for the command.
+    Refused if Kafka's retention or a pruned inbox has deleted the beginning of the window, or if the window has more
+    than 500,000 records; plan larger ones with `touchpoint replay plan`.
     """
     try:
         async with asyncio.timeout(PLAN_SECONDS):
@@ -62,27 +66,30 @@ async def plan_replay(
 async def list_replays(
     caller: Reader, session: Session, query: Annotated[schemas.ReplaysQuery, Query()]
 ) -> Entries[schemas.ReplayRead]:
-    """Plans, replays and redrives, newest first."""
+    """List plans, replays, redrives and rebuilds, newest first."""
     before, limit = pagination.decode(query.cursor), query.limit + 1
-    found = await replays.find(session, consumer=query.consumer or "", limit=limit, before=before)
-    return page([schemas.ReplayRead.of(one) for one in found], query.limit)
+    rows = await replays.find(session, consumer=query.consumer or "", limit=limit, before=before)
+    return page([schemas.ReplayRead.of(replay) for replay in rows], query.limit)
 
 
 @router.get("/{replay_id}")
 async def get_replay(caller: Reader, session: Session, replay_id: UUID) -> schemas.ReplayRead:
-    """How a replay stands: how far it is, what became of its events, and its speed."""
+    """Return a replay with its state, progress, counts of events by outcome, and speed."""
     return schemas.ReplayRead.of(await replays.get(session, str(replay_id)))
 
 
 @router.post("/{replay_id}/run")
 async def run_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Run) -> schemas.ReplayRead:
-    """Let the service's worker carry out a plan, beside the live stream. 409 while another one is under way."""
+    """Start a planned replay. The service's worker runs it while the consumer continues with new events.
+
+    409 while another replay of the consumer runs.
+    """
     return await _change(session, caller, replay_id, "run", body)
 
 
 @router.post("/{replay_id}/pause")
 async def pause_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Stop) -> schemas.ReplayRead:
-    """Stop a running replay for a while: after this answer, it applies nothing."""
+    """Pause a running replay. No event is applied after this answer until `resume`."""
     return await _change(session, caller, replay_id, "pause", body)
 
 
@@ -90,22 +97,22 @@ async def pause_replay(caller: Operator, session: Session, replay_id: UUID, body
 async def resume_replay(
     caller: Operator, session: Session, replay_id: UUID, body: schemas.Continue
 ) -> schemas.ReplayRead:
-    """Let a paused or failed replay go on from where it stopped, also at another rate or with more errors allowed."""
+    """Resume a paused or failed replay where it stopped. `rate` and `max_errors` can be changed."""
     return await _change(session, caller, replay_id, "resume", body)
 
 
 @router.post("/{replay_id}/swap")
 async def swap_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Swap) -> schemas.ReplayRead:
-    """Let the tables of a rebuild take the place of the live ones, which are dropped.
+    """Replace the live tables by those of a rebuild; the old ones are dropped.
 
-    409 while these hold the last copy of events that Kafka has lost, unless `drop_lost`.
+    409 if the live tables hold the last copy of events that Kafka has lost, unless `drop_lost` is true.
     """
     return await _change(session, caller, replay_id, "swap", body)
 
 
 @router.post("/{replay_id}/abort")
 async def abort_replay(caller: Operator, session: Session, replay_id: UUID, body: schemas.Stop) -> schemas.ReplayRead:
-    """End a replay for good. What it has applied stays applied; of a rebuild nothing stays."""
+    """End a replay for good. Events already applied stay applied; the new tables of a rebuild are dropped."""
     return await _change(session, caller, replay_id, "abort", body)
 
 

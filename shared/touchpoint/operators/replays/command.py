@@ -1,4 +1,4 @@
-"""`touchpoint replay`: plan a repair or a rebuild, let it run, watch it, and a hand on it."""
+"""`touchpoint replay`: plan, run, watch, pause, resume and abort repairs and rebuilds."""
 
 import json
 import time
@@ -23,55 +23,72 @@ from touchpoint.replay.selection import Bound, Selection, Window
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Replays: a consumer's handlers are given a window of the log again, and what is missing is applied.\n\n"
-    "What was applied before changes nothing, so a repair can only fill gaps. The live consumer is left alone.\n\n"
-    "What is wrong and not missing, a rebuild makes anew.",
+    help="Replays: repair or rebuild a service's data from the log in Kafka.\n\n"
+    "A repair reads a window of the log again and applies the events that are missing: `plan`, then `run`. Events that "
+    "were applied before are skipped. The live consumer continues meanwhile.\n\n"
+    "A rebuild corrects rows that are wrong: it builds all tables of a service again from the whole log: `rebuild`, "
+    "then `swap`.",
 )
 
 UNFINISHED = 1
-"""Exit code of `run` and `status --follow` when it was not done, or events failed in it."""
+"""Exit code of `run` and `status --follow` when the replay did not complete or events failed in it."""
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 10
-"""How long a worker may take to begin before it is said that none has."""
+"""Seconds without progress after which the command prints a hint that perhaps no worker runs."""
 
-PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Its id, or as much of its beginning as tells it apart.")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the replay and in the trail (`touchpoint audit`).")]
-Rate = Annotated[int | None, typer.Option(min=1, help="Events a second at most. Unset: as many as go.")]
-MaxErrors = Annotated[int, typer.Option(min=0, help="Stop at the next failure after so many.")]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Id of the replay, or a unique beginning of it.")]
+Reason = Annotated[str, typer.Option(help="Why you do this; stored with the replay and in the audit trail.")]
+Rate = Annotated[int | None, typer.Option(min=1, help="Maximum events per second. Default: no limit.")]
+MaxErrors = Annotated[
+    int, typer.Option(min=0, help="Number of failed events allowed; at the next one the replay stops.")
+]
 DropLost = Annotated[
     bool,
     typer.Option(
-        "--drop-lost", help="Swap although events that Kafka has lost are in the live tables only: they are deleted."
+        "--drop-lost", help="Swap even if the live tables hold the last copy of events that Kafka has lost; delete it."
     ),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; do not wait for the end.")]
 
 
 @app.command()
 def plan(
     *,
-    consumer: Annotated[str, typer.Option(help="Whose events: feedback-svc, as `touchpoint consumer list` shows it.")],
+    consumer: Annotated[
+        str, typer.Option(help="The consumer to repair: feedback-svc, as `touchpoint consumer list` shows it.")
+    ],
     since: Annotated[
         list[str],
         typer.Option(
             "--from",
             metavar="TIME|PLACE",
-            help="When Kafka took it in (UTC unless it says else), or touchpoints.v1/3/1200; several times.",
+            help="Beginning of the window: the time of the record in Kafka (UTC unless it has an offset), or an offset "
+            "as topic/partition/offset for its partition. Can be repeated.",
         ),
     ],
     until: Annotated[
-        list[str] | None, typer.Option("--to", metavar="TIME|PLACE", help="Up to here. Unset: all that was read.")
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="TIME|PLACE",
+            help="End of the window (exclusive), as --from. Default: the consumer's position. Can be repeated.",
+        ),
     ] = None,
-    type: Annotated[list[str] | None, typer.Option(help="Of this type; several times.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Of the customer with this id.")] = None,
-    partition: Annotated[list[int] | None, typer.Option(min=0, help="In this partition; several times.")] = None,
+    type: Annotated[
+        list[str] | None, typer.Option(help="Only events of this type: feedback.submitted. Can be repeated.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's events.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only events of the customer with this id.")] = None,
+    partition: Annotated[
+        list[int] | None, typer.Option(min=0, help="Only records of this partition. Can be repeated.")
+    ] = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Freeze a window and say what a replay would do. Nothing is changed; the plan is kept, and `run` starts it.
+    """Fix a window of the log and count what a replay of it would do. Changes no data; `run` starts the replay.
 
-    A window whose beginning retention or a pruned inbox has taken is refused, never cut.
+    Prints how many events match, how many of them are missing, and the plan's id. Refused (exit code 2) if Kafka's
+    retention or a pruned inbox has deleted the beginning of the window.
 
     \b
     Examples:
@@ -83,7 +100,7 @@ def plan(
     selection = Selection(tuple(type or ()), tenant, customer)
 
     async def work(session: AsyncSession) -> Replay:
-        with page.bar("records looked at") as show:
+        with page.bar("records read") as show:
             return await plan_repair(session, reach.kafka(), consumer, window, selection, who=operator(), show=show)
 
     _print(_where_it_reads(database, consumer, work), as_json, page.plan)
@@ -100,9 +117,16 @@ def run(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Let the service's worker carry out a plan, and show how it gets on; Ctrl-C leaves it running.
+    """Start a planned replay in the service's worker and show its progress until it ends.
 
-    The exit code is 0 if all of it was done and no event failed, else 1.
+    Ctrl-C stops only the display. Events that fail become open dead letters.
+
+    \b
+    Exit codes:
+      0    the replay is done and no event failed
+      1    the replay stopped before its end, or events failed
+      2    usage error, such as another replay of the consumer under way
+      130  Ctrl-C; the replay continues in the worker
 
     \b
     Examples:
@@ -117,10 +141,13 @@ def run(
 def rebuild(
     *,
     consumer: Annotated[
-        str, typer.Option(help="Whose tables: metrics-svc. It is one that makes them from the log alone.")
+        str,
+        typer.Option(help="The consumer whose tables to rebuild: metrics-svc. They must follow from the log alone."),
     ],
     reason: Reason,
-    swap: Annotated[bool, typer.Option("--swap", help="Put them in place at once, whatever differs.")] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Swap as soon as the tables are built, whatever differs.")
+    ] = False,
     drop_lost: DropLost = False,
     rate: Rate = None,
     max_errors: MaxErrors = MAX_ERRORS,
@@ -128,10 +155,11 @@ def rebuild(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Make a consumer's tables anew from the whole log, beside the live ones, and say what differs.
+    """Build a service's tables again from the whole log, in a second schema, and show how the live ones differ.
 
-    Nothing live is changed and nothing is sent: `swap` puts the new tables in the place of the live ones, `abort`
-    throws them away. Refused where the log has lost its beginning.
+    The live tables do not change, and no event is published. Afterwards `touchpoint replay swap` replaces the live
+    tables, or `touchpoint replay abort` drops the new ones. Refused if Kafka no longer has the beginning of the log.
+    Exit codes: as `touchpoint replay run`.
 
     \b
     Examples:
@@ -165,38 +193,48 @@ def swap(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Put the tables of a rebuild in the place of the live ones, which are dropped.
+    """Replace the live tables by those of a rebuild; the old ones are dropped.
 
-    Its consumer is held for a moment, at most two seconds at a time; who reads sees the old tables or the new.
+    The consumer waits meanwhile, at most two seconds at a time. Queries see either the old tables or the new ones.
+    Exit codes: as `touchpoint replay run`.
+
+    \b
+    Example:
+      touchpoint replay swap 3f9a1c2e --reason "differences are as expected, OPS-91"
     """
     _follow(database, _change(database, plan, "swap", reason, drop_lost=drop_lost), detach=detach, as_json=as_json)
 
 
 @app.command()
 def status(
-    plan: Annotated[str, typer.Argument(metavar="[PLAN]", help="Its id. Unset: the newest one.")] = "",
+    plan: Annotated[str, typer.Argument(metavar="[PLAN]", help="Id of the replay. Default: the newest.")] = "",
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for the end of the replay and show its progress.")
+    ] = False,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show how far a replay is, what became of its events, its speed and how long it will take.
+    """Show a replay's state, progress, counts of events by outcome, speed and estimated time left.
+
+    Exit codes: 0 without --follow, whatever the state; with --follow as `touchpoint replay run`.
 
     \b
     Examples:
       touchpoint replay status
+      touchpoint replay status 3f9a1c2e --follow
       touchpoint replay status 3f9a1c2e --json
     """
-    found = _one(database, plan) if plan else _newest(database)
+    replay = _by_prefix(database, plan) if plan else _newest(database)
     if follow:
-        watch(database, [found], as_json)
+        watch(database, [replay], as_json)
     else:
-        _print(found, as_json, page.status)
+        _print(replay, as_json, page.status)
 
 
 @app.command()
 def pause(plan: PlanId, *, reason: Reason, database: Database = "", as_json: Json = False) -> None:
-    """Stop a running replay for a while: once this returns, it applies nothing."""
+    """Pause a running replay. No event is applied after this command returns, until `touchpoint replay resume`."""
     _print(_change(database, plan, "pause", reason), as_json, page.status)
 
 
@@ -206,40 +244,45 @@ def resume(
     *,
     reason: Reason,
     rate: Rate = None,
-    max_errors: Annotated[int | None, typer.Option(min=0, help="As with `run`. Unset: as it was.")] = None,
+    max_errors: Annotated[int | None, typer.Option(min=0, help="As for `run`. Default: unchanged.")] = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Let a paused or failed replay go on from where it stopped, also at another rate or with more errors allowed."""
+    """Resume a paused or failed replay where it stopped. --rate and --max-errors can be changed.
+
+    \b
+    Example:
+      touchpoint replay resume 3f9a1c2e --reason "0.4.1 is deployed" --max-errors 500
+    """
     _print(_change(database, plan, "resume", reason, rate=rate, max_errors=max_errors), as_json, page.status)
 
 
 @app.command()
 def abort(plan: PlanId, *, reason: Reason, database: Database = "", as_json: Json = False) -> None:
-    """End a replay for good. What it has applied stays applied; of a rebuild nothing stays."""
+    """End a replay for good. Events already applied stay applied; the new tables of a rebuild are dropped."""
     _print(_change(database, plan, "abort", reason), as_json, page.status)
 
 
 @app.command("list")
 def list_replays(
     *,
-    consumer: Annotated[str, typer.Option(help="Of this consumer.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many of each service at most.")] = 20,
+    consumer: Annotated[str, typer.Option(help="Only this consumer's.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number per service.")] = 20,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show plans, replays and redrives, the newest first."""
-    found = in_each(database, lambda session: replays.find(session, consumer=consumer, limit=limit))
-    found.sort(key=lambda one: one.planned_at, reverse=True)
+    """List plans, replays, redrives and rebuilds, newest first."""
+    rows = in_each(database, lambda session: replays.find(session, consumer=consumer, limit=limit))
+    rows.sort(key=lambda replay: replay.planned_at, reverse=True)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], default=str))
+        typer.echo(json.dumps([asdict(replay) for replay in rows], default=str))
     else:
-        page.table(found)
+        page.table(rows)
 
 
 def _change(database: str, prefix: str, action: Action, reason: str, **options: Any) -> Replay:
-    """`options`: as `replays.change` takes them."""
-    chosen = _one(database, prefix)
+    """Change a replay in whichever database has it. `options` are those of `replays.change`."""
+    chosen = _by_prefix(database, prefix)
 
     async def work(session: AsyncSession) -> list[Replay]:
         if not await replays.find(session, str(chosen.id)):
@@ -250,31 +293,32 @@ def _change(database: str, prefix: str, action: Action, reason: str, **options: 
 
 
 def _where_it_reads(database: str, consumer: str, work: Callable[[AsyncSession], Awaitable[Replay]]) -> Replay:
-    """What `work` answers in the database of this consumer. Raises UsageError where it has read nothing."""
+    """Run `work` in the database with the consumer's offsets. Raises UsageError if no database has any."""
 
-    async def there(session: AsyncSession) -> list[Replay]:
+    async def if_it_reads_here(session: AsyncSession) -> list[Replay]:
         return [await work(session)] if await offsets.load(await raw_connection(session), consumer) else []
 
-    found = in_each(database, there)
-    if not found:
-        raise UsageError(f"no consumer {consumer} here has read anything: see `touchpoint consumer list`")
-    return found[0]
+    results = in_each(database, if_it_reads_here)
+    if not results:
+        raise UsageError(f"no consumer {consumer} here has read any event: see `touchpoint consumer list`")
+    return results[0]
 
 
-def _one(database: str, prefix: str) -> Replay:
-    """The one replay whose id begins so, wherever it is."""
-    found = in_each(database, lambda session: replays.find(session, prefix, limit=2))
-    if len(found) != 1:
-        what = "several replays begin" if found else "no replay begins"
-        raise UsageError(f"{what} with {prefix}: see `touchpoint replay list`")
-    return found[0]
+def _by_prefix(database: str, prefix: str) -> Replay:
+    """The replay whose id begins with `prefix`. Raises UsageError when none or several do."""
+    rows = in_each(database, lambda session: replays.find(session, prefix, limit=2))
+    if len(rows) != 1:
+        count = "several replay ids begin" if rows else "no replay id begins"
+        raise UsageError(f"{count} with {prefix}: see `touchpoint replay list`")
+    return rows[0]
 
 
 def _newest(database: str) -> Replay:
-    found = in_each(database, lambda session: replays.find(session, limit=20))
-    if not found:
-        raise UsageError("there is no replay here: begin with `touchpoint replay plan`")
-    return max(found, key=lambda one: (one.state == "running", one.started_at or one.planned_at))
+    """The replay that runs, else the one started or planned last."""
+    rows = in_each(database, lambda session: replays.find(session, limit=20))
+    if not rows:
+        raise UsageError("there is no replay yet: begin with `touchpoint replay plan`")
+    return max(rows, key=lambda replay: (replay.state == "running", replay.started_at or replay.planned_at))
 
 
 def _follow(database: str, started: Replay, *, detach: bool, as_json: bool) -> None:
@@ -285,7 +329,7 @@ def _follow(database: str, started: Replay, *, detach: bool, as_json: bool) -> N
 
 
 def watch(database: str, started: Sequence[Replay], as_json: bool) -> None:
-    """Show how they get on, one after the other, until all have ended. Exit code 1 if one was not done whole."""
+    """Show the progress of replays, one after the other, until all have ended. Exits with 1 if one is incomplete."""
     ended = [_ended(database, replay) for replay in started]
     for replay in ended:
         _print(replay, as_json, page.status)
@@ -300,13 +344,19 @@ def _ended(database: str, replay: Replay) -> Replay:
             while replay.state in ("running", "paused"):
                 show(replay.passed, replay.length)
                 time.sleep(LOOK_SECONDS)
-                replay = _one(database, str(replay.id))
+                replay = _by_prefix(database, str(replay.id))
                 if not (replay.passed or hinted) and time.monotonic() - begun > PATIENCE_SECONDS:
                     hinted = True
-                    typer.echo(f"nothing yet: does {replay.consumer}'s worker run, or its consumer keep up?", err=True)
+                    typer.echo(
+                        f"No progress for {PATIENCE_SECONDS} s: does {replay.consumer}'s worker run, and does its "
+                        "consumer keep up? A replay waits while the live consumer lags.",
+                        err=True,
+                    )
             show(replay.passed, replay.length)
     except KeyboardInterrupt:
-        typer.echo(f"It goes on in the worker: touchpoint replay status {page.short(replay)} --follow", err=True)
+        typer.echo(
+            f"The replay continues in the worker: touchpoint replay status {page.short(replay)} --follow", err=True
+        )
         raise typer.Exit(130) from None
     return replay
 

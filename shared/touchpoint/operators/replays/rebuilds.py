@@ -1,4 +1,4 @@
-"""Rebuilds: begun here; they are watched, stopped and swapped as replays."""
+"""The route that starts a rebuild. A rebuild is a kind of replay: the routes on replays watch, stop and swap it."""
 
 from fastapi import APIRouter, Response
 
@@ -13,9 +13,10 @@ router = APIRouter(prefix="/rebuilds")
 async def rebuild(
     caller: Operator, session: Session, kafka: Kafka, body: schemas.Rebuild, response: Response
 ) -> schemas.ReplayRead:
-    """Let the service's worker make its tables anew from the whole log, and compare them with the live ones.
+    """Start a rebuild: the service's worker builds its tables from the whole log and compares them with the live ones.
 
-    Nothing live is changed before `swap`. 409 where the log has lost its beginning, or other things have part in them.
+    The live tables change only with `swap`. 409 if Kafka no longer has the beginning of the log, or if the service's
+    tables also hold data that does not come from the log.
     """
     replay = await plan.rebuild(session, kafka, who=caller.who, **body.model_dump())
     response.headers["Location"] = f"/v1/ops/replays/{replay.id}"

@@ -1,4 +1,4 @@
-"""`touchpoint verify`: whether every event of the log has its effects, once and in order."""
+"""`touchpoint verify`: checks that every event of the log was applied exactly once and in order."""
 
 import asyncio
 import json
@@ -26,53 +26,61 @@ from touchpoint.verify.subject import Subject
 
 SUBJECTS_GROUP = "touchpoint.verify"
 FOUND = 1
-"""Exit code: something is not as it should be. 2 is a check that could not be made."""
+"""Exit code when something is wrong. Exit code 2: the check could not be made."""
 
 LINE_SECONDS = 10
-"""Between two lines about the progress where there is no terminal."""
+"""Seconds between two lines of progress when stderr is not a terminal."""
 
 OUTCOMES = {
     "applied": "applied",
-    "ignored": "ignored (no type of this consumer's)",
-    "duplicate": "sent again, applied once",
-    "conflict": "sent again with other data, not applied",
+    "ignored": "ignored (type not handled by this consumer)",
+    "duplicate": "duplicates, applied once",
+    "conflict": "same id, other data: not applied",
     "open": "dead letters, open",
     "redriven": "dead letters, redriven and applied",
     "discarded": "dead letters, discarded",
-    "erased": "left out: customer to be forgotten",
+    "erased": "left out: customer erased",
     "sent again": "lost by Kafka, sent again",
 }
+"""Label of each outcome in the printed table."""
 
 _REBUILD = 'touchpoint replay rebuild --consumer {consumer} --reason "…"'
 WHAT_TO_DO = {
-    Fault.MISSING: f"make the tables anew: {_REBUILD}",
-    Fault.TWICE: f"report it, this must never happen; then {_REBUILD}",
-    Fault.CHANGED: f"where rows follow from the log alone, make them anew: {_REBUILD}",
-    Fault.GONE: "these tables are their last copy: have them sent again under the same ids (docs/runbooks/log-lost.md)",
-    Fault.UNEXPLAINED: f"look who wrote it; a rebuild leaves it out: {_REBUILD}",
-    Fault.OUT_OF_ORDER: f"later events were judged without this one: {_REBUILD}",
-    Fault.REFUSED: "an older version took it: see the changes of {consumer}'s handlers",
-    Fault.UNPUBLISHED: "report it, this must never happen: nothing sends it again",
+    Fault.MISSING: f"rebuild the tables: {_REBUILD}",
+    Fault.TWICE: f"report this bug, it must never happen; then rebuild the tables: {_REBUILD}",
+    Fault.CHANGED: f"rebuild the tables, if their rows follow from the log alone: {_REBUILD}",
+    Fault.GONE: "these tables hold the last copy: have the events sent again under the same ids "
+    "(docs/runbooks/log-lost.md)",
+    Fault.UNEXPLAINED: f"find out who wrote it; a rebuild leaves it out: {_REBUILD}",
+    Fault.OUT_OF_ORDER: f"later events were applied without this one; rebuild the tables: {_REBUILD}",
+    Fault.REFUSED: "an older version applied it: see the changes of {consumer}'s handlers",
+    Fault.UNPUBLISHED: "report this bug, it must never happen: the event is not sent again",
 }
-"""A rebuild is for consumers whose rows follow from the log alone; of the others the command says so."""
+"""Advice for each fault. `touchpoint replay rebuild` itself refuses consumers whose rows do not follow from the log."""
 LAST_COPY = (
-    "first have the events that are gone from Kafka sent again: these rows may be theirs, and a rebuild deletes them"
+    "first have the events that Kafka has lost sent again: these rows may come from them, and a rebuild deletes them"
 )
-"""What to do in the place of a rebuild."""
+"""Advice instead of a rebuild while Kafka has lost events whose last copy is in the tables."""
 
 
 def verify_command(
     *,
     since: Since = None,
-    consumer: Annotated[str, typer.Option(help="Only this one, as `touchpoint consumer list` shows it.")] = "",
+    consumer: Annotated[str, typer.Option(help="Only this consumer, as `touchpoint consumer list` shows it.")] = "",
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Check that every event of the log has its effects once, in order, and that every sum equals a recount.
+    """Check that every event of the log was applied exactly once, in order, and that every total equals a recount.
 
-    Reads the topics and the services' databases as they are at one moment, so it may run while events flow; changes
-    nothing. The service's own handlers make its tables anew in temporary ones; what differs is shown, with examples
-    and what to do. Exit code: 0 all is well, 1 something is not, 2 it could not be checked.
+    It reads the whole log and applies it with the service's handlers to temporary tables, then compares these with the
+    live tables and prints the differences, with examples and what to do. It changes no data, reads one snapshot of
+    each database, and can run while events flow. It may take minutes.
+
+    \b
+    Exit codes:
+      0  every event was applied as it should be
+      1  something is wrong: see the output
+      2  the check could not be made
 
     \b
     Examples:
@@ -82,7 +90,7 @@ def verify_command(
       docker compose exec feedback-svc touchpoint verify
     """
     if since and since > datetime.now(UTC):
-        raise UsageError(f"nothing was read since {since:%Y-%m-%dT%H:%M:%SZ}: that lies ahead")
+        raise UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is in the future")
     reports = asyncio.run(_verify_all(database, consumer, since))
     if as_json:
         typer.echo(json.dumps([report.as_json() for report in reports], default=str))
@@ -105,30 +113,30 @@ async def _verify_all(database: str, consumer: str, since: datetime | None) -> l
                         raise
                     raise UsageError(f"{subject.consumer} could not be checked: {explain(error)}") from None
     if not reports:
-        raise UsageError(f"no consumer {consumer or 'has read anything'} here: see `touchpoint consumer list`")
+        raise UsageError(f"no consumer {consumer or 'has read any event'} here: see `touchpoint consumer list`")
     return reports
 
 
 async def _subjects(dsn: str, consumer: str) -> list[Subject]:
-    """What can be checked in a database: the consumers that have read something."""
+    """The consumers to check in a database: those that have read events. `consumer` names one, "" means all."""
     async with databases.connected(dsn) as connection:
         rows = await connection.fetch("SELECT DISTINCT consumer FROM offsets ORDER BY consumer")
     return [_subject(row["consumer"]) for row in rows if consumer in ("", row["consumer"])]
 
 
 def _subject(consumer: str) -> Subject:
-    for found in entry_points(group=SUBJECTS_GROUP, name=consumer):
-        subject: Subject = found.load()()
+    for entry_point in entry_points(group=SUBJECTS_GROUP, name=consumer):
+        subject: Subject = entry_point.load()()
         return subject
-    raise UsageError(f"{consumer} is not installed here: run `touchpoint verify` where it is, in its own container")
+    raise UsageError(f"{consumer}'s code is not installed here: run `touchpoint verify` in {consumer}'s container")
 
 
 class _Shown:
-    """How far it is: a bar for each consumer on a terminal, elsewhere a line on stderr now and then."""
+    """Shows the progress: a bar for each consumer on a terminal, else a line on stderr every LINE_SECONDS."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._latest = "begins"
+        self._latest = "starting"
 
     def __call__(self, consumer: str) -> Show:
         task = self._bars.add_task(consumer, total=None)
@@ -139,8 +147,8 @@ class _Shown:
 
         return show
 
-    async def keep_saying(self) -> None:
-        """Without a terminal, say every ten seconds what it is at: a comparison may take minutes. Until cancelled."""
+    async def print_lines(self) -> None:
+        """Without a terminal, print the current step every LINE_SECONDS until cancelled: a step may take minutes."""
         begun = time.monotonic()
         while self._bars.disable:
             await asyncio.sleep(LINE_SECONDS)
@@ -153,11 +161,11 @@ async def _showing() -> AsyncIterator[_Shown]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         shown = _Shown(bars)
-        saying = asyncio.create_task(shown.keep_saying())
+        printing = asyncio.create_task(shown.print_lines())
         try:
             yield shown
         finally:
-            saying.cancel()
+            printing.cancel()
 
 
 def _print(reports: Sequence[Report]) -> None:
@@ -169,12 +177,12 @@ def _print(reports: Sequence[Report]) -> None:
         for finding in report.findings:
             _print_finding(console, report, finding)
     wrong = sum(finding.count for report in reports for finding in report.findings)
-    said = "Every event that was read has its effects, once and in order."
-    console.print(f"\n{wrong:,} things are wrong: see above." if wrong else said)
+    good = "Every event that was read was applied exactly once and in order."
+    console.print(f"\n{wrong:,} faults: see above." if wrong else good)
 
 
 def _table(reports: Sequence[Report]) -> Table:
-    """A column for each consumer: what became of the records, what was compared, and what is wrong."""
+    """The table of results, a column for each consumer: records by outcome, rows compared, faults."""
     table = Table("", *(report.consumer for report in reports), box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -183,7 +191,7 @@ def _table(reports: Sequence[Report]) -> Table:
         **{name: partial(_outcome, outcome=outcome) for outcome, name in OUTCOMES.items()},
         "not read yet": lambda report: report.pending,
         "rows compared": lambda report: sum(report.rows.values()),
-        "published, dead letters too": lambda report: report.published,
+        "published (with dead letters)": lambda report: report.published,
     }
     for name, count in counts.items():
         table.add_row(name, *(f"{count(report):,}" for report in reports))
@@ -199,34 +207,34 @@ def _outcome(report: Report, outcome: str) -> int:
 
 def _print_finding(console: Console, report: Report, finding: Finding) -> None:
     consumer, extent = report.consumer, finding.extent
-    whose = f", {_extent(extent)}" if extent else ""
-    console.print(f"\n{consumer}: {finding.count:,} {finding.fault} in {finding.where}{whose}", soft_wrap=True)
+    scope = f", {_extent(extent)}" if extent else ""
+    console.print(f"\n{consumer}: {finding.count:,} {finding.fault} in {finding.where}{scope}", soft_wrap=True)
     for example in finding.examples[:MOST_EXAMPLES]:
         console.print("  " + " ".join(f"{name}={value}" for name, value in example.items()), soft_wrap=True)
     if len(finding.examples) > MOST_EXAMPLES:
-        console.print("  … `touchpoint verify --json` names all", soft_wrap=True)
+        console.print("  … `touchpoint verify --json` lists all", soft_wrap=True)
     advice = WHAT_TO_DO[finding.fault].format(consumer=consumer)
     if report.count(Fault.GONE) and "rebuild" in advice:
         advice = LAST_COPY
     if extent and finding.fault is Fault.MISSING:
-        advice = f"read them again, it fills gaps only: {_plan(consumer, extent)}"
+        advice = f"replay these events, which applies only missing ones: {_plan(consumer, extent)}"
     console.print(f"  → {advice}", soft_wrap=True)
 
 
 def _extent(extent: Extent) -> str:
-    """Whose they are, and from when."""
+    """The customers of the faulty events, and when Kafka received the first and the last of these."""
     some = ", ".join(" / ".join(customer) for customer in sorted(extent.customers)[:MOST_EXAMPLES])
     count = len(extent.customers)
-    whose = (
+    owners = (
         f"of {some}" if count <= MOST_EXAMPLES else f"of {count:,} customers{' or more' * (count == MOST_CUSTOMERS)}"
     )
     if extent.first is None or extent.last is None:
-        return whose
-    return f"{whose}, taken in {extent.first:%Y-%m-%dT%H:%M:%SZ} to {extent.last:%Y-%m-%dT%H:%M:%SZ}"
+        return owners
+    return f"{owners}, received {extent.first:%Y-%m-%dT%H:%M:%SZ} to {extent.last:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _plan(consumer: str, extent: Extent) -> str:
-    """The command that plans a replay of just these."""
+    """The command that plans a replay of exactly these events."""
     ends = [
         f"--from {topic}/{partition}/{begin} --to {topic}/{partition}/{end}"
         for (topic, partition), (begin, end) in sorted(extent.spans.items())
