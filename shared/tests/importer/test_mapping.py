@@ -48,7 +48,7 @@ def test_a_good_mapping_loads(mapping: Any) -> None:
         ("id: id", "id: id\nid: other", "'id' is given twice"),
         ("id: id", "id: id\nzone: Berlin", "zone: 'Berlin' is not a time zone"),
         ("id: id", "", "id: is required"),
-        ("time: at", "tiem: at", "events[0].tiem: there is no such key here"),
+        ("time: at", "tiem: at", "events[0].tiem: unknown key"),
         ("time: at", "time: {from: at, plus: {}}", "events[0].time.plus: needs exactly one of"),
         ("time: at", "time: at\n    id: x", "events[0]: id belongs to an event with each"),
         ("team_feedback.submitted", "ticket.exploded", "events[0]: type 'ticket.exploded' is unknown; one of customer"),
@@ -87,10 +87,10 @@ def test_words_yaml_takes_for_truth_or_dates_stay_words(mapping: Any) -> None:
 class TestRules:
     @pytest.fixture
     def value(self, mapping: Any) -> Any:
-        def found(rule: str, record: Any) -> Any:
+        def result(rule: str, record: Any) -> Any:
             return load(mapping(GOOD.replace("id: id", f"id: {rule}"))).id.value(record, None)
 
-        return found
+        return result
 
     def test_the_first_source_that_is_not_null_counts(self, value: Any) -> None:
         assert value("{from: [a, b.c]}", {"a": None, "b": {"c": 0}}) == 0
@@ -132,8 +132,8 @@ class TestConverters:
             (converters.number, 3, 3),
             (converters.boolean, "Yes", True),
             (converters.boolean, 0, False),
-            (converters.words, "a; b,,c ", ["a", "b", "c"]),
-            (converters.words, ["a", 1, ""], ["a", "1"]),
+            (converters.texts, "a; b,,c ", ["a", "b", "c"]),
+            (converters.texts, ["a", 1, ""], ["a", "1"]),
             (converters.duration, "01:26:55.0", 5215.0),
             (converters.duration, "100:00:01", 360001.0),
             (converters.duration, 90, 90.0),
@@ -185,8 +185,8 @@ class TestConverters:
     @pytest.mark.parametrize(
         ("given_value", "form", "zone", "complaint"),
         [
-            ("2026-03-29T02:30", None, BERLIN, "never was in Europe/Berlin"),
-            ("2026-11-22T09:30", None, None, "has no offset from UTC: name its zone in the mapping"),
+            ("2026-03-29T02:30", None, BERLIN, "does not exist in Europe/Berlin"),
+            ("2026-11-22T09:30", None, None, "has no offset from UTC: set `zone` in the mapping"),
             ("yesterday", None, BERLIN, '"yesterday" is not a time as ISO 8601'),
             ("31.02.2026", "%d.%m.%Y", BERLIN, "is not a time as %d"),
             ("1e400", "epoch_s", None, "is not a time as epoch_s"),

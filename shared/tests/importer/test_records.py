@@ -26,24 +26,27 @@ def read(tmp_path: Path) -> Any:
     def records(name: str, content: bytes | str, **over: Any) -> list[Record]:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        with Records(path, mapping(**over)) as found:
-            return list(found)
+        with Records(path, mapping(**over)) as result:
+            return list(result)
 
     return records
 
 
 class TestCsv:
     def test_rows_become_records_with_the_line_they_begin_on(self, read: Any) -> None:
-        found = read("a.csv", 'id,text\r\n1,"two\nlines"\r\n\r\n2, trimmed \n3,\n')
-        assert found == [
+        result = read("a.csv", 'id,text\r\n1,"two\nlines"\r\n\r\n2, trimmed \n3,\n')
+        assert result == [
             Record(2, {"id": "1", "text": "two\nlines"}),
             Record(5, {"id": "2", "text": "trimmed"}),
             Record(6, {"id": "3", "text": None}),
         ]
 
     def test_a_row_of_another_width_is_a_problem_of_that_row_only(self, read: Any) -> None:
-        found = read("a.csv", "id,text\n1\n2,b\n")
-        assert [(each.line, each.problem) for each in found] == [(2, "has 1 columns, the header has 2"), (3, None)]
+        result = read("a.csv", "id,text\n1\n2,b\n")
+        assert [(each.line, each.problem) for each in result] == [
+            (2, "has 1 columns, the header has 2"),
+            (3, None),
+        ]
 
     def test_delimiter_and_encoding_come_from_the_mapping_and_a_mark_at_the_start_is_no_text(self, read: Any) -> None:
         assert read("a.csv", "id;n\n1;ä".encode("cp1252"), csv={"delimiter": ";", "encoding": "cp1252"})[0].data == {
@@ -68,9 +71,9 @@ class TestCsv:
 
 class TestJsonLines:
     def test_lines_become_records_and_a_broken_one_is_a_problem_of_that_line_only(self, read: Any) -> None:
-        found = read("a.jsonl", '\ufeff{"id": 1}\n\n{"id": \n[2]\n')
-        assert [(each.line, each.data) for each in found] == [(1, {"id": 1}), (3, '{"id":'), (4, [2])]
-        assert [each.problem is None for each in found] == [True, False, True]
+        result = read("a.jsonl", '\ufeff{"id": 1}\n\n{"id": \n[2]\n')
+        assert [(each.line, each.data) for each in result] == [(1, {"id": 1}), (3, '{"id":'), (4, [2])]
+        assert [each.problem is None for each in result] == [True, False, True]
 
     @pytest.mark.parametrize("line", [b'{"a": "\xff"}', b"[" * 100_000, b"1" * 5000])
     def test_no_line_can_stop_the_import(self, read: Any, line: bytes) -> None:
@@ -124,9 +127,9 @@ class TestJson:
         text = json.dumps({"a": 1, "list": items} if nested else items, indent=indent, ensure_ascii=False)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(json_list, "_CHUNK", chunk)
-            found = list(JsonList(io.StringIO(text), "text", "list" if nested else None))
-        assert [value for _, value in found] == items
-        assert [line for line, _ in found] == sorted(line for line, _ in found)
+            result = list(JsonList(io.StringIO(text), "text", "list" if nested else None))
+        assert [value for _, value in result] == items
+        assert [line for line, _ in result] == sorted(line for line, _ in result)
 
     def test_an_item_without_end_stops_the_import_instead_of_filling_the_memory(
         self, read: Any, monkeypatch: pytest.MonkeyPatch
@@ -170,10 +173,10 @@ class TestEveryFormat:
         lines = b"".join(b'{"id": %d}\n' % number for number in range(50_000))
         (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
         with Records(tmp_path / "a.jsonl.gz", mapping()) as records:
-            found = iter(records)
-            assert next(found) == Record(1, {"id": 0})
+            result = iter(records)
+            assert next(result) == Record(1, {"id": 0})
             with pytest.raises(UsageError, match="damaged or cut off after line"):
-                list(found)
+                list(result)
 
     def test_the_format_comes_from_the_name_or_the_mapping(self, read: Any) -> None:
         assert read("export.txt", '{"id": 1}', format="jsonl") == [Record(1, {"id": 1})]

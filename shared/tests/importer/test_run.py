@@ -139,7 +139,7 @@ class TestRefusals:
         assert len(fake.events) == 10
         assert [(reject["line"], reject["reason"]) for reject in rejects(file)] == [
             (4, "team_feedback.submitted.text: must not be empty"),
-            (6, "id: nothing there, and without it importing twice would count twice"),
+            (6, "id: no value; without an id, importing twice would count the record twice"),
         ]
         assert rejects(file)[0]["record"] == {"id": 3, "text": "", "customer": "c0"}
         assert "2 refused, see" in result.stdout
@@ -206,7 +206,7 @@ class TestBusyGateways:
         file = remarks(files / "a.jsonl", 12)
         result = imported(fake, file)
         assert result.exit_code == command.UNAVAILABLE
-        assert "the gateway took nothing for 300 seconds: 503 Unavailable" in result.stderr
+        assert "the gateway accepted no event for 300 seconds: 503 Unavailable" in result.stderr
         assert sum(waits) == gateway.GIVE_UP_SECONDS
         result = imported(fake, file, "--json")
         assert texts(fake.batches[-1]) == ["remark 10", "remark 11"]
@@ -225,7 +225,7 @@ class TestUsageErrors:
         [
             (["--key", ""], "an API key is needed"),
             (["--key", "wrong"], "the gateway does not take this import: 401 This API key is not known."),
-            (["--gateway", "http://[::"], "--gateway or --key cannot be right"),
+            (["--gateway", "http://[::"], "--gateway or --key is invalid"),
             (["--mapping", "nowhere.yaml"], "the mapping nowhere.yaml cannot be read"),
         ],
     )
@@ -344,8 +344,8 @@ class TestKills:
         self, fake: FakeGateway, files: Path, start: Any, number: int
     ) -> None:
         file = remarks(files / "a.jsonl", 55)
-        _, said = self.kill_during(2, fake, start, file, number)
-        assert "Stopped after 20 records; the same command goes on there." in said
+        _, output = self.kill_during(2, fake, start, file, number)
+        assert "Stopped after 20 records; the same command resumes there." in output
         result = imported(fake, file, "--json")
         assert json.loads(result.stdout)["events"] == 55
         assert texts(fake.batches[2])[0] == "remark 20"

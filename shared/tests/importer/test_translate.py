@@ -71,14 +71,14 @@ class TestEvents:
         }
 
     def test_have_the_same_id_each_time_and_another_for_another_source_record_or_name(self) -> None:
-        one = events(translator(REMARK), RECORD)[0]["id"]
-        assert events(translator(REMARK), RECORD | {"text": "better"})[0]["id"] == one
+        first_id = events(translator(REMARK), RECORD)[0]["id"]
+        assert events(translator(REMARK), RECORD | {"text": "better"})[0]["id"] == first_id
         others = [
             events(translator(REMARK, source="/u"), RECORD),
             events(translator(REMARK | {"name": "remark"}), RECORD),
             events(translator(REMARK), RECORD | {"id": 8}),
         ]
-        assert len({one, *(made[0]["id"] for made in others)}) == 4
+        assert len({first_id, *(made[0]["id"] for made in others)}) == 4
 
     def test_come_in_order_of_time_and_at_the_same_time_in_order_of_the_mapping(self) -> None:
         rules = [REMARK | {"name": name, "time": time} for name, time in (("a", "late"), ("b", "at"), ("c", "late"))]
@@ -116,25 +116,25 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("rule", "record", "reason"),
         [
-            (REMARK, {"id": " "}, "id: nothing there, and without it importing twice would count twice"),
-            (REMARK, {"id": {}}, "id: {} is not a plain value"),
-            (REMARK, {"at": None}, "team_feedback.submitted.time: nothing there"),
-            (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23 00:00:00+00:00 lies in the future"),
+            (REMARK, {"id": " "}, "id: no value; without an id, importing twice would count the record twice"),
+            (REMARK, {"id": {}}, "id: {} is a list or an object, not a plain value"),
+            (REMARK, {"at": None}, "team_feedback.submitted.time: no value"),
+            (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23 00:00:00+00:00 is in the future"),
             (REMARK, {"text": 5}, "team_feedback.submitted.text: must be a string"),
             (REMARK, {"text": "a\u0000b"}, "team_feedback.submitted.text: must not contain U+0000"),
-            (REMARK, {"text": "\udcff"}, "team_feedback.submitted: holds bytes that are no text"),
-            (REMARK, {"id": "\udcff"}, "team_feedback.submitted: holds bytes that are no text"),
-            (REMARK | {"each": "text"}, {}, "team_feedback.submitted.each: what is there is not a list"),
+            (REMARK, {"text": "\udcff"}, "team_feedback.submitted: contains bytes that are not valid text"),
+            (REMARK, {"id": "\udcff"}, "team_feedback.submitted: contains bytes that are not valid text"),
+            (REMARK | {"each": "text"}, {}, "team_feedback.submitted.each: the value is not a list"),
             (REMARK | {"when": "abs(text)"}, {}, "team_feedback.submitted.when: In function abs()"),
             (
                 REMARK | {"each": "notes", "id": "item.n", "time": "record.at"},
                 {"notes": [{}]},
-                "team_feedback.submitted[0].id: nothing there",
+                "team_feedback.submitted[0].id: no value",
             ),
             (
                 REMARK | {"time": {"from": "at", "plus": "text"}},
                 {},
-                "team_feedback.submitted.time.plus: a number of seconds is needed",
+                "team_feedback.submitted.time.plus: must be a number of seconds",
             ),
             (
                 REMARK | {"time": {"from": "at", "plus": {"from": "text", "as": "duration"}}},
@@ -170,7 +170,7 @@ class TestRefusals:
 
     def test_of_one_event_refuse_the_whole_record(self) -> None:
         broken = REMARK | {"name": "broken", "time": "nowhere"}
-        assert refusal(translator(REMARK, broken), RECORD) == "broken.time: nothing there"
+        assert refusal(translator(REMARK, broken), RECORD) == "broken.time: no value"
 
     @pytest.mark.parametrize("record", [None, 5, "text", [], [{}]])
     def test_of_records_that_are_no_objects_are_refusals_too(self, record: Any) -> None:

@@ -88,7 +88,7 @@ def test_a_jar_whose_download_was_interrupted_is_fetched_again(tmp_path: Path, m
 
 
 def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="is not the file that was locked"):
+    with pytest.raises(UsageError, match=r"does not have the SHA-256 in kafka\.lock"):
         fetch(monkeypatch, FakeArtifact(tmp_path / "jar", b"other"))
     assert not list(tmp_path.iterdir()), "it is not left for others to use"
 
@@ -106,8 +106,8 @@ async def create_a_topic(port: int, **user: str) -> object:
 async def test_three_brokers_and_their_controllers_let_nobody_in_without_a_password(tmp_path: Path) -> None:
     free, folder = ports.reserve(6), tmp_path
     passwords = kafka.Passwords("of the clients", "of the controllers")
-    found = await jars.class_path(lambda *_: None)
-    brokers = kafka.cluster(folder, folder, list(zip(free[:3], free[3:], strict=True)), found, passwords)
+    class_path = await jars.class_path(lambda *_: None)
+    brokers = kafka.cluster(folder, folder, list(zip(free[:3], free[3:], strict=True)), class_path, passwords)
     processes = [broker.prepare().start() for broker in brokers]
     try:
         for broker, process in zip(brokers, processes, strict=True):

@@ -63,8 +63,8 @@ class Running:
         )
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
-        return found
+        result: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return result
 
     def process(self, name: str) -> dict[str, Any]:
         return next(process for process in self.status()["processes"] if process["name"] == name)
@@ -94,9 +94,9 @@ def as_another_user(work: Callable[[], Any]) -> Any:
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as answer:
-        found = json.load(answer)
+        result = json.load(answer)
     os.waitpid(child, 0)
-    return found
+    return result
 
 
 def readable(folder: Path) -> list[str]:
@@ -121,9 +121,9 @@ def stack() -> Iterator[Running]:
 
 
 def test_everything_is_ready_when_up_returns(stack: Running) -> None:
-    found = stack.status()
-    assert found["state"] == "ready"
-    assert {each["name"]: each.get("ready", True) for each in found["processes"]} == dict.fromkeys(
+    result = stack.status()
+    assert result["state"] == "ready"
+    assert {each["name"]: each.get("ready", True) for each in result["processes"]} == dict.fromkeys(
         ["kafka", "postgres", *NAMES, *WATCHERS], True
     )
 
@@ -170,8 +170,8 @@ async def test_kafka_lets_nobody_in_without_the_owners_password(stack: Running) 
 
 
 def test_operators_commands_find_its_kafka_and_the_password_by_themselves(stack: Running) -> None:
-    found = stack.command("doctor")
-    assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+: ", found.stdout), found.stdout + found.stderr
+    result = stack.command("doctor")
+    assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+: ", result.stdout), result.stdout + result.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -182,7 +182,9 @@ def test_another_user_is_refused_in_a_line(stack: Running) -> None:
         except UsageError as error:
             return str(error)
 
-    assert as_another_user(look) == f"{stack.folder} is another user's: run this as the user who ran `touchpoint up`"
+    assert (
+        as_another_user(look) == f"{stack.folder} belongs to another user: run it as the user who ran `touchpoint up`"
+    )
 
 
 def test_data_of_a_kafka_without_passwords_is_refused_in_a_line(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_data_of_a_kafka_without_passwords_is_refused_in_a_line(tmp_path: Path) 
     refused = older.command("up", "--port", str(older.port))
     assert refused.returncode == 2
     assert re.fullmatch(
-        r"touchpoint: the data in .* asked nobody for a password: start with --fresh.*\n", refused.stderr
+        r"touchpoint: the data in .* whose Kafka had no password: start with --fresh.*\n", refused.stderr
     )
 
 
@@ -240,7 +242,7 @@ async def test_a_service_that_is_killed_comes_back(stack: Running) -> None:
     os.kill(before["pid"], signal.SIGKILL)
     await eventually(lambda: stack.process("feedback-svc")["restarts"] == before["restarts"] + 1)
     await eventually(lambda: stack.process("feedback-svc")["ready"], timeout=60)
-    assert "feedback-svc is started again" in stack.command("logs", "supervisor").stdout
+    assert "feedback-svc was restarted" in stack.command("logs", "supervisor").stdout
 
 
 async def test_what_a_killed_supervisor_left_is_stopped_and_data_survives(stack: Running) -> None:

@@ -74,11 +74,11 @@ def test_after_a_long_life_it_is_started_again_soon(kept: Kept, clock: Any) -> N
 
 def test_what_happened_is_said_once(kept: Kept, clock: Any) -> None:
     kept.process.lives = False
-    said = []
+    messages = []
     for _ in range(30):
-        said.append(kept.look())
+        messages.append(kept.look())
         clock.now += 0.1
-    assert [line for line in said if line] == [
-        "trial has ended and is started again in 1 s; log: trial.log",
-        "trial is started again",
+    assert [line for line in messages if line] == [
+        "trial has ended; restart in 1 s; log: trial.log",
+        "trial was restarted",
     ]

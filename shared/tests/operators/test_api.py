@@ -73,8 +73,8 @@ async def trail(ops):
 
 
 async def test_a_consumer_is_seen_paused_and_resumed_with_a_trail(failed, ledger, ops):
-    [found] = items(await ops.get("/consumers"))
-    assert (found["consumer"], found["state"], found["dead_letters"]) == (NAME, "running", 3)
+    [listed] = items(await ops.get("/consumers"))
+    assert (listed["consumer"], listed["state"], listed["dead_letters"]) == (NAME, "running", 3)
 
     paused = await ops.post(f"/consumers/{NAME}/pause", json={"reason": "looking"})
     assert paused.json() == {"consumer": NAME, "before": "running", "state": "paused"}
@@ -125,15 +125,15 @@ async def test_dead_letters_are_counted_by_cause_listed_and_shown_with_their_nei
     most, other = items(await ops.get("/dead-letters/stats"))
     assert (most["open"], most["reason"], other["stage"]) == (2, "no such segment", "validate")
 
-    found = items(await ops.get("/dead-letters", params={"customer": "C-1", "type": "feedback.submitted"}))
-    assert sorted(one["offset"] for one in found) == [1, 3]
+    rows = items(await ops.get("/dead-letters", params={"customer": "C-1", "type": "feedback.submitted"}))
+    assert sorted(item["offset"] for item in rows) == [1, 3]
     assert items(await ops.get("/dead-letters", params={"state": "discarded"})) == []
     assert items(await ops.get("/dead-letters", params={"until": "2026-01-01T00:00:00Z"})) == []
 
     shown = (await ops.get(f"/dead-letters/{NAME}/touchpoints.v1/0/3")).json()
-    assert shown["dead_letter"] == found[[one["offset"] for one in found].index(3)]
+    assert shown["dead_letter"] == rows[[item["offset"] for item in rows].index(3)]
     assert shown["event"]["headers"]["ce_id"] == "bad-1"
-    assert [one["headers"]["ce_id"] for one in shown["neighbours"]] == ["fine-0", "bad-0", "fine-1", "fine-2"]
+    assert [item["headers"]["ce_id"] for item in shown["neighbours"]] == ["fine-0", "bad-0", "fine-1", "fine-2"]
 
 
 async def test_a_place_without_a_dead_letter_is_shown_as_well_and_one_nobody_reads_is_not(failed, ops):
@@ -182,7 +182,7 @@ async def test_discarding_shows_first_and_is_done_when_told_to_with_a_reason(fai
     assert (shown["executed"], shown["matching"], shown["causes"][0]["stage"]) == (False, 1, "validate")
     refused = await ops.post("/dead-letters/discard", json=asked | {"execute": True})
     assert problem(refused) == (422, "validation-failed")
-    assert [one["field"] for one in refused.json()["errors"]] == ["reason"]
+    assert [item["field"] for item in refused.json()["errors"]] == ["reason"]
     for unclear in (1, "true", "yes"):
         odd = await ops.post("/dead-letters/discard", json=asked | {"execute": unclear, "reason": "x"})
         assert (odd.status_code, odd.json()["errors"][0]["field"]) == (422, "execute")
@@ -191,7 +191,7 @@ async def test_discarding_shows_first_and_is_done_when_told_to_with_a_reason(fai
     done = (await ops.post("/dead-letters/discard", json=asked | {"execute": True, "reason": "a test's"})).json()
 
     assert (done["executed"], done["matching"]) == (True, 1)
-    assert [one["offset"] for one in items(await ops.get("/dead-letters?state=discarded"))] == [2]
+    assert [item["offset"] for item in items(await ops.get("/dead-letters?state=discarded"))] == [2]
     assert await trail(ops) == [("dead_letters.discarded", WHO, "a test's")]
 
 
@@ -201,8 +201,8 @@ async def test_dead_letters_are_redriven_once_the_cause_is_gone(failed, ledger, 
     assert (shown["executed"], shown["matching"], shown["replay"]) == (False, 2, None)
     ledger.before = lambda events: None
 
-    told = asked | {"execute": True, "reason": "mended", "rate": 100}
-    started = (await ops.post("/dead-letters/redrive", json=told)).json()["replay"]
+    body = asked | {"execute": True, "reason": "mended", "rate": 100}
+    started = (await ops.post("/dead-letters/redrive", json=body)).json()["replay"]
     assert (started["kind"], started["state"], started["rate"]) == ("redrive", "running", 100)
     async with replaying():
         done = await ended(ops, started["id"])
@@ -212,16 +212,16 @@ async def test_dead_letters_are_redriven_once_the_cause_is_gone(failed, ledger, 
 
 
 async def test_redriving_what_is_not_there_starts_nothing(failed, ops):
-    told = {"consumer": NAME, "customer": "nobody", "execute": True, "reason": "a test"}
-    assert (await ops.post("/dead-letters/redrive", json=told)).json() == {
+    body = {"consumer": NAME, "customer": "nobody", "execute": True, "reason": "a test"}
+    assert (await ops.post("/dead-letters/redrive", json=body)).json() == {
         "executed": True, "matching": 0, "causes": [], "replay": None
     }  # fmt: skip
 
 
 async def ended(ops, replay_id):
     async def over():
-        found = (await ops.get(f"/replays/{replay_id}")).json()
-        return found if found["state"] in ("done", "failed", "aborted", "built") else None
+        replay = (await ops.get(f"/replays/{replay_id}")).json()
+        return replay if replay["state"] in ("done", "failed", "aborted", "built") else None
 
     return await eventually(over)
 
@@ -251,7 +251,7 @@ async def test_a_window_is_planned_run_watched_and_in_the_trail(lost, ledger, op
 
     assert (done["state"], done["applied"], done["already_applied"]) == ("done", 4, 6)
     assert len(await ledger.ids()) == 10
-    assert [one["id"] for one in items(await ops.get("/replays", params={"consumer": NAME}))] == [plan["id"]]
+    assert [item["id"] for item in items(await ops.get("/replays", params={"consumer": NAME}))] == [plan["id"]]
     assert items(await ops.get("/replays", params={"consumer": "another-svc"})) == []
     assert [line[:2] for line in await trail(ops)] == [
         ("replay.done", f"{NAME} worker"), ("replay.run", WHO), ("replay.plan", WHO)
@@ -265,7 +265,7 @@ async def test_tables_are_rebuilt_compared_and_swapped(lost, ledger, ops, replay
     async with replaying():
         built = await ended(ops, started.json()["id"])
         assert (built["state"], len(await ledger.ids())) == ("built", 6)
-        assert {(one["where"], one["count"]) for one in built["summary"]["compared"]["findings"]} == {
+        assert {(item["where"], item["count"]) for item in built["summary"]["compared"]["findings"]} == {
             ("ledger", 4), ("inbox", 4)
         }  # fmt: skip
         assert (await ops.post(f"{path}/swap", json={"reason": "as expected"})).json()["state"] == "running"
@@ -317,7 +317,7 @@ async def test_a_replay_is_paused_resumed_at_another_rate_and_aborted(lost, ops)
 async def test_a_plan_that_cannot_be_is_refused_and_says_why(lost, ops, over, status, field):
     answer = await ops.post("/replays", json={"consumer": NAME, "from": FROM_THE_BEGINNING} | over)
     assert answer.status_code == status, answer.text
-    assert [one["field"] for one in answer.json().get("errors", [])] == ([field] if field else [])
+    assert [item["field"] for item in answer.json().get("errors", [])] == ([field] if field else [])
     assert status == 201 or answer.json()["detail"]
 
 

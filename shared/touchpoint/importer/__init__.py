@@ -1,5 +1,5 @@
-"""`touchpoint import`: a file of history becomes events, by a mapping, through the gateway.
+"""`touchpoint import`: translates a file of historic records into events and sends them to the gateway.
 
-`records` reads the file, `mapping` says how a record becomes events, `translate` does it, `gateway` sends, `run` ties
-them together so that a kill at any moment loses nothing and doubles nothing.
+`records` reads the file, `mapping` holds the rules, `translate` applies them to a record, `gateway` sends the events,
+`checkpoint` stores the progress, and `run` joins these: a kill at any moment loses no event and duplicates none.
 """

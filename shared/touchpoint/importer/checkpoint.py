@@ -1,6 +1,7 @@
-"""How far an import has come, on disk beside its file: written after each acknowledged batch, gone at the end.
+"""The progress of an import, in a file beside the imported one: written after each acknowledged batch.
 
-A kill between the acknowledgement and the write repeats one batch; the events' ids make that harmless.
+The file is deleted at the end of the import. If the process is killed between the acknowledgement and the write, the
+batch is sent again with the same event ids, so that no event is applied twice.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ _HEAD = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is done: counted in records of the file, events sent and records or events refused."""
+    """Counts so far: records read, events accepted, records and events refused; the rejects file's size in bytes."""
 
     records: int = 0
     accepted: int = 0
@@ -27,7 +28,10 @@ class Progress:
 
 
 class Checkpoint:
-    """The progress file and the rejects file of one import. Another file or mapping starts anew."""
+    """The progress file and the rejects file of one import.
+
+    If file, mapping or gateway have changed since the progress file was written, the import starts from the beginning.
+    """
 
     def __init__(self, file: Path, mapping: Path, gateway: str) -> None:
         self.rejects = file.with_name(f"{file.name}.rejects.jsonl")
@@ -53,7 +57,10 @@ class Checkpoint:
             self.rejects.unlink()
 
     def advance(self, records: int, accepted: int, rejects: Iterable[dict[str, Any]]) -> None:
-        """Make durable that these are done: rejects first, then the count that makes them final."""
+        """Store (with fsync) that the first `records` records are done: first the rejects, then the new progress.
+
+        Rejects written without their progress are cut off at the next start.
+        """
         assert self._rejects is not None
         lines = [json.dumps(reject, ensure_ascii=False).encode(errors="replace") + b"\n" for reject in rejects]
         self._rejects.writelines(lines)
@@ -68,15 +75,15 @@ class Checkpoint:
         self._save()
 
     def finish(self) -> None:
-        """The file is imported: the next import of it starts at its beginning."""
+        """Delete the progress file: the next import of the same file starts from the beginning."""
         self._path.unlink()
 
     def _load(self) -> Progress:
         try:
-            found = json.loads(self._path.read_text())
-            if found.pop("key") != self._key:
+            stored = json.loads(self._path.read_text())
+            if stored.pop("key") != self._key:
                 return Progress()
-            progress = Progress(**found)
+            progress = Progress(**stored)
             lost = progress.rejects_bytes and self.rejects.stat().st_size < progress.rejects_bytes
             return Progress() if lost else progress
         except (OSError, ValueError, KeyError, TypeError):
@@ -92,7 +99,7 @@ class Checkpoint:
 
 
 def _identity(file: Path, mapping: Path, gateway: str) -> str:
-    """Tells an import from any other: its file (size, time, beginning), its mapping and where it goes."""
+    """A hash that identifies an import: its file (size, mtime, first 64 KiB), its mapping and the gateway's URL."""
     stat = file.stat()
     with file.open("rb") as opened:
         head = opened.read(_HEAD)

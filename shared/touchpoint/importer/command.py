@@ -24,27 +24,42 @@ from touchpoint.importer.run import run, translated
 from touchpoint.importer.translate import RecordError, Translator
 
 FIRST_EVENTS = 10
-"""Shown by a dry run."""
+"""Number of events that a dry run prints."""
 
 REFUSED, UNAVAILABLE, INTERRUPTED = 1, 3, 130
-"""Exit codes: some records were refused; the gateway was away for too long; Ctrl-C. 2 is a usage error."""
+"""Exit codes: some records were refused; the gateway was unavailable for too long; Ctrl-C. 2 is a usage error."""
 
 Summary = dict[str, Any]
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV, JSON or JSON Lines, also gzipped.")],
-    mapping: Annotated[Path, typer.Option("--mapping", "-m", help="How records become events: docs/import.md.")],
+    file: Annotated[Path, typer.Argument(help="CSV, JSON or JSON Lines file, also gzipped.")],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", "-m", help="YAML file that maps records to events: docs/import.md.")
+    ],
     *,
-    gateway: Annotated[str, typer.Option(envvar="TOUCHPOINT_GATEWAY", help="Where to send.")] = "http://127.0.0.1:8080",
+    gateway: Annotated[
+        str, typer.Option(envvar="TOUCHPOINT_GATEWAY", help="URL of the gateway.")
+    ] = "http://127.0.0.1:8080",
     key: Annotated[str, typer.Option(envvar="TOUCHPOINT_API_KEY", help="API key with the scope events:write.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing: show first events, all refusals.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary for programs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: print the first 10 events and all refused records.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Import history from a file: its events count, but page nobody. Importing twice changes nothing.
+    """Import historic records from a file as events, through the gateway.
 
-    After a kill the same command goes on where it stopped. Refused records go to FILE.rejects.jsonl with line and
-    reason. Exit code: 0 all imported, 1 some records refused, 2 usage error, 3 gateway away for too long.
+    The events count in all numbers, but open no escalation and send no alert. The ids are derived from the records, so
+    that importing a file twice changes nothing. If the command is killed, run it again: it resumes after the last
+    acknowledged batch. Refused records are written to FILE.rejects.jsonl with line and reason.
+
+    \b
+    Exit codes:
+      0    all records were imported
+      1    some records were refused
+      2    usage error
+      3    the gateway was unavailable for too long; run the same command again
+      130  Ctrl-C; run the same command again
 
     \b
     Examples:
@@ -60,7 +75,7 @@ def import_file(
         else:
             summary = _send(records, translator, gateway, key, Checkpoint(file, mapping, gateway))
     summary = {"file": str(file), "dry_run": dry_run} | summary | {"seconds": round(time.monotonic() - begun, 1)}
-    typer.echo(json.dumps(summary) if as_json else _said(summary))
+    typer.echo(json.dumps(summary) if as_json else _sentence(summary))
     if summary["refused"]:
         raise typer.Exit(REFUSED)
 
@@ -80,11 +95,11 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
             run(records, translator, Gateway(client, stop.wait), checkpoint, stop=stop, show=show)
         except StoppedError:
             typer.echo(
-                f"Stopped after {checkpoint.progress.records} records; the same command goes on there.", err=True
+                f"Stopped after {checkpoint.progress.records} records; the same command resumes there.", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
         except TransientError as error:
-            typer.echo(f"touchpoint: {error}; the same command goes on there once it is back", err=True)
+            typer.echo(f"touchpoint: {error}; later, the same command resumes there", err=True)
             raise typer.Exit(UNAVAILABLE) from None
     done = checkpoint.progress
     return {
@@ -97,7 +112,7 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
 
 
 def _try(records: Records, translator: Translator, as_json: bool) -> Summary:
-    """Translate everything, send nothing."""
+    """The dry run: translate all records and send nothing."""
     counted = events = refused = 0
     first: list[Any] = []
     with _bar(records, lambda: events) as show:
@@ -119,9 +134,9 @@ def _try(records: Records, translator: Translator, as_json: bool) -> Summary:
     return {"records": counted, "events": events, "refused": refused} | shown
 
 
-def _said(summary: Summary) -> str:
+def _sentence(summary: Summary) -> str:
     rate = f", {summary['events'] / summary['seconds']:,.0f}/s" if summary["seconds"] else ""
-    resumed = f" (the first {summary['resumed_after']:,} before)" if summary.get("resumed_after") else ""
+    resumed = f" (the first {summary['resumed_after']:,} by an earlier run)" if summary.get("resumed_after") else ""
     refused = f"; {summary['refused']:,} refused" if summary["refused"] else ""
     where = f", see {summary['rejects']}" if summary.get("rejects") else ""
     verb = "Would import" if summary["dry_run"] else "Imported"
@@ -137,12 +152,12 @@ def _client(gateway: str, key: str) -> httpx.Client:
     try:
         return httpx.Client(base_url=gateway, headers={"authorization": f"Bearer {key}"}, timeout=60)
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise UsageError(f"--gateway or --key cannot be right: {error}") from None
+        raise UsageError(f"--gateway or --key is invalid: {error}") from None
 
 
 @contextmanager
 def _interruptible(stop: Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the import after the batch under way; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the import once the current batch is acknowledged; a second signal ends it at once."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def interrupt(number: int, _: object) -> None:
@@ -160,7 +175,7 @@ def _interruptible(stop: Event) -> Iterator[None]:
 
 @contextmanager
 def _bar(records: Records, events: Callable[[], int]) -> Iterator[Callable[[], None]]:
-    """A progress bar by bytes read, with the events' rate; on a terminal only. Gives what moves it."""
+    """A progress bar by bytes read with the rate of events, on a terminal only. Yields a function that updates it."""
     columns = (
         TextColumn(records.path.name, markup=False),
         BarColumn(),

@@ -1,6 +1,7 @@
-"""The closed set of converters a mapping can name with `as`: from what files hold to what contracts want.
+"""The converters that a mapping can name with `as`: from a value of the file to a value of the event contract.
 
-Each takes a value that is not null and raises ValueError saying what is wrong with it. Null means: nothing was given.
+Each takes a value that is not null, returns null for a blank one, and raises ValueError with the reason when the value
+cannot be converted.
 """
 
 import hashlib
@@ -18,52 +19,52 @@ _TRUTH = {"true": True, "yes": True, "y": True, "1": True, "false": False, "no":
 
 
 def text(value: Any) -> str | None:
-    """Any plain value as trimmed text; blank is null."""
+    """A scalar value as trimmed text; blank becomes null."""
     if isinstance(value, dict | list):
-        raise ValueError(f"{_shown(value)} is not a plain value")
+        raise ValueError(f"{_shown(value)} is a list or an object, not a plain value")
     return (value if isinstance(value, str) else json.dumps(value)).strip() or None
 
 
 def lower(value: Any) -> str | None:
     """Text in lower case."""
-    found = text(value)
-    return found and found.lower()
+    trimmed = text(value)
+    return trimmed and trimmed.lower()
 
 
 def number(value: Any) -> float | int | None:
-    """A number with a decimal point."""
-    found = text(value)
-    if found is None:
+    """A number; its decimal separator is a point."""
+    written = text(value)
+    if written is None:
         return None
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", found, re.ASCII):
+    if not re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", written, re.ASCII):
         raise ValueError(f"{_shown(value)} is not a number")
-    return int(found) if re.fullmatch(r"[+-]?\d{1,15}", found) else float(found)
+    return int(written) if re.fullmatch(r"[+-]?\d{1,15}", written) else float(written)
 
 
 def boolean(value: Any) -> bool | None:
-    """true, yes, y or 1; false, no, n or 0."""
-    found = lower(value)
-    if found is None:
+    """true, yes, y or 1; false, no, n or 0; in any case."""
+    written = lower(value)
+    if written is None:
         return None
-    if found not in _TRUTH:
+    if written not in _TRUTH:
         raise ValueError(f"{_shown(value)} is neither true nor false")
-    return _TRUTH[found]
+    return _TRUTH[written]
 
 
-def words(value: Any) -> list[str]:
-    """A list of texts, or one text split at commas and semicolons."""
+def texts(value: Any) -> list[str]:
+    """A list of texts, or one text split at commas and semicolons; blank items are dropped."""
     parts = value if isinstance(value, list) else re.split("[,;]", text(value) or "")
-    return [found for found in map(text, parts) if found]
+    return [item for item in map(text, parts) if item]
 
 
 def duration(value: Any) -> float | None:
-    """Seconds: a number of them, `hh:mm:ss`, or ISO 8601 such as `PT1H30M`."""
-    found = text(value)
-    if found is None:
+    """A duration in seconds, from a number of seconds, `hh:mm:ss`, or ISO 8601 such as `PT1H30M`."""
+    written = text(value)
+    if written is None:
         return None
-    if re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII):
-        return float(found)
-    match = _CLOCK.fullmatch(found) or (_ISO_DURATION.fullmatch(found) if found not in ("P", "PT") else None)
+    if re.fullmatch(r"\d+(\.\d+)?", written, re.ASCII):
+        return float(written)
+    match = _CLOCK.fullmatch(written) or (_ISO_DURATION.fullmatch(written) if written not in ("P", "PT") else None)
     if match is None:
         raise ValueError(f"{_shown(value)} is not a duration: seconds, hh:mm:ss or ISO 8601 (PT1H30M)")
     parts = {name: float(part) for name, part in match.groupdict().items() if part}
@@ -71,41 +72,42 @@ def duration(value: Any) -> float | None:
 
 
 def sha256_id(value: Any) -> str:
-    """A stable id that does not show what it was made of: a hash of the value, whatever its shape."""
+    """A stable id that does not reveal the value: the first 32 hex digits of a SHA-256 of the value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
 
 
 def moment(value: Any, form: str | None, zone: tzinfo | None) -> datetime | None:
     """A point in time. `form`: iso (default), epoch_s, epoch_ms or a strptime format; `zone` for times without offset.
 
-    A time that occurred twice, as clocks went back, is read as the first. One that never was is refused.
+    A local time that occurred twice, because clocks went back, is read as the first. A local time that never occurred,
+    because clocks went forward, is refused.
     """
-    found = text(value)
-    if found is None:
+    written = text(value)
+    if written is None:
         return None
     try:
-        parsed = _parsed(found, form)
+        parsed = _parsed(written, form)
     except (ValueError, OverflowError):
         raise ValueError(f"{_shown(value)} is not a time as {form or 'ISO 8601'}") from None
     if not EARLIEST.year <= parsed.year < LATEST.year:
-        raise ValueError(f"{_shown(value)} does not lie between {EARLIEST.year} and {LATEST.year - 1}")
+        raise ValueError(f"{_shown(value)} is not between {EARLIEST.year} and {LATEST.year - 1}")
     if parsed.tzinfo is not None:
         return parsed
     if zone is None:
-        raise ValueError(f"{_shown(value)} has no offset from UTC: name its zone in the mapping")
+        raise ValueError(f"{_shown(value)} has no offset from UTC: set `zone` in the mapping")
     placed = parsed.replace(tzinfo=zone)
     if placed.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != parsed:
-        raise ValueError(f"{_shown(value)} never was in {zone}: clocks went forward; is the zone right?")
+        raise ValueError(f"{_shown(value)} does not exist in {zone}: clocks went forward; is the zone right?")
     return placed
 
 
 def day(value: Any, form: str | None) -> str | None:
-    """A date, as ISO 8601 writes it. `form`: iso (default) or a strptime format."""
-    found = text(value)
-    if found is None:
+    """A date in ISO 8601. `form` of the input: iso (default) or a strptime format."""
+    written = text(value)
+    if written is None:
         return None
     try:
-        parsed = date.fromisoformat(found) if form in (None, "iso") else datetime.strptime(found, form).date()  # noqa: DTZ007 (a date has no zone)
+        parsed = date.fromisoformat(written) if form in (None, "iso") else datetime.strptime(written, form).date()  # noqa: DTZ007 (a date has no zone)
     except ValueError:
         raise ValueError(f"{_shown(value)} is not a date as {form or 'ISO 8601'}") from None
     return parsed.isoformat()
@@ -116,21 +118,21 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "lower": lower,
     "number": number,
     "boolean": boolean,
-    "list": words,
+    "list": texts,
     "duration": duration,
     "sha256_id": sha256_id,
 }
-"""Converters that need nothing but the value; `time` and `date` also take a format, `time` a zone."""
+"""Converters that take only the value, by name. `time` and `date` also take a format, `time` also a zone."""
 
 
-def _parsed(found: str, form: str | None) -> datetime:
+def _parsed(written: str, form: str | None) -> datetime:
     if form in (None, "iso"):
-        return datetime.fromisoformat(found)
+        return datetime.fromisoformat(written)
     if form in ("epoch_s", "epoch_ms"):
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            **{"seconds" if form == "epoch_s" else "milliseconds": float(found)}
+            **{"seconds" if form == "epoch_s" else "milliseconds": float(written)}
         )
-    return datetime.strptime(found, form)  # noqa: DTZ007 (the zone comes from the mapping)
+    return datetime.strptime(written, form)  # noqa: DTZ007 (the zone comes from the mapping)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Sends batches of events to the gateway, patiently: what is only busy is asked again, in the same order."""
+"""Sends batches of events to the gateway, in order; retries with backoff while it is busy or unreachable."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -13,23 +13,23 @@ import httpx
 from touchpoint.base.errors import TransientError, UsageError
 
 GIVE_UP_SECONDS = 300.0
-"""After this long without an answer the import stops; the same command goes on where it stopped."""
+"""The import stops after waiting this long in total without an event accepted; the same command resumes it."""
 
 REQUEST_EVENTS = 1000
 REQUEST_BYTES = 4 * 2**20
-"""Well inside what the gateway takes at once."""
+"""Limits of one request, below those of the gateway."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _HEADERS = {"content-type": "application/cloudevents-batch+json"}
 
 
 class StoppedError(Exception):
-    """The import was told to stop while it waited."""
+    """The import was stopped by a signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event the gateway does not take: its place among those sent, and why."""
+    """An event that the gateway refused for good: its index among the events sent, and the reason."""
 
     index: int
     reason: str
@@ -37,19 +37,20 @@ class Refusal:
 
 @dataclass(slots=True)
 class Gateway:
-    """`POST /v1/events` of one gateway. `wait(seconds)` waits and answers whether to stop instead of going on."""
+    """Client of a gateway's `POST /v1/events`. `wait(seconds)` waits and returns True if the import should stop."""
 
     client: httpx.Client
     wait: Callable[[float], bool]
 
     def send(self, events: Sequence[bytes]) -> list[Refusal]:
-        """Hand over events in order; returns what is refused for good once all the rest is acknowledged.
+        """Send events in order; returns those refused for good once all others are acknowledged.
 
-        Raises UsageError when the gateway will not listen at all, TransientError when it was away for too long.
+        Raises UsageError if the gateway refuses the whole request (such as a wrong key), TransientError if it was
+        unavailable for GIVE_UP_SECONDS.
         """
         refused = []
         for start, end in _requests(events):
-            refused += [Refusal(start + one.index, one.reason) for one in self._send(events[start:end])]
+            refused += [Refusal(start + each.index, each.reason) for each in self._send(events[start:end])]
         return refused
 
     def _send(self, events: Sequence[bytes]) -> list[Refusal]:
@@ -79,7 +80,7 @@ class Gateway:
 
 
 class _Waits:
-    """How long to wait: as the gateway asks, else twice as long each time; gives up after GIVE_UP_SECONDS."""
+    """Backoff: the seconds of Retry-After if given, else twice the last wait; gives up after GIVE_UP_SECONDS."""
 
     def __init__(self) -> None:
         self._next = _FIRST_WAIT
@@ -88,17 +89,17 @@ class _Waits:
     def next(self, answer: httpx.Response | None) -> float:
         if self._waited >= GIVE_UP_SECONDS:
             reason = "it does not answer" if answer is None else _problem(answer)
-            raise TransientError(f"the gateway took nothing for {self._waited:.0f} seconds: {reason}")
-        asked = _retry_after(answer)
-        # Jitter keeps several imports from knocking at the same moment.
-        seconds = self._next * random.uniform(0.5, 1) if asked is None else asked  # noqa: S311 (no secret)
+            raise TransientError(f"the gateway accepted no event for {self._waited:.0f} seconds: {reason}")
+        requested = _retry_after(answer)
+        # Jitter keeps several imports from retrying at the same moment.
+        seconds = self._next * random.uniform(0.5, 1) if requested is None else requested  # noqa: S311 (no secret)
         self._next = min(self._next * 2, _LONGEST_WAIT)
         self._waited += seconds
         return seconds
 
 
 def _requests(events: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Where each request's events begin and end, so that none is larger than the gateway takes."""
+    """Split events into requests within the limits: yields start and end index of each."""
     start = size = 0
     for end, event in enumerate(events):
         if end > start and (end - start == REQUEST_EVENTS or size + len(event) > REQUEST_BYTES):
@@ -114,7 +115,7 @@ def _is_busy(status: int) -> bool:
 
 
 def _sorted_out(refused: list[dict[str, Any]], pending: list[int]) -> tuple[list[int], list[Refusal]]:
-    """Which events to send again, and which are refused for good."""
+    """The indexes of events to send again, and the events refused for good."""
     again, final = [], []
     for item in refused:
         index, problem = pending[item["index"]], item["problem"]
@@ -126,7 +127,7 @@ def _sorted_out(refused: list[dict[str, Any]], pending: list[int]) -> tuple[list
 
 
 def _reason(problem: dict[str, Any]) -> str:
-    """A problem in one line: its fields, or what it says as a whole."""
+    """A problem in one line: its field errors, else its detail or title."""
     errors = [f"{error['field']}: {error['reason']}" for error in problem.get("errors") or ()]
     return "; ".join(errors) or str(problem.get("detail") or problem.get("title") or problem)
 
@@ -139,7 +140,7 @@ def _problem(answer: httpx.Response) -> str:
 
 
 def _retry_after(answer: httpx.Response | None) -> float | None:
-    """The Retry-After header in seconds: it comes as seconds or as a date."""
+    """The Retry-After header in seconds; HTTP allows a number of seconds or a date."""
     value = answer.headers.get("retry-after") if answer is not None else None
     if value is None:
         return None

@@ -1,7 +1,7 @@
-"""Reads a JSON list of any length piece by piece.
+"""Reads the items of a JSON list of any length in constant memory.
 
-The standard decoder does the work on a sliding piece of text: quicker than a parser of single tokens (and it knows the
-line of each item), at the price that one item has to fit into memory.
+The decoder of the standard library is applied to a sliding window of the text. This is faster than a token parser and
+gives the line of each item; each single item must fit into memory.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any, TextIO
 from touchpoint.base.errors import UsageError
 
 MAX_RECORD = 16 * 2**20
-"""Characters one record may have."""
+"""Maximum length of a record in characters (of JSON Lines: in bytes)."""
 
 _CHUNK = 2**18
 _BLANK = " \t\r\n"
 _DECODER = json.JSONDecoder(parse_constant=str)
-"""NaN and its like become text, which no contract takes for a number."""
+"""NaN and Infinity become text, so that the contracts refuse them as numbers."""
 
 
 class JsonList:
@@ -49,12 +49,12 @@ class JsonList:
                 return
 
     def _enter(self, key: str) -> None:
-        """Go to the value of a key of the object that begins here."""
+        """Move to the value of a key in the object at the current position."""
         self._expect("{")
         while self._peek() != "}":
-            found = self._value()
+            name = self._value()
             self._expect(":")
-            if found == key:
+            if name == key:
                 return
             self._value()
             if self._comma_or("}"):
@@ -62,15 +62,15 @@ class JsonList:
         raise self._wrong(f"there is no {key!r}")
 
     def _value(self) -> Any:
-        """Decode the value that begins here, reading on until it is whole."""
+        """Decode the value at the current position; reads more text until the value is complete."""
         self._peek()
         while True:
             try:
-                found, end = _DECODER.raw_decode(self._text, self._at)
-                # Near the end of the piece a number may still go on: 1 may be 1.5 or 1e+5.
+                value, end = _DECODER.raw_decode(self._text, self._at)
+                # At the end of the window a number may be incomplete: 1 may be 1.5 or 1e+5.
                 if end + 3 <= len(self._text) or self._ended:
                     self._at = end
-                    return found
+                    return value
             except (ValueError, RecursionError) as error:
                 if self._ended or len(self._text) - self._at > MAX_RECORD:
                     reason = getattr(error, "msg", error)
@@ -94,7 +94,7 @@ class JsonList:
         self._at += 1
 
     def _comma_or(self, end: str) -> bool:
-        """Pass a comma, or the end of what is being read and say so."""
+        """Consume a comma (returns False) or the closing bracket `end` (returns True)."""
         if self._peek() == end:
             self._at += 1
             return True
@@ -102,7 +102,7 @@ class JsonList:
         return False
 
     def _read(self) -> None:
-        """Drop what was read and append more; the longer the open value, the more, so that the work stays linear."""
+        """Drop decoded text and read more: at least the length of the incomplete value, which keeps the work linear."""
         self._current_line()
         more = self._stream.read(max(_CHUNK, len(self._text) - self._at))
         self._ended = not more

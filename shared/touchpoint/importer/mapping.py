@@ -1,4 +1,4 @@
-"""The mapping language: a YAML file that says how one record of a file becomes events. See docs/import.md."""
+"""The mapping language: a YAML file with the rules that make events from a record. See docs/import.md."""
 
 import re
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ TYPES = {name: event for name, event in REGISTRY.items() if event.topic == TOUCH
 
 
 class EventRule(Part):
-    """One event of a record, or with `each` one per item of a list.
+    """The rule of one event per record, or with `each` one per item of a list in the record.
 
     With `each`, expressions see `{record, item, index}` instead of the record itself.
     """
 
     type: str
-    name: str = Field("", description="tells apart rules of one type; part of the event's id")
+    name: str = Field("", description="distinguishes rules of the same type; part of the event's id")
     each: Expression | None = None
-    when: Expression | None = Field(None, description="no event where this is false, null or empty")
-    id: Rule | None = Field(None, description="tells apart the items of `each`; their index if not given")
+    when: Expression | None = Field(None, description="no event if the result is false, null or empty")
+    id: Rule | None = Field(None, description="identifies an item of `each`; default: its index")
     time: Time
-    data: dict[str, Rule] = Field(description="field of the contract, a dot before fields of fields: its rule")
+    data: dict[str, Rule] = Field(description="field of the contract (nested: address.city) to its rule")
 
     @model_validator(mode="before")
     @classmethod
@@ -81,14 +81,14 @@ class Csv(Part):
 
 
 class Mapping(Part):
-    """A whole mapping."""
+    """A complete mapping."""
 
-    source: Source = Field(description="the events' source; with the ids, their identity")
-    id: Rule = Field(description="what tells a record from every other record of this source, now and next time")
-    format: Literal["csv", "json", "jsonl"] | None = Field(None, description="by the file's name if not given")
-    records: str | None = Field(None, description="JSON: where the list is, such as data.items")
+    source: Source = Field(description="source of the events; source and id identify an event")
+    id: Rule = Field(description="a unique and stable id of the record within this source")
+    format: Literal["csv", "json", "jsonl"] | None = Field(None, description="default: by the file's name")
+    records: str | None = Field(None, description="JSON: path of the list of records, such as data.items")
     csv: Csv = Csv()
-    zone: Zone | None = Field(None, description="of all times that have no offset")
+    zone: Zone | None = Field(None, description="time zone of times without an offset")
     events: list[EventRule] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class Mapping(Part):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without surprises: `yes`, `no` and dates stay text, and a key given twice is an error."""
+    """A YAML loader that keeps `yes`, `no` and dates as text and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node; raises when a key is given twice."""
@@ -129,7 +129,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false
 
 
 def load(path: Path) -> Mapping:
-    """Read a mapping; raises UsageError naming each place that is wrong."""
+    """Read a mapping. Raises UsageError that names each wrong key and the reason."""
     try:
         return Mapping.model_validate(yaml.load(path.read_text(), _Loader))  # noqa: S506 (a SafeLoader)
     except OSError as error:
@@ -137,12 +137,12 @@ def load(path: Path) -> Mapping:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise UsageError(f"{path}: {'; '.join(map(_said, error.errors()))}") from None
+        raise UsageError(f"{path}: {'; '.join(map(_line, error.errors()))}") from None
 
 
-def _said(error: ErrorDetails) -> str:
+def _line(error: ErrorDetails) -> str:
     unknown = error["type"] == "extra_forbidden"
-    return f"{_place(error['loc'])}: {'there is no such key here' if unknown else reason(error)}"
+    return f"{_place(error['loc'])}: {'unknown key' if unknown else reason(error)}"
 
 
 def _place(steps: tuple[int | str, ...]) -> str:

@@ -21,7 +21,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record, by the line it begins on. With a problem it could not be read, and `data` is what stands there."""
+    """A record of the file and the line it begins on. If it is unreadable, `problem` is why, `data` its raw text."""
 
     line: int
     data: Any
@@ -29,7 +29,7 @@ class Record:
 
 
 class Records:
-    """The records of a file. Raises UsageError where the file itself is broken, naming the line."""
+    """The records of a file. Iterating raises UsageError with the line where the file itself is broken."""
 
     def __init__(self, path: Path, mapping: Mapping) -> None:
         self.mapping = mapping
@@ -116,7 +116,7 @@ class Records:
     def _text(self, encoding: str) -> io.TextIOWrapper:
         """Text in which undecodable bytes become surrogates: the record that holds them is refused, not the file."""
         try:
-            # Kept: a wrapper that is collected closes the file under it.
+            # Kept in an attribute: a wrapper that is garbage collected closes the file.
             self._decoded = io.TextIOWrapper(self._bytes, encoding, errors="surrogateescape", newline="")
         except LookupError:
             raise UsageError(f"the mapping's csv.encoding {encoding!r} is unknown") from None

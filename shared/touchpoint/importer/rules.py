@@ -1,4 +1,4 @@
-"""One value of an event: where in the record it comes from and what is done to it."""
+"""The rule of one value of an event: its source in the record and its conversion."""
 
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -33,7 +33,7 @@ Zone = Annotated[InstanceOf[ZoneInfo], BeforeValidator(_zone)]
 
 
 class Part(BaseModel):
-    """Anything in a mapping; a misspelt key is an error."""
+    """Base of all parts of a mapping; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,22 +42,24 @@ class Rule(Part):
     """Where one value comes from and what is done to it: source, then `as`, then `map`; null becomes `default`."""
 
     sources: list[Expression] = Field(
-        default_factory=list, alias="from", description="the first that is not null counts"
+        default_factory=list,
+        alias="from",
+        description="JMESPath expressions; the first result that is not null is used",
     )
-    column: str | None = Field(None, description="the column of that name, taken literally")
-    constant: Any = Field(None, description="always this")
+    column: str | None = Field(None, description="name of a column; not an expression")
+    constant: Any = Field(None, description="a fixed value")
     convert: Literal["text", "lower", "number", "boolean", "list", "duration", "sha256_id", "time", "date"] | None = (
         Field(None, alias="as")
     )
     format: str | None = Field(None, description="of a time or date: iso, epoch_s, epoch_ms or a strptime format")
-    zone: Zone | None = Field(None, description="of times without an offset")
-    map: dict[str, Any] | None = Field(None, description="old value: new value; `*` is any other")
+    zone: Zone | None = Field(None, description="time zone of times without an offset")
+    map: dict[str, Any] | None = Field(None, description="value to new value; `*` matches any other value")
     default: Any = None
 
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, given: Any) -> Any:
-        """A bare text is an expression; one expression needs no list; the keys of a map are texts."""
+        """Expand short forms: a text is an expression, one expression becomes a list, keys of a map become text."""
         if isinstance(given, str):
             return {"from": [given]}
         if not isinstance(given, dict):
@@ -79,40 +81,40 @@ class Rule(Part):
         return self
 
     def value(self, record: Any, zone: ZoneInfo | None) -> Any:
-        """This rule's value for a record; raises ValueError saying what is wrong with what it found."""
-        found = self._found(record)
-        if found is not None and self.convert is not None:
-            found = self._converted(found, zone)
-        if found is not None and self.map is not None:
-            found = self._mapped(found)
-        return self.default if found is None else found
+        """This rule's value for a record. Raises ValueError with the reason if the record's value does not fit."""
+        value = self._selected(record)
+        if value is not None and self.convert is not None:
+            value = self._converted(value, zone)
+        if value is not None and self.map is not None:
+            value = self._mapped(value)
+        return self.default if value is None else value
 
-    def _found(self, record: Any) -> Any:
+    def _selected(self, record: Any) -> Any:
         if self.column is not None:
             return record.get(self.column) if isinstance(record, dict) else None
         for expression in self.sources:
-            found = search(expression, record)
-            if found is not None:
-                return found
+            value = search(expression, record)
+            if value is not None:
+                return value
         return self.constant
 
-    def _converted(self, found: Any, zone: ZoneInfo | None) -> Any:
+    def _converted(self, value: Any, zone: ZoneInfo | None) -> Any:
         if self.convert == "time":
-            return converters.moment(found, self.format, self.zone or zone)
+            return converters.moment(value, self.format, self.zone or zone)
         if self.convert == "date":
-            return converters.day(found, self.format)
-        return converters.PLAIN[self.convert](found) if self.convert else found
+            return converters.day(value, self.format)
+        return converters.PLAIN[self.convert](value) if self.convert else value
 
-    def _mapped(self, found: Any) -> Any:
+    def _mapped(self, value: Any) -> Any:
         assert self.map is not None
-        key = converters.text(found) or ""
+        key = converters.text(value) or ""
         if key not in self.map and ANY_OTHER not in self.map:
             raise ValueError(f"{key!r} is not in the map: {', '.join(self.map)}")
         return self.map.get(key, self.map.get(ANY_OTHER))
 
 
 def search(expression: ParsedResult, record: Any) -> Any:
-    """What an expression finds; raises ValueError when it asks a function for what it cannot do."""
+    """The result of a JMESPath expression. Raises ValueError if a function of it fails on this record."""
     try:
         return expression.search(record)
     except jmespath.exceptions.JMESPathError as error:
@@ -120,7 +122,7 @@ def search(expression: ParsedResult, record: Any) -> Any:
 
 
 class Time(Rule):
-    """When an event occurred: a `time` even without `as`, `plus` a duration if one is named."""
+    """The rule of an event's time: always converted with `as: time`; `plus` adds a duration."""
 
     convert: Literal["time"] = Field("time", alias="as")
-    plus: Rule | None = Field(None, description="a duration that is added, in seconds or `as: duration`")
+    plus: Rule | None = Field(None, description="a duration to add, in seconds or `as: duration`")

@@ -1,6 +1,6 @@
-"""The import itself: one batch is on its way while the next is made, and there is never more than that.
+"""The import loop: one batch is being sent while the next one is translated; at most two batches are in memory.
 
-Batches leave in the file's order, one at a time, so that nothing of a customer overtakes what came before it.
+Batches are sent in the order of the file, one at a time, so that a customer's events keep their order.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +18,15 @@ from touchpoint.importer.translate import RecordError, Translator
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 2 * 2**20
-"""A batch leaves once it has as much."""
+"""Size from which a batch is sent."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Events with the record each comes from, and what was refused on the way. `records` are done with it."""
+    """Encoded events, the record of each (`origins`), and refused records.
+
+    `records`: number of records of the file done once this batch is acknowledged.
+    """
 
     events: list[bytes] = field(default_factory=list)
     origins: list[Record] = field(default_factory=list)
@@ -32,7 +35,7 @@ class Batch:
     size: int = 0
 
     def add(self, record: Record, translator: Translator) -> None:
-        """Append a record's events, or its refusal."""
+        """Append a record's events, or the record to the rejects if it cannot be translated."""
         self.records += 1
         try:
             events = translated(record, translator)
@@ -45,14 +48,14 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether it should leave."""
+        """Whether the batch should be sent."""
         return len(self.events) >= BATCH_EVENTS or self.size >= BATCH_BYTES or len(self.rejects) >= BATCH_EVENTS
 
 
 def batches(records: Iterable[Record], translator: Translator, done: int) -> Iterator[Batch]:
-    """The file in batches of whole records, leaving out the first `done`.
+    """Batches of whole records, without the first `done` records.
 
-    Where the file turns out to be broken, what came before still leaves; then UsageError is raised.
+    If the file is broken at some line, the records before it are yielded first; then UsageError is raised.
     """
     batch, broken = Batch(records=done), None
     try:
@@ -70,14 +73,14 @@ def batches(records: Iterable[Record], translator: Translator, done: int) -> Ite
 
 
 def translated(record: Record, translator: Translator) -> list[bytes]:
-    """A record's events; raises RecordError when it has none because of what it holds."""
+    """A record's encoded events. Raises RecordError if the record cannot be read or translated."""
     if record.problem is not None:
         raise RecordError(record.problem)
     return translator.events(record.data)
 
 
 def reject(record: Record, reason: str) -> dict[str, Any]:
-    """A refused record, as the rejects file has it."""
+    """The line of the rejects file for a refused record."""
     return {"line": record.line, "reason": reason, "record": record.data}
 
 
@@ -90,9 +93,9 @@ def run(
     stop: Event,
     show: Callable[[], None],
 ) -> None:
-    """Send everything that is not yet sent; `show` is called whenever there is progress to show.
+    """Send all records after the checkpoint; `show` is called after each progress.
 
-    Raises StoppedError once `stop` is set and the batch under way is settled.
+    When `stop` is set, the current batch is completed and StoppedError is raised.
     """
     with ThreadPoolExecutor(1, "send") as pool:
         under_way: list[tuple[Batch, Future[list[Refusal]]]] = []
@@ -110,7 +113,7 @@ def run(
 
 
 def _settle(under_way: list[tuple[Batch, Future[list[Refusal]]]], checkpoint: Checkpoint) -> None:
-    """Wait for the batch under way, if any, and make durable what became of it."""
+    """Wait for the answer to the batch being sent, if any, and store its result in the checkpoint."""
     for batch, sent in under_way:
         refused = sent.result()
         rejects = batch.rejects + [reject(batch.origins[each.index], f"gateway: {each.reason}") for each in refused]

@@ -1,4 +1,4 @@
-"""From a record to its events, checked here by the same contracts as at the gateway's door."""
+"""Translates a record into events and validates them by the contracts that the gateway uses."""
 
 import json
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ _IDS = uuid5(NAMESPACE_URL, "urn:touchpoint:import")
 
 
 class RecordError(Exception):
-    """This record cannot become events; the message says which event, which field and why."""
+    """The record cannot be translated; the message names the event, the field and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Applies a mapping. `now` bounds the times: history does not lie in the future."""
+    """Applies a mapping to records. Events later than `now` are refused."""
 
     mapping: Mapping
     now: datetime
 
     def events(self, record: Any) -> list[bytes]:
-        """The record's events in order of time, as structured CloudEvents; raises RecordError.
+        """The record's events as structured CloudEvents, sorted by time. Raises RecordError.
 
-        All or none: half a record would be a lie, such as a ticket that nobody opened.
+        All events or none: an incomplete record would be wrong, such as a ticket closed but never opened.
         """
         record_id = self._text("id", self.mapping.id, record)
         if record_id is None:
-            raise RecordError("id: nothing there, and without it importing twice would count twice")
+            raise RecordError("id: no value; without an id, importing twice would count the record twice")
         made = [made for rule in self.mapping.events for made in self._of_rule(rule, record, record_id)]
         return [encoded for _, encoded in sorted(made, key=lambda pair: pair[0])]
 
@@ -47,18 +47,18 @@ class Translator:
                 yield self._event(rule, place, view, (self.mapping.source, record_id, rule.name, *key))
 
     def _views(self, rule: EventRule, record: Any) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-        """What the rule's expressions see: the record, or one view per item; with its name and its part of the id."""
+        """Yields name, input of the rule's expressions and key for the id: of the record, or of each item."""
         if rule.each is None:
             yield rule.name, record, ()
             return
         items = self._search(f"{rule.name}.each", rule.each, record)
         if not isinstance(items, list | None):
-            raise RecordError(f"{rule.name}.each: what is there is not a list")
+            raise RecordError(f"{rule.name}.each: the value is not a list")
         for index, item in enumerate(items or ()):
             view = {"record": record, "item": item, "index": index}
             key = self._text(f"{rule.name}.id", rule.id, view) if rule.id else str(index)
             if key is None:
-                raise RecordError(f"{rule.name}[{index}].id: nothing there")
+                raise RecordError(f"{rule.name}[{index}].id: no value")
             yield f"{rule.name}[{index}]", view, (key,)
 
     def _event(self, rule: EventRule, place: str, view: Any, key: tuple[str, ...]) -> tuple[datetime, bytes]:
@@ -73,10 +73,10 @@ class Translator:
             event_id = uuid5(_IDS, "\x1f".join(key))
             broken = TYPES[rule.type].read(encoded).broken_rules()
         except UnicodeEncodeError:
-            raise RecordError(f"{place}: holds bytes that are no text; is the encoding right?") from None
+            raise RecordError(f"{place}: contains bytes that are not valid text; is csv.encoding right?") from None
         except ValidationError as error:
-            found = [f"{place}.{'.'.join(map(str, each['loc']))}: {reason(each)}" for each in error.errors()]
-            raise RecordError("; ".join(found[:5])) from None
+            reasons = [f"{place}.{'.'.join(map(str, each['loc']))}: {reason(each)}" for each in error.errors()]
+            raise RecordError("; ".join(reasons[:5])) from None
         if broken:
             raise RecordError("; ".join(f"{place}.{each.field}: {each.reason}" for each in broken))
         event = {
@@ -93,17 +93,17 @@ class Translator:
     def _time(self, rule: EventRule, place: str, view: Any) -> datetime:
         time = self._value(f"{place}.time", rule.time, view)
         if not isinstance(time, datetime):
-            raise RecordError(f"{place}.time: nothing there")
+            raise RecordError(f"{place}.time: no value")
         if rule.time.plus is not None:
             seconds = self._value(f"{place}.time.plus", rule.time.plus, view)
             if not isinstance(seconds, int | float):
-                raise RecordError(f"{place}.time.plus: a number of seconds is needed")
+                raise RecordError(f"{place}.time.plus: must be a number of seconds")
             try:
                 time += timedelta(seconds=seconds)
             except OverflowError:
                 raise RecordError(f"{place}.time.plus: {seconds} seconds are too many") from None
         if time > self.now + CLOCKS_DIFFER:
-            raise RecordError(f"{place}.time: {time} lies in the future")
+            raise RecordError(f"{place}.time: {time} is in the future")
         return time
 
     def _text(self, place: str, rule: Rule, view: Any) -> str | None:
@@ -136,6 +136,6 @@ def _put(data: dict[str, Any], steps: list[str], value: Any) -> None:
     data[steps[-1]] = value
 
 
-def _holds(found: Any) -> bool:
-    """Truth as JMESPath has it: false, null and what is empty do not hold, 0 does."""
-    return found is not None and found is not False and found not in ("", [], {})
+def _holds(value: Any) -> bool:
+    """JMESPath's truth: false, null, empty text, list and object are false; all others, 0 included, are true."""
+    return value is not None and value is not False and value not in ("", [], {})

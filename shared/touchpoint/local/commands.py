@@ -1,4 +1,4 @@
-"""`touchpoint up | down | status | logs`: the local stack from the command line."""
+"""`touchpoint up | down | status | logs`: the commands of the local stack."""
 
 import asyncio
 import json
@@ -23,23 +23,26 @@ app = typer.Typer()
 @app.command()
 def up(
     port: Annotated[
-        int, typer.Option(min=1024, max=60000, help="Port of the gateway; all others keep their distance to it.")
+        int, typer.Option(min=1024, max=60000, help="Port of the gateway; all other ports are computed from it.")
     ] = 8080,
-    brokers: Annotated[int, typer.Option(help="Embedded Kafka brokers, 1 or 3: of three, one may be gone.")] = 1,
+    brokers: Annotated[int, typer.Option(help="Embedded Kafka brokers, 1 or 3; with 3, one may fail.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of the embedded servers first.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background; return once all is ready.")] = False,
 ) -> None:
-    """Start Kafka, PostgreSQL and the four services on this machine, and show what flows.
+    """Start Kafka, PostgreSQL and the four services on this machine, load a sample, and show counts of events live.
 
-    Ctrl-C stops everything this has started, and only that; data survives. Prometheus and Alertmanager, with the
-    project's alerts, are started, too, if they are installed.
+    Ctrl-C stops all processes that this command started. The data is kept for the next start. Prometheus and
+    Alertmanager are started as well if they are installed, with the project's alerts.
 
     \b
     Environment:
-      KAFKA_BOOTSTRAP_SERVERS  use this Kafka; TLS and SASL by KAFKA_SECURITY_PROTOCOL,
-                               KAFKA_SASL_…, KAFKA_SSL_…
-      DATABASE_URL             use this PostgreSQL: postgresql://user:password@host/db?sslmode=…
+      KAFKA_BOOTSTRAP_SERVERS  use this Kafka instead of an embedded one; TLS and SASL by
+                               KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_…, KAFKA_SSL_…
+      DATABASE_URL             use this PostgreSQL instead of an embedded one:
+                               postgresql://user:password@host/db?sslmode=…
       TOUCHPOINT_DATA          folder for data and logs
+
+    Exit codes: 0 stopped by Ctrl-C or in the background and ready, 2 it could not start; one line says why.
 
     \b
     Examples:
@@ -50,7 +53,7 @@ def up(
       KAFKA_BOOTSTRAP_SERVERS=kafka.example:9092 touchpoint up
     """
     if brokers not in (1, 3):
-        raise typer.BadParameter("1, or 3: of two none may be gone", param_hint="--brokers")
+        raise typer.BadParameter("must be 1 or 3: with 2 brokers none may fail", param_hint="--brokers")
     home = _home()
     if detach:
         asyncio.run(control.detach(home, port, brokers=brokers, fresh=fresh, output=sys.stdout))
@@ -60,7 +63,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop what `touchpoint up` has started, wherever that runs; data stays.
+    """Stop all processes that `touchpoint up` started, in whatever terminal. The data is kept.
 
     \b
     Example:
@@ -75,8 +78,10 @@ def down() -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Show what runs here and whether it is ready. The exit code is 0 if all of it is, else 1.
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
+    """Show the processes of the local stack: whether each is ready, its id, restarts and URL.
+
+    Exit codes: 0 all processes are ready, 1 the stack is stopped or a process is not ready.
 
     \b
     Examples:
@@ -84,21 +89,21 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
       touchpoint status --json | python -m json.tool
     """
     home = _home()
-    found = asyncio.run(control.status(home))
+    stack = asyncio.run(control.status(home))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(stack, indent=2))
     else:
-        typer.echo("\n".join(control.told(found)))
-    if found["state"] != "ready":
+        typer.echo("\n".join(control.lines(stack)))
+    if stack["state"] != "ready":
         raise typer.Exit(1)
 
 
 @app.command()
 def logs(
     name: Annotated[str, typer.Argument(metavar="SERVICE", help="feedback-svc, gateway, kafka, postgres …")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more; Ctrl-C ends it.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
 ) -> None:
-    """Print the last lines of a service's log.
+    """Print the last 100 lines of a process's log.
 
     \b
     Examples:
@@ -112,18 +117,18 @@ def logs(
 
 
 async def stack_status() -> dict[str, Any]:
-    """How the stack that runs here is, as `touchpoint status` has it."""
+    """State of the local stack and its processes, as `touchpoint status --json` prints it."""
     return await control.status(_home())
 
 
 def running_database() -> str | None:
-    """The URL of the PostgreSQL of the stack that runs here; None when none runs."""
-    found: str | None = _home().recorded().get("database_url")
-    return found
+    """URL of the local stack's PostgreSQL; None if no stack runs."""
+    url: str | None = _home().recorded().get("database_url")
+    return url
 
 
 def running_kafka() -> KafkaSettings | None:
-    """How the Kafka of the stack that runs here is reached; None when none runs. Raises UsageError."""
+    """Settings of the local stack's Kafka; None if no stack runs. Raises UsageError if it is an older version."""
     home = _home()
     recorded = home.recorded()
     if not (address := recorded.get("kafka")):
@@ -138,5 +143,5 @@ def running_kafka() -> KafkaSettings | None:
 
 
 def _home() -> Home:
-    told = os.environ.get("TOUCHPOINT_DATA")
-    return Home(Path(told).absolute() if told else default_folder())
+    folder = os.environ.get("TOUCHPOINT_DATA")
+    return Home(Path(folder).absolute() if folder else default_folder())

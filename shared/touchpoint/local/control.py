@@ -1,4 +1,4 @@
-"""A stack seen from another terminal: start it in the background, ask how it is, read its logs."""
+"""Controls a stack from another process: starts it in the background, reads its state and its logs."""
 
 import asyncio
 import os
@@ -22,9 +22,9 @@ ANSWER_SECONDS = 5
 
 
 async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: TextIO) -> None:
-    """Run `touchpoint up` in the background and return once it is ready; until then its output is shown.
+    """Run `touchpoint up` in the background and return once it is ready; until then copy its output to `output`.
 
-    Raises UsageError when it does not get that far; it has then stopped again, as it does when we are interrupted.
+    Raises UsageError if it ends before it is ready. If this call is cancelled, it stops the stack.
     """
     home.make()
     log = home.logs / f"{SUPERVISOR}.log"
@@ -33,17 +33,17 @@ async def detach(home: Home, port: int, *, brokers: int, fresh: bool, output: Te
     seen = log.stat().st_size if log.exists() else 0
     process = Program(SUPERVISOR, command, {**os.environ, "TOUCHPOINT_DATA": str(home.folder)}, log).start()
     try:
-        with log.open() as lines:
-            lines.seek(seen)
+        with log.open() as file:
+            file.seek(seen)
             while process.alive() and not _ready(home, process):
-                output.write(lines.read())
+                output.write(file.read())
                 await asyncio.sleep(LOOK_SECONDS)
-            output.write(lines.read())
+            output.write(file.read())
     except asyncio.CancelledError:
         await process.stop()
         raise
     if not process.alive():
-        raise UsageError(f"Touchpoint did not start: its last line above says why (log: {log})")
+        raise UsageError(f"Touchpoint did not start; the reason is its last line above (log: {log})")
 
 
 def _ready(home: Home, process: Process) -> bool:
@@ -52,54 +52,54 @@ def _ready(home: Home, process: Process) -> bool:
 
 
 async def status(home: Home) -> dict[str, Any]:
-    """How the stack is: `state` (ready, not ready, starting, stopping, stopped, abandoned), `port`, and each process.
+    """The stack's `state` (ready, not ready, starting, stopping, stopped, abandoned), `port` and `processes`.
 
-    Abandoned: who ran it was killed; the processes left are stopped by `down` and by the next `up`. A process has
-    `name`, `pid`, `restarts`, `wrong` (None, or why it does not work), and, if it is a service, `ready` and `url`.
+    Abandoned: the supervisor was killed and left processes, which `down` and the next `up` stop. A process has `name`,
+    `pid`, `restarts`, `wrong` (None, or why it does not work), and, if it is a service, `ready` and `url`.
     """
     recorded, running = home.recorded(), home.processes()
     state = recorded.get("state", "stopped")
     if recorded and SUPERVISOR not in running:
         state = "abandoned" if running else "stopped"
     names = [name for name in recorded.get("processes", {}) if name != SUPERVISOR]
-    found: dict[str, dict[str, Any]] = {
+    processes: dict[str, dict[str, Any]] = {
         name: {
             "name": name,
             "pid": running[name].handle.pid if name in running else None,
             "restarts": recorded["restarts"][name],
-            "wrong": None if name in running else "it does not run",
+            "wrong": None if name in running else "the process does not run",
         }
         for name in names
     }
-    services = [service for service in SERVICES if service.name in found]
+    services = [service for service in SERVICES if service.name in processes]
     async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
         answers = await asyncio.gather(*(_not_ready(client, service, recorded["port"]) for service in services))
     for service, why in zip(services, answers, strict=True):
-        each = found[service.name]
+        each = processes[service.name]
         each |= {"ready": why is None, "url": service.url(recorded["port"]), "wrong": each["wrong"] or why}
-    if state == "ready" and any(each["wrong"] for each in found.values()):
+    if state == "ready" and any(each["wrong"] for each in processes.values()):
         state = "not ready"
-    return {"state": state, "port": recorded.get("port"), "processes": list(found.values())}
+    return {"state": state, "port": recorded.get("port"), "processes": list(processes.values())}
 
 
 async def _not_ready(client: httpx.AsyncClient, service: LocalService, port: int) -> str | None:
-    """Why a service is not ready, by its first check that fails; None when it is."""
+    """The first failed check of a service's `/readyz` with its reason; None if the service is ready."""
     try:
         answer = await client.get(f"{service.admin_url(port)}/readyz")
     except httpx.TimeoutException:
-        return f"it does not answer within {ANSWER_SECONDS} s"
+        return f"/readyz does not answer within {ANSWER_SECONDS} s"
     except httpx.TransportError:
-        return "it does not answer"
+        return "/readyz does not answer"
     if answer.is_success:
         return None
     checks = {name: why for name, why in answer.json()["checks"].items() if why != "ok"}
-    return next((f"{name}: {why}" for name, why in checks.items()), "it says no more than that")
+    return next((f"{name}: {why}" for name, why in checks.items()), "not ready; /readyz names no failed check")
 
 
-def told(found: dict[str, Any]) -> Iterator[str]:
-    """The stack as people read it: the verdict, a line for each process, and below it why it does not work."""
-    yield f"Touchpoint is {found['state']}."
-    for process in found["processes"]:
+def lines(stack: dict[str, Any]) -> Iterator[str]:
+    """The lines that `touchpoint status` prints: the state, then each process, with the reason if it does not work."""
+    yield f"Touchpoint is {stack['state']}."
+    for process in stack["processes"]:
         state = "ready" if process.get("ready") else "running"
         if process["wrong"]:
             state = "NOT READY" if process["pid"] else "NOT RUNNING"
@@ -112,13 +112,13 @@ def told(found: dict[str, Any]) -> Iterator[str]:
 
 
 def read_log(home: Home, name: str, *, follow: bool) -> Iterator[str]:
-    """The last lines of a process's log, and those to come if asked. Raises UsageError on a name without a log."""
+    """The last lines of a process's log, with `follow` also new lines. Raises UsageError if there is no such log."""
     path = home.logs / f"{name}.log"
     if not path.exists():
         names = ", ".join(sorted(each.stem for each in home.logs.glob("*.log")))
         raise UsageError(f"There is no log of {name!r}; there is {names or 'none yet: run `touchpoint up`'}")
-    with path.open(errors="replace") as lines:
-        yield from deque(lines, LAST_LINES)
+    with path.open(errors="replace") as file:
+        yield from deque(file, LAST_LINES)
         while follow:
-            yield from lines
+            yield from file
             time.sleep(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""What flows through a stack, read from the services' metrics: a live table, or a line where there is no terminal."""
+"""Shows a stack's counts and rates of events from the services' metrics: a live table, or lines without a terminal."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ DONE = {
     ESCALATION: ("cases opened", "touchpoint_escalation_cases_opened_total"),
     METRICS: ("scores and times counted", "touchpoint_metrics_measurements_total"),
 }
-"""What each service is there for, and the counter of it."""
+"""For each service the label of its main work and the counter metric that counts it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ Readings = dict[LocalService, Reading]
 
 
 async def show(base_port: int, console: Console) -> None:
-    """Keep showing what flows: a live table on a terminal; elsewhere the table once, then a line for each change."""
+    """Show the counts until cancelled: on a terminal a live table, else the table once and a line for each change."""
     async with httpx.AsyncClient(timeout=2) as client:
         readings = deque([await read(client, base_port)], maxlen=RATE_READINGS)
         if not console.is_terminal:
@@ -65,8 +65,8 @@ async def show(base_port: int, console: Console) -> None:
 
 async def read(client: httpx.AsyncClient, base_port: int) -> Readings:
     """All services' metrics now."""
-    found = await asyncio.gather(*(_read(client, service, base_port) for service in DONE))
-    return dict(zip(DONE, found, strict=True))
+    readings = await asyncio.gather(*(_read(client, service, base_port) for service in DONE))
+    return dict(zip(DONE, readings, strict=True))
 
 
 async def _read(client: httpx.AsyncClient, service: LocalService, base_port: int) -> Reading:

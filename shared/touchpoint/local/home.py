@@ -19,7 +19,7 @@ from touchpoint.local.process import STOP_SECONDS, Process
 
 SUPERVISOR = "supervisor"
 SERVERS = ("prometheus", "alertmanager", "kafka", "kafka-2", "kafka-3", "postgres")
-"""Names in the record: who runs the stack, and what is stopped after everything else."""
+"""Names of processes in the record: the supervisor (`touchpoint up`), and the servers, which are stopped last."""
 
 KAFKA_SECRET = "kafka"  # noqa: S105 # the name of a secret
 """The name of the embedded Kafka's password among the secrets."""
@@ -46,9 +46,9 @@ class Home:
         return self.folder / "logs"
 
     def make(self) -> None:
-        """Make the folder, and close to other users what lies in it: an older version left it open.
+        """Create the folder, and remove other users' access to its contents, which an older version left open.
 
-        Root's can be walked through, because PostgreSQL runs as another user and must reach its own folder.
+        Root's folder can be entered by other users: PostgreSQL runs as another user and must reach its own folder.
         """
         if os.getuid() == 0:
             private.make_passage(self.folder)
@@ -61,7 +61,7 @@ class Home:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Be the only one who runs this stack; UsageError when somebody does. A killed owner leaves no lock."""
+        """Hold the stack's file lock. Raises UsageError if another process holds it; a killed process releases it."""
         self.make()
         with open(self.folder / "lock", "w", opener=private.open_private) as lock:
             os.fchmod(lock.fileno(), 0o600)
@@ -87,16 +87,16 @@ class Home:
         _replace(self.folder / "running.json", state)
 
     def recorded(self) -> dict[str, Any]:
-        """What was last written down; empty when nothing was, or all of it has ended in order."""
+        """The last record written; empty if there is none or the stack was stopped in order."""
         return _load(self.folder / "running.json")
 
     def processes(self) -> dict[str, Process]:
         """The recorded processes that still run, by name."""
-        found = {name: Process.find(**each) for name, each in self.recorded().get("processes", {}).items()}
-        return {name: process for name, process in found.items() if process is not None}
+        recorded = {name: Process.find(**each) for name, each in self.recorded().get("processes", {}).items()}
+        return {name: process for name, process in recorded.items() if process is not None}
 
     async def stop_processes(self) -> None:
-        """Stop what runs of the record: whoever supervises it, else the processes themselves, servers last."""
+        """Stop the recorded processes that still run: the supervisor first, which stops the others; servers last."""
         supervisor = self.processes().get(SUPERVISOR)
         if supervisor:
             await supervisor.stop(patience=3 * STOP_SECONDS)
@@ -125,11 +125,11 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except PermissionError:
-        raise UsageError(f"{path.parent} is another user's: run this as the user who ran `touchpoint up`") from None
+        raise UsageError(f"{path.parent} belongs to another user: run it as the user who ran `touchpoint up`") from None
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:
-    """Whoever reads meanwhile sees the old or the new, whole; only the owner can."""
+    """Replace the file atomically: readers see either the old content or the new. Only the owner can read it."""
     fresh = path.with_suffix(".new")
     private.write(fresh, json.dumps(content, indent=2))
     fresh.replace(path)

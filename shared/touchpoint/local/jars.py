@@ -21,7 +21,7 @@ WANTED = ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-s
 LOCK = "kafka.lock"
 
 Progress = Callable[[int, int], None]
-"""Called with the number of jars that are there and the number of all."""
+"""Called with the number of jars already present and the total."""
 
 
 async def class_path(progress: Progress) -> list[Path]:
@@ -43,11 +43,11 @@ async def class_path(progress: Progress) -> list[Path]:
 
 def lock() -> str:
     """The lock for `WANTED` and all it needs, as Maven resolves it today."""
-    found: dict[tuple[str, str], Artifact] = {}
+    artifacts: dict[tuple[str, str], Artifact] = {}
     for wanted in WANTED:
         for artifact in jgo.resolve(wanted):
-            found.setdefault((artifact.groupId, artifact.artifactId), artifact)
-    lines = (f"{a.groupId}:{a.artifactId}:{a.version} {_sha256(a.resolve())}" for a in found.values())
+            artifacts.setdefault((artifact.groupId, artifact.artifactId), artifact)
+    lines = (f"{a.groupId}:{a.artifactId}:{a.version} {_sha256(a.resolve())}" for a in artifacts.values())
     return "\n".join(["# Coordinates and SHA-256 of every jar. Regenerate with `make lock`.", *lines, ""])
 
 
@@ -69,7 +69,9 @@ def fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
         if _sha256(path) == digest:
             return path
         path.unlink()  # an interrupted download, or not what was locked: once more
-    raise UsageError(f"{coordinate} is not the file that was locked: what serves Maven Central here changed it")
+    raise UsageError(
+        f"{coordinate} does not have the SHA-256 in kafka.lock: the Maven repository or a proxy changed it"
+    )
 
 
 def _artifact(maven: MavenContext, coordinate: str) -> Artifact:

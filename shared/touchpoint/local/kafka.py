@@ -65,8 +65,8 @@ listener.name.controller.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required username="controller" password="{controllers}" \
 user_controller="{controllers}";
 """
-"""Clients and brokers use SCRAM: whoever listens on the port of a broker that is down learns no password. Controllers
-cannot use it, because Kafka keeps SCRAM's users in the very log that the controllers agree on.
+"""Clients and brokers use SCRAM, so that a program listening on the port of a stopped broker learns no password.
+Controllers cannot use it, because Kafka keeps SCRAM's users in the metadata log that the controllers replicate.
 """
 
 _USER = """\
@@ -84,12 +84,12 @@ _LOGGING = """\
 
 @dataclass(frozen=True)
 class Passwords:
-    """What a cluster's clients and brokers show one another, and what its controllers do."""
+    """The password of a cluster's clients and brokers, and the one its controllers use among themselves."""
 
     clients: str
-    """Kept with the data: the cluster knows it from the first start on."""
+    """Stored in the cluster's data at the first start, so it must stay the same."""
     controllers: str
-    """May be another one at every start."""
+    """May change with every start."""
 
 
 def in_sync(brokers: int) -> int:
@@ -110,7 +110,7 @@ class Kafka:
     cluster_id: str
     jars: Sequence[Path]
     passwords: Passwords | None = None
-    """None: whoever reaches its ports may do everything."""
+    """None: no authentication; every client that reaches the ports may do everything."""
     settings: tuple[tuple[str, str], ...] = ()
     """Properties of the broker beside those above, or in their place."""
     users: tuple[tuple[str, str], ...] = ()
@@ -210,14 +210,14 @@ def cluster(
 ) -> list[Kafka]:
     """The brokers of a cluster, one for each pair of ports (the clients' and the controllers').
 
-    Their folders are `kafka`, `kafka-2` and so on. Raises UsageError when what lies there is of another number of them.
+    Their folders are `kafka`, `kafka-2` and so on. Raises UsageError if the data is of another number of brokers.
     """
     folders = [folder / ("kafka" if node == 1 else f"kafka-{node}") for node in range(1, len(ports) + 1)]
-    found = brokers_in(folder)
-    if found and found != len(ports):
+    stored = brokers_in(folder)
+    if stored and stored != len(ports):
         raise UsageError(
-            f"the data in {folder} was made with {found} broker{'s' if found > 1 else ''}: start it with "
-            f"--brokers {found}, or --fresh without that data"
+            f"the data in {folder} was made with {stored} broker{'s' if stored > 1 else ''}: start it with "
+            f"--brokers {stored}, or with --fresh, which deletes that data"
         )
     cluster_id = _cluster_id(folders[0])
     voters = [(node, controller) for node, (_, controller) in enumerate(ports, 1)]

@@ -37,14 +37,14 @@ def prometheus() -> str | None:
 
 
 def alertmanager() -> str | None:
-    """Where Alertmanager is installed; Debian calls it otherwise."""
+    """Path of Alertmanager if it is installed; Debian names it `prometheus-alertmanager`."""
     return shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
 
 
 def ports(base_port: int) -> dict[int, str]:
     """The ports of those that are installed, and what they are for."""
-    found = {base_port + PROMETHEUS_OFFSET: "Prometheus"} if prometheus() else {}
-    return found | ({base_port + ALERTMANAGER_OFFSET: "Alertmanager"} if found and alertmanager() else {})
+    used = {base_port + PROMETHEUS_OFFSET: "Prometheus"} if prometheus() else {}
+    return used | ({base_port + ALERTMANAGER_OFFSET: "Alertmanager"} if used and alertmanager() else {})
 
 
 @dataclass(frozen=True)

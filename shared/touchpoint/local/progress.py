@@ -1,4 +1,4 @@
-"""Tells a person what happens: a spinner on a terminal, plain lines anywhere else."""
+"""Shows the progress of a long start: a spinner on a terminal, plain lines without one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ Say = Callable[[str], None]
 
 
 class Progress:
-    """The steps of a long start, each with its time."""
+    """Prints the steps of a long start, each with its duration."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     @contextmanager
     def step(self, text: str) -> Iterator[Say]:
-        """Show that `text` is being done; call what this gives with details that change."""
+        """Show that step `text` is in progress; yields a function that shows a detail of it."""
         begun = time.monotonic()
         if self.console.is_terminal:
             with self.console.status(text) as status:

@@ -20,8 +20,8 @@ _DURATION = TypeAdapter(timedelta)
 def events(now: datetime) -> list[dict[str, Any]]:
     """The sample as if it ended now, oldest first."""
     lines = (files("touchpoint.local") / "sample.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    return [event | {"time": (now + _DURATION.validate_python(event["time"])).isoformat()} for event in found]
+    sample = [json.loads(line) for line in lines]
+    return [event | {"time": (now + _DURATION.validate_python(event["time"])).isoformat()} for event in sample]
 
 
 async def load(gateway: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The four services as a local stack runs them: ports, databases, and what each is told by its environment."""
+"""The four services as a local stack runs them: their ports, databases and environment variables."""
 
 import json
 import os
@@ -47,13 +47,13 @@ class Environment:
 
     kafka: KafkaSettings
     brokers: int
-    """Of ours: topics have as many replicas. 0 where Kafka is somebody else's."""
+    """Number of embedded brokers, which is also the topics' replication factor; 0 if an external Kafka is used."""
     database_url: str
     port: int
     token_secret: str
 
     def of(self, service: LocalService) -> dict[str, str]:
-        """The environment of one service. What the caller's own says beyond this (TLS, SASL, log level) holds."""
+        """The environment of one service: the caller's own (TLS, SASL, log level), overridden by these variables."""
         return {
             **os.environ,
             **self._kafka(),
@@ -90,15 +90,15 @@ class Environment:
 
 
 def broker_ports(base_port: int, brokers: int) -> list[tuple[int, int]]:
-    """For each broker of ours the port of its clients and the one of the controllers."""
+    """For each embedded broker the port for clients and the port for controllers."""
     steps = range(base_port, base_port + brokers * BROKER_STEP, BROKER_STEP)
     return [(step + KAFKA_OFFSET, step + CONTROLLER_OFFSET) for step in steps]
 
 
 def ports(base_port: int, brokers: int) -> Mapping[int, str]:
-    """Every port of a stack with so many brokers of ours, and what it is for."""
-    found = {base_port + service.offset: service.name for service in SERVICES}
-    found |= {port + ADMIN_OFFSET: f"{name}'s health and metrics" for port, name in found.items()}
+    """Every port of a stack with this number of embedded brokers, and its purpose."""
+    purposes = {base_port + service.offset: service.name for service in SERVICES}
+    purposes |= {port + ADMIN_OFFSET: f"{name}'s health and metrics" for port, name in purposes.items()}
     for port, controller_port in broker_ports(base_port, brokers):
-        found |= {port: "Kafka", controller_port: "Kafka's controller"}
-    return found
+        purposes |= {port: "Kafka", controller_port: "Kafka's controller"}
+    return purposes

@@ -1,4 +1,4 @@
-"""Kafka, PostgreSQL and the four services on this machine, from nothing to a first answered question."""
+"""A local stack: starts Kafka, PostgreSQL and the four services in order, and loads the sample."""
 
 import asyncio
 import secrets
@@ -27,7 +27,7 @@ READY_SECONDS = 120
 
 
 NOT_READY_YET = "paused: starting"
-"""What a consumer says of itself before it knows its state."""
+"""The consumer's reason in `/readyz` before it has read its state from the database."""
 
 
 @dataclass
@@ -38,25 +38,24 @@ class Stack:
     port: int
     progress: Progress
     brokers: int
-    """How many embedded ones, unless `kafka` names others."""
+    """Number of embedded brokers; ignored if `kafka` is given."""
     kafka: str | None
     database_url: str | None
     state: str = "starting"
     working_kafka: str | None = None
     working_database: str | None = None
-    """Where PostgreSQL is, once that is known: for commands such as `touchpoint keys`."""
+    """URL of PostgreSQL, once it is known; recorded for commands such as `touchpoint keys`."""
     watchers: dict[str, str] = field(default_factory=dict)
-    """Where Prometheus and Alertmanager answer, if they run, by the words they are shown under."""
+    """URLs of Prometheus and Alertmanager, if they run, by their label in the welcome text."""
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.record, self.progress.console.print)
 
     async def start(self) -> tuple[Environment, str]:
-        """Bring everything up in order; return when the services are ready and the sample is loaded.
+        """Start everything in order; return the services' environment and an API key when the sample is loaded.
 
-        Answers the services' environment and an API key. Raises UsageError with what to do; what has been started by
-        then still has to be stopped.
+        Raises UsageError with the remedy; the caller then still has to stop the processes already started.
         """
         brokers = 0 if self.kafka else self.brokers
         for port, purpose in sorted({**ports(self.port, brokers), **monitoring.ports(self.port)}.items()):
@@ -78,12 +77,12 @@ class Stack:
         return environment, key
 
     def ready(self) -> None:
-        """Tell other commands that all is up, once its user has been told how to reach it."""
+        """Record the state `ready` for other commands; called after the welcome text is printed."""
         self.state = "ready"
         self.record()
 
     async def stop(self) -> None:
-        """Stop what was started, the services before the servers; data stays."""
+        """Stop all processes, the services before the servers; the data is kept."""
         if self.supervisor.kept:
             self.state = "stopping"
             self.record()
@@ -93,7 +92,7 @@ class Stack:
         self.home.record({})
 
     def record(self) -> None:
-        """Write down what runs, for other commands."""
+        """Record the running processes in the stack's folder, for other commands."""
         kept = self.supervisor.kept
         self.home.record(
             {
@@ -110,7 +109,7 @@ class Stack:
         )
 
     async def _check_given_servers(self) -> None:
-        """Fail on a server that cannot be reached before starting anything."""
+        """Raise UsageError if a given Kafka or PostgreSQL cannot be reached, before anything is started."""
         if self.kafka:
             with self.progress.step(f"Looking for Kafka at {self.kafka}"):
                 async with admin.connected(KafkaSettings()):
@@ -122,16 +121,16 @@ class Stack:
 
     async def _embedded_kafka(self) -> KafkaSettings:
         with self.progress.step("Fetching Apache Kafka") as say:
-            found = await jars.class_path(lambda there, all_: say(f"{there} of {all_} files"))
+            class_path = await jars.class_path(lambda present, total: say(f"{present} of {total} files"))
         name = "Apache Kafka" if self.brokers == 1 else f"Apache Kafka, {self.brokers} brokers"
         home = self.home
         if KAFKA_SECRET not in home.secrets() and brokers_in(home.folder):
             raise UsageError(
-                f"the data in {home.folder} was made by a version whose Kafka asked nobody for a password: start with "
-                "--fresh, which deletes it, or with the version that made it"
+                f"the data in {home.folder} was made by an older version whose Kafka had no password: start with "
+                "--fresh, which deletes the data, or use that version"
             )
         passwords = Passwords(self._secret(KAFKA_SECRET), secrets.token_urlsafe(32))
-        brokers = cluster(home.folder, home.logs, broker_ports(self.port, self.brokers), found, passwords)
+        brokers = cluster(home.folder, home.logs, broker_ports(self.port, self.brokers), class_path, passwords)
         return access(await self._serve(name, brokers), passwords.clients)
 
     async def _embedded_postgres(self) -> str:
@@ -140,7 +139,7 @@ class Stack:
         )
 
     async def _serve(self, name: str, servers: Sequence[Kafka | Postgres]) -> str:
-        """Start servers that need one another, and answer where they are."""
+        """Start servers at the same time, wait until they are ready, and return their addresses."""
         with self.progress.step(f"Starting {name}"):
             programs = await asyncio.gather(*(asyncio.to_thread(server.prepare) for server in servers))
             processes = [self.supervisor.start(program) for program in programs]
@@ -148,7 +147,7 @@ class Stack:
         return ",".join(server.address for server in servers)
 
     async def _watch(self) -> None:
-        """Have what is installed of Prometheus and Alertmanager scrape the services; all works without them, too."""
+        """Start Prometheus and Alertmanager if they are installed; the stack works without them."""
         targets = [Target(service.admin_url(self.port), service.name, "all") for service in SERVICES]
         with self.progress.step("Starting Prometheus"):
             for watcher in monitoring.installed(self.home.folder, self.home.logs, self.port, targets):
@@ -171,7 +170,7 @@ class Stack:
             await process.stop()
             raise
         if failed:
-            raise UsageError(f"{service.name} could not be prepared: {self._last_words(service.name)}")
+            raise UsageError(f"{service.name}'s migration failed: {self._last_line(service.name)}")
 
     async def _services(self, environment: Environment) -> None:
         for service in SERVICES:
@@ -180,12 +179,12 @@ class Stack:
             await asyncio.gather(*(self._ready(client, service) for service in SERVICES))
 
     async def _ready(self, client: httpx.AsyncClient, service: LocalService) -> None:
-        said = "nothing"
+        checks = "no answer"
         try:
             async with asyncio.timeout(READY_SECONDS):
                 while True:
                     if not self.supervisor.kept[service.name].process.alive():
-                        raise UsageError(f"{service.name} ended while starting: {self._last_words(service.name)}")
+                        raise UsageError(f"{service.name} ended while starting: {self._last_line(service.name)}")
                     try:
                         answer = await client.get(f"{service.admin_url(self.port)}/readyz")
                     except httpx.TransportError:
@@ -193,18 +192,18 @@ class Stack:
                     else:
                         if answer.is_success or _waits_for_a_person(answer.json()["checks"]):
                             return
-                        said = answer.text
+                        checks = answer.text
                     await asyncio.sleep(0.1)
         except TimeoutError:
             log = self.home.logs / f"{service.name}.log"
             raise UsageError(
-                f"{service.name} is not ready after {READY_SECONDS} s, it says {said}; log: {log}"
+                f"{service.name} is not ready after {READY_SECONDS} s; /readyz: {checks}; log: {log}"
             ) from None
 
-    def _last_words(self, name: str) -> str:
+    def _last_line(self, name: str) -> str:
         log = self.home.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'it said nothing'} (log: {log})"
+        return f"{lines[-1] if lines else 'its log is empty'} (log: {log})"
 
     def _secret(self, name: str) -> str:
         """A secret of this stack, made the first time."""
@@ -214,7 +213,7 @@ class Stack:
 
 
 def _waits_for_a_person(checks: dict[str, str]) -> bool:
-    """Whether all is well but a consumer that has halted or was paused: to see to that, the rest must run."""
-    wrong = {name: said for name, said in checks.items() if said != "ok"}
-    said = wrong.pop("consumer", "")
-    return not wrong and said.startswith(("halted: ", "paused: ")) and said != NOT_READY_YET
+    """Whether the only failed check is a halted or paused consumer: an operator can resume it only if the rest runs."""
+    failed = {name: reason for name, reason in checks.items() if reason != "ok"}
+    consumer = failed.pop("consumer", "")
+    return not failed and consumer.startswith(("halted: ", "paused: ")) and consumer != NOT_READY_YET

@@ -1,4 +1,4 @@
-"""Keeps programs running: one that ends is started again, after a pause that doubles while it keeps ending."""
+"""Restarts programs that end, with a backoff that doubles while a program keeps ending."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ LOOK_SECONDS = 0.25
 
 @dataclass
 class Kept:
-    """A program, its process now, and how it fared."""
+    """A supervised program: its current process, number of restarts and backoff."""
 
     program: Program
     process: Process
@@ -24,19 +24,19 @@ class Kept:
     ended: float | None = None
 
     def look(self) -> str | None:
-        """Start it again if it ended and its pause is over. Answers what happened, if anything."""
+        """Restart the program if it ended and its backoff is over. Returns a message if something happened."""
         now = time.monotonic()
         if self.ended is None:
             if self.process.alive():
                 return None
             self.pause = min(self.pause * 2, LONGEST_PAUSE_SECONDS) if self._short_lived(now) else FIRST_PAUSE_SECONDS
             self.ended = now
-            return f"{self.program.name} has ended and is started again in {self.pause:g} s; log: {self.program.log}"
+            return f"{self.program.name} has ended; restart in {self.pause:g} s; log: {self.program.log}"
         if now - self.ended < self.pause:
             return None
         self.process, self.since, self.ended = self.program.start(), now, None
         self.restarts += 1
-        return f"{self.program.name} is started again"
+        return f"{self.program.name} was restarted"
 
     def _short_lived(self, now: float) -> bool:
         return self.restarts > 0 and now - self.since < 2 * LONGEST_PAUSE_SECONDS
@@ -58,7 +58,7 @@ class Supervisor:
         return kept.process
 
     async def keep(self) -> None:
-        """Restart what ends, for ever."""
+        """Restart programs that end, until cancelled."""
         while True:
             for happened in filter(None, [kept.look() for kept in self.kept.values()]):
                 self._say(happened)

@@ -1,4 +1,4 @@
-"""`touchpoint up` from the command to Ctrl-C: one owner of the folder, and all that was started is stopped again."""
+"""`touchpoint up`: takes the folder's lock, starts the stack, and stops it on Ctrl-C, SIGTERM or SIGHUP."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def up(home: Home, port: int, console: Console, *, brokers: int, fresh: bo
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kafka, database_url = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
     if kafka and brokers > 1:
-        raise UsageError("--brokers is for embedded ones: unset KAFKA_BOOTSTRAP_SERVERS")
+        raise UsageError("--brokers is for embedded Kafka only: unset KAFKA_BOOTSTRAP_SERVERS")
     with home.owned():
         await home.stop_processes()  # of an owner that was killed
         if fresh:
@@ -73,7 +73,7 @@ def _start_clean(home: Home, kafka: str | None, database_url: str | None) -> Non
 
 
 def _shown(stack: Stack, kafka: KafkaSettings) -> str:
-    """Where Kafka is, and what the embedded one asks of whoever looks into it by other tools."""
+    """Kafka's address; of an embedded one also the protocol, user and password file that other tools need."""
     if stack.kafka:
         return kafka.bootstrap_servers
     where = f"user {kafka.sasl_username}, password in {stack.home.secrets_file}"

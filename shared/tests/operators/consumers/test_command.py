@@ -21,8 +21,8 @@ async def test_a_consumer_is_listed_with_its_state_and_open_dead_letters(log, le
     async with consuming():
         await log.append(feedback())
         await eventually(ledger.ids)
-        [found] = json.loads(await command("list", "--json"))
-    assert (found["consumer"], found["state"], found["dead_letters"]) == ("ledger-svc", "running", 0)
+        [listed] = json.loads(await command("list", "--json"))
+    assert (listed["consumer"], listed["state"], listed["dead_letters"]) == ("ledger-svc", "running", 0)
     assert "ledger-svc" in await command("list")
 
 
@@ -35,24 +35,24 @@ async def test_who_is_dead_is_listed_as_down_in_80_columns(log, ledger, consumin
         "INSERT INTO processes (id, role, host, pid, reported_at) "
         "VALUES (gen_random_uuid(), 'consumer', 'box-7', 4711, now() - interval '35 s')"
     )
-    said = await command("list")
-    assert re.search(r"DOWN: no process is alive\n  process       DEAD: last report 3\d s ago  →", said)
-    [found] = json.loads(await command("list", "--json"))
-    assert (found["state"], found["alive"]) == ("running", False)
+    output = await command("list")
+    assert re.search(r"DOWN: no process is alive\n  process       DEAD: last report 3\d s ago  →", output)
+    [listed] = json.loads(await command("list", "--json"))
+    assert (listed["state"], listed["alive"]) == ("running", False)
     await ledger.query("UPDATE processes SET reported_at = now()")
     await ledger.set_state("halted", 'UndefinedColumnError: 42703 column "x" does not exist, at conftest:41 write_down')
-    said = await command("list")
-    assert "ledger-svc      HALTED: stopped by itself since " in said
-    assert 'to resume     touchpoint consumer resume ledger-svc --reason "…"' in said
-    assert max(map(len, said.splitlines())) <= 80
+    output = await command("list")
+    assert "ledger-svc      HALTED: stopped by itself since " in output
+    assert 'to resume     touchpoint consumer resume ledger-svc --reason "…"' in output
+    assert max(map(len, output.splitlines())) <= 80
 
 
 async def test_pausing_holds_the_consumer_and_resuming_lets_it_go_on(log, ledger, consuming, command):
     async with consuming() as consumer:
         await log.append(feedback(id="before"))
         await eventually(ledger.ids)
-        said = await command("pause", "ledger-svc", "--reason", "looking into it")
-        assert said == "ledger-svc: running → paused (looking into it)\n"
+        output = await command("pause", "ledger-svc", "--reason", "looking into it")
+        assert output == "ledger-svc: running → paused (looking into it)\n"
         await eventually(consumer.check)
         await log.append(feedback(id="after"))
         assert await ledger.ids() == ["before"]
@@ -97,8 +97,8 @@ async def test_a_consumer_that_is_not_there_is_named(ledger, command):
 
 
 async def _in_state(ledger, state):
-    found = await ledger.state()
-    return found if found.state == state else None
+    current = await ledger.state()
+    return current if current.state == state else None
 
 
 async def _ids(ledger, expected):

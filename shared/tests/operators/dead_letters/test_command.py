@@ -77,8 +77,8 @@ async def test_one_is_shown_with_its_error_its_data_and_its_customers_other_even
     neighbours = [line.split()[-1] for line in shown.splitlines() if "feedback.submitted " in line]
     assert neighbours == ["fine-0", "bad-1", "bad-3", "fine-4"]
     assert "\n    touchpoint dlq redrive --fingerprint " in shown
-    [found] = json.loads(await dlq("show", PLACE + "3", "--json"))["dead_letters"]
-    assert found["attempt"] == 1
+    [letter] = json.loads(await dlq("show", PLACE + "3", "--json"))["dead_letters"]
+    assert letter["attempt"] == 1
 
 
 async def test_what_a_stranger_wrote_does_nothing_to_the_terminal(log, ledger, consuming, dlq):
@@ -131,9 +131,9 @@ async def test_discarding_again_finds_nothing(failed, dlq):
     assert await dlq(*everything) == "0 discarded.\n"
 
 
-def outcome(said):
+def outcome(output):
     """What stands below the progress."""
-    return json.loads(said.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 async def test_redriving_shows_first_and_applies_those_alone_once_the_cause_is_gone(failed, ledger, replaying, dlq):
@@ -159,8 +159,8 @@ async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, 
         done = outcome(await dlq("redrive", "--execute", "--reason", "perhaps", "--json", code=1))
 
     assert (done["state"], done["matched"], done["applied"], done["failed"]) == ("done", 3, 0, 3)
-    found = json.loads(await dlq("list", "--json"))
-    assert [(each["offset"], each["attempt"]) for each in found] == [(1, 2), (2, 2), (3, 2)]
+    letters = json.loads(await dlq("list", "--json"))
+    assert [(each["offset"], each["attempt"]) for each in letters] == [(1, 2), (2, 2), (3, 2)]
 
 
 async def test_redriving_nothing_does_nothing(log, ledger, dlq):
@@ -170,8 +170,8 @@ async def test_redriving_nothing_does_nothing(log, ledger, dlq):
 
 async def test_what_is_printed_of_dead_letters_fits_into_80_columns(failed, dlq):
     for arguments in (["stats"], ["list"], ["show", PLACE + "2"], ["redrive"], ["discard"]):
-        said = await dlq(*arguments)
-        assert max(map(len, said.splitlines())) <= 80, said
+        output = await dlq(*arguments)
+        assert max(map(len, output.splitlines())) <= 80, output
     assert f"{PLACE + '3':<24}  2" in await dlq("list")
     assert "open, 1 attempt\n  ledger-svc, feedback.submitted, acme / C-1, cause " in await dlq("list")
     assert f"  example: touchpoint dlq show {PLACE}2\n" in await dlq("stats")

@@ -59,27 +59,27 @@ async def test_all_is_well(log, ledger, consuming, touchpoint):
     async with consuming(), alive(ledger):
         await log.append(feedback())
         await eventually(ledger.ids)
-        findings = [Finding(**one) for one in json.loads(await touchpoint("doctor", "--json"))]
+        findings = [Finding(**each) for each in json.loads(await touchpoint("doctor", "--json"))]
         assert not any(finding.wrong for finding in findings)
         assert "✓ ledger-svc processes: 1 alive and ready" in await touchpoint("doctor")
 
 
 async def test_what_only_makes_work_less_safe_is_a_warning(ledger, applied, touchpoint):
     async with alive(ledger):
-        said = await touchpoint("doctor")
+        text = await touchpoint("doctor")
     assert re.search(
-        r"! PostgreSQL test_\w+: fsync is off: .*\n +.*database\n  → docs/runbooks/database-settings.md", said
+        r"! PostgreSQL test_\w+: fsync is off: .*\n +.*database\n  → docs/runbooks/database-settings.md", text
     )
-    assert "Nothing is wrong." in said
+    assert "Nothing is wrong." in text
 
 
 async def test_processes_that_no_longer_report_are_missed_within_seconds(ledger, applied):
     await killed(ledger, "consumer", 35)
     await killed(ledger, "worker", 35)
-    (about, page, said), *processes = await wrong(ledger)
+    (about, page, text), *processes = await wrong(ledger)
     assert (about, page) == ("consumer", "process-down")
-    assert re.fullmatch(r"no live process; consumer lag: \d+ s", said)
-    assert [(about, page, re.sub(r"3\d s", "35 s", said)) for about, page, said in processes] == [
+    assert re.fullmatch(r"no live process; consumer lag: \d+ s", text)
+    assert [(about, page, re.sub(r"3\d s", "35 s", text)) for about, page, text in processes] == [
         ("processes", "process-down", f"no {role} process has reported for 35 s (the last: pid 4711 on box-7)")
         for role in ("consumer", "worker")
     ]
@@ -94,7 +94,7 @@ async def test_one_process_that_was_killed_is_not_missed_while_another_of_its_ro
 async def test_a_process_stopped_on_purpose_leaves_no_report(ledger, applied):
     async with alive(ledger):
         pass
-    assert [said for _, _, said in await wrong(ledger)][1:] == [
+    assert [text for _, _, text in await wrong(ledger)][1:] == [
         f"no {role} process runs: none has reported, or the last was stopped" for role in ("consumer", "worker")
     ]
 
@@ -104,9 +104,9 @@ async def test_a_process_that_is_alive_and_not_ready_says_why(ledger, applied):
         return "PostgreSQL cannot be used: TimeoutError"
 
     async with alive(ledger, database=database):
-        [(about, page, said)] = await wrong(ledger)
+        [(about, page, text)] = await wrong(ledger)
     assert (about, page) == ("processes", "process-down")
-    assert said.endswith("is not ready: database: PostgreSQL cannot be used: TimeoutError")
+    assert text.endswith("is not ready: database: PostgreSQL cannot be used: TimeoutError")
 
 
 async def test_a_consumer_that_was_paused_is_said_once(ledger, applied):
@@ -157,9 +157,9 @@ async def test_lines_are_no_wider_than_a_terminal_of_80_columns(ledger, applied,
 
 async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, applied):
     await ledger.query("ALTER TABLE processes RENAME TO gone")
-    [(_, page, said)] = await wrong(ledger)
+    [(_, page, text)] = await wrong(ledger)
     assert page == "database-settings"
-    assert said.endswith(
+    assert text.endswith(
         'UndefinedTableError: 42P01 relation "processes" does not exist; '
         "is this the right database, and has this version's `migrate` run?"
     )
@@ -173,14 +173,14 @@ async def test_a_task_that_has_failed_for_a_minute_is_named_with_its_cause(ledge
                 "'error', 'ZeroDivisionError', 'since', now() - make_interval(secs => :seconds)))",
                 task=task, seconds=seconds,
             )  # fmt: skip
-        [said] = [said for _, page, said in await wrong(ledger) if page == "task-fails"]
-    assert said.endswith("UTC: ZeroDivisionError")
+        [text] = [text for _, page, text in await wrong(ledger) if page == "task-fails"]
+    assert text.endswith("UTC: ZeroDivisionError")
 
 
 async def test_a_role_of_the_services_own_is_missed_when_its_last_process_is_dead(ledger, applied):
     async with alive(ledger, "consumer"), alive(ledger, "worker"):
         await killed(ledger, "deliver", 20)
-        assert any("no deliver process has reported" in said for _, _, said in await wrong(ledger))
+        assert any("no deliver process has reported" in text for _, _, text in await wrong(ledger))
 
 
 async def test_a_database_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint):

@@ -36,18 +36,18 @@ async def lost(applied, ledger):
     await ledger.query("DELETE FROM ledger WHERE position % 3 = 1")
 
 
-async def _plan(touchpoint, *words):
-    return json.loads(await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--json", *words))
+async def _plan(touchpoint, *options):
+    return json.loads(await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--json", *options))
 
 
 async def test_an_afternoon_is_found_replayed_and_in_the_trail(lost, ledger, touchpoint, replaying):
-    said = await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h", "--customer", "c1")
-    assert "10 missing events would be applied" in said
-    plan = said.split()[1]
+    output = await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h", "--customer", "c1")
+    assert "10 missing events would be applied" in output
+    plan = output.split()[1]
     async with replaying():
-        said = await touchpoint("replay", "run", plan, "--reason", "lost afternoon")
-    assert f"repair {plan} of ledger-svc: done, 100 %" in said
-    assert "10 matched = 10 applied + 0 already applied + 0 failed + 0 erased" in said
+        output = await touchpoint("replay", "run", plan, "--reason", "lost afternoon")
+    assert f"repair {plan} of ledger-svc: done, 100 %" in output
+    assert "10 matched = 10 applied + 0 already applied + 0 failed + 0 erased" in output
     assert len(await ledger.ids()) == 30
     assert plan in await touchpoint("replay", "list")
     lines = json.loads(await touchpoint("audit", "--json"))
@@ -63,17 +63,17 @@ async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoi
 
 
 @pytest.mark.parametrize(
-    ("whose", "said"),
+    ("whose", "output"),
     [(["--customer", "nobody"], "Check the spelling"), ([], "Nothing is missing here: there is nothing to run")],
 )
-async def test_a_plan_of_nothing_says_so_and_offers_no_run(applied, touchpoint, whose, said):
+async def test_a_plan_of_nothing_says_so_and_offers_no_run(applied, touchpoint, whose, output):
     planned = await touchpoint("replay", "plan", "--consumer", "ledger-svc", *ALL, *whose)
-    assert said in planned
+    assert output in planned
     assert "replay run" not in planned
 
 
 async def test_equal_plans_have_one_hash_and_others_another(applied, touchpoint):
-    first, again, other = [await _plan(touchpoint, *words) for words in (ALL, ALL, [*ALL, "--to", f"{TOPIC}/0/29"])]
+    first, again, other = [await _plan(touchpoint, *options) for options in (ALL, ALL, [*ALL, "--to", f"{TOPIC}/0/29"])]
     assert first["plan_hash"] == again["plan_hash"] != other["plan_hash"]
     assert first["id"] != again["id"]
 
@@ -98,11 +98,11 @@ async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, r
     ledger.before = refuse
     plan = (await _plan(touchpoint, *ALL))["id"]
     async with replaying():
-        said = await touchpoint("replay", "run", plan, "--reason", "a test", code=1)
-    assert "30 matched = 9 applied + 20 already applied + 1 failed + 0 erased" in said
-    assert "touchpoint dlq stats --consumer ledger-svc" in said
-    assert "ended, but 1 of 30 events FAILED" in said
-    assert "done" not in said
+        output = await touchpoint("replay", "run", plan, "--reason", "a test", code=1)
+    assert "30 matched = 9 applied + 20 already applied + 1 failed + 0 erased" in output
+    assert "touchpoint dlq stats --consumer ledger-svc" in output
+    assert "ended, but 1 of 30 events FAILED" in output
+    assert "done" not in output
 
 
 async def test_a_pause_does_not_make_a_replay_slow(lost, ledger, touchpoint):
@@ -117,24 +117,24 @@ async def test_a_pause_does_not_make_a_replay_slow(lost, ledger, touchpoint):
     await ledger.query('UPDATE replay_checkpoints SET next = "end"')
     paused = json.loads(await touchpoint("replay", "status", plan, "--json"))
     resumed = json.loads(await touchpoint("replay", "resume", plan, "--reason", "a test", "--json"))
-    for found in (paused, resumed):
-        assert found["passed"] == 30
-        assert 1.5 < found["records_per_second"] <= 3.1  # 30 in about ten seconds, not in an hour
+    for replay in (paused, resumed):
+        assert replay["passed"] == 30
+        assert 1.5 < replay["records_per_second"] <= 3.1  # 30 in about ten seconds, not in an hour
 
 
 async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint):
-    said = [await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h")]
-    plan = said[0].split()[1]
+    output = [await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h")]
+    plan = output[0].split()[1]
     why = "a reason that is rather long, as people write them when they are tired and it is three in the morning"
-    said.append(await touchpoint("replay", "run", plan, "--reason", why, "--detach"))
-    said.append(await touchpoint("replay", "pause", plan, "--reason", why))
-    assert f'to resume: touchpoint replay resume {plan} --reason "…"' in said[-1]
-    said += [await touchpoint("replay", "list"), await touchpoint("audit")]
-    assert max(len(line) for each in said for line in each.splitlines()) <= 80, said
+    output.append(await touchpoint("replay", "run", plan, "--reason", why, "--detach"))
+    output.append(await touchpoint("replay", "pause", plan, "--reason", why))
+    assert f'to resume: touchpoint replay resume {plan} --reason "…"' in output[-1]
+    output += [await touchpoint("replay", "list"), await touchpoint("audit")]
+    assert max(len(line) for each in output for line in each.splitlines()) <= 80, output
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("options", "why"),
     [
         (["--consumer", "nobody", "--from", "2h"], "no consumer nobody here"),
         (["--consumer", "ledger-svc", "--from", "2h", "--type", "no.such"], "does not handle no.such: it handles"),
@@ -149,9 +149,9 @@ async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint)
         (["--consumer", "ledger-svc", "--from", "2h", "--customer", ""], "may be left out, but not be empty"),
     ],
 )
-async def test_a_plan_that_cannot_be_is_refused(applied, touchpoint, words, why):
+async def test_a_plan_that_cannot_be_is_refused(applied, touchpoint, options, why):
     with pytest.raises(UsageError, match=why):
-        await touchpoint("replay", "plan", *words)
+        await touchpoint("replay", "plan", *options)
 
 
 async def test_a_start_that_retention_has_taken_is_refused_and_the_rest_can_be_planned(applied, kafka, touchpoint):
@@ -169,9 +169,9 @@ async def test_what_retention_takes_after_the_plan_stops_the_replay(lost, kafka,
     async with admin.connected(kafka) as client:
         await client.delete_records({TopicPartition(kafka.topic_prefix + TOPIC, 0): RecordsToDelete(before_offset=12)})
     async with replaying():
-        said = await touchpoint("replay", "run", plan, "--reason", "a test", code=1)
-    assert "failed" in said
-    assert "records 0 to 11 are gone" in said
+        output = await touchpoint("replay", "run", plan, "--reason", "a test", code=1)
+    assert "failed" in output
+    assert "records 0 to 11 are gone" in output
 
 
 async def test_a_start_before_the_inbox_knows_is_refused(applied, ledger, touchpoint):
