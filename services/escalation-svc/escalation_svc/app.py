@@ -12,7 +12,7 @@ from touchpoint.operators import api as operators
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
-    """Build the API. Raises UsageError on a policy file that cannot work."""
+    """Build the API. Raises UsageError if the policy file is missing or invalid."""
     handlers = with_policies(load(settings.policies_path))
     created = app.create(NAME, settings, engine, cases.router, operators.router, handlers=handlers)
     created.answer_list("/v1/escalations", cases.list_escalations)

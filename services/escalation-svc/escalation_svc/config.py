@@ -1,4 +1,4 @@
-"""What the environment tells escalation-svc."""
+"""Settings of escalation-svc, read from environment variables."""
 
 from pathlib import Path
 
@@ -12,14 +12,18 @@ SHIPPED = Path(__file__).with_name("policies") / "policies.yaml"
 
 
 class PolicySettings(BaseSettings):
-    """Where the policies are: read before the rest, because the handlers are made of them."""
+    """The path of the policy file. It is read before the other settings, because the handlers need the policies."""
 
-    policies_path: Path = Field(SHIPPED, description="policy file, YAML; the one that is shipped by default")
+    policies_path: Path = Field(
+        SHIPPED, description="path of the policy file (YAML); by default the one in the package"
+    )
 
 
 class Settings(PolicySettings, ConsumingSettings):
-    """The settings every consuming service has, on this service's ports, and the timer's."""
+    """The settings of every consuming service, with this service's default ports, and those of the timer."""
 
     port: int = Field(8082, description="port of the API", ge=0, le=65535)
     admin_port: int = Field(9082, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)
-    timer_seconds: float = Field(0.5, description="how often the worker looks for clocks that ran out", gt=0, le=60)
+    timer_seconds: float = Field(
+        0.5, description="seconds between two runs of the worker's timer, which fires due clocks", gt=0, le=60
+    )

@@ -1,4 +1,4 @@
-"""What the rooms have repeated, by the role that does it."""
+"""The recurring tasks of escalation-svc, by the role that runs them."""
 
 from escalation_svc.cases import tasks as cases
 from touchpoint.process.service import Tasks

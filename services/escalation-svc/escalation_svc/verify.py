@@ -1,4 +1,4 @@
-"""What `touchpoint verify` decides anew of this service and compares."""
+"""What `touchpoint verify` recomputes from the log for escalation-svc and compares with its tables."""
 
 from escalation_svc.cases.handlers import with_policies
 from escalation_svc.cases.verify import CASES
@@ -10,6 +10,6 @@ from touchpoint.verify.subject import Subject
 
 
 def subject() -> Subject:
-    """This service, with the policies it has now."""
+    """The tables of escalation-svc and how to recompute them with the current policies."""
     handlers = with_policies(load(PolicySettings().policies_path))
     return Subject(NAME, handlers, ("customers", "clocks", "escalations"), (CUSTOMERS, CLOCKS, CASES))

@@ -17,7 +17,7 @@ from touchpoint.kafka.handlers import Handlers
 
 @pytest.fixture(scope="session")
 def policies() -> Policies:
-    """The policies as shipped: a clock of normal priority has 14,400 seconds and warns after 11,520."""
+    """The default policies: a clock of normal priority has a target of 14,400 s and warns after 11,520 s."""
     return load(SHIPPED)
 
 
@@ -29,7 +29,7 @@ def handlers(policies: Policies) -> Handlers:
 
 @pytest.fixture(scope="session")
 def package() -> str:
-    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    """Package of the service whose database, sessions and API clients the shared fixtures provide."""
     return "escalation_svc"
 
 
@@ -46,12 +46,12 @@ def rows(sessions: Sessions) -> Callable[..., Any]:
 
 @pytest.fixture
 def published(sessions: Sessions) -> Callable[..., Any]:
-    """What waits in the outbox, in order: the event's data with its type and whether it is marked as backfill."""
+    """The events in the outbox, in order: their data with type, key, time and the backfill mark."""
 
     async def read() -> list[dict[str, Any]]:
         async with sessions() as session:
-            found = await session.execute(text("SELECT value, headers, key FROM outbox ORDER BY id"))
-            return [_event(row.value, row.headers) | {"key": row.key.decode()} for row in found]
+            rows = await session.execute(text("SELECT value, headers, key FROM outbox ORDER BY id"))
+            return [_event(row.value, row.headers) | {"key": row.key.decode()} for row in rows]
 
     return read
 
@@ -75,7 +75,7 @@ ON CONFLICT (consumer, topic, partition) DO UPDATE SET read_through = excluded.r
 
 @pytest.fixture
 def time_passes(sessions: Sessions, policies: Policies) -> Callable[[], Awaitable[None]]:
-    """The consumer has read three partitions through to this moment, and the timer looks."""
+    """Record that the consumer has read three partitions up to now, and run the timer."""
 
     async def passes() -> None:
         async with transaction(sessions) as session:
@@ -87,7 +87,7 @@ def time_passes(sessions: Sessions, policies: Policies) -> Callable[[], Awaitabl
 
 @pytest.fixture
 def statements(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements sent over raw connections from now on."""
+    """Collects the statements sent over raw connections from now on."""
     sent: list[str] = []
 
     def noting(method: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The order of reading decides nothing: the same events, in any order and any batches, leave the same rows."""
+"""The same events, consumed in any order and any batches, produce the same rows."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -42,7 +42,7 @@ changes = st.tuples(
 
 
 async def clocks(rows: Rows) -> list[dict[str, Any]]:
-    """All columns but the version, which counts how often a row was written."""
+    """All columns except `version`, which counts how often a row was written."""
     return [{**row, "version": None} for row in await rows("clocks ORDER BY tenant_id, clock_id")]
 
 
@@ -52,13 +52,13 @@ async def test_clocks_are_the_same_in_any_order_before_and_after_the_timer(
     sessions: Sessions, time_passes: TimePasses, rows: Rows, happened: list[Any], data: st.DataObject
 ) -> None:
     events = numbered(happened)
-    found = []
+    results = []
     for reading in ([events], data.draw(readings(events))):
         read = await state_after(subject(), sessions, reading)
         before = await clocks(rows)
         await time_passes()
-        found.append((read["clocks"], before, await clocks(rows)))
-    assert found[0] == found[1]
+        results.append((read["clocks"], before, await clocks(rows)))
+    assert results[0] == results[1]
 
 
 @any_order
@@ -77,7 +77,7 @@ def later(seconds: float) -> dict[str, Any]:
 
 URGENT = make.ticket_opened(priority="urgent", topic="touchpoints.v1", partition=0, **later(0))
 ANSWERED = [make.ticket_replied(**later(-86_400)), make.ticket_replied(**later(60))]
-"""A reply of the day before, which the ticket was split from, and one in time."""
+"""A reply of the day before, as when a ticket is split from an older one, and a reply in time."""
 
 
 @pytest.mark.parametrize("events", [[*ANSWERED, URGENT], [URGENT, *ANSWERED], [ANSWERED[0], URGENT, ANSWERED[1]]])

@@ -1,4 +1,4 @@
-"""The service as it runs: processes that are killed and started again, on real Kafka and PostgreSQL."""
+"""The service's processes, killed and restarted, on real Kafka and PostgreSQL."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
 Start = Callable[..., Process]
 
 SECONDS = 3
-"""The target of an urgent ticket in these tests."""
+"""Target of an urgent ticket in these tests, in seconds."""
 
 REACH = (
     "INSERT INTO offsets (consumer, topic, partition, next, cluster_id, read_through) VALUES (:c, :t, 0, 0, '', now())"
@@ -45,7 +45,7 @@ def now() -> datetime:
 
 @pytest.fixture
 async def start(dsn: str, kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start a role of the service in a process of its own; all of them are stopped in the end."""
+    """Starts a role of the service in a process of its own; the fixture stops all of them."""
     await admin.provision(kafka, {NAME: ["touchpoints.v1"]})
     policies = yaml.safe_load(SHIPPED.read_text())
     policies["first_response"]["target_seconds"]["urgent"] = SECONDS
@@ -87,13 +87,13 @@ async def send(kafka: KafkaSettings, *events: Event) -> None:
     await producer.stop()
 
 
-async def told(kafka: KafkaSettings, kind: str) -> dict[str, list[datetime]]:
+async def appended(kafka: KafkaSettings, kind: str) -> dict[str, list[datetime]]:
     """When each ticket's events of a type were appended to escalations.v1."""
     consumer = AIOKafkaConsumer(
         kafka.topic_prefix + ESCALATIONS, **kafka.client_options(), auto_offset_reset="earliest"
     )
     await consumer.start()
-    found: dict[str, list[datetime]] = {}
+    times: dict[str, list[datetime]] = {}
     try:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
@@ -101,10 +101,10 @@ async def told(kafka: KafkaSettings, kind: str) -> dict[str, list[datetime]]:
                 for record in records:
                     if dict(record.headers)["ce_type"] == kind.encode():
                         moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-                        found.setdefault(json.loads(record.value)["ticket_id"], []).append(moment)
+                        times.setdefault(json.loads(record.value)["ticket_id"], []).append(moment)
     finally:
         await consumer.stop()
-    return found
+    return times
 
 
 async def test_killed_workers_and_two_at_once_wake_each_clock_once(
@@ -120,7 +120,9 @@ async def test_killed_workers_and_two_at_once_wake_each_clock_once(
         await session.execute(text(REACH), {"c": NAME, "t": "touchpoints.v1"})
     await eventually(lambda: rows("clocks WHERE state = 'breached' LIMIT 1"))
     await kill(first)
-    assert await rows("clocks WHERE state = 'active' LIMIT 1"), "killed in the middle"
+    assert await rows("clocks WHERE state = 'active' LIMIT 1"), (
+        "the worker must be killed before it has fired all clocks"
+    )
     start("worker")
     start("worker")
 
@@ -130,7 +132,7 @@ async def test_killed_workers_and_two_at_once_wake_each_clock_once(
     await eventually(done, 60)
     assert Counter(clock["version"] for clock in await rows("clocks")) == {2: 3000}
     assert len(await rows("escalations")) == 3000
-    assert set(await told(kafka, "sla.breached")) == {ticket.ticket_id for ticket in tickets}
+    assert set(await appended(kafka, "sla.breached")) == {ticket.ticket_id for ticket in tickets}
 
 
 async def test_a_clock_fires_within_seconds(start: Start, rows: Rows, kafka: KafkaSettings) -> None:
@@ -139,8 +141,8 @@ async def test_a_clock_fires_within_seconds(start: Start, rows: Rows, kafka: Kaf
     await eventually(lambda: rows("customers"), 30)
     opened = make.ticket_opened(priority="urgent", time=now())
     await send(kafka, opened)
-    found = await eventually(lambda: told(kafka, "sla.breached"), 30)
-    (moment,) = found["ticket-1"]
+    times = await eventually(lambda: appended(kafka, "sla.breached"), 30)
+    (moment,) = times["ticket-1"]
     due = opened.meta.time + timedelta(seconds=SECONDS)
     assert timedelta(0) < moment - due < timedelta(seconds=3)
 
@@ -151,7 +153,7 @@ async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
     consumer = start("consumer")
     start("worker")
     await send(kafka, make.customer_updated())
-    await eventually(lambda: rows("customers"), 30)  # it must read the ticket, and end, before the clock is due
+    await eventually(lambda: rows("customers"), 30)  # so that it consumes the ticket and stops before the clock is due
     opened = make.ticket_opened(priority="urgent", time=now() + timedelta(seconds=5))
     due = opened.meta.time + timedelta(seconds=SECONDS)
     await send(kafka, opened)
@@ -159,7 +161,7 @@ async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
     await consumer.stop()
     await send(kafka, make.ticket_replied(time=due))
     await eventually(lambda: now() > due + timedelta(seconds=2), 30)
-    assert [clock["state"] for clock in await rows("clocks")] == ["active"], "the worker cannot know"
+    assert [clock["state"] for clock in await rows("clocks")] == ["active"], "the worker must wait for the consumer"
     start("consumer")
     (clock,) = await eventually(lambda: rows("clocks WHERE state <> 'active'"), 30)
     assert clock["state"] == "achieved"
@@ -170,6 +172,6 @@ async def test_a_policy_file_that_cannot_work_ends_the_process_with_one_line(sta
     (tmp_path / "policies.yaml").write_text("policies: 3")
     process = start("api")
     assert await asyncio.to_thread(process.handle.wait, 30) == 1
-    said = (tmp_path / "0-api.log").read_text().strip()
-    assert said.startswith(f"policy file {tmp_path / 'policies.yaml'} is not valid: first_response: is required;")
-    assert "\n" not in said
+    output = (tmp_path / "0-api.log").read_text().strip()
+    assert output.startswith(f"policy file {tmp_path / 'policies.yaml'} is not valid: first_response: is required;")
+    assert "\n" not in output

@@ -1,4 +1,4 @@
-"""`touchpoint verify` on this service: cases and clocks are those the log asks for."""
+"""`touchpoint verify` on escalation-svc: cases and clocks are compared with those recomputed from the log."""
 
 import pytest
 

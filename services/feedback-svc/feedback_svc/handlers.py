@@ -1,4 +1,4 @@
-"""What feedback-svc does with events: independent projections."""
+"""The Kafka handlers of feedback-svc: two independent projections, feedback and timelines."""
 
 from feedback_svc.feedback.handlers import handlers as feedback
 from feedback_svc.timeline.handlers import handlers as timeline

@@ -1,4 +1,4 @@
-"""What `touchpoint verify` makes anew of this service and compares."""
+"""What `touchpoint verify` recomputes from the log for feedback-svc and compares with its tables."""
 
 from feedback_svc.config import NAME
 from feedback_svc.feedback.verify import EFFECT as FEEDBACK
@@ -8,5 +8,5 @@ from touchpoint.verify.subject import Subject
 
 
 def subject() -> Subject:
-    """This service."""
+    """The tables of feedback-svc and how to recompute them."""
     return Subject(NAME, handlers, ("feedback", "timeline"), (FEEDBACK, TIMELINE))

@@ -3,5 +3,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def package() -> str:
-    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    """Package of the service whose database, sessions and API clients the shared fixtures provide."""
     return "feedback_svc"

@@ -26,8 +26,8 @@ async def test_tenants_never_see_each_other(sessions: Sessions, client: Client) 
     for tenant, event, other in (("acme", mine, theirs), ("globex", theirs, mine)):
         caller = client(tenant=tenant)
         for path in ("/v1/feedback", "/v1/customers/customer-1/timeline"):
-            found = await get(caller, path)
-            assert [row["id"] for row in found["items"]] == [str(event.meta.identity)], path
+            body = await get(caller, path)
+            assert [row["id"] for row in body["items"]] == [str(event.meta.identity)], path
         assert (await caller.get(f"/v1/feedback/{other.meta.identity}")).status_code == 404
 
 
@@ -49,7 +49,7 @@ async def test_each_route_needs_its_scope(client: Client, path: str, scope: str)
     assert (await client(scopes={scope}).get(path)).status_code != 403
 
 
-async def test_with_the_database_away_it_is_503_and_said_when_to_try_again() -> None:
+async def test_an_unavailable_database_is_503_with_retry_after() -> None:
     async with clients(create_app, Settings, "postgresql://nobody@127.0.0.1:1/none") as client:
         for path in PATHS:
             answer = await client().get(path)

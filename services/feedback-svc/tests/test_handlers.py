@@ -37,7 +37,7 @@ def counted(kind: str, channel: str) -> float:
     return REGISTRY.get_sample_value("touchpoint_feedback_stored_total", {"kind": kind, "channel": channel}) or 0
 
 
-async def test_feedback_is_stored_with_all_that_was_said(sessions: Sessions) -> None:
+async def test_feedback_is_stored_with_all_its_fields(sessions: Sessions) -> None:
     event = make.feedback(
         id="f-1", source="/survey", recorded=make.NOON + timedelta(hours=1), backfill=True, language="en",
         survey_id="s-1", question_id="q-1", submission_id="a-1", journey_stage="delivery", product="desk",

@@ -22,10 +22,10 @@ from touchpoint.http.pagination import PageQuery, page
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make
 
-# A tenant of its own for each example keeps them apart in the one database of the test.
+# All examples share one database; each uses a tenant of its own, so their rows do not mix.
 one_database = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 hours = st.lists(st.integers(0, 5), max_size=25)
-"""Few different times, so that ids often have to break a tie."""
+"""Few different times, so that rows often have equal times and are ordered by id."""
 
 
 LISTS: dict[str, tuple[Listing[Any], Any, dict[str, str]]] = {
@@ -45,7 +45,7 @@ def newest_first(events: Sequence[FeedbackSubmitted]) -> list[Any]:
 
 @pytest.fixture
 async def tenants(dsn: str) -> AsyncIterator[Tenants]:
-    """The API's way to rows, in a database that sorts: the order must be asked for, not be an index's by accident."""
+    """The API's access to rows, without index scans: only ORDER BY can give the order, not an index by accident."""
     engine = create_engine(dsn, "tests", role=api_role("feedback_svc"), enable_indexscan="off")
     yield Tenants(engine)
     await engine.dispose()
@@ -55,8 +55,8 @@ async def read(tenants: Tenants, what: str, tenant: str, limit: int, cursor: str
     query = PageQuery(limit=limit, cursor=cursor)
     listing, answer, of = LISTS[what]
     rows = await listing.read(tenants, tenant, query.selection().where(**of))
-    found = json.loads(page(rows, limit, listing.order, answer).body)
-    return [UUID(item["id"]) for item in found["items"]], found["next_cursor"]
+    body = json.loads(page(rows, limit, listing.order, answer).body)
+    return [UUID(item["id"]) for item in body["items"]], body["next_cursor"]
 
 
 @one_database
@@ -70,14 +70,14 @@ async def test_pages_of_any_size_add_up_to_the_whole_list(
     seen, cursor = await read(tenants, what, tenant, limit, None)
     while cursor is not None:
         more, cursor = await read(tenants, what, tenant, limit, cursor)
-        assert more, "a cursor led to an empty page"
+        assert more, "next_cursor led to an empty page"
         seen += more
     assert seen == newest_first(events)
 
 
 @one_database
 @given(offsets=hours, arriving=st.lists(st.integers(-1, 6), max_size=10), limit=st.integers(1, 4))
-async def test_rows_coming_in_neither_repeat_nor_push_out_what_is_being_read(
+async def test_rows_inserted_between_pages_cause_no_repeated_and_no_missing_row(
     sessions: Sessions, tenants: Tenants, offsets: list[int], arriving: list[int], limit: int
 ) -> None:
     tenant = uuid4().hex

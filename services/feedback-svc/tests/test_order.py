@@ -1,4 +1,4 @@
-"""The order of reading decides nothing: the same events, in any order and any batches, leave the same rows."""
+"""The same events, consumed in any order and any batches, produce the same rows."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A rebuild of this service: its readers find everything as it should be, and nobody is told anything twice."""
+"""A rebuild of feedback-svc: API clients read correct rows, and no event is published twice."""
 
 from feedback_svc.verify import subject
 from touchpoint.contracts.topics import FEEDBACK
@@ -27,7 +27,7 @@ async def _ids(client):
     return {item["event_id"] for item in answer.json()["items"]}
 
 
-async def test_readers_go_on_and_find_what_the_log_says_and_nothing_is_sent_again(kafka, dsn, sessions, client):
+async def test_a_rebuild_repairs_rows_under_readers_and_publishes_nothing_again(kafka, dsn, sessions, client):
     handlers = subject().handlers
     acme, globex = client(), client("globex")
     async with working(NAME, handlers, kafka, dsn, projections=subject()) as factory:
@@ -36,7 +36,7 @@ async def test_readers_go_on_and_find_what_the_log_says_and_nothing_is_sent_agai
         async with sessions.begin() as session:
             raw = (await (await session.connection()).get_raw_connection()).driver_connection
             await raw.execute("DELETE FROM feedback WHERE event_id = 'f3'; UPDATE timeline SET title = 'wrong'")
-        before = await _ids(acme), await _ids(globex)  # prepares the statements, on the old tables
+        before = await _ids(acme), await _ids(globex)  # the API's prepared statements now refer to the old tables
         done = await rebuilt(NAME, kafka, factory)
         assert (done.state, done.applied, done.failed) == ("done", 15, 0)
         assert await _published(kafka) == 13

@@ -1,4 +1,4 @@
-"""`touchpoint verify` on this service: it finds what was planted, and nothing where all is well."""
+"""`touchpoint verify` on feedback-svc: it reports planted faults, and nothing when there are none."""
 
 import asyncio
 import json
@@ -33,14 +33,14 @@ async def log(kafka):
 
 @pytest.fixture
 async def database_after(log, dsn):
-    """The service's database once all of the log is applied."""
+    """The service's database after the whole log has been applied."""
     await consume("feedback-svc", subject().handlers, log, dsn)
     return dsn
 
 
 @pytest.fixture
 def report(database_after, log):
-    """The check's report."""
+    """Runs `verify` with these options and returns its report."""
 
     async def check(**options):
         return await verify(subject(), database_after, log, **options)
@@ -48,16 +48,16 @@ def report(database_after, log):
     return check
 
 
-def _found(report):
+def _findings(report):
     return {(finding.fault, finding.where): finding.count for finding in report.findings}
 
 
-async def test_where_all_is_well_nothing_is_found_and_everything_is_counted(report):
-    found = await report()
-    assert _found(found) == {}
-    assert found.outcomes == Counter(applied=16, duplicate=1)
-    assert found.rows == {"feedback": 13, "timeline": 15}
-    assert (found.published, found.pending, found.notes) == (13, 0, [])
+async def test_a_correct_database_has_no_findings_and_every_row_is_counted(report):
+    checked = await report()
+    assert _findings(checked) == {}
+    assert checked.outcomes == Counter(applied=16, duplicate=1)
+    assert checked.rows == {"feedback": 13, "timeline": 15}
+    assert (checked.published, checked.pending, checked.notes) == (13, 0, [])
 
 
 LOST = EVENTS[7].meta.identity
@@ -79,39 +79,39 @@ PLANTED = {
 }
 
 
-async def test_whatever_was_planted_is_found_with_its_place_and_nothing_else(log, database_after):
+async def test_each_planted_fault_is_reported_with_its_table_and_nothing_else(log, database_after):
     for statement, expected in PLANTED.items():
         async with planted(database_after, statement) as dsn:
-            assert _found(await verify(subject(), dsn, log)) == expected, statement
+            assert _findings(await verify(subject(), dsn, log)) == expected, statement
 
 
 async def test_a_finding_names_the_row_and_quotes_no_customer(log, database_after):
     async with planted(database_after, "UPDATE feedback SET text = 'Wonderful!' WHERE event_id = 'f5'") as dsn:
-        found = await verify(subject(), dsn, log)
-    assert found.findings[0].examples == [{"tenant_id": "acme", "id": EVENTS[5].meta.identity}]
-    assert "Wonderful" not in json.dumps(found.as_json(), default=str)
+        checked = await verify(subject(), dsn, log)
+    assert checked.findings[0].examples == [{"tenant_id": "acme", "id": EVENTS[5].meta.identity}]
+    assert "Wonderful" not in json.dumps(checked.as_json(), default=str)
 
 
-async def test_news_that_waits_to_be_sent_is_promised_and_news_that_was_lost_is_found(log, dsn):
+async def test_an_event_waiting_in_the_outbox_is_no_fault_and_a_lost_event_is_unpublished(log, dsn):
     await consume("feedback-svc", subject().handlers, log, dsn, relay=False)
-    assert _found(await verify(subject(), dsn, log)) == {}
+    assert _findings(await verify(subject(), dsn, log)) == {}
     async with planted(dsn, "DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)") as copy:
-        assert _found(await verify(subject(), copy, log)) == {(Fault.UNPUBLISHED, "feedback.v1"): 1}
+        assert _findings(await verify(subject(), copy, log)) == {(Fault.UNPUBLISHED, "feedback.v1"): 1}
 
 
-async def test_since_a_moment_only_what_came_later_is_read(log, database_after, report):
+async def test_with_since_only_later_records_are_read(log, database_after, report):
     later, earlier = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, -1))
-    found = await report(since=later)
-    assert (found.records, found.rows, _found(found)) == (0, {"feedback": 0, "timeline": 0}, {})
-    assert "may come from earlier events" in found.notes[0]
+    checked = await report(since=later)
+    assert (checked.records, checked.rows, _findings(checked)) == (0, {"feedback": 0, "timeline": 0}, {})
+    assert "cannot be told" in checked.notes[0]
     async with planted(database_after, "DELETE FROM feedback WHERE event_id = 'f3'") as dsn:
-        assert _found(await verify(subject(), dsn, log, since=earlier)) == {(Fault.MISSING, "feedback"): 1}
-        assert _found(await verify(subject(), dsn, log, since=later)) == {}
+        assert _findings(await verify(subject(), dsn, log, since=earlier)) == {(Fault.MISSING, "feedback"): 1}
+        assert _findings(await verify(subject(), dsn, log, since=later)) == {}
 
 
 @pytest.fixture
 def command(log, monkeypatch):
-    """Runs the command on a database as an operator would, in a thread: it has an event loop of its own."""
+    """Runs the command as an operator would; in a thread, because it starts an event loop of its own."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", log.bootstrap_servers)
     monkeypatch.setenv("KAFKA_TOPIC_PREFIX", log.topic_prefix)
 
@@ -123,10 +123,10 @@ def command(log, monkeypatch):
     return run
 
 
-async def test_the_command_ends_with_0_where_all_is_well_and_1_where_it_says_what_is_not(command, database_after):
+async def test_the_command_exits_with_0_without_findings_and_with_1_with_findings(command, database_after):
     result = await command(database_after, "--json")
-    [told] = json.loads(result.stdout)
-    assert (told["consumer"], told["clean"], told["outcomes"]["applied"]) == ("feedback-svc", True, 16)
+    [summary] = json.loads(result.stdout)
+    assert (summary["consumer"], summary["clean"], summary["outcomes"]["applied"]) == ("feedback-svc", True, 16)
     assert result.exit_code == 0
     async with planted(database_after, f"DELETE FROM inbox WHERE event_id = '{LOST}'") as dsn:
         result = await command(dsn)

@@ -54,7 +54,7 @@ async def get_escalation(caller: Reader, session: ReadOnly, escalation_id: UUID)
 async def acknowledge_escalation(
     caller: Writer, session: Transaction, escalation_id: UUID, body: Acknowledgement | None = None
 ) -> EscalationRead:
-    """Take a case on. Again: the case as it is. 409 once it is resolved."""
+    """Acknowledge an open case. Idempotent: an acknowledged case is returned unchanged; a resolved case is a 409."""
     by = _person(caller, body)
     return case_read(await service.acknowledge(session, caller.tenant, escalation_id, by))
 
@@ -63,11 +63,11 @@ async def acknowledge_escalation(
 async def resolve_escalation(
     caller: Writer, session: Transaction, escalation_id: UUID, body: Resolution | None = None
 ) -> EscalationRead:
-    """Settle a case, acknowledged or not. Again: the case as it is."""
+    """Resolve a case, acknowledged or not. Idempotent: a resolved case is returned unchanged."""
     by, resolution = _person(caller, body), body.resolution if body else None
     return case_read(await service.resolve(session, caller.tenant, escalation_id, by, resolution))
 
 
 def _person(caller: Caller, body: Acknowledgement | None) -> str:
-    """The key's name; whom the caller speaks for comes first."""
+    """The person who acts: "NAME (KEY)" if the body names one, else the name of the API key."""
     return f"{body.by} ({caller.key})" if body and body.by else caller.key

@@ -1,6 +1,6 @@
-"""What is decided about events and the passing of time, in memory: nothing here touches the database.
+"""Decisions about events and about time, in memory and without database access.
 
-Events marked as backfill (imported history) open no case, whatever the policies say: nobody is paged by history.
+Events marked as backfill (imported history) never open a case, whatever the policies say: history pages nobody.
 """
 
 from collections.abc import Iterable
@@ -17,22 +17,22 @@ from touchpoint.contracts.touchpoints import CustomerUpdated, FeedbackSubmitted,
 
 Input = CustomerUpdated | FeedbackSubmitted | TicketEvent
 Cause = FeedbackSubmitted | TicketOpened | SlaBreached
-"""What policies can open a case for."""
+"""The events for which policies can open a case."""
 
 
 @dataclass(slots=True)
 class Decisions:
-    """The decisions of one transaction, on customers and clocks read before; `news` is what is to be published."""
+    """The decisions of one transaction, on customers and clocks loaded before. `outgoing` are the events to publish."""
 
     policies: Policies
     customers: Customers
     clocks: Clocks
-    news: list[Event] = field(default_factory=list)
+    outgoing: list[Event] = field(default_factory=list)
     cases: dict[UUID, EscalationOpened] = field(default_factory=dict)
-    """The cases to open, which may be open already."""
+    """The cases to open, by id; some of them may already be stored."""
 
     def take(self, event: Input) -> None:
-        """Decide about one event; call it in log order."""
+        """Decide about one event. Call it in log order."""
         if isinstance(event, CustomerUpdated):
             self.customers.update(event)
         if moves_clock(event):
@@ -41,18 +41,18 @@ class Decisions:
             self._consider(event)
 
     def pass_time(self, clock: Clock, until: datetime) -> None:
-        """Decide about a clock when all that happened before `until` is known."""
+        """Decide about a clock once all events before `until` have been consumed."""
         self._publish(self.clocks.pass_time(clock, until))
 
-    def _publish(self, news: Iterable[Event]) -> None:
-        """Publish news of a clock; a breach may open a case."""
-        for event in news:
-            self.news.append(event)
+    def _publish(self, outgoing: Iterable[Event]) -> None:
+        """Add a clock's events to those to publish; a breach may open a case."""
+        for event in outgoing:
+            self.outgoing.append(event)
             if isinstance(event, SlaBreached):
                 self._consider(event)
 
     def _consider(self, cause: Cause) -> None:
-        """Open a case if a policy asks for one. The same cause and policy always make the same case."""
+        """Open a case if a policy matches. The same cause and policy always result in the same case id."""
         if cause.meta.backfill:
             return
         customer = self.customers.get(cause.meta.tenant, cause.customer_id)
@@ -61,7 +61,7 @@ class Decisions:
             return
         case = _case(cause, policy)
         if self.cases.setdefault(case.escalation_id, case) is case:
-            self.news.append(case)
+            self.outgoing.append(case)
 
 
 def _case(cause: Cause, policy: Policy) -> EscalationOpened:

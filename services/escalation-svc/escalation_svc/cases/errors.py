@@ -1,4 +1,4 @@
-"""What escalation-svc refuses."""
+"""HTTP errors about cases."""
 
 from uuid import UUID
 
@@ -6,14 +6,14 @@ from touchpoint.http.errors import ProblemError
 
 
 class EscalationNotFoundError(ProblemError):
-    """This tenant has no such case; another tenant's looks the same."""
+    """404: the tenant has no case with this id. Another tenant's case gets the same answer."""
 
     def __init__(self, escalation_id: UUID) -> None:
         super().__init__(404, "not-found", f"There is no escalation {escalation_id}.")
 
 
 class AlreadyResolvedError(ProblemError):
-    """A resolved case is not taken on any more."""
+    """409: a resolved case cannot be acknowledged."""
 
     def __init__(self, escalation_id: UUID) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What escalation-svc does with events: one projection, because each of these types bears on what another one means."""
+"""The Kafka handler of escalation-svc: one for all types, because decisions about one type depend on the others."""
 
 from escalation_svc.cases import service
 from escalation_svc.cases.decisions import Input
@@ -14,12 +14,12 @@ from touchpoint.kafka.handlers import Context, Handlers
 
 
 def with_policies(policies: Policies) -> Handlers:
-    """The handlers, for these policies."""
+    """Build the handlers for these policies."""
     handlers = Handlers()
 
     @handlers.on(CustomerUpdated, FeedbackSubmitted, TicketOpened, TicketReplied, TicketStatusChanged)
     async def escalate(events: list[Input], ctx: Context) -> None:
-        """Keep the clocks and open a case for whatever a policy asks for, with the customer as known at that point."""
+        """Update customers and clocks; open cases by policy, with the customer as known at that point of the log."""
         await service.take(ctx.session, policies, events)
 
     return handlers

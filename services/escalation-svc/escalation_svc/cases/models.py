@@ -9,9 +9,9 @@ from touchpoint.db.tables import Table
 
 
 class Case(NamedTuple):
-    """A case. Its columns are named as the fields of `escalation.opened`: the events carry the whole row.
+    """A case. Its columns have the names of the fields of `escalation.opened`: case events carry the whole row.
 
-    `state` goes open → acknowledged → resolved, or open → resolved; `case_version` counts the steps.
+    `state` goes open → acknowledged → resolved, or open → resolved. `case_version` starts at 1 and counts the steps.
     """
 
     tenant_id: str

@@ -1,4 +1,4 @@
-"""Statements about cases beside those of their table."""
+"""SQL for cases beyond the generic statements of `Table`."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -15,17 +15,17 @@ SELECT tenant_id, reason, count(*) FROM escalations WHERE tenant_id = ANY($1) AN
 CHANGED_BY_PEOPLE = (
     "case_version", "state", "acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution",
 )  # fmt: skip
-"""The columns that commands change: the API's role may update no others."""
+"""The columns that acknowledging and resolving change; the API's database role may update no others."""
 
 
 async def count_open(session: AsyncSession, tenants: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The cases not resolved of these tenants: tenant, reason, how many."""
+    """The number of unresolved cases of these tenants, as (tenant, reason, number)."""
     raw = await raw_connection(session)
     return [(tenant, reason, cases) for tenant, reason, cases in await raw.fetch(COUNT_OPEN, tenants)]
 
 
 async def insert_opened(session: AsyncSession, opened: Iterable[EscalationOpened]) -> set[UUID]:
-    """Store new cases; answers the ids of those that were not there yet."""
+    """Store new cases; returns the ids of those that were not stored before."""
     added = await CASES.insert_missing(session, [_row(event) for event in opened])
     return {escalation_id for _, escalation_id in added}
 

@@ -1,4 +1,4 @@
-"""What the API of escalation-svc takes and answers."""
+"""Request parameters, request bodies and response bodies of the API of escalation-svc."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,9 @@ class EscalationRead:
     """A case."""
 
     id: UUID
-    case_version: Annotated[int, Field(description="counts the case's changes, as its events do")]
+    case_version: Annotated[
+        int, Field(description="starts at 1 and grows by 1 with each change; the same number as in the case's events")
+    ]
     state: Annotated[str, Field(examples=["open"])]
     reason: Annotated[str, Field(examples=["detractor"])]
     policy: Annotated[str, Field(description="name of the policy that opened it", examples=["key-account-detractor"])]
@@ -31,7 +33,9 @@ class EscalationRead:
     feedback_id: Annotated[UUID | None, Field(description="the feedback that caused it, in /v1/feedback")]
     ticket_id: Annotated[str | None, Field(description="the ticket that caused it")]
     opened_at: Annotated[datetime, Field(description="when its cause occurred")]
-    recorded_at: Annotated[datetime, Field(description="when the gateway accepted its cause, or its clock ran out")]
+    recorded_at: Annotated[
+        datetime, Field(description="when the gateway accepted its cause; for a breach, when the clock ran out")
+    ]
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     resolved_at: datetime | None
@@ -40,7 +44,7 @@ class EscalationRead:
 
 
 case_read = answers(EscalationRead, id=attrgetter("escalation_id"))
-"""A row as it is answered."""
+"""Converts a row to its response item."""
 
 
 class ClockRead(BaseModel):
@@ -50,33 +54,35 @@ class ClockRead(BaseModel):
 
     id: UUID = Field(validation_alias="clock_id")
     state: str = Field(examples=["breached"], description="active, achieved, breached or cancelled")
-    priority: str = Field(description="the ticket's; it chose the target", examples=["normal"])
+    priority: str = Field(description="priority of the ticket, which determines the target", examples=["normal"])
     target_seconds: int
     started_at: datetime | None
     due_at: datetime | None
-    warned: bool = Field(description="sla.warned was published")
-    fulfilled_at: datetime | None = Field(description="an agent's first public reply, also when it came too late")
+    warned: bool = Field(description="whether sla.warned was published")
+    fulfilled_at: datetime | None = Field(description="time of an agent's first public reply, even if it was too late")
 
 
 @dataclass(slots=True)
 class EscalationDetail(EscalationRead):
-    """A case with the clock of its ticket, if it is about one."""
+    """A case with the clock of its ticket; `clock` is null if the case is not about a ticket."""
 
     clock: ClockRead | None = None
 
 
 detail_read = answers(EscalationDetail, id=attrgetter("escalation_id"), clock=lambda _: None)
-"""A row as it is answered, without its ticket's clock."""
+"""Converts a row to a response body, without the clock of its ticket."""
 
 
 class EscalationQuery(PageQuery):
-    """Filters of the list; all given ones must match, each with one of its values.
+    """Filters of the case list. A case must match every filter; it matches a filter if it has one of its values.
 
-    `from` and `to`: when the case was opened; `recorded_from` and `recorded_to`: when the gateway accepted its cause
-    or, where a clock ran out, when it did.
+    `from` and `to` filter by `opened_at`; `recorded_from` and `recorded_to` by `recorded_at`, when the gateway accepted
+    the case's cause or, for a breach, when the clock ran out.
     """
 
-    state: Several[EscalationState] = Field([], description="repeat for several, as every filter that is a list")
+    state: Several[EscalationState] = Field(
+        [], description="repeat the parameter to match any of several values, as with every list filter"
+    )
     reason: Several[EscalationReason] = Field([])
     priority: Several[Priority] = Field([])
     customer_id: Several[Identifier] = Field([])
@@ -84,14 +90,14 @@ class EscalationQuery(PageQuery):
 
 
 class Acknowledgement(BaseModel):
-    """Who takes a case on."""
+    """Body of an acknowledgement: the person who takes the case."""
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Person | None = Field(None, description="who does it, when the API key is not that person's own")
+    by: Person | None = Field(None, description="name of the person who acts, if the API key is not their own")
 
 
 class Resolution(Acknowledgement):
-    """Who settled a case, and how."""
+    """Body of a resolution: the person who resolved the case, and how."""
 
     resolution: LongText | None = None

@@ -1,4 +1,4 @@
-"""What escalation-svc does, whoever asks: the log (`take`), time (`pass_time`), people (`acknowledge`, `resolve`)."""
+"""Operations on cases, for the consumer (`take`), the timer (`pass_time`) and the API (`acknowledge`, `resolve`)."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from touchpoint.db.locks import lock_partitions
 
 
 async def take(session: AsyncSession, policies: Policies, events: Sequence[Input]) -> None:
-    """Decide about a batch of events, in log order: one query reads what it needs, one statement writes each table."""
+    """Decide about a batch of events, in log order. Each table is read by one query and written by one statement."""
     await lock_partitions(session, "customers", {event.meta.partition for event in events})
     locked = await clocks.lock(session, policies.first_response, events)
     named = [(event.meta.tenant, event.customer_id) for event in events if event.customer_id is not None]
@@ -38,10 +38,10 @@ async def take(session: AsyncSession, policies: Policies, events: Sequence[Input
 
 
 async def pass_time(session: AsyncSession, policies: Policies, consumer: str, limit: int) -> list[Clock]:
-    """Warn of clocks and let them run out, as far as `consumer` has read the log; answers which.
+    """Warn about and breach due clocks, as far as `consumer` has read the log; returns the clocks that changed.
 
-    Nothing is missed: time passes only up to where each clock's own partition has been read. Nothing happens twice:
-    the clocks are locked, and another worker skips them.
+    No reply is missed: a clock's time advances only to where the consumer has read the clock's partitions. Nothing is
+    published twice: due clocks are locked, and other workers skip locked clocks.
     """
     due = await clocks.lock_due(session, consumer, limit)
     woken = [each.clock for each in due]
@@ -54,7 +54,7 @@ async def pass_time(session: AsyncSession, policies: Policies, consumer: str, li
 
 
 async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, by: str) -> Case:
-    """Someone takes the case on; doing it again changes nothing. Raises when it is resolved or does not exist."""
+    """Acknowledge a case; idempotent. Raises if the case is resolved or does not exist."""
     case = await _locked(session, tenant, escalation_id)
     if case.state == EscalationState.RESOLVED:
         raise AlreadyResolvedError(escalation_id)
@@ -66,7 +66,7 @@ async def acknowledge(session: AsyncSession, tenant: str, escalation_id: UUID, b
 
 
 async def resolve(session: AsyncSession, tenant: str, escalation_id: UUID, by: str, resolution: str | None) -> Case:
-    """The case is settled; doing it again changes nothing. Raises when there is no such case."""
+    """Resolve a case; idempotent. Raises if the case does not exist."""
     case = await _locked(session, tenant, escalation_id)
     if case.state != EscalationState.RESOLVED:
         now = datetime.now(UTC)
@@ -76,12 +76,12 @@ async def resolve(session: AsyncSession, tenant: str, escalation_id: UUID, by: s
 
 
 async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
-    """Store the decisions, then publish: the rows are locked by then, so the outbox has their versions in order."""
+    """Store the decisions, then write the outbox: the rows are locked by then, so events are in version order."""
     await customers.save(session, decisions.customers)
     await clocks.save(session, decisions.clocks)
     opened = await repository.insert_opened(session, decisions.cases.values())
-    news = [e for e in decisions.news if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
-    await outbox.publish(session, *news)
+    outgoing = [e for e in decisions.outgoing if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
+    await outbox.publish(session, *outgoing)
     telemetry.count_opened(session, [decisions.cases[case_id] for case_id in opened])
 
 
@@ -98,9 +98,9 @@ async def _change(
     kind: type[EscalationAcknowledged] | type[EscalationResolved],
     time: datetime,
 ) -> Case:
-    """Store a case's new state and publish it; the case as it is now.
+    """Store a case's new state with the next version and publish it; returns the stored case.
 
-    The command has no event as its cause: the case's version stands for it.
+    A command has no causing event, so the event's id is derived from the case's id and version.
     """
     case = case._replace(case_version=case.case_version + 1)
     command = Meta(

@@ -1,7 +1,7 @@
-"""The worker's tasks: the timer that wakes clocks as they fall due, and the open cases of a few tenants as metrics.
+"""The worker's tasks: the timer that fires due clocks, and a gauge of the open cases of the configured tenants.
 
-The timer keeps nothing in memory: killed at any moment, the next look (its own or another worker's) goes on where it
-was.
+The timer keeps no state in memory. If it is killed, its next run, or that of another worker, finds the clocks that are
+still due.
 """
 
 from escalation_svc.cases import repository, service, telemetry
@@ -16,15 +16,15 @@ from touchpoint.process.recurring import Recurring
 from touchpoint.process.service import Runtime
 
 BATCH = 100
-"""Clocks woken in one transaction: few, so that the consumer hardly waits for their locks."""
+"""Clocks fired per transaction. The number is small so that the consumer waits only briefly for their locks."""
 COUNT_SECONDS = 15
 
 
 def timer(runtime: Runtime) -> Recurring:
-    """Wakes clocks as they fall due and the service's consumer has read so far; looks every `timer_seconds`.
+    """Every `timer_seconds`, fires the clocks that are due and up to whose due time the consumer has read the log.
 
-    While PostgreSQL's clock and this machine's differ none is woken, and the process says that it is not ready: a
-    breach that was published too early cannot be taken back. Raises UsageError on a policy file that cannot work.
+    While PostgreSQL's clock and this machine's differ, no clock fires and the process reports that it is not ready: a
+    breach that was published too early cannot be revoked. Raises UsageError if the policy file is missing or invalid.
     """
     policies = load(runtime.settings.policies_path)
     wrong = ""
@@ -32,35 +32,35 @@ def timer(runtime: Runtime) -> Recurring:
     async def check() -> str | None:
         return wrong or None
 
-    async def look() -> None:
+    async def fire() -> None:
         nonlocal wrong
         try:
-            await _look(policies, runtime)
+            await _fire_due(policies, runtime)
             wrong = ""
         except ClocksDifferError as error:
-            wrong = f"{error}; no warning and no breach is published until they agree"
+            wrong = f"{error}; no SLA warnings or breaches are published until the clocks agree"
             raise
 
     runtime.checks["clock"] = check
-    return Recurring("timer", runtime.settings.timer_seconds, look)
+    return Recurring("timer", runtime.settings.timer_seconds, fire)
 
 
 def open_cases(runtime: Runtime) -> Recurring:
-    """Counts them now and then; with no tenant named there is nothing to do."""
+    """Every `COUNT_SECONDS`, counts the unresolved cases of the tenants in BUSINESS_TENANTS, if there are any."""
 
     async def count() -> None:
         if not runtime.settings.business_tenants:
             return
         async with transaction(runtime.sessions) as session:
-            found = await repository.count_open(session, runtime.settings.business_tenants)
-        telemetry.OPEN_CASES.clear()  # a reason without a case is gone
-        for tenant, reason, cases in found:
+            counts = await repository.count_open(session, runtime.settings.business_tenants)
+        telemetry.OPEN_CASES.clear()  # removes the gauges of reasons that have no open case left
+        for tenant, reason, cases in counts:
             telemetry.OPEN_CASES.labels(tenant, reason).set(cases)
 
     return Recurring("count open cases", COUNT_SECONDS, count)
 
 
-async def _look(policies: Policies, runtime: Runtime) -> None:
+async def _fire_due(policies: Policies, runtime: Runtime) -> None:
     woken = BATCH
     while woken == BATCH and not runtime.stop.is_set():
         with taping() as tape:

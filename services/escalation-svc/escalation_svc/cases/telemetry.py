@@ -1,4 +1,4 @@
-"""Names of the metrics of cases. No tenant is a label, but those that were asked for."""
+"""Metrics of cases. Only the tenants in BUSINESS_TENANTS are ever labels."""
 
 from collections import Counter as Counts
 from collections.abc import Iterable
@@ -9,18 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.db.engine import once_committed
 
-CASES_OPENED = Counter(
-    "touchpoint_escalation_cases_opened_total", "Cases opened, by why a person is needed.", ["reason"]
-)
+CASES_OPENED = Counter("touchpoint_escalation_cases_opened_total", "Cases opened, by reason.", ["reason"])
 OPEN_CASES = Gauge(
     "touchpoint_escalation_open_cases",
-    "Cases not resolved, of the tenants that BUSINESS_TENANTS names; no others are shown.",
+    "Unresolved cases by reason, only of the tenants listed in BUSINESS_TENANTS.",
     ["tenant", "reason"],
 )
 
 
 def count_opened(session: AsyncSession, opened: Iterable[EscalationOpened]) -> None:
-    """Count the cases that were opened, once they are committed."""
+    """Count opened cases after the session has committed."""
     reasons = Counts(case.reason for case in opened)
 
     def count() -> None:

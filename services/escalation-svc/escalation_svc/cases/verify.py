@@ -1,11 +1,11 @@
-"""What `touchpoint verify` decides anew of cases and compares.
+"""How `touchpoint verify` compares stored cases with cases recomputed from the log.
 
-A case's state is not compared: people have changed it since, not the log.
+The state of a case is not compared: people change it through the API, so it does not follow from the log.
 """
 
 from touchpoint.verify.subject import Effect
 
-# Time alone can open a case, too: then the ticket's clock has run out.
+# A breach by the timer opens a case that does not follow from the log. `besides` accepts cases of breached tickets.
 CASES = Effect(
     "cases",
     ("tenant_id", "escalation_id"),

@@ -1,4 +1,4 @@
-"""The first-response clock of a ticket: a function of the ticket's events, and of what the timer has already done.
+"""The first-response clock of a ticket. Its state follows from the ticket's events and the timer's past actions.
 
               ticket.opened                first public reply of an agent, not after due
    waiting ───────────────────▶ active ──────────────────────────────────────────────────▶ achieved
@@ -10,18 +10,21 @@
 
 Rules:
 
-- The events are kept (`history`) and read in the order of their times, whatever the order in which they came. Of equal
-  times a reply comes first; otherwise the time of recording decides, then the id (`touchpoint.contracts.order`).
-- The earliest `ticket.opened` counts. Until one is read the clock waits.
-- What is dated before the opening by no more than `CLOCKS_DIFFER` belongs to the ticket: two systems' clocks differ.
-  What is older belongs to something else. This holds for replies, closings and reopenings alike.
+- The events are stored (`history`) and applied in the order of their times, in whatever order they were consumed. Of
+  events with equal times a reply comes first; otherwise the time of recording decides, then the id
+  (`touchpoint.contracts.order`).
+- The earliest `ticket.opened` counts. Until one is consumed the clock is `waiting`.
+- A reply, closing or reopening dated at most `CLOCKS_DIFFER` before the opening belongs to the ticket, because the
+  clocks of two systems differ. An older one does not belong to the ticket and is ignored.
 - A reply or a closing exactly at the due time is in time.
-- What comes first ends the clock: a ticket resolved or closed before any reply cancels it (nobody waits any more).
-- Reopening a cancelled ticket starts the clock anew, from the reopening and with the full target, unless an agent has
-  replied meanwhile.
-- Only the timer breaches the clock of a live ticket, once everything dated up to the due time has been read. From then
-  on the clock stays `breached`, for that was published; `fulfilled_at` still shows the first reply.
-- Started by backfill: the timer never touches it. It is breached when what ended it came after the due time.
+- The first reply or closing ends the clock. Resolving or closing a ticket before any reply cancels its clock, because
+  the customer no longer waits.
+- Reopening a ticket whose clock is cancelled starts the clock again at the time of the reopening, with the full target,
+  unless an agent has replied in between.
+- Only the timer breaches the clock of a live ticket, once all events dated up to the due time have been consumed. The
+  clock then stays `breached`, because the breach was published; `fulfilled_at` still shows the first reply.
+- A clock started by a backfill event is never touched by the timer. It is breached when the event that ends it is dated
+  after the due time.
 """
 
 from bisect import bisect_left
@@ -40,12 +43,12 @@ TICKETS = uuid5(NAMESPACE_URL, "urn:touchpoint:ticket")
 
 
 def ticket_cause(tenant_id: str, ticket_id: str) -> UUID:
-    """The identity of a ticket as a cause of clocks and cases."""
+    """The id of a ticket from which the ids of its clocks and cases are derived."""
     return uuid5(TICKETS, f"{tenant_id}\x1f{ticket_id}")
 
 
 class ClockState(StrEnum):
-    """Where a clock stands; see the module."""
+    """The state of a clock; the module's docstring has the transitions."""
 
     WAITING = "waiting"
     ACTIVE = "active"
@@ -55,42 +58,42 @@ class ClockState(StrEnum):
 
 
 class Step(StrEnum):
-    """What happened to a ticket."""
+    """The kind of an event in a ticket's history."""
 
     OPENED = "opened"
     REPLIED = "replied"
-    """By an agent, in public."""
+    """An agent replied publicly."""
     CLOSED = "closed"
-    """Resolved or closed."""
+    """The ticket was resolved or closed."""
     REOPENED = "reopened"
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What an opening sets, by the policies in force when it was read."""
+    """The clock's terms, set by the ticket's opening and the policies in force when it was consumed."""
 
     customer_id: str
     priority: Priority
     target_seconds: int
     warn_seconds: float
-    """After how much of the target a warning is due."""
+    """Seconds after the start at which a warning is due."""
 
 
 class Transition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event of a ticket, with as much of it as the clock needs."""
+    """One event of a ticket, reduced to what the clock needs."""
 
     step: Step
     cause: Meta
     terms: Terms | None = None
-    """Of an opening."""
+    """Only of an opening."""
 
     @property
     def at(self) -> datetime:
-        """When it happened."""
+        """When the event occurred."""
         return self.cause.time
 
     @property
     def order(self) -> tuple[datetime, bool, Rank]:
-        """Its place among the ticket's transitions."""
+        """Sort key among the ticket's transitions: time, replies first, then rank."""
         return self.at, self.step is not Step.REPLIED, rank(self.cause)
 
 
@@ -102,7 +105,7 @@ class Clock:
     clock_id: UUID
     ticket_id: str
     customer_id: str | None = None
-    """Whose ticket it is; None while it waits for its ticket."""
+    """The ticket's customer; None while the clock waits for `ticket.opened`."""
     state: ClockState = ClockState.WAITING
     priority: Priority = Priority.NORMAL
     target_seconds: int = 0
@@ -110,41 +113,41 @@ class Clock:
     due_at: datetime | None = None
     warned: bool = False
     fulfilled_at: datetime | None = None
-    """The first reply."""
+    """Time of the first reply."""
     closed_at: datetime | None = None
-    """The closing that ended it."""
+    """Time of the closing that cancelled it."""
     cause: Meta | None = None
-    """The event that started it, as of its last start; what derives from the clock derives from it."""
+    """The event that last started the clock: the cause of the clock's SLA events."""
     history: list[Transition] = field(default_factory=list)
-    """The ticket's transitions in order, without those that cannot matter any more whatever else is read."""
+    """The ticket's transitions in order, without those that no event consumed later can make relevant."""
     version: int = 0
     stored: int = field(init=False)
-    """The version its row has; 0 without a row."""
+    """The version of its stored row; 0 if it has none."""
 
     def __post_init__(self) -> None:
         self.stored = self.version
 
     @classmethod
     def of_ticket(cls, tenant_id: str, ticket_id: str) -> "Clock":
-        """A clock that waits for its ticket."""
+        """A new clock that waits for `ticket.opened`."""
         return cls(tenant_id, clock_id(tenant_id, ticket_id), ticket_id)
 
-    def read(self, happened: Transition) -> None:
-        """Take in what happened to the ticket, in any order; what was read before changes nothing."""
+    def read(self, transition: Transition) -> None:
+        """Apply a transition of the ticket. The order of calls does not matter; a repeated one changes nothing."""
         opening, reply = self._bounds()
-        if opening is not None and happened.step is Step.OPENED and opening.order <= happened.order:
+        if opening is not None and transition.step is Step.OPENED and opening.order <= transition.order:
             return
-        if reply is not None and happened.step is not Step.OPENED and reply.order <= happened.order:
+        if reply is not None and transition.step is not Step.OPENED and reply.order <= transition.order:
             return
-        place = bisect_left(self.history, happened.order, key=lambda each: each.order)
-        if place < len(self.history) and self.history[place].order == happened.order:
+        place = bisect_left(self.history, transition.order, key=lambda each: each.order)
+        if place < len(self.history) and self.history[place].order == transition.order:
             return
-        self.history.insert(place, happened)
+        self.history.insert(place, transition)
         self.version += 1
         self._settle()
 
     def pass_time(self, until: datetime) -> None:
-        """All that happened before `until` has been read: warn or breach if that is past."""
+        """Warn or breach if due before `until`, given that all events before `until` have been consumed."""
         if self.wake_at is None or self.wake_at >= until:
             return
         assert self.due_at is not None
@@ -156,30 +159,30 @@ class Clock:
 
     @property
     def started_at(self) -> datetime | None:
-        """When it started, the last time; None while it waits for its ticket."""
+        """When the clock was last started; None while it waits for `ticket.opened`."""
         return None if self.cause is None else self.cause.time
 
     @property
     def wake_at(self) -> datetime | None:
-        """When the timer has something to do, if nothing happens before: warn, then breach."""
+        """When the timer must act next, first to warn, then to breach; None if it never must."""
         if self.state is not ClockState.ACTIVE or self.cause is None or self.cause.backfill:
             return None
         return self.due_at if self.warned else self.warn_at
 
     @property
     def topic(self) -> str | None:
-        """Of the event that started it: the timer waits until that partition is read past `wake_at`."""
+        """Topic of the event that started the clock. The timer waits until its partition is read past `wake_at`."""
         return None if self.cause is None else self.cause.topic
 
     @property
     def partition(self) -> int | None:
-        """Of the same event."""
+        """Partition of the event that started the clock."""
         return None if self.cause is None else self.cause.partition
 
     def _bounds(self) -> tuple[Transition | None, Transition | None]:
         """The earliest opening, and the first reply to it.
 
-        What else is read can only make both earlier: of what comes after that reply nothing can matter any more.
+        Events consumed later can only make both earlier, so transitions after that reply can never matter.
         """
         opening = next((each for each in self.history if each.step is Step.OPENED), None)
         if opening is None:
@@ -188,7 +191,7 @@ class Clock:
         return opening, next(replies, None)
 
     def _settle(self) -> None:
-        """Derive everything from the history, and leave out of it what cannot matter any more."""
+        """Derive the clock's state from its history, and drop transitions that can never matter."""
         opening, reply = self._bounds()
         if opening is None:
             return
@@ -204,7 +207,7 @@ class Clock:
         self._run(opening, opening.terms)
 
     def _run(self, opening: Transition, terms: Terms) -> None:
-        """Go through the ticket's transitions until one of them ends the clock for good."""
+        """Apply the ticket's transitions in order, and set the resulting state, terms and times."""
         start = opening
         target, ended = timedelta(seconds=terms.target_seconds), ClockState.ACTIVE
         closed_at: datetime | None = None
@@ -216,7 +219,7 @@ class Clock:
                     start, ended, closed_at = step, ClockState.ACTIVE, None
             elif closed_at is None:
                 if step.at > start.at + target:
-                    # The timer breaches a live clock, when nothing in time can come any more.
+                    # Only the timer breaches a live clock, once no event dated in time can follow.
                     ended = ClockState.BREACHED if start.cause.backfill else ClockState.ACTIVE
                     break
                 replied = step.step is Step.REPLIED
@@ -230,7 +233,7 @@ class Clock:
 
 
 def _belongs(step: Transition, opening: Transition) -> bool:
-    """Whether it is about this ticket, and not older than that by more than clocks differ."""
+    """Whether a transition belongs to the opened ticket: it is at most `CLOCKS_DIFFER` older than the opening."""
     return step.at >= opening.at - CLOCKS_DIFFER
 
 

@@ -1,4 +1,4 @@
-"""Rows of clocks in and out of PostgreSQL: in sets for batches and the timer, one by one for the API."""
+"""SQL for clocks: sets of rows for the consumer and the timer, single rows for the API."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ SELECT {CLOCKS.select}, least(now(), read_through, others.read) AS until, now() 
  LIMIT $2
    FOR UPDATE OF clocks SKIP LOCKED
 """  # noqa: S608 (our names)
-"""Strictly before: what was appended at `read_through` itself may not have been applied. Null there means that nothing
-is known of the partition, but `least` passes over nulls. A ticket that has had several customers has events in several
-partitions: all those known of must have been read so far."""
+"""`wake_at` must be strictly before `read_through`: events appended exactly at `read_through` may not be applied yet.
+A null `read_through` (nothing is known about the partition) needs its own condition, because `least` ignores nulls. A
+ticket whose events named several customers has events in several partitions: all of them must have been read so far."""
 
 COUNT_OVERDUE = """
 SELECT count(*) FROM (
@@ -34,12 +34,12 @@ SELECT count(*) FROM (
      LIMIT 10000
 )
 """
-"""Counting all of them after a long standstill would take longer than the pause between two looks."""
+"""Limited, because after a long outage counting all of them would take longer than the timer's interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A clock the timer has something to do for: all before `until` has been applied; `now` is PostgreSQL's."""
+    """A clock on which the timer must act: all events before `until` have been applied. `now` is PostgreSQL's time."""
 
     clock: Clock
     until: datetime
@@ -47,35 +47,36 @@ class Due:
 
     @property
     def lateness(self) -> float:
-        """Seconds since it could be done: since it fell due, or since its event came in, where that was later."""
+        """Seconds since the timer could act: since the clock was due or, if later, since its cause was recorded."""
         assert self.clock.wake_at
         assert self.clock.cause
         return (self.now - max(self.clock.wake_at, self.clock.cause.recorded)).total_seconds()
 
 
 async def lock_due_clocks(session: AsyncSession, consumer: str, limit: int) -> list[Due]:
-    """Clocks to wake, locked; those that another transaction has locked are left to it or to the next look."""
+    """Lock and return due clocks. Those locked by another transaction are left to it or to the timer's next run."""
     raw = await raw_connection(session)
     records = [tuple(record) for record in await raw.fetch(DUE_CLOCKS, consumer, limit)]
     return [Due(CLOCKS.read(columns), until, now) for *columns, until, now in records]
 
 
 async def count_overdue(session: AsyncSession, consumer: str) -> int:
-    """Clocks past due that have not fired, because the timer is late or their consumer has not read so far."""
+    """The number of clocks past due that have not fired: the timer is late or the consumer has not read far enough."""
     raw = await raw_connection(session)
     overdue: int = await raw.fetchval(COUNT_OVERDUE, consumer)
     return overdue
 
 
 async def find_clock(session: AsyncSession, tenant: str, ticket_id: str) -> Clock | None:
-    """The first-response clock of a ticket."""
+    """The first-response clock of a ticket; None if it has none."""
     return await CLOCKS.find(session, tenant, clock_id(tenant, ticket_id))
 
 
 async def save_clocks(session: AsyncSession, clocks: Iterable[Clock]) -> None:
-    """Store the clocks that changed; those with a row must have been locked.
+    """Store the clocks that changed. Existing rows must have been locked.
 
-    Raises TransientError when another partition brought a clock's first row meanwhile: its ticket has two customers.
+    Raises TransientError when a consumer of another partition inserted a new clock's row first, which happens when
+    events of one ticket name two customers.
     """
     changed = [clock for clock in clocks if clock.version != clock.stored]
     new = [clock for clock in changed if clock.stored == 0]

@@ -1,8 +1,8 @@
-"""Clocks as other rooms use them: those a batch of events moves, or those that fall due, and what is published of them.
+"""The interface of clocks for other rooms: load and change the clocks of a batch of events, or those that are due.
 
-Clocks of backfill (imported history) are settled by the times of events alone, and their `sla.breached` carries the
-mark, too. It is published when the clock is breached for the first time; should an earlier reply be read later, the
-clock is `achieved`, but what was published is not taken back.
+Clocks of backfill (imported history) are settled by the times of events alone; their `sla.breached` is marked as
+backfill, too. It is published when the clock is first breached. If an earlier reply is consumed later, the clock
+becomes `achieved`, but the published event is not revoked.
 """
 
 from collections import Counter
@@ -35,13 +35,13 @@ __all__ = [
 ]  # fmt: skip
 
 TicketEvent = TicketOpened | TicketReplied | TicketStatusChanged
-News = TypeVar("News", SlaWarned, SlaBreached)
+SlaEvent = TypeVar("SlaEvent", SlaWarned, SlaBreached)
 
 _ENDED = (TicketStatus.RESOLVED, TicketStatus.CLOSED)
 
 
 def moves_clock(event: Event) -> TypeGuard[TicketEvent]:
-    """Whether the event can change a clock: customers, bots and internal notes fulfil nothing."""
+    """Whether the event can change a clock. Replies by customers or bots and internal notes cannot."""
     match event:
         case TicketOpened():
             return True
@@ -53,16 +53,16 @@ def moves_clock(event: Event) -> TypeGuard[TicketEvent]:
 
 
 class Clocks:
-    """The clocks of one transaction. `take` and `pass_time` answer what is to be published."""
+    """The clocks of one transaction. `take` and `pass_time` return the events to publish."""
 
     def __init__(self, targets: FirstResponse, clocks: Iterable[Clock] = ()) -> None:
         self._targets = targets
         self.by_id: dict[UUID, Clock] = {clock.clock_id: clock for clock in clocks}
         self.settled = Counter[ClockState]()
-        """How the clocks of live tickets ended."""
+        """Number of clocks of live tickets that ended, by state."""
 
     def take(self, event: TicketEvent) -> list[SlaBreached]:
-        """What became of a ticket's clock by an event that moves it."""
+        """Apply an event to its ticket's clock; returns the breach if the event caused one."""
         new = Clock.of_ticket(event.meta.tenant, event.ticket_id)
         clock = self.by_id.setdefault(new.clock_id, new)
         before = clock.state
@@ -70,10 +70,10 @@ class Clocks:
         return self._ended(clock, before)
 
     def pass_time(self, clock: Clock, until: datetime) -> list[SlaWarned | SlaBreached]:
-        """What becomes of a clock when all that happened before `until` is known."""
+        """Warn about or breach a clock, given that all events before `until` have been consumed."""
         before, warned = clock.state, clock.warned
         clock.pass_time(until)
-        warnings = [_news_of(SlaWarned, clock, clock.warn_at)] if clock.warned and not warned else []
+        warnings = [_sla_event(SlaWarned, clock, clock.warn_at)] if clock.warned and not warned else []
         return [*warnings, *self._ended(clock, before)]
 
     def _transition(self, event: TicketEvent) -> Transition:
@@ -90,23 +90,23 @@ class Clocks:
                 return Transition(Step.CLOSED if event.status in _ENDED else Step.REOPENED, event.meta)
 
     def _ended(self, clock: Clock, before: ClockState) -> list[SlaBreached]:
-        """Count a clock that has ended; the breach, if it is one."""
+        """Count a clock that has ended; returns its breach if it was breached."""
         if clock.state is before or clock.cause is None:
             return []
         if not clock.cause.backfill and clock.state is not ClockState.ACTIVE:
             self.settled[clock.state] += 1
-        return [_news_of(SlaBreached, clock, clock.due_at)] if clock.state is ClockState.BREACHED else []
+        return [_sla_event(SlaBreached, clock, clock.due_at)] if clock.state is ClockState.BREACHED else []
 
 
 async def lock(session: AsyncSession, targets: FirstResponse, events: Iterable[Event]) -> Clocks:
-    """The clocks these events may move, locked until the transaction ends."""
+    """Load the clocks that these events may change, and lock them until the transaction ends."""
     moving = [event for event in events if moves_clock(event)]
     keys = [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
     return Clocks(targets, await CLOCKS.load(session, keys, lock=True))
 
 
 async def lock_due(session: AsyncSession, consumer: str, limit: int) -> list[Due]:
-    """Clocks the timer has something to do for, locked; how late it is for them is measured."""
+    """Load and lock the clocks on which the timer must act, and measure its lateness."""
     due = await repository.lock_due_clocks(session, consumer, limit)
     telemetry.observe_lateness(session, [each.lateness for each in due if each.clock.wake_at])
     return due
@@ -119,11 +119,11 @@ async def save(session: AsyncSession, clocks: Clocks) -> None:
 
 
 async def measure_overdue(session: AsyncSession, consumer: str) -> None:
-    """Set the gauge of the clocks past due that have not fired."""
+    """Set the gauge of clocks past due that have not fired."""
     telemetry.CLOCKS_OVERDUE.set(await repository.count_overdue(session, consumer))
 
 
-def _news_of(kind: type[News], clock: Clock, time: datetime | None) -> News:
+def _sla_event(kind: type[SlaEvent], clock: Clock, time: datetime | None) -> SlaEvent:
     assert clock.cause is not None
     assert clock.due_at is not None
     assert clock.customer_id is not None

@@ -1,4 +1,4 @@
-"""Names of the metrics of clocks."""
+"""Metrics of clocks."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,23 +10,23 @@ from touchpoint.db.engine import once_committed
 
 CLOCKS_SETTLED = Counter(
     "touchpoint_escalation_clocks_settled_total",
-    "First-response clocks that ended, by how: achieved, breached, cancelled. Imported history is left out.",
+    "First-response clocks that ended, by outcome: achieved, breached or cancelled. Imported history is not counted.",
     ["outcome"],
 )
 CLOCKS_OVERDUE = Gauge(
     "touchpoint_escalation_clocks_overdue",
-    "Running clocks past due that have not fired (at most 10000 are counted): the timer is late, or the consumer has "
-    "not read that far.",
+    "Active clocks past due that have not fired (counted up to 10000): the timer is late, or the consumer has not read "
+    "past their due time.",
 )
 TIMER_LATENESS = Histogram(
     "touchpoint_escalation_timer_lateness_seconds",
-    "From the moment a warning or a breach was due, or its ticket told of if later, until the timer acted.",
+    "Seconds from when a warning or breach was due, or its ticket was recorded if later, until the timer acted.",
     buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 5, 15, 60, 300, 3600),
 )
 
 
 def count_settled(session: AsyncSession, settled: Mapping[ClockState, int]) -> None:
-    """Count the clocks that ended, once it is committed."""
+    """Count the clocks that ended, after the session has committed."""
 
     def count() -> None:
         for outcome, number in settled.items():
@@ -36,7 +36,7 @@ def count_settled(session: AsyncSession, settled: Mapping[ClockState, int]) -> N
 
 
 def observe_lateness(session: AsyncSession, seconds: Iterable[float]) -> None:
-    """Note how late the timer acted, once it is committed."""
+    """Observe how late the timer acted, after the session has committed."""
 
     def observe() -> None:
         for late in seconds:

@@ -1,7 +1,7 @@
-"""What `touchpoint verify` decides anew of clocks and compares.
+"""How `touchpoint verify` compares stored clocks with clocks recomputed from the log.
 
-A clock's ending is not compared: time decides it, not the log alone. Its terms are those of the policies in force when
-its ticket was read.
+A clock's state is not compared, because it also depends on the timer. Its terms are not compared, because they come
+from the policies in force when its ticket was consumed.
 """
 
 from touchpoint.verify.subject import Effect

@@ -1,4 +1,4 @@
-"""What the service knows of a customer: enough for policies to ask about, kept from `customer.updated`."""
+"""The table of customers: the attributes that policies can test, stored from `customer.updated`."""
 
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -8,12 +8,12 @@ from touchpoint.contracts.touchpoints import CustomerUpdated
 from touchpoint.db.tables import Table
 
 CustomerKey = tuple[str, str]
-"""Tenant and customer."""
+"""Tenant id and customer id."""
 
 
 @dataclass(slots=True)
 class Customer:
-    """A customer by the latest `customer.updated` that were read; a field that none gave is None."""
+    """A customer's latest attributes. A field that no `customer.updated` has given is None."""
 
     tenant_id: str
     customer_id: str
@@ -26,10 +26,10 @@ class Customer:
     annual_recurring_revenue: Decimal | None = None
     currency: str | None = None
     latest: Latest = field(default_factory=dict)
-    """Which event each field is from (`touchpoint.contracts.order`)."""
+    """By field: the event that set it (`touchpoint.contracts.order`)."""
 
     def update(self, event: CustomerUpdated) -> None:
-        """Take over the fields the event gives, and only those, unless a later event gave them; null clears."""
+        """Set the fields that the event gives, except those a later event has set; null clears a field."""
         for name in newest_fields(self.latest, event, KNOWN):
             setattr(self, name, getattr(event, name))
 

@@ -1,4 +1,4 @@
-"""Customers as other rooms use them: what policies may ask about, as known at a point of the log."""
+"""The interface of customers for other rooms: their attributes at a point of the log."""
 
 from collections.abc import Iterable
 
@@ -18,11 +18,11 @@ class Customers:
         self.updated: dict[CustomerKey, Customer] = {}
 
     def get(self, tenant: str, customer_id: str | None) -> Customer | None:
-        """A customer, if anything is known of it."""
+        """The customer; None if it is unknown."""
         return self._known.get((tenant, customer_id)) if customer_id else None
 
     def update(self, event: CustomerUpdated) -> None:
-        """Take over what an event says of its customer."""
+        """Apply a `customer.updated` to its customer."""
         key = (event.meta.tenant, event.customer_id)
         customer = self._known.setdefault(key, Customer(*key))
         customer.update(event)
@@ -30,10 +30,10 @@ class Customers:
 
 
 async def load(session: AsyncSession, keys: Iterable[CustomerKey]) -> Customers:
-    """Those of the customers that are known."""
+    """Load these customers; unknown ones are left out."""
     return Customers(await CUSTOMERS.load(session, keys))
 
 
 async def save(session: AsyncSession, customers: Customers) -> None:
-    """Store those that changed. The changes of one customer come by one partition: the caller holds its lock."""
+    """Store changed customers. All changes of a customer come from one partition, whose lock the caller holds."""
     await CUSTOMERS.upsert(session, customers.updated.values())

@@ -1,4 +1,4 @@
-"""What `touchpoint verify` makes anew of customers and compares."""
+"""How `touchpoint verify` compares stored customers with customers recomputed from the log."""
 
 from escalation_svc.customers.models import CUSTOMERS
 from touchpoint.verify.subject import Effect

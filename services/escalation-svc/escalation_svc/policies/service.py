@@ -1,7 +1,7 @@
-"""Policies: which events open a case, and the targets of the clocks. One YAML file, `policies.yaml` as shipped.
+"""Policies: which events open a case, and the targets of the clocks. One YAML file, by default `policies.yaml`.
 
-A policy has structured conditions (field, operator, value) instead of an expression language: they can be checked when
-the file is read, shown, and tried on past events.
+A policy has structured conditions (field, operator, value) instead of an expression language: they can be validated
+when the file is loaded, displayed, and tried on past events.
 """
 
 import operator as compare
@@ -29,7 +29,7 @@ FIELDS: dict[Trigger, frozenset[str]] = {
     "ticket.opened": _CUSTOMER | {"priority", "channel", "language", "product", "tags"},
     "sla.breached": _CUSTOMER | {"priority", "metric"},
 }
-"""What the policies of each event may ask about."""
+"""The fields that conditions may test, by event."""
 
 _BOUNDS = {"at_most": compare.le, "at_least": compare.ge, "below": compare.lt, "above": compare.gt}
 
@@ -42,7 +42,7 @@ class _Model(BaseModel):
 
 
 class Equals(_Model):
-    """The field is this text, or is another one. What is not known is another one."""
+    """Whether the field equals the text (`is`) or not (`is_not`). A missing value satisfies `is_not`."""
 
     field: str
     operator: Literal["is", "is_not"]
@@ -54,7 +54,7 @@ class Equals(_Model):
 
 
 class OneOf(_Model):
-    """The field is one of these texts, or none of them. What is not known is none of them."""
+    """Whether the field is one of the texts (`one_of`) or none (`none_of`). A missing value satisfies `none_of`."""
 
     field: str
     operator: Literal["one_of", "none_of"]
@@ -66,7 +66,7 @@ class OneOf(_Model):
 
 
 class Bound(_Model):
-    """The field is a number within this bound. What is not known is not."""
+    """Whether the field is a number within the bound. A missing value is not."""
 
     field: str
     operator: Literal["at_most", "at_least", "below", "above"]
@@ -78,7 +78,7 @@ class Bound(_Model):
 
 
 class Contains(_Model):
-    """The field is a list with this text in it."""
+    """Whether the field is a list that contains the text."""
 
     field: str
     operator: Literal["contains"]
@@ -104,25 +104,25 @@ class Policy(_Model):
     any: list[Condition] = []
 
     @model_validator(mode="after")
-    def _asks_what_can_be_answered(self) -> Self:
+    def _conditions_fit_the_event(self) -> Self:
         for condition in (*self.all, *self.any):
             if condition.field not in FIELDS[self.event]:
                 known = ", ".join(sorted(FIELDS[self.event]))
-                raise ValueError(f"{self.event} has no field {condition.field!r}; known are {known}")
+                raise ValueError(f"{self.event} has no field {condition.field!r}; its fields are {known}")
             right = Bound if condition.field in _NUMBERS else Contains if condition.field in _LISTS else Equals | OneOf
             if not isinstance(condition, right):
                 raise ValueError(f"operator {condition.operator} does not fit the field {condition.field!r}")
         return self
 
     def holds(self, event: Event, customer: Customer | None) -> bool:
-        """Whether all of `all` and one of `any` hold."""
+        """Whether all conditions in `all` hold and, if `any` has conditions, at least one of those."""
         return all(c.holds(fact(c.field, event, customer)) for c in self.all) and (
             not self.any or any(c.holds(fact(c.field, event, customer)) for c in self.any)
         )
 
 
 class FirstResponse(_Model):
-    """Targets of the first-response clock, in seconds, and the share of it after which sla.warned is published."""
+    """Targets of the first-response clock in seconds, and the share of a target after which sla.warned is published."""
 
     target_seconds: dict[Priority, Annotated[int, Field(gt=0, le=31_622_400)]]
     warn_at: Annotated[float, Field(gt=0, lt=1)]
@@ -142,7 +142,7 @@ class Policies(_Model):
     policies: list[Policy]
 
     @model_validator(mode="after")
-    def _can_be_told_apart(self) -> Self:
+    def _positions_and_names_are_unique(self) -> Self:
         for attribute in ("position", "name"):
             values = [getattr(policy, attribute) for policy in self.policies]
             twice = sorted({value for value in values if values.count(value) > 1})
@@ -156,12 +156,12 @@ class Policies(_Model):
         return sorted(policies, key=lambda policy: policy.position)
 
     def match(self, event: Event, customer: Customer | None) -> Policy | None:
-        """The first policy, by position, that holds for the event and its customer as known."""
+        """The first policy, by position, that holds for the event and its customer; None if none holds."""
         return next((p for p in self.policies if p.event == event.type and p.holds(event, customer)), None)
 
 
 def fact(field: str, event: Event, customer: Customer | None) -> Any:
-    """The value of a field a condition asks about; None when it is not known."""
+    """The value of the field that a condition tests; None if it is missing."""
     owner, _, name = field.rpartition(".")
     if owner:
         return getattr(customer, name, None)
@@ -172,7 +172,7 @@ def fact(field: str, event: Event, customer: Customer | None) -> Any:
 
 
 def normalised_score(event: FeedbackSubmitted) -> float | None:
-    """Where the score stands on its own scale: 0 at the lowest answer, 1 at the highest; None without a scale."""
+    """The score's position on its scale, from 0 (lowest) to 1 (highest); None without a score or a valid scale."""
     score = event.score
     if score is None or score.min >= score.max:
         return None
@@ -180,7 +180,7 @@ def normalised_score(event: FeedbackSubmitted) -> float | None:
 
 
 def load(path: Path) -> Policies:
-    """Read a policy file; raises UsageError naming the file, the place in it and what is wrong."""
+    """Load a policy file. Raises UsageError that names the file, the place in it and the mistake."""
     try:
         return Policies.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

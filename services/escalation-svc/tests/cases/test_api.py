@@ -46,8 +46,8 @@ async def problem(request: Awaitable[httpx.Response], status: int) -> dict[str, 
     answer = await request
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 @pytest.fixture

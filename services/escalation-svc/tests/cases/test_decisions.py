@@ -15,7 +15,7 @@ from touchpoint.contracts.touchpoints import TicketOpened
 from touchpoint.testing import factories as make
 
 DUE = 14_400
-"""Seconds a ticket of normal priority has, as shipped."""
+"""Target in seconds of a ticket of normal priority, by the default policies."""
 
 KEY = [Customer("acme", "customer-1", tier="key")]
 
@@ -32,19 +32,19 @@ def decide(policies: Policies, *events: Any, customers: Sequence[Customer] = ())
 
 
 def passing(decisions: Decisions, seconds: float) -> Decisions:
-    """The timer looks at the only clock, when all before this moment has been read."""
+    """The timer handles the only clock, once all events before this moment have been consumed."""
     (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=seconds))
     return decisions
 
 
-def news(decisions: Decisions) -> list[str]:
-    return [event.type for event in decisions.news]
+def outgoing(decisions: Decisions) -> list[str]:
+    return [event.type for event in decisions.outgoing]
 
 
 def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
     event = make.feedback(score=3, id="f-1")
-    (case,) = decide(policies, event, customers=KEY).news
+    (case,) = decide(policies, event, customers=KEY).outgoing
     assert isinstance(case, EscalationOpened)
     assert case.model_dump(mode="json", exclude_none=True) == {
         "escalation_id": str(uuid5(event.meta.identity, "key-account-detractor")),
@@ -62,7 +62,7 @@ def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
 def test_the_case_of_a_ticket_is_the_tickets_however_often_it_is_opened(policies: Policies) -> None:
     (case,) = decide(
         policies, make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent", **later(5))
-    ).news
+    ).outgoing
     assert isinstance(case, EscalationOpened)
     assert case.escalation_id == uuid5(ticket_cause("acme", "ticket-1"), "urgent-ticket")
     assert (case.ticket_id, case.feedback_id, case.opened_at) == ("ticket-1", None, make.NOON)
@@ -77,7 +77,7 @@ def test_feedback_is_judged_by_the_customer_as_known_at_that_point_of_the_log(po
         make.customer_updated(tier=None, **later(1)),
         make.feedback(score=1, id="after"),
     )
-    (case,) = decisions.news
+    (case,) = decisions.outgoing
     assert isinstance(case, EscalationOpened)
     assert case.feedback_id == make.feedback(id="while").meta.identity
 
@@ -90,7 +90,7 @@ def test_an_update_changes_only_the_fields_it_gives(policies: Policies) -> None:
 
 
 def test_anonymous_feedback_opens_no_case_for_a_key_account(policies: Policies) -> None:
-    assert news(decide(policies, make.feedback(score=0, customer_id=None), customers=KEY)) == []
+    assert outgoing(decide(policies, make.feedback(score=0, customer_id=None), customers=KEY)) == []
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_a_priority_only_a_newer_version_knows_is_timed_as_normal(policies: Poli
     data = b'{"ticket_id": "ticket-1", "customer_id": "customer-1", "channel": "email", "priority": "blazing"}'
     event = TicketOpened.read_tolerantly(data).with_meta(make.ticket_opened().meta)
     decisions = passing(decide(policies, event), DUE + 1)
-    assert news(decisions) == ["sla.breached", "escalation.opened"]
+    assert outgoing(decisions) == ["sla.breached", "escalation.opened"]
     (clock,) = decisions.clocks.by_id.values()
     assert (clock.priority, clock.target_seconds) == ("normal", 14400)
 
 
 def test_a_clock_that_runs_out_is_a_breach_and_opens_its_case(policies: Policies) -> None:
     opened = make.ticket_opened(id="t-1")
-    breached, case = passing(decide(policies, opened), DUE + 1).news
+    breached, case = passing(decide(policies, opened), DUE + 1).outgoing
     assert isinstance(breached, SlaBreached)
     assert breached.model_dump(mode="json") == {
         "clock_id": str(clock_id("acme", "ticket-1")),
@@ -155,23 +155,23 @@ def test_a_clock_that_runs_out_is_a_breach_and_opens_its_case(policies: Policies
 def test_a_reply_dated_too_late_leaves_the_breach_to_the_timer(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(id="t-1"), make.ticket_replied(**later(DUE + 1)))
     (clock,) = decisions.clocks.by_id.values()
-    assert (news(decisions), clock.state) == ([], "active")
+    assert (outgoing(decisions), clock.state) == ([], "active")
     passing(decisions, DUE + 0.5)
-    assert (news(decisions), clock.state) == (["sla.breached", "escalation.opened"], "breached")
+    assert (outgoing(decisions), clock.state) == (["sla.breached", "escalation.opened"], "breached")
 
 
 def test_an_imported_clock_is_achieved_whichever_reply_is_read_first(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(backfill=True), make.ticket_replied(**later(DUE + 1)))
     decisions.take(make.ticket_replied(**later(60)))
     (clock,) = decisions.clocks.by_id.values()
-    assert (news(decisions), clock.state) == (["sla.breached"], "achieved")
+    assert (outgoing(decisions), clock.state) == (["sla.breached"], "achieved")
 
 
 def test_the_warning_comes_first_and_opens_no_case(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened())
     (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
-    (warned,) = decisions.news
+    (warned,) = decisions.outgoing
     assert isinstance(warned, SlaWarned)
     assert warned.meta.time == make.NOON + timedelta(seconds=DUE * 0.8)
 
@@ -183,7 +183,7 @@ def test_a_clock_started_again_warns_again_under_another_id(policies: Policies) 
     decisions.take(make.ticket_status_changed(status="closed", **later(DUE * 0.9)))
     decisions.take(make.ticket_status_changed(status="open", **later(DUE * 3)))
     decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 3.9))
-    first, second = decisions.news
+    first, second = decisions.outgoing
     assert first.meta.identity != second.meta.identity
 
 
@@ -195,7 +195,7 @@ def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> N
         make.ticket_replied(backfill=True, **later(DUE)),
         customers=KEY,
     )
-    (breached,) = decisions.news
+    (breached,) = decisions.outgoing
     assert isinstance(breached, SlaBreached)
     assert breached.meta.backfill
     assert not decisions.clocks.settled
@@ -203,15 +203,15 @@ def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> N
 
 def test_a_live_reply_to_an_imported_ticket_pages_nobody(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(backfill=True), make.ticket_replied(**later(DUE + 1)))
-    assert news(decisions) == ["sla.breached"]
+    assert outgoing(decisions) == ["sla.breached"]
 
 
 def test_an_imported_reply_to_a_live_ticket_counts_by_its_time(policies: Policies) -> None:
     late = passing(
         decide(policies, make.ticket_opened(), make.ticket_replied(backfill=True, **later(DUE + 1))), DUE + 1
     )
-    assert news(late) == ["sla.breached", "escalation.opened"]
-    assert not late.news[0].meta.backfill
+    assert outgoing(late) == ["sla.breached", "escalation.opened"]
+    assert not late.outgoing[0].meta.backfill
 
 
 def test_tenants_do_not_meet(policies: Policies) -> None:
@@ -223,7 +223,7 @@ def test_tenants_do_not_meet(policies: Policies) -> None:
         customers=KEY,
     )
     assert sorted(clock.state for clock in decisions.clocks.by_id.values()) == ["active", "waiting"]
-    assert decisions.news == []
+    assert decisions.outgoing == []
 
 
 def test_how_live_clocks_end_is_counted(policies: Policies) -> None:

@@ -207,7 +207,7 @@ async def test_imported_history_pages_nobody(
 
 
 def busy(first: int, customers: int) -> list[Any]:
-    """Five events each of so many customers, from number `first` on."""
+    """Five events for each of that number of customers, from number `first` on."""
     events: list[Any] = []
     for n in range(first, first + customers):
         who = {"customer_id": f"customer-{n}"}
@@ -268,10 +268,10 @@ async def test_how_the_log_is_cut_into_batches_changes_nothing(
 ) -> None:
     events = as_events(happened)
     ends = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
-    found = []
+    results = []
     for reading in ([events], [events[start:end] for start, end in pairwise(ends)]):
-        found.append((await state_after(subject(), sessions, reading), await rows("clocks ORDER BY clock_id")))
-    assert found[0] == found[1]
+        results.append((await state_after(subject(), sessions, reading), await rows("clocks ORDER BY clock_id")))
+    assert results[0] == results[1]
 
 
 async def test_cases_and_clocks_are_counted_when_they_are_committed(handlers: Handlers, sessions: Sessions) -> None:

@@ -40,12 +40,12 @@ def now() -> datetime:
 
 
 def ticket(due: datetime, number: int = 1, partition: int = 0, **over: Any) -> Any:
-    """A ticket whose clock is due at a moment."""
+    """A ticket whose clock is due at the given time."""
     return make.ticket_opened(ticket_id=f"t-{number}", time=due - TARGET, topic=TOPIC, partition=partition, **over)
 
 
 async def reach(sessions: Sessions, moment: datetime | None, partition: int = 0, consumer: str = NAME) -> None:
-    """The consumer has read the partition through to a moment."""
+    """Record that the consumer has read the partition up to the given time."""
     async with transaction(sessions) as session:
         await session.execute(text(REACH), {"consumer": consumer, "topic": TOPIC, "n": partition, "m": moment})
 
@@ -122,16 +122,16 @@ async def test_it_does_not_fire_until_its_partition_has_been_read_past_due(
 ) -> None:
     due = now() - timedelta(hours=1)
     await apply(handlers, sessions, [ticket(due)])
-    assert await look(sessions, policies) == 0, "nothing is known of the partition"
+    assert await look(sessions, policies) == 0, "the partition has no read_through"
     await reach(sessions, None)
     await reach(sessions, now(), consumer="another-svc")
     await reach(sessions, now(), partition=1)
-    assert await look(sessions, policies) == 0, "only others have been read"
+    assert await look(sessions, policies) == 0, "only other partitions have been read past the due time"
     await reach(sessions, due - timedelta(hours=2))
-    assert await look(sessions, policies) == 0, "not even the warning"
+    assert await look(sessions, policies) == 0, "the warning is not published either"
     await reach(sessions, due)
     await look(sessions, policies)
-    assert await breached(rows) == [], "what was appended at the due time itself may not have been read"
+    assert await breached(rows) == [], "events appended exactly at the due time may not have been read"
     await reach(sessions, due + timedelta(milliseconds=1))
     await look(sessions, policies)
     assert await breached(rows) == ["t-1"]
@@ -146,7 +146,7 @@ async def test_it_does_not_fire_until_the_partitions_of_all_its_customers_have_b
     await apply(handlers, sessions, [ticket(due), reopened])
     await reach(sessions, now())
     await reach(sessions, None, partition=1)
-    assert await look(sessions, policies) == 0, "nothing is known of the other partition"
+    assert await look(sessions, policies) == 0, "the other partition has no read_through"
     await reach(sessions, due, partition=1)
     await look(sessions, policies)
     assert await breached(rows) == []
@@ -306,8 +306,8 @@ async def test_it_fires_within_a_second_of_the_due_time(
     async with running():
         await eventually(fired, 10)
     async with transaction(sessions) as session:
-        told = await session.scalar(text("SELECT max(created_at) FROM outbox"))
-    assert timedelta(0) < told - due < timedelta(seconds=1)
+        created_at = await session.scalar(text("SELECT max(created_at) FROM outbox"))
+    assert timedelta(0) < created_at - due < timedelta(seconds=1)
 
 
 def failed_runs() -> float:

@@ -24,7 +24,7 @@ def at(seconds: float) -> datetime:
 
 
 def step(what: str, seconds: float, *, backfill: bool = False, **over: Any) -> Transition:
-    """One transition; each has an id of its own, and they are recorded in the order in which they are made."""
+    """A transition with a unique id; transitions are recorded in the order in which they are created."""
     number = next(ids)
     event = make.ticket_opened(
         id=str(number), time=at(seconds), backfill=backfill, recorded=at(10_000 + number / 1000), **over
@@ -44,7 +44,7 @@ def opened(*, backfill: bool = False) -> Clock:
 
 
 def in_every_order(*steps: Transition) -> Clock:
-    """The clock after these, which must be the same in any order; only the version counts what was read."""
+    """The clock after these transitions. It must be the same in every order, except for `version`."""
     clocks = [clock_after(*order) for order in permutations(steps)]
     for clock in clocks:
         clock.version = 0
@@ -204,7 +204,7 @@ def test_what_can_matter_no_more_is_not_kept() -> None:
     assert in_every_order(*steps, older).history == [older, steps[0], steps[1]]
 
 
-# Laws, whatever comes in whichever order. A happening is what and when; the timer's time only goes forward.
+# Property tests on any events in any order. An event is a step and a time; the timer's time only moves forward.
 
 Happening = tuple[str, float]
 

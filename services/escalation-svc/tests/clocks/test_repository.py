@@ -43,16 +43,16 @@ async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions:
 async def test_a_clock_is_found_by_its_ticket_and_tenant(policies: Policies, sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await repository.save_clocks(session, decided(policies, make.ticket_opened()).clocks.by_id.values())
-        found = await repository.find_clock(session, "acme", "ticket-1")
-        assert found is not None
-        assert found.clock_id == clock_id("acme", "ticket-1")
+        clock = await repository.find_clock(session, "acme", "ticket-1")
+        assert clock is not None
+        assert clock.clock_id == clock_id("acme", "ticket-1")
         assert await repository.find_clock(session, "other", "ticket-1") is None
 
 
 async def test_of_two_who_store_a_clock_first_the_later_tries_again_and_loses_nothing(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
-    """A ticket whose events name two customers comes by two partitions, and so by two consumers at once."""
+    """A ticket whose events name two customers is in two partitions, and may be handled by two consumers at once."""
     reply = make.ticket_replied(customer_id="customer-2", partition=1)
     async with transaction(sessions) as session:
         await handlers.handle([handlers.prepare(make.ticket_opened())], Context(session))

@@ -39,8 +39,8 @@ def policies(*given_: dict[str, Any]) -> Policies:
     return Policies.model_validate({"first_response": TIMING, "policies": list(given_)})
 
 
-def matched(found: Policies, event: Event, customer: Customer | None = KEY) -> str | None:
-    policy = found.match(event, customer)
+def matched(policies: Policies, event: Event, customer: Customer | None = KEY) -> str | None:
+    policy = policies.match(event, customer)
     return policy and policy.name
 
 
@@ -170,7 +170,7 @@ def test_every_field_a_policy_may_ask_about_can_be_answered(event: Event) -> Non
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (policy(all=[{"field": "scor", "operator": "is", "value": "x"}]), "no field 'scor'; known are channel, "),
+        (policy(all=[{"field": "scor", "operator": "is", "value": "x"}]), "no field 'scor'; its fields are channel, "),
         (policy(event="ticket.opened", all=[{"field": "kind", "operator": "is", "value": "nps"}]), "no field 'kind'"),
         (policy(all=[{"field": "kind", "operator": "at_most", "value": 1}]), "at_most does not fit the field 'kind'"),
         (policy(all=[{"field": "normalised_score", "operator": "is", "value": "1"}]), "is does not fit the field"),

@@ -1,4 +1,4 @@
-"""What is refused about feedback."""
+"""HTTP errors about feedback."""
 
 from uuid import UUID
 
@@ -6,7 +6,9 @@ from touchpoint.http.errors import ProblemError
 
 
 class FeedbackNotFoundError(ProblemError):
-    """This tenant has no such feedback; another tenant's looks the same."""
+    """404: the tenant has no feedback with this id. Another tenant's feedback gets the same answer."""
 
     def __init__(self, feedback_id: UUID) -> None:
-        super().__init__(404, "not-found", f"There is no feedback {feedback_id}; one just sent may be on its way.")
+        super().__init__(
+            404, "not-found", f"There is no feedback {feedback_id}; if it was just sent, it may not be stored yet."
+        )

@@ -9,7 +9,7 @@ from touchpoint.db.tables import Table
 
 
 class Feedback(NamedTuple):
-    """One answer, rating or remark. `id` is the identity of the event that brought it."""
+    """One answer, rating or remark. `id` is the identity of its `feedback.submitted` event."""
 
     tenant_id: str
     id: UUID
@@ -34,7 +34,7 @@ class Feedback(NamedTuple):
 
 
 FEEDBACK = Table("feedback", Feedback, key=("tenant_id", "id"))
-"""Rows are only inserted. The inbox lets each event through once, so a row that is there already is a bug: it must fail
-and become a dead letter, not be passed over as if it were a retry."""
+"""Rows are only inserted. The inbox lets each event through once, so a row that already exists is a bug: the insert
+must fail and make the event a dead letter, not skip the row as if it were a retry."""
 
 NEWEST_FIRST = Listing(FEEDBACK, "occurred_at", "id")

@@ -1,4 +1,4 @@
-"""What the API takes and answers about feedback."""
+"""Request parameters and response bodies of the feedback API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(slots=True)
 class ScoreRead:
-    """A score with the bounds of the scale it was asked on, which give it its meaning."""
+    """A score and the bounds of its scale, without which the value means nothing."""
 
     value: float
     min: float
@@ -31,11 +31,11 @@ class FeedbackRead:
     """One piece of feedback as it was stored."""
 
     id: UUID
-    source: Annotated[str, Field(description="CloudEvents source of the event that brought it")]
-    event_id: Annotated[str, Field(description="CloudEvents id of the event that brought it")]
+    source: Annotated[str, Field(description="CloudEvents source of the event it was submitted in")]
+    event_id: Annotated[str, Field(description="CloudEvents id of the event it was submitted in")]
     occurred_at: datetime
-    recorded_at: Annotated[datetime, Field(description="when the gateway took it in")]
-    backfill: Annotated[bool, Field(description="imported history")]
+    recorded_at: Annotated[datetime, Field(description="when the gateway accepted it")]
+    backfill: Annotated[bool, Field(description="whether it is imported history")]
     kind: Annotated[str, Field(examples=["nps"])]
     channel: Annotated[str, Field(examples=["email"])]
     customer_id: str | None
@@ -56,23 +56,27 @@ def _score(row: Feedback) -> ScoreRead | None:
 
 
 feedback_read = answers(FeedbackRead, score=_score)
-"""A row as it is answered."""
+"""Converts a row to its response item."""
 
 
 class FeedbackQuery(PageQuery):
-    """Filters of the list of feedback; all given ones must match, each with one of its values."""
+    """Filters of the feedback list. A row must match every filter; it matches a filter if it has one of its values."""
 
-    kind: Several[FeedbackKind] = Field([], description="repeat for several, as every filter that is a list")
+    kind: Several[FeedbackKind] = Field(
+        [], description="repeat the parameter to match any of several values, as with every list filter"
+    )
     channel: Several[Channel] = Field([])
     customer_id: Several[Identifier] = Field([])
     survey_id: Several[Identifier] = Field([])
     product: Several[Label] = Field([])
     journey_stage: Several[Label] = Field([])
-    language: Several[Language] = Field([], description="exactly as it was sent", examples=[["pt-BR"]])
-    min_score: Finite | None = Field(None, description="on the scale it was asked on: best together with `kind`")
-    max_score: Finite | None = None
+    language: Several[Language] = Field([], description="matched exactly as it was sent", examples=[["pt-BR"]])
+    min_score: Finite | None = Field(
+        None, description="lowest score to match, in points of the feedback's own scale: combine it with `kind`"
+    )
+    max_score: Finite | None = Field(None, description="highest score to match, in points of the same scale")
 
     def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
-        """The rows asked for; the bounds of the score, too."""
+        """The conditions of the query: those of the base class and the score bounds."""
         scores = {("score_value", ">="): self.min_score, ("score_value", "<="): self.max_score}
         return super().selection({**scores, **(compared or {})})

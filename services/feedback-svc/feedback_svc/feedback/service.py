@@ -1,4 +1,4 @@
-"""What is written for feedback: its row, and the news of it for the other services."""
+"""Converts a `feedback.submitted` event to a row of `feedback` and to a `feedback.recorded` event."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from touchpoint.db import outbox
 
 
 class NewFeedback(NamedTuple):
-    """Feedback to store, and the news of it for the outbox."""
+    """A row to store and the outbox row of its `feedback.recorded` event."""
 
     row: Feedback
-    news: outbox.Row
+    announcement: outbox.Row
 
 
 def new_feedback(event: FeedbackSubmitted) -> NewFeedback:
-    """What is to be written for feedback."""
+    """The rows to write for one `feedback.submitted` event."""
     return NewFeedback(_row(event), outbox.row(recorded(event)))
 
 
@@ -48,5 +48,5 @@ def _row(event: FeedbackSubmitted) -> Feedback:
 
 
 def recorded(event: FeedbackSubmitted) -> Record:
-    """The news that feedback is stored, a `feedback.recorded`."""
+    """The `feedback.recorded` event that announces stored feedback, encoded as a Kafka record."""
     return encode_extended(event, FeedbackRecorded, feedback_id=event.meta.identity)

@@ -1,4 +1,4 @@
-"""Names of the metrics of feedback. No tenant or customer is a label."""
+"""Metrics of feedback. Tenants and customers are never labels."""
 
 from collections import Counter as Counts
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from touchpoint.db.engine import once_committed
 
 FEEDBACK_STORED = Counter(
     "touchpoint_feedback_stored_total",
-    "Feedback stored, by its kind and the channel it came in by.",
+    "Feedback stored and committed, by kind and channel.",
     ["kind", "channel"],
 )
 
@@ -21,7 +21,7 @@ _KIND_AND_CHANNEL = attrgetter("kind", "channel")
 
 
 def count_stored(session: AsyncSession, rows: Sequence[Feedback]) -> None:
-    """Count feedback, once it is committed."""
+    """Count stored feedback after the session has committed."""
     counts = Counts(map(_KIND_AND_CHANNEL, rows))
 
     def count() -> None:

@@ -1,4 +1,4 @@
-"""What `touchpoint verify` makes anew of feedback and compares."""
+"""How `touchpoint verify` compares stored feedback with feedback recomputed from the log."""
 
 from feedback_svc.feedback.models import FEEDBACK
 from touchpoint.verify.subject import Effect

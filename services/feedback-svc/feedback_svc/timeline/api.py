@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1")
 CustomersReader = Annotated[Caller, Depends(allowed(Scope.CUSTOMERS_READ))]
 
 
-# `:path`, because another system's customer id may have a slash in it.
+# `:path`, because customer ids of other systems may contain slashes.
 @router.get("/customers/{customer_id:path}/timeline", tags=["customers"], response_model=Page[TimelineEntryRead])
 async def get_timeline(
     caller: CustomersReader,
@@ -26,10 +26,10 @@ async def get_timeline(
     customer_id: Annotated[Identifier, Path()],
     query: Annotated[TimelineQuery, Query()],
 ) -> Response:
-    """Everything that happened with a customer, newest first.
+    """All touchpoints of a customer, newest first.
 
-    A customer nothing is known of has an empty timeline, not a 404: customers are not created here, they appear with
-    their first touchpoint, and until then the system that knows them shows nothing.
+    An unknown customer has an empty timeline, not a 404: customers are not created here, a customer exists from its
+    first touchpoint on.
     """
     selection = query.selection().where(customer_id=customer_id)
     matching = await NEWEST_FIRST.read(rows, caller.tenant, selection)

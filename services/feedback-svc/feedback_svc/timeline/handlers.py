@@ -1,4 +1,4 @@
-"""Keeps the timelines."""
+"""The Kafka handler that keeps the timelines."""
 
 from feedback_svc.timeline import service
 from feedback_svc.timeline.models import TIMELINE, Entry
@@ -9,5 +9,5 @@ handlers = Handlers()
 
 @handlers.on(*service.TITLES, prepare=service.timeline_entry)
 async def keep_timeline(entries: list[Entry], ctx: Context) -> None:
-    """Add the touchpoints that name a customer to the customer's timeline."""
+    """Insert the timeline entries of a batch of events; events without a customer have none."""
     await TIMELINE.insert(ctx.session, entries)

@@ -9,7 +9,7 @@ from touchpoint.db.tables import Json, Table
 
 
 class Entry(NamedTuple):
-    """One touchpoint of a customer. `id` is the identity of its event, `details` the event's data, cut to size."""
+    """One touchpoint of a customer. `id` is the event's identity, `details` its data as JSON with long texts cut."""
 
     tenant_id: str
     customer_id: str
@@ -22,6 +22,6 @@ class Entry(NamedTuple):
 
 
 TIMELINE = Table("timeline", Entry, key=("tenant_id", "customer_id", "occurred_at", "id"))
-"""Rows are only inserted, as those of feedback."""
+"""Rows are only inserted: the inbox lets each event through once, so a row that already exists is a bug."""
 
 NEWEST_FIRST = Listing(TIMELINE, "occurred_at", "id")

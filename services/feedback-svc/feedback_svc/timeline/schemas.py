@@ -1,4 +1,4 @@
-"""What the API takes and answers about timelines."""
+"""Request parameters and response bodies of the timeline API."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +16,15 @@ from touchpoint.http.pagination import PageQuery, Several, answers
 class TimelineEntryRead:
     """One touchpoint of a customer."""
 
-    id: Annotated[UUID, Field(description="for feedback: its id in /v1/feedback")]
+    id: Annotated[UUID, Field(description="identity of the event; for feedback also its id in /v1/feedback")]
     type: Annotated[str, Field(examples=["ticket.opened"])]
     occurred_at: datetime
-    recorded_at: Annotated[datetime, Field(description="when the gateway accepted it, or when a clock ran out")]
-    title: Annotated[str, Field(description="one line for people", examples=["Ticket 4711 opened: Invoice is wrong"])]
+    recorded_at: Annotated[
+        datetime, Field(description="when the gateway accepted it; for SLA events, when the clock ran out")
+    ]
+    title: Annotated[
+        str, Field(description="one line for people to read", examples=["Ticket 4711 opened: Invoice is wrong"])
+    ]
     details: Annotated[
         Any,
         WithJsonSchema({"type": "object", "additionalProperties": True}),
@@ -29,21 +33,21 @@ class TimelineEntryRead:
 
 
 entry_read = answers(TimelineEntryRead, details=lambda entry: msgspec.Raw(entry.details.encode()))
-"""A row as it is answered; its details are JSON, passed on as it is."""
+"""Converts a row to its response item; `details` is stored as JSON and passed on without decoding."""
 
-_ON_TIMELINES = sorted(event.type for event in TITLES)
-
-
-def _on_timelines(kind: str) -> str:
-    if kind not in _ON_TIMELINES:
-        raise ValueError("no event of this type is on a timeline")
-    return kind
+_TYPES = sorted(event.type for event in TITLES)
 
 
-TimelineType = Annotated[str, AfterValidator(_on_timelines), WithJsonSchema({"type": "string", "enum": _ON_TIMELINES})]
+def _known_type(event_type: str) -> str:
+    if event_type not in _TYPES:
+        raise ValueError("is not a type of event that timelines have")
+    return event_type
+
+
+TimelineType = Annotated[str, AfterValidator(_known_type), WithJsonSchema({"type": "string", "enum": _TYPES})]
 
 
 class TimelineQuery(PageQuery):
     """Filters of a customer's timeline."""
 
-    type: Several[TimelineType] = Field([], description="only these types of events; repeat for several")
+    type: Several[TimelineType] = Field([], description="types of events to match; repeat the parameter for several")

@@ -1,4 +1,4 @@
-"""How a touchpoint reads on its customer's timeline."""
+"""Converts events to timeline entries: title, details and time."""
 
 import json
 from collections.abc import Callable
@@ -27,13 +27,13 @@ from touchpoint.contracts.touchpoints import (
 )
 
 TEXT_LENGTH = 2_000
-"""Characters of a text that a timeline's details keep: enough to read, and a page of 200 entries stays small."""
+"""Characters of each text kept in an entry's details. It is enough to read, and a page of 200 entries stays small."""
 
 TITLE_LENGTH = 200
 
 
 def timeline_entry(event: Event) -> Entry | None:
-    """The event as it stands on its customer's timeline; None when it names no customer."""
+    """The event's timeline entry; None if the event names no customer."""
     customer_id = getattr(event, "customer_id", None)
     if customer_id is None:
         return None
@@ -52,7 +52,7 @@ def timeline_entry(event: Event) -> Entry | None:
 
 
 def details(event: Event) -> str:
-    """The event's data as JSON; long texts are cut."""
+    """The event's data as JSON, with texts cut to `TEXT_LENGTH` characters."""
     data = event.data().decode()
     if len(data) <= TEXT_LENGTH:
         return data
@@ -64,7 +64,7 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _words(value: str) -> str:
+def _spaced(value: str) -> str:
     return value.replace("_", " ")
 
 
@@ -73,7 +73,7 @@ def _feedback(event: FeedbackSubmitted) -> str:
     return _answer(event.kind, event.channel, *((score.value, score.min, score.max) if score else ()))
 
 
-@lru_cache(1000)  # few answers are told apart
+@lru_cache(1000)  # few different answers occur
 def _answer(kind: str, channel: str, *score: float) -> str:
     name = kind.upper() if kind in ("nps", "csat", "ces") else kind.capitalize()
     if not score:
@@ -87,8 +87,8 @@ def _opened(event: TicketOpened) -> str:
 
 
 def _replied(event: TicketReplied) -> str:
-    what = "replied" if event.public else "left an internal note"
-    return f"{event.author.capitalize()} {what} on ticket {event.ticket_id}"
+    action = "replied" if event.public else "left an internal note"
+    return f"{event.author.capitalize()} {action} on ticket {event.ticket_id}"
 
 
 def _interaction(event: InteractionRecorded) -> str:
@@ -97,23 +97,23 @@ def _interaction(event: InteractionRecorded) -> str:
 
 
 def _customer(event: CustomerUpdated) -> str:
-    return f"Customer updated: {', '.join(map(_words, sorted(event.given)))}"
+    return f"Customer updated: {', '.join(map(_spaced, sorted(event.given)))}"
 
 
 TITLES: dict[type[Event], Callable[[Any], str]] = {
     FeedbackSubmitted: _feedback,
     TicketOpened: _opened,
     TicketReplied: _replied,
-    TicketStatusChanged: lambda event: f"Ticket {event.ticket_id} is {_words(event.status)}",
+    TicketStatusChanged: lambda event: f"Ticket {event.ticket_id} is {_spaced(event.status)}",
     InteractionRecorded: _interaction,
     CustomerUpdated: _customer,
     SubscriptionChanged: lambda event: f"Subscription {event.subscription_id} {event.change}",
     UsageReported: lambda event: f"Used {event.feature}: {event.quantity:f} {event.unit}",
     TeamFeedbackSubmitted: lambda event: f"Remark by the {event.team} team",
-    EscalationOpened: lambda event: f"Case opened: {_words(event.reason)}, priority {event.priority}",
+    EscalationOpened: lambda event: f"Case opened: {_spaced(event.reason)}, priority {event.priority}",
     EscalationAcknowledged: lambda event: f"Case acknowledged by {event.acknowledged_by}",
     EscalationResolved: lambda event: f"Case resolved by {event.resolved_by}",
-    SlaWarned: lambda event: f"{_words(event.metric).capitalize()} to ticket {event.ticket_id} is due soon",
-    SlaBreached: lambda event: f"{_words(event.metric).capitalize()} to ticket {event.ticket_id} is overdue",
+    SlaWarned: lambda event: f"{_spaced(event.metric).capitalize()} to ticket {event.ticket_id} is due soon",
+    SlaBreached: lambda event: f"{_spaced(event.metric).capitalize()} to ticket {event.ticket_id} is overdue",
 }
-"""Every type of event that is on timelines, and how it reads there in one line."""
+"""By type of event: the function that makes its one-line title. Other types are on no timeline."""

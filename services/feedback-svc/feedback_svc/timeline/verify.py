@@ -1,4 +1,4 @@
-"""What `touchpoint verify` makes anew of the timelines and compares."""
+"""How `touchpoint verify` compares stored timelines with timelines recomputed from the log."""
 
 from feedback_svc.timeline.models import TIMELINE
 from touchpoint.verify.subject import Effect

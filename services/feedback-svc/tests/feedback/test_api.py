@@ -65,8 +65,8 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
         time=make.NOON + timedelta(hours=1),
     )  # fmt: skip
     await apply(handlers, sessions, [make.feedback(), wanted, make.feedback(kind="review", score=None)])
-    found = await get(client(), "/v1/feedback", **filters)
-    assert [row["event_id"] for row in found["items"]] == ["wanted"]
+    body = await get(client(), "/v1/feedback", **filters)
+    assert [row["event_id"] for row in body["items"]] == ["wanted"]
 
 
 async def test_a_page_of_long_texts_ends_early_and_the_next_goes_on(sessions: Sessions, client: Client) -> None:
@@ -75,10 +75,10 @@ async def test_a_page_of_long_texts_ends_early_and_the_next_goes_on(sessions: Se
     await apply(handlers, sessions, [*long, make.feedback(id="short", text=None)])
     seen, cursor = list[str](), {}
     for expected in (20, 20, 6):
-        found = await get(client(), "/v1/feedback", limit=100, **cursor)
-        assert len(found["items"]) == expected
-        seen += [row["event_id"] for row in found["items"]]
-        cursor = {"cursor": found["next_cursor"]}
+        body = await get(client(), "/v1/feedback", limit=100, **cursor)
+        assert len(body["items"]) == expected
+        seen += [row["event_id"] for row in body["items"]]
+        cursor = {"cursor": body["next_cursor"]}
     assert cursor == {"cursor": None}
     assert len(set(seen)) == 46
 
@@ -123,17 +123,17 @@ async def test_a_wrong_parameter_is_refused_by_name(client: Client, params: dict
 
 async def test_a_plus_in_a_time_need_not_be_escaped(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.feedback(id="f-1", time=make.NOON)])
-    for bound, found in (("from=2026-11-20T14:00:00+02:00", 1), ("from=2026-11-20T14:00:01+02:00", 0)):
+    for bound, expected in (("from=2026-11-20T14:00:00+02:00", 1), ("from=2026-11-20T14:00:01+02:00", 0)):
         answer = await client().get(f"/v1/feedback?{bound}")
         assert answer.status_code == 200, answer.text
-        assert len(answer.json()["items"]) == found
+        assert len(answer.json()["items"]) == expected
 
 
 async def test_a_filter_with_several_values_finds_each(sessions: Sessions, client: Client) -> None:
     score = {"value": 4, "min": 1, "max": 5}
     events = [make.feedback(id=kind, kind=kind, score=score) for kind in ("csat", "ces", "rating")]
     await apply(handlers, sessions, events)
-    found = await get(client(), "/v1/feedback", kind=["csat", "rating"], channel=["email", "web"])
-    assert sorted(row["event_id"] for row in found["items"]) == ["csat", "rating"]
+    body = await get(client(), "/v1/feedback", kind=["csat", "rating"], channel=["email", "web"])
+    assert sorted(row["event_id"] for row in body["items"]) == ["csat", "rating"]
     assert await refused(client(), "/v1/feedback", kind=["csat", "cast"]) == ["kind.1"]
     assert await refused(client(), "/v1/feedback", product=[str(n) for n in range(21)]) == ["product"]

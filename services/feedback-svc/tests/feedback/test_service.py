@@ -11,42 +11,42 @@ from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.testing import factories as make
 
 
-def test_the_news_carries_all_that_was_submitted() -> None:
+def test_the_recorded_event_carries_all_fields_of_the_submitted_one() -> None:
     event = make.feedback(
         language="pt-BR", survey_id="s", question_id="q", submission_id="a", journey_stage="delivery", product="desk"
     )
-    news = _news(event)
-    assert news.feedback_id == event.meta.identity
-    assert news.model_dump(exclude={"feedback_id"}) == event.model_dump()
+    recorded = _recorded(event)
+    assert recorded.feedback_id == event.meta.identity
+    assert recorded.model_dump(exclude={"feedback_id"}) == event.model_dump()
 
 
-def test_the_news_inherits_when_it_occurred_and_that_it_is_history() -> None:
+def test_the_recorded_event_inherits_times_backfill_and_trace() -> None:
     event = make.feedback(backfill=True, recorded=make.NOON + timedelta(hours=1), traceparent="00-a-b-01")
-    meta = _news(event).meta
+    meta = _recorded(event).meta
     assert (meta.time, meta.recorded, meta.backfill) == (make.NOON, make.NOON + timedelta(hours=1), True)
     assert meta.traceparent == "00-a-b-01"
 
 
-def test_the_same_submission_always_makes_the_same_news() -> None:
+def test_the_same_submission_always_makes_the_same_recorded_event() -> None:
     event = make.feedback()
     assert service.recorded(event) == service.recorded(event)
-    assert _news(event).meta.id != event.meta.id
+    assert _recorded(event).meta.id != event.meta.id
 
 
 @pytest.mark.parametrize("about", [{}, {"customer_id": None, "submission_id": "s"}, {"customer_id": None}])
-def test_the_news_has_the_key_of_any_event_about_the_same(about: dict[str, Any]) -> None:
+def test_the_recorded_event_has_the_partition_key_of_the_submitted_one(about: dict[str, Any]) -> None:
     event = make.feedback(**about)
-    assert service.recorded(event).key.decode() == _news(event).partition_key
+    assert service.recorded(event).key.decode() == _recorded(event).partition_key
 
 
 def test_a_kind_of_a_newer_gateway_passes_through() -> None:
     event = _read('{"kind": "emoji", "channel": "watch", "customer_id": "c-1", "text": "🙂"}')
-    news = _news(event)
-    assert (news.kind, news.channel) == ("emoji", "watch")
+    recorded = _recorded(event)
+    assert (recorded.kind, recorded.channel) == ("emoji", "watch")
 
 
-def _news(event: FeedbackSubmitted) -> FeedbackRecorded:
-    """As another service reads it."""
+def _recorded(event: FeedbackSubmitted) -> FeedbackRecorded:
+    """The `feedback.recorded` event as another service decodes it."""
     read = decode(service.recorded(event), REGISTRY)
     assert isinstance(read, FeedbackRecorded)
     return read

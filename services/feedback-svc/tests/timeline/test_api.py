@@ -20,12 +20,12 @@ async def test_the_timeline_shows_a_customers_touchpoints_newest_first(sessions:
         make.feedback(customer_id="customer-2"),
     ]
     await apply(handlers, sessions, events)
-    found = await get(client(), "/v1/customers/customer-1/timeline")
-    titles = [entry["title"] for entry in found["items"]]
+    body = await get(client(), "/v1/customers/customer-1/timeline")
+    titles = [entry["title"] for entry in body["items"]]
     assert titles == [
         "Agent replied on ticket ticket-1", "NPS 2 on 0–10 by email", "Ticket ticket-1 opened: It does not start",
     ]  # fmt: skip
-    entry = found["items"][1]
+    entry = body["items"][1]
     assert (entry["type"], entry["occurred_at"]) == ("feedback.submitted", "2026-11-20T13:00:00Z")
     assert entry["details"]["score"] == {"value": 2, "min": 0, "max": 10}
     assert (await get(client(), f"/v1/feedback/{entry['id']}"))["text"] == entry["details"]["text"]
@@ -34,23 +34,23 @@ async def test_the_timeline_shows_a_customers_touchpoints_newest_first(sessions:
 async def test_a_timeline_can_be_narrowed_by_type_and_time(sessions: Sessions, client: Client) -> None:
     kinds = (make.ticket_opened, make.ticket_replied, make.feedback, make.ticket_replied)
     await apply(handlers, sessions, [kind(time=make.NOON + timedelta(hours=n)) for n, kind in enumerate(kinds)])
-    found = await get(
+    body = await get(
         client(),
         "/v1/customers/customer-1/timeline",
         type=["ticket.opened", "ticket.replied"],
         to="2026-11-20T15:00:00Z",
     )
-    assert [entry["type"] for entry in found["items"]] == ["ticket.replied", "ticket.opened"]
+    assert [entry["type"] for entry in body["items"]] == ["ticket.replied", "ticket.opened"]
 
 
-async def test_a_customer_nothing_is_known_of_has_an_empty_timeline(client: Client) -> None:
+async def test_an_unknown_customer_has_an_empty_timeline(client: Client) -> None:
     assert await get(client(), "/v1/customers/nobody/timeline") == {"items": [], "next_cursor": None}
 
 
 async def test_a_customers_id_may_have_slashes_and_other_signs(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.ticket_opened(customer_id="crm/42/timeline?#ü")])
-    found = await get(client(), "/v1/customers/crm%2F42%2Ftimeline%3F%23%C3%BC/timeline")
-    assert len(found["items"]) == 1
+    body = await get(client(), "/v1/customers/crm%2F42%2Ftimeline%3F%23%C3%BC/timeline")
+    assert len(body["items"]) == 1
 
 
 async def test_a_wrong_type_or_customer_on_the_timeline_is_refused_by_name(client: Client) -> None:

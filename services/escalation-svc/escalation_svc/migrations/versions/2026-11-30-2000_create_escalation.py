@@ -11,7 +11,7 @@ depends_on = None
 
 ROLE = "escalation_svc_api"
 COMMANDS = "UPDATE (case_version, state, acknowledged_at, acknowledged_by, resolved_at, resolved_by, resolution)"
-"""The columns of a case that the API's commands change."""
+"""The columns of a case that acknowledging and resolving change."""
 
 CUSTOMERS = """
 CREATE TABLE customers (
@@ -25,13 +25,13 @@ CREATE TABLE customers (
     lifecycle_stage text,
     annual_recurring_revenue numeric(18, 2),
     currency text,
-    -- By field: which event set it, so that an older one read later changes nothing.
+    -- By field: the event that set it, so that an older event consumed later changes nothing.
     latest jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, customer_id)
 )
 """
 
-# A clock changes two or three times: room on its page lets most changes be made in place.
+# A clock is updated two or three times: free space on its page allows most updates to be HOT (heap-only tuple).
 CLOCKS = """
 CREATE TABLE clocks (
     tenant_id text NOT NULL,
@@ -51,13 +51,13 @@ CREATE TABLE clocks (
     topic text,
     partition int,
     wake_at timestamptz,
-    -- All that happened to the ticket and may decide: state follows from it, whatever the order of reading.
+    -- The ticket's events that can matter: state follows from them, in whatever order they were consumed.
     history jsonb NOT NULL DEFAULT '[]',
     PRIMARY KEY (tenant_id, clock_id)
 ) WITH (fillfactor = 80)
 """
 
-# The timer asks partition by partition, for clocks that its consumer has read past. Only running clocks are in it.
+# The timer queries each partition for clocks due before the consumer's position. Only active clocks are indexed.
 CLOCKS_WAKE = "CREATE INDEX clocks_wake ON clocks (topic, partition, wake_at) WHERE wake_at IS NOT NULL"
 
 ESCALATIONS = """
@@ -83,8 +83,8 @@ CREATE TABLE escalations (
 )
 """
 
-# The order of the pages; what is still to be done, the page people look at most; a customer's or ticket's cases; and
-# those recorded since a poller looked last.
+# Indexes for: page order; unresolved cases, the list people open most; a customer's cases; a ticket's cases; and
+# polling by time of recording.
 ESCALATIONS_ORDER = "CREATE INDEX escalations_order ON escalations (tenant_id, opened_at, escalation_id)"
 ESCALATIONS_UNRESOLVED = """
 CREATE INDEX escalations_unresolved ON escalations (tenant_id, state, opened_at, escalation_id)

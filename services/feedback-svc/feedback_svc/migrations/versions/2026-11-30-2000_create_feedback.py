@@ -1,4 +1,4 @@
-"""Create feedback and the timeline."""
+"""Create the tables `feedback` and `timeline`."""
 
 from alembic import op
 
@@ -37,9 +37,9 @@ CREATE TABLE feedback (
 )
 """
 
-# The order of all pages, and a copy of it for the two filters that can match few rows among millions. A page by any
-# other filter walks along the first: under a millisecond when the filter matches often, up to 0.4 s for each million
-# rows when it matches nearly nothing. More indexes are not worth their writing: each costs a fifth of an insert's time.
+# Indexes in page order: one of all rows, and one each for the two filters that match few of millions of rows. A page by
+# any other filter scans the first index: under a millisecond when many rows match, up to 0.4 s for each million rows
+# when almost none do. Further indexes are not worth their cost: each adds a fifth to the time of an insert.
 ORDER = "CREATE INDEX feedback_order ON feedback (tenant_id, occurred_at, id)"
 BY_CUSTOMER = """
 CREATE INDEX feedback_customer ON feedback (tenant_id, customer_id, occurred_at, id) WHERE customer_id IS NOT NULL
@@ -47,12 +47,12 @@ CREATE INDEX feedback_customer ON feedback (tenant_id, customer_id, occurred_at,
 BY_SURVEY = """
 CREATE INDEX feedback_survey ON feedback (tenant_id, survey_id, occurred_at, id) WHERE survey_id IS NOT NULL
 """
-# Rows are appended in about this order: a block-range index is small, and costs an insert next to nothing.
+# Rows are inserted roughly in this order, so a BRIN index works: it is small and adds almost nothing to an insert.
 BY_RECORDING = """
 CREATE INDEX feedback_recorded ON feedback USING brin (recorded_at) WITH (pages_per_range = 16, autosummarize = on)
 """
 
-# The primary key is the order of the pages: one index does it all.
+# The primary key is in page order, so no further index is needed.
 TIMELINE = """
 CREATE TABLE timeline (
     tenant_id text NOT NULL,
