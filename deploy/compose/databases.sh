@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run by PostgreSQL's image once, while its volume is empty: each service gets a login, the role that its API acts as, and
-# a database that it owns and no other service can open.
+# Run once by PostgreSQL's image, while its volume is empty. Creates for each service a login, the role of its API, and a
+# database that the login owns and that no other service can connect to.
 set -euo pipefail
 
 database() { # name, package, password

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run with every `docker compose up`: Grafana's login, and what it may read. A second run changes nothing.
+# Runs with every `docker compose up`; idempotent. Creates Grafana's database login and grants it read access.
 set -euo pipefail
 
 run() {

@@ -1,4 +1,4 @@
-"""Write the dashboards as Grafana reads them: `python -m deploy.grafana`; `--check` only says which are stale (CI)."""
+"""Generate the dashboards' JSON: `python -m deploy.grafana`. `--check` only lists stale files (for CI)."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 
 def documents() -> dict[Path, str]:
-    """Every file and its text, the same on every machine."""
+    """Path and content of every dashboard file; the output is deterministic."""
     return {
         FOLDER / f"{part.__name__.rpartition('.')[2]}.json": _text(part.build().build())
         for part in (overview, service, oncall, experience)
@@ -26,7 +26,7 @@ def _text(board: Dashboard) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check; returns the exit code."""
+    """Write or check the files; returns the exit code: 1 if `--check` finds a stale file, else 0."""
     stale = {path: text for path, text in documents().items() if not path.exists() or path.read_text() != text}
     if arguments == ["--check"]:
         sys.stderr.writelines(f"{path.name} is stale: run make docs\n" for path in stale)

@@ -1,4 +1,4 @@
-"""How are we doing? For who answers for customers: from the numbers themselves, in PostgreSQL."""
+"""The dashboard Customer experience, for people responsible for customers; it queries the services' databases."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
@@ -11,16 +11,16 @@ NET = """100.0 * (coalesce(sum(n) FILTER (WHERE bucket >= 9), 0) - coalesce(sum(
 SATISFIED = """coalesce(sum(n) FILTER (WHERE bucket >= CASE WHEN split_part(scale, '-', 2)::int
          - split_part(scale, '-', 1)::int < 4 THEN split_part(scale, '-', 2)::int
          ELSE split_part(scale, '-', 2)::int - 1 END), 0)::float / nullif(sum(n), 0)"""
-"""The top two boxes, the top one on fewer than five points, as `metrics_svc.catalogue.service` has it."""
+"""The top two boxes; the top one on scales of fewer than five points. Same as in `metrics_svc.catalogue.service`."""
 GAMMA = "(1.01 / 0.99)"
-"""Of the buckets of durations (`metrics_svc.counting.sketch`): bucket i answers 2γ^(i−1) / (γ + 1) microseconds."""
+"""γ of the sketch's buckets (`metrics_svc.counting.sketch`): bucket i stands for 2γ^(i−1) / (γ + 1) microseconds."""
 OF_TENANT = "WHERE tenant_id = ${tenant:sqlstring}"
 SETTLED = f"FROM clocks {OF_TENANT} AND state IN ('achieved', 'breached') AND $__timeFilter(due_at)"
 CASES = f"FROM escalations {OF_TENANT}"
 
 
 def build() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     made = board(
         "experience",
         "Touchpoint / Customer experience",
@@ -47,13 +47,13 @@ def _now(made: Dashboard) -> None:
     open_cases = f"SELECT count(*) {CASES} AND state <> 'resolved'"
     add(
         made,
-        "In the time shown",
+        "In the selected time range",
         number(
             "NPS",
             "none",
             sql("metrics", f"SELECT {NET} {ROLLUPS} = 'nps'"),
             limits=score,
-            about="Promoters (9, 10) less detractors (0 to 6), of a hundred answers.",
+            about="Promoters (9, 10) minus detractors (0 to 6), per hundred answers.",
         ),
         number(
             "CSAT",
@@ -67,21 +67,27 @@ def _now(made: Dashboard) -> None:
             "none",
             sql("metrics", f"SELECT sum(total)::float / nullif(sum(n), 0) {ROLLUPS} = 'ces' AND scale = '1-7'"),
             limits=((None, "red"), (4, "orange"), (5.5, "green")),
-            about="Mean agreement with “made it easy”, of 7.",
+            about="Mean agreement with “made it easy”, on a scale of 1 to 7.",
         ),
         number(
             "First response within target",
             "percentunit",
             sql("escalation", attained),
             limits=share,
-            about="Of the clocks that fell due.",
+            about="Share of the clocks due in the time range.",
         ),
-        number("Open cases", "none", sql("escalation", open_cases), limits=NEUTRAL, about="Whenever they were opened."),
+        number(
+            "Open cases",
+            "none",
+            sql("escalation", open_cases),
+            limits=NEUTRAL,
+            about="All unresolved cases, whenever they were opened.",
+        ),
         number(
             "Answers",
             "none",
             sql("metrics", f"SELECT sum(n) {ROLLUPS} IN ('nps', 'csat', 'ces')"),
-            about="On which the scores rest: few make them jump.",
+            about="Number of answers behind the scores; scores of few answers vary widely.",
         ),
     )
 
@@ -95,7 +101,7 @@ def _scores(made: Dashboard) -> None:
             "NPS by day",
             "short",
             sql("metrics", daily.format(f'{NET} AS "NPS"', f"{ROLLUPS} = 'nps'"), "time_series"),
-            about="With few answers a day it jumps: see how many there are.",
+            about="Varies widely on days with few answers; see Answers by day.",
             wide=8,
         ),
         lines(
@@ -114,7 +120,7 @@ def _scores(made: Dashboard) -> None:
                 f"{ROLLUPS} IN ('nps', 'csat', 'ces') GROUP BY 1, 2 ORDER BY 1",
                 "time_series",
             ),
-            about="By what was asked.",
+            about="By metric.",
             wide=8,
         ),
         bars(
@@ -135,7 +141,7 @@ def _scores(made: Dashboard) -> None:
                 f"SELECT channel, segment, sum(n)::bigint AS answers, round(({NET})::numeric, 1) AS nps "
                 f"{ROLLUPS} = 'nps' GROUP BY 1, 2 ORDER BY answers DESC LIMIT 50",
             ),
-            about="The segment a customer had when it answered.",
+            about="By the customer's segment at the time of the answer.",
             wide=16,
         ),
     )
@@ -149,7 +155,7 @@ def _times(made: Dashboard) -> None:
             "Times",
             sql("metrics", _times_by_metric()),
             wide=12,
-            about="Median, 90 % and 99 % are within 1 % of the exact; the mean is exact.",
+            about="Seconds. Median, p90 and p99 are within 1 % of the exact values; the mean is exact.",
         ),
         lines(
             "First response within target, by day",
@@ -160,7 +166,7 @@ def _times(made: Dashboard) -> None:
                 f'::float / count(*) AS "within target" {SETTLED} GROUP BY 1 ORDER BY 1',
                 "time_series",
             ),
-            about="Of the clocks that fell due on that day.",
+            about="Share of the clocks due on that day.",
         ),
         rows(
             "First response within target, by priority",
@@ -170,13 +176,13 @@ def _times(made: Dashboard) -> None:
                 "round(100.0 * count(*) FILTER (WHERE state = 'achieved') / count(*), 1) AS percent_within_target "
                 f"{SETTLED} GROUP BY 1 ORDER BY clocks DESC",
             ),
-            about="Clocks that fell due.",
+            about="Clocks due in the time range.",
         ),
     )
 
 
 def _times_by_metric() -> str:
-    """Ranks by the running sum over the sketch's buckets."""
+    """SQL for percentiles from the running sum over the sketch's buckets."""
     seconds = f"2 * power({GAMMA}, bucket - 1) / ({GAMMA} + 1) / 1e6"
     at = "round((min(seconds) FILTER (WHERE upto >= {share} * n))::numeric, 1) AS {name}"
     shares = ", ".join(at.format(share=s, name=n) for s, n in ((0.5, "median"), (0.9, "p90"), (0.99, "p99")))
@@ -194,7 +200,7 @@ def _times_by_metric() -> str:
 def _cases(made: Dashboard) -> None:
     add(
         made,
-        "Who needs a person",
+        "Cases",
         bars(
             "Open cases by reason",
             "none",
@@ -202,7 +208,7 @@ def _cases(made: Dashboard) -> None:
                 "escalation",
                 f"SELECT reason, count(*) AS cases {CASES} AND state <> 'resolved' GROUP BY 1 ORDER BY cases DESC",
             ),
-            about="Why a person is needed.",
+            about="Unresolved cases.",
             wide=8,
         ),
         lines(
@@ -214,7 +220,7 @@ def _cases(made: Dashboard) -> None:
                 "AND $__timeFilter(opened_at) GROUP BY 1, 2 ORDER BY 1",
                 "time_series",
             ),
-            about="Resolved or not.",
+            about="All cases, resolved or not.",
             wide=8,
         ),
         rows(
@@ -224,7 +230,7 @@ def _cases(made: Dashboard) -> None:
                 "SELECT opened_at, reason, priority, state, policy, acknowledged_by "
                 f"{CASES} AND state <> 'resolved' ORDER BY opened_at LIMIT 20",
             ),
-            about="Without the customer: that is for who works on the case.",
+            about="Customers are left out; people who work on a case see them in the API.",
             wide=8,
         ),
     )

@@ -1,4 +1,4 @@
-"""What is wrong, and since when: lag, dead letters, replays, timers. One row for each runbook."""
+"""The dashboard On call: lag, dead letters, outboxes, replays and timers, the panels that runbooks refer to."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -6,11 +6,11 @@ from deploy.grafana.panels import BAD_FROM_ONE, add, board, lines, listed, now, 
 
 
 def build() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     made = board(
         "oncall",
         "Touchpoint / On call",
-        "Lag, dead letters, replays and timers: what runbooks begin with.",
+        "Lag, dead letters, replays and timers: the panels that runbooks refer to.",
         refresh="10s",
         since="3h",
     ).with_variable(prometheus_source())
@@ -24,12 +24,12 @@ def build() -> Dashboard:
 
 def _now(made: Dashboard) -> None:
     numbers = (
-        ("Consumers halted", "sum(max by (consumer) (touchpoint_consumer_halted))", "Page: consumer-halted."),
-        ("Consumers paused", "sum(max by (consumer) (touchpoint_consumer_paused))", "Page: consumer-paused."),
-        ("Dead letters open", "sum(max by (consumer) (touchpoint_dead_letters_open))", "Page: dead-letters-rise."),
-        ("Consumers without Kafka", "sum(1 - touchpoint_consumer_kafka_up)", "Page: broker-down."),
-        ("Checks that fail", "sum(1 - touchpoint_ready)", "Page: process-down."),
-        ("Clocks overdue", "max(touchpoint_escalation_clocks_overdue)", "Page: clocks-late."),
+        ("Consumers halted", "sum(max by (consumer) (touchpoint_consumer_halted))", "Runbook: consumer-halted."),
+        ("Consumers paused", "sum(max by (consumer) (touchpoint_consumer_paused))", "Runbook: consumer-paused."),
+        ("Dead letters open", "sum(max by (consumer) (touchpoint_dead_letters_open))", "Runbook: dead-letters-rise."),
+        ("Consumers without Kafka", "sum(1 - touchpoint_consumer_kafka_up)", "Runbook: broker-down."),
+        ("Failing readiness checks", "sum(1 - touchpoint_ready)", "Runbook: process-down."),
+        ("Clocks overdue", "max(touchpoint_escalation_clocks_overdue)", "Runbook: clocks-late."),
     )
     panels = (number(title, "none", now(expr), about=about, limits=BAD_FROM_ONE) for title, expr, about in numbers)
     add(made, "Now", *panels)
@@ -44,7 +44,7 @@ def _lag(made: Dashboard) -> None:
             "s",
             prom("max by (consumer) (touchpoint_consumer_lag_seconds)", "{{consumer}}"),
             wide=8,
-            about="Age of the oldest event not applied; 0: none waits. Page: lag-grows.",
+            about="Age of the oldest event not applied; 0 if all are applied. Runbook: lag-grows.",
         ),
         lines(
             "Lag in records",
@@ -54,13 +54,13 @@ def _lag(made: Dashboard) -> None:
                 "{{consumer}}",
             ),
             wide=8,
-            about="Records not applied.",
+            about="Records that the consumer has not applied.",
         ),
         rows(
             "Partitions, the oldest first",
             listed("topk(10, max by (consumer, topic, partition) (touchpoint_consumer_lag_seconds))"),
             wide=8,
-            about="One alone: one customer's events come in bulk. All: the consumer is slow or stands still.",
+            about="If one lags: probably one customer's events in bulk. If all lag: the consumer is slow or stopped.",
         ),
     )
 
@@ -78,21 +78,21 @@ def _dead_letters(made: Dashboard) -> None:
                 "{{consumer}}",
             ),
             wide=8,
-            about="Events that could not be handled. By cause: touchpoint dlq stats.",
+            about="Rate of events that could not be handled. touchpoint dlq stats groups them by cause.",
         ),
         lines(
             "Dead letters open",
             "short",
             prom("max by (consumer) (touchpoint_dead_letters_open)", "{{consumer}}"),
             wide=8,
-            about="Neither redriven nor discarded.",
+            about="Dead letters neither redriven nor discarded.",
         ),
         lines(
             "Age of the oldest row in the outbox",
             "s",
             prom("max by (service) (touchpoint_outbox_oldest_age_seconds)", "{{service}}"),
             wide=8,
-            about="Page: outbox-grows.",
+            about="How long the oldest event has waited to be sent to Kafka. Runbook: outbox-grows.",
         ),
     )
 
@@ -106,10 +106,10 @@ def _replays(made: Dashboard) -> None:
             "short",
             prom("max by (consumer, state) (touchpoint_replays)", "{{consumer}} {{state}}"),
             wide=8,
-            about="That somebody may still do something about. Page: replay-stuck.",
+            about="Replays that are planned, running, paused, built or failed. Runbook: replay-stuck.",
         ),
         lines(
-            "Progress of the replay that runs",
+            "Progress of the running replay",
             "percentunit",
             prom(
                 "max by (consumer) (touchpoint_replay_passed_records "
@@ -117,7 +117,7 @@ def _replays(made: Dashboard) -> None:
                 "{{consumer}}",
             ),
             wide=8,
-            about="Records passed of those planned; 0 while none runs.",
+            about="Share of the planned records that are processed; 0 while no replay runs.",
         ),
         lines(
             "Records replayed",
@@ -127,7 +127,7 @@ def _replays(made: Dashboard) -> None:
                 "{{consumer}} {{outcome}}",
             ),
             wide=8,
-            about="duplicate: had been applied; applied: a gap was filled.",
+            about="duplicate: was applied before; applied: was missing and is applied now.",
         ),
     )
 
@@ -139,19 +139,19 @@ def _timers(made: Dashboard) -> None:
         made,
         "Response clocks",
         lines(
-            "Clocks fire late by",
+            "Lateness of clocks",
             "s",
-            prom(late.format(0.5), "half"),
+            prom(late.format(0.5), "50 %"),
             prom(late.format(0.99), "99 %"),
             wide=8,
-            about="From the moment a warning or breach was due. 5 s is promised.",
+            about="From when a warning or breach was due until it was published. The objective is 5 s.",
         ),
         lines(
             "Clocks overdue",
             "short",
             prom("max(touchpoint_escalation_clocks_overdue)", "overdue"),
             wide=8,
-            about="Past due and not fired.",
+            about="Clocks past due that have not fired.",
         ),
         lines(
             "Clocks settled",
@@ -160,6 +160,6 @@ def _timers(made: Dashboard) -> None:
                 "sum by (outcome) (rate(touchpoint_escalation_clocks_settled_total[$__rate_interval]))", "{{outcome}}"
             ),
             wide=8,
-            about="achieved, breached, cancelled.",
+            about="Clocks that ended, by outcome: achieved, breached or cancelled.",
         ),
     )

@@ -1,19 +1,19 @@
-"""Is it well? What is promised, what comes in, and what is done with it."""
+"""The dashboard Overview: service level objectives, ingest, and the services' throughput."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.panels import BAD_FROM_ONE, add, board, lines, now, number, prom, prometheus_source
 
 BUDGET = ((None, "green"), (1, "orange"), (14.4, "red"))
-"""How many times faster than allowed a month's budget of errors is spent."""
+"""Burn rate: how many times faster than allowed the monthly error budget is spent."""
 
 
 def build() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     made = board(
         "overview",
         "Touchpoint / Overview",
-        "What is promised, what comes in and what is done with it.",
+        "Service level objectives, events accepted and refused, and events applied.",
         refresh="30s",
         since="1h",
     ).with_variable(prometheus_source())
@@ -27,48 +27,48 @@ def _promises(made: Dashboard) -> None:
     burn = "({}) / {} or vector(0)"
     add(
         made,
-        "Promises",
+        "Service level objectives",
         number(
             "Alerts firing",
             "none",
             now('count(ALERTS{alertstate="firing"}) or vector(0)'),
             limits=BAD_FROM_ONE,
-            about="What each of them means is in docs/runbooks.",
+            about="docs/runbooks has a page for each alert.",
         ),
         number(
-            "Processes not answering",
+            "Processes down",
             "none",
             now('sum(1 - up{job="touchpoint"})'),
             limits=BAD_FROM_ONE,
-            about="Of those Prometheus knows.",
+            about="Scrape targets that do not answer Prometheus.",
         ),
         number(
-            "Accepting: budget burn",
+            "Accepting: burn rate",
             "none",
             now(burn.format("touchpoint:ingest_errors:ratio_rate1h >= 0", 0.001)),
             limits=BUDGET,
-            about="99.9 % of events offered are durable. 1: the month's budget lasts a month.",
+            about="Objective: 99.9 % of valid events are accepted. At burn rate 1 the error budget lasts a month.",
         ),
         number(
-            "Storing: budget burn",
+            "Storing: burn rate",
             "none",
             now(burn.format("max(touchpoint:storing_errors:ratio_rate1h >= 0)", 0.01)),
             limits=BUDGET,
-            about="99 % of events are stored within 5 s by each consumer; the worst of them is shown.",
+            about="Objective: each consumer stores 99 % of events within 5 s. Shows the worst consumer.",
         ),
         number(
-            "Clocks: budget burn",
+            "Clocks: burn rate",
             "none",
             now(burn.format("touchpoint:clock_errors:ratio_rate1h >= 0", 0.001)),
             limits=BUDGET,
-            about="99.9 % of response clocks fire within 5 s.",
+            about="Objective: 99.9 % of response clocks fire within 5 s.",
         ),
         number(
             "Oldest event not applied",
             "s",
             now("max(touchpoint_consumer_lag_seconds)"),
             limits=((None, "green"), (5, "orange"), (60, "red")),
-            about="By any consumer.",
+            about="Its age in seconds; the maximum of all consumers.",
         ),
     )
 
@@ -83,30 +83,30 @@ def _gateway(made: Dashboard) -> None:
             "Events accepted",
             "cps",
             prom("sum by (mode) (rate(touchpoint_gateway_events_accepted_total[$__rate_interval]))", "{{mode}}"),
-            about="Acknowledged by Kafka, by how they came.",
+            about="Events acknowledged by Kafka, by how they were sent.",
         ),
         lines(
             "Events refused",
             "cps",
             prom("sum by (reason) (rate(touchpoint_gateway_events_refused_total[$__rate_interval]))", "{{reason}}"),
-            about="not-acknowledged and too-many-bodies are ours; the others are the senders'.",
+            about="not-acknowledged and too-many-bodies are server failures; the other reasons are sender errors.",
         ),
         lines(
-            "Requests by answer",
+            "Requests by status",
             "reqps",
             prom(
                 'sum by (status) (rate(touchpoint_http_request_duration_seconds_count{service="gateway"}'
                 "[$__rate_interval]))",
                 "{{status}}",
             ),
-            about="499: the client left before its answer.",
+            about="499: the client disconnected before the response.",
         ),
         lines(
-            "Time to answer",
+            "Response time",
             "s",
-            prom(seconds.format(0.5), "half"),
+            prom(seconds.format(0.5), "50 %"),
             prom(seconds.format(0.99), "99 %"),
-            about="Of all routes; by route on the dashboard Service.",
+            about="Of all routes. The dashboard Service has it by route.",
         ),
     )
 
@@ -122,7 +122,7 @@ def _services(made: Dashboard) -> None:
                 'sum by (consumer) (rate(touchpoint_consumer_records_total{outcome="applied"}[$__rate_interval]))',
                 "{{consumer}}",
             ),
-            about="Committed with all their effects.",
+            about="Events whose effects are committed to the database.",
         ),
         lines(
             "Age of events when stored, 99 %",
@@ -132,7 +132,7 @@ def _services(made: Dashboard) -> None:
                 "(rate(touchpoint_consumer_event_age_seconds_bucket[$__rate_interval])))",
                 "{{consumer}}",
             ),
-            about="Since Kafka has them. 5 s is promised.",
+            about="From being appended in Kafka to being stored. The objective is 5 s.",
         ),
         lines(
             "Requests failed",
@@ -143,12 +143,12 @@ def _services(made: Dashboard) -> None:
                 "/ sum by (service) (rate(touchpoint_http_request_duration_seconds_count[$__rate_interval]))",
                 "{{service}}",
             ),
-            about="Share of 5xx among the answers of each API.",
+            about="Share of responses with status 5xx, by API.",
         ),
         lines(
             "Cases opened",
             "cps",
             prom("sum by (reason) (rate(touchpoint_escalation_cases_opened_total[$__rate_interval]))", "{{reason}}"),
-            about="By why a person is needed.",
+            about="By reason.",
         ),
     )

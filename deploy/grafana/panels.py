@@ -1,4 +1,4 @@
-"""What our dashboards are made of: Grafana's own builders, with the choices that all panels have in common."""
+"""Helpers for dashboards: the builders of Grafana's SDK with the settings that all panels share."""
 
 from collections.abc import Sequence
 from typing import Protocol, Self, TypeVar
@@ -18,7 +18,7 @@ Query = Builder[Dataquery]
 
 
 class _Panel(Protocol):
-    """What the builders of all kinds of panels have in common, which the SDK does not say."""
+    """The methods that the builders of all panel types share; the SDK has no common type."""
 
     def with_target(self, target: Query) -> Self: ...
 
@@ -27,7 +27,7 @@ class _Panel(Protocol):
 
 P = TypeVar("P", bound=_Panel)
 Limits = Sequence[tuple[float | None, str]]
-"""From which value on which colour; the first from None."""
+"""Threshold values and their colours, ascending; the first value is None (no lower limit)."""
 
 BAD_FROM_ONE: Limits = ((None, "green"), (1, "red"))
 GOOD_FROM_ONE: Limits = ((None, "red"), (1, "green"))
@@ -35,7 +35,7 @@ NEUTRAL: Limits = ((None, "blue"),)
 
 
 class SqlQuery(Dataquery):
-    """A statement for Grafana's PostgreSQL data source, of which the SDK has no type."""
+    """A query for Grafana's PostgreSQL data source, for which the SDK has no type."""
 
     def __init__(self, database: str, sql: str, form: str) -> None:
         self.ref_id = ""
@@ -44,10 +44,10 @@ class SqlQuery(Dataquery):
         self.form = form
 
     def to_json(self) -> dict[str, object]:
-        """As Grafana stores it."""
+        """The query in Grafana's JSON model."""
         source = models.DataSourceRef(type_val=POSTGRESQL, uid=f"${{{self.database}}}")
-        words = {"rawQuery": True, "editorMode": "code", "format": self.form, "rawSql": self.sql}
-        return {"refId": self.ref_id, "datasource": source, **words}
+        fields = {"rawQuery": True, "editorMode": "code", "format": self.form, "rawSql": self.sql}
+        return {"refId": self.ref_id, "datasource": source, **fields}
 
 
 class _Sql(Builder[Dataquery]):
@@ -59,30 +59,30 @@ class _Sql(Builder[Dataquery]):
 
 
 def prom(expr: str, legend: str = "") -> Query:
-    """What Prometheus says over time."""
+    """A Prometheus range query, for graphs."""
     return PromBuilder().expr(expr).legend_format(legend or "__auto").range()
 
 
 def now(expr: str, legend: str = "") -> Query:
-    """What Prometheus says at the end of the time shown."""
+    """A Prometheus instant query at the end of the displayed time range."""
     return PromBuilder().expr(expr).legend_format(legend or "__auto").instant()
 
 
 def listed(expr: str) -> Query:
-    """The same as rows of a table."""
+    """A Prometheus instant query with its result as a table."""
     return PromBuilder().expr(expr).format(PromQueryFormat.TABLE).instant()
 
 
 def sql(database: str, statement: str, form: str = "table") -> Query:
-    """What a statement answers; `database` is the dashboard's variable of the data source, `form` table or time_series.
+    """A SQL query. `database` is the dashboard variable of the data source; `form` is table or time_series.
 
-    `tenant` in it: `${tenant:sqlstring}`, which Grafana quotes.
+    Refer to the variable `tenant` as `${tenant:sqlstring}`, which Grafana quotes.
     """
     return _Sql(SqlQuery(database, " ".join(statement.split()), form))
 
 
 def lines(title: str, unit: str, *queries: Query, about: str, wide: int = 12) -> timeseries.Panel:
-    """Lines over time; a unit of Grafana's: s, reqps, bytes, percentunit."""
+    """A graph over time. `unit` is a unit of Grafana: s, reqps, bytes, percentunit."""
     panel = timeseries.Panel().title(title).description(about).unit(unit).height(8).span(wide).fill_opacity(8)
     panel.legend(common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM))
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
@@ -90,26 +90,26 @@ def lines(title: str, unit: str, *queries: Query, about: str, wide: int = 12) ->
 
 
 def number(title: str, unit: str, query: Query, *, about: str, limits: Limits = NEUTRAL, wide: int = 4) -> stat.Panel:
-    """The last value, coloured by limits."""
+    """The last value as a number, coloured by `limits`."""
     panel = stat.Panel().title(title).description(about).unit(unit).height(4).span(wide)
     panel.thresholds(_limits(limits)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return _with(panel, [query])
 
 
 def rows(title: str, query: Query, *, about: str, wide: int = 12) -> table.Panel:
-    """A table."""
+    """A table of the rows of a query."""
     return _with(table.Panel().title(title).description(about).height(8).span(wide), [query])
 
 
 def bars(title: str, unit: str, query: Query, *, about: str, wide: int = 12) -> bargauge.Panel:
-    """A bar for each row: the first column names it, the second is its length."""
+    """A bar for each row: the first column is its name, the second its length."""
     panel = bargauge.Panel().title(title).description(about).unit(unit).height(8).span(wide)
     panel.reduce_options(common.ReduceDataOptions().values(True).calcs(["lastNotNull"])).min(0)
     return _with(panel.thresholds(_limits(NEUTRAL)), [query])
 
 
 def board(uid: str, title: str, about: str, *, refresh: str, since: str) -> dashboard.Dashboard:
-    """A dashboard with its links to the others, still empty."""
+    """An empty dashboard with links to the others."""
     made = dashboard.Dashboard(title).uid(f"touchpoint-{uid}").description(about).tags(["touchpoint"])
     made.refresh(refresh).time(f"now-{since}", "now").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
     others = dashboard.DashboardLink("Touchpoint").type(models.DashboardLinkType.DASHBOARDS)
@@ -117,19 +117,19 @@ def board(uid: str, title: str, about: str, *, refresh: str, since: str) -> dash
 
 
 def add(made: dashboard.Dashboard, title: str, *panels: Builder[models.Panel]) -> None:
-    """Add a row with its panels."""
+    """Add a titled row of panels to a dashboard."""
     made.with_row(dashboard.Row(title))
     for panel in panels:
         made.with_panel(panel)
 
 
 def source(name: str, label: str, kind: str) -> dashboard.DatasourceVariable:
-    """The choice of a data source, so that the dashboard can be imported anywhere."""
+    """A variable for choosing a data source, so that the dashboard can be imported into any Grafana."""
     return dashboard.DatasourceVariable(name).label(label).type(kind)
 
 
 def prometheus_source() -> dashboard.DatasourceVariable:
-    """The choice of the Prometheus."""
+    """The variable for choosing the Prometheus data source."""
     return source("prometheus", "Prometheus", "prometheus")
 
 
@@ -140,7 +140,7 @@ def _limits(limits: Limits) -> dashboard.ThresholdsConfig:
 
 def _with(panel: P, queries: Sequence[Query]) -> P:
     for letter, query in zip("ABCDEFGH", queries, strict=False):
-        query.build().ref_id = letter  # type: ignore[attr-defined] # both kinds have it
+        query.build().ref_id = letter  # type: ignore[attr-defined] # both query types have this attribute
         panel.with_target(query)
     first = queries[0].build()
     if isinstance(first, SqlQuery):

@@ -1,4 +1,4 @@
-"""One service, chosen by a variable: the golden signals of its API, consumer, worker and database."""
+"""The dashboard Service: golden signals of the API, consumer, worker and database of a selected service."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable
 from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh
@@ -10,7 +10,7 @@ CONSUMER = 'consumer=~"$service"'
 
 
 def build() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     services = QueryVariable("service").label("Service").datasource(PROMETHEUS).multi(True).include_all(True)
     services.query("label_values(touchpoint_build_info, service)").refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
     services.all_value(".+").current(VariableOption(selected=True, text="All", value="$__all"))
@@ -41,20 +41,20 @@ def _process(made: Dashboard) -> None:
             "Versions",
             listed(f"max by (service, role, instance, version) (touchpoint_build_info{{{S}}})"),
             wide=8,
-            about="What runs, and where.",
+            about="Version of each process, by instance.",
         ),
         rows(
             "Checks",
             listed(f"min by (service, role, check) (touchpoint_ready{{{S}}})"),
             wide=8,
-            about="What /readyz says: 1 is well.",
+            about="Readiness checks of /readyz: 1 passes, 0 fails.",
         ),
         lines(
-            "Event loop: late by, 99 %",
+            "Event loop lag, 99 %",
             "s",
             _quantile("touchpoint_event_loop_lag_seconds", 0.99, "service, role"),
             wide=8,
-            about="So long a process got to nothing else, heartbeats included.",
+            about="How long the event loop was blocked; heartbeats and responses wait meanwhile.",
         ),
         lines(
             "CPU",
@@ -63,7 +63,10 @@ def _process(made: Dashboard) -> None:
             about="Cores in use; one process can use about one.",
         ),
         lines(
-            "Memory", "bytes", prom(f"process_resident_memory_bytes{{{S}}}", "{{service}} {{role}}"), about="Resident."
+            "Memory",
+            "bytes",
+            prom(f"process_resident_memory_bytes{{{S}}}", "{{service}} {{role}}"),
+            about="Resident memory of each process.",
         ),
     )
 
@@ -76,34 +79,34 @@ def _api(made: Dashboard) -> None:
             "Requests by route",
             "reqps",
             _rate("touchpoint_http_request_duration_seconds_count", "method, route"),
-            about="Patterns of routes, not paths.",
+            about="By route pattern, not by path.",
             wide=8,
         ),
         lines(
-            "Requests by answer",
+            "Requests by status",
             "reqps",
             _rate("touchpoint_http_request_duration_seconds_count", "service, status"),
-            about="499: the client left before its answer.",
+            about="499: the client disconnected before the response.",
             wide=8,
         ),
         lines(
-            "Time to answer, 99 %, by route",
+            "Response time, 99 %, by route",
             "s",
             _quantile("touchpoint_http_request_duration_seconds", 0.99, "method, route"),
             wide=8,
-            about="From the headers to the end of the answer.",
+            about="From the request's headers to the end of the response.",
         ),
         lines(
             "Connections ended by the server",
             "cps",
             _rate("touchpoint_http_connections_ended_total", "reason"),
-            about="Too many, too slow, too large, or no HTTP.",
+            about="By reason: too many connections, too slow, too large, or not HTTP.",
         ),
         lines(
-            "Waiting for Kafka",
+            "In flight to Kafka",
             "bytes",
             prom(f"sum by (producer) (touchpoint_producer_in_flight_bytes{{{S}}})", "{{producer}}"),
-            about="Sent, not acknowledged: the gateway refuses above IN_FLIGHT_BYTES.",
+            about="Bytes sent and not acknowledged. Above IN_FLIGHT_BYTES the gateway refuses events.",
         ),
     )
 
@@ -120,19 +123,19 @@ def _consumer(made: Dashboard) -> None:
             about="Duplicates are normal after a restart; conflicts and dead letters are not.",
         ),
         lines(
-            "Time for a batch",
+            "Batch duration",
             "s",
             _quantile("touchpoint_consumer_batch_duration_seconds", 0.5, "consumer"),
             _quantile("touchpoint_consumer_batch_duration_seconds", 0.99, "consumer"),
             wide=8,
-            about="Half and 99 % of the batches; the database included.",
+            about="50th and 99th percentile, including the database transaction.",
         ),
         lines(
-            "Batches tried again",
+            "Batch retries",
             "cps",
             _rate("touchpoint_consumer_retries_total", "consumer, reason"),
             wide=8,
-            about="bisected: a poisoned event is looked for; fence_lost: another member took over.",
+            about="bisected: the batch is split to find a poison event; fence_lost: another consumer took over.",
         ),
         lines(
             "Lag",
@@ -142,14 +145,14 @@ def _consumer(made: Dashboard) -> None:
                 f"(touchpoint_consumer_lag_records{{{CONSUMER}}}))",
                 "{{consumer}} {{topic}}",
             ),
-            about="Records not applied.",
+            about="Records that the consumer has not applied.",
         ),
         lines(
             "Age of events when stored",
             "s",
             _quantile("touchpoint_consumer_event_age_seconds", 0.5, "consumer"),
             _quantile("touchpoint_consumer_event_age_seconds", 0.99, "consumer"),
-            about="Half and 99 %, since Kafka appended them.",
+            about="50th and 99th percentile, from being appended in Kafka to being stored.",
         ),
     )
 
@@ -163,21 +166,21 @@ def _worker(made: Dashboard) -> None:
             "short",
             prom(f"max by (service) (touchpoint_outbox_pending_rows{{{S}}})", "{{service}}"),
             wide=8,
-            about="Rows the relay has not sent.",
+            about="Outbox rows that the relay has not sent.",
         ),
         lines(
             "Relayed",
             "cps",
             _rate("touchpoint_relay_records_total", "service"),
             wide=8,
-            about="Outbox rows Kafka has acknowledged.",
+            about="Outbox rows that Kafka has acknowledged.",
         ),
         lines(
-            "Rounds of the relay that failed",
+            "Failed relay runs",
             "cps",
             _rate("touchpoint_relay_failures_total", "service"),
             wide=8,
-            about="They are repeated; nothing is lost.",
+            about="Failed runs are retried; no event is lost.",
         ),
         lines(
             "Records to Kafka",
@@ -189,7 +192,7 @@ def _worker(made: Dashboard) -> None:
             "Time for Kafka to acknowledge, 99 %",
             "s",
             _quantile("touchpoint_producer_send_duration_seconds", 0.99, "producer"),
-            about="Of a call, which may send many records.",
+            about="Of one send call, which may contain many records.",
         ),
     )
 
@@ -206,13 +209,13 @@ def _database(made: Dashboard) -> None:
                 f"/ touchpoint_database_pool_max_connections{{{S}}})",
                 "{{service}} {{role}} {{pool}}",
             ),
-            about="Of each process's pool. At 1 others wait.",
+            about="Share of each process's pool in use. At 1 further requests wait for a connection.",
         ),
         lines(
             "Tables",
             "bytes",
             prom(f"topk(10, max by (service, table) (touchpoint_table_size_bytes{{{S}}}))", "{{service}} {{table}}"),
-            about="The largest ten, indexes included.",
+            about="The ten largest tables, including their indexes.",
         ),
     )
 
