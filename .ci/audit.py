@@ -27,22 +27,23 @@ def main() -> int:
     except ValueError:
         report = {"dependencies": []}
         print(*asked.stderr.splitlines()[-1:], file=sys.stderr)  # noqa: T201
-    code, said = verdict(report["dependencies"])
-    print("\n".join(said), file=sys.stderr if code else sys.stdout)
+    code, lines = verdict(report["dependencies"])
+    print("\n".join(lines), file=sys.stderr if code else sys.stdout)
     return code
 
 
 def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
     """The exit code and what to say of pip-audit's findings; a dependency it skipped is not one it found in order."""
     vulnerable = [
-        f"{one['name']} {one['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'none yet'}"
-        for one in dependencies
-        for found in one.get("vulns", ())
-        if not {found["id"], *found["aliases"]} & ACCEPTED.keys()
+        f"{dependency['name']} {dependency['version']}: {advisory['id']}, "
+        f"fixed in {', '.join(advisory['fix_versions']) or 'none yet'}"
+        for dependency in dependencies
+        for advisory in dependency.get("vulns", ())
+        if not {advisory["id"], *advisory["aliases"]} & ACCEPTED.keys()
     ]
     if vulnerable:
         return 1, [*vulnerable, "Known vulnerabilities: raise the versions, or accept them in .ci/audit.py."]
-    skipped = [one["name"] for one in dependencies if "skip_reason" in one]
+    skipped = [dependency["name"] for dependency in dependencies if "skip_reason" in dependency]
     if len(skipped) == len(dependencies):
         return 0, ["WARNING: NOT AUDITED. PyPI's advisories cannot be reached from here; nothing is known."]
     if skipped:

@@ -26,13 +26,13 @@ async def apart(measure: Measure, **arguments: Any) -> Any:
         start_new_session=True,
     )
     try:
-        printed, said = await process.communicate(json.dumps(arguments).encode())
+        printed, errors = await process.communicate(json.dumps(arguments).encode())
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        raise RuntimeError(f"{measure.__qualname__} failed: {said.decode().strip()}")
+        raise RuntimeError(f"{measure.__qualname__} failed: {errors.decode().strip()}")
     return json.loads(printed)
 
 

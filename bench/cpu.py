@@ -30,7 +30,7 @@ def _spent() -> defaultdict[str, float]:
 
 
 def _name(process: psutil.Process) -> str:
-    words = process.cmdline()
-    if "-m" in words:
-        return words[words.index("-m") + 1]
-    return "kafka" if "kafka.Kafka" in words else process.name()
+    arguments = process.cmdline()
+    if "-m" in arguments:
+        return arguments[arguments.index("-m") + 1]
+    return "kafka" if "kafka.Kafka" in arguments else process.name()

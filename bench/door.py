@@ -33,16 +33,16 @@ def single(payload: Payload, keys: Mapping[str, str]) -> bytes:
 
 def batch(group: Iterable[Payload], keys: Mapping[str, str]) -> bytes:
     """The request with several events of one tenant."""
-    found = list(group)
-    body = b"[%s]" % b",".join(payload.body for payload in found)
-    return request("POST", PATH, keys[found[0].tenant], "application/cloudevents-batch+json", body)
+    payloads = list(group)
+    body = b"[%s]" % b",".join(payload.body for payload in payloads)
+    return request("POST", PATH, keys[payloads[0].tenant], "application/cloudevents-batch+json", body)
 
 
-def groups(found: Iterable[Payload]) -> list[list[Payload]]:
+def groups(payloads: Iterable[Payload]) -> list[list[Payload]]:
     """Batches of one tenant each, in the order in which they fill; what is left at the end makes smaller ones."""
     filling: dict[str, list[Payload]] = {tenant: [] for tenant in TENANTS}
     full = []
-    for payload in found:
+    for payload in payloads:
         mine = filling[payload.tenant]
         mine.append(payload)
         if len(mine) == BATCH:

@@ -59,13 +59,13 @@ async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sen
     """So many events of a topic, each once, by their ids."""
     consumer = await _consumer(kafka, kafka.topic_prefix + topic)
     await consumer.seek_to_beginning()
-    found = dict[str, Sent]()
-    while len(found) < count:
+    by_id = dict[str, Sent]()
+    while len(by_id) < count:
         r = await consumer.getone()
         sent = Sent(r.topic, r.key, r.value, list(r.headers))
-        found.setdefault(sent.event_id, sent)
+        by_id.setdefault(sent.event_id, sent)
     await consumer.stop()
-    return found
+    return by_id
 
 
 async def consume(kafka: dict[str, Any], topic: str) -> dict[str, Any]:
@@ -77,8 +77,8 @@ async def consume(kafka: dict[str, Any], topic: str) -> dict[str, Any]:
     settle()
     begun = time.perf_counter()
     while read < end:
-        found = await consumer.getmany(timeout_ms=200, max_records=BATCH_RECORDS)
-        read += sum(map(len, found.values()))
+        batches = await consumer.getmany(timeout_ms=200, max_records=BATCH_RECORDS)
+        read += sum(map(len, batches.values()))
     seconds = time.perf_counter() - begun
     await consumer.stop()
     return {"value": read / seconds, "details": {"seconds": seconds, "records": read}}
@@ -167,24 +167,24 @@ async def insert(dsn: str, tables: list[str]) -> dict[str, Any]:
     One connection, one transaction a batch, as many rows of the first table in one as a consumer's batch has records.
     """
     connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
-    found = [await _rows(connection, table) for table in tables]
-    for table, names, _ in found:
+    contents = [await _rows(connection, table) for table in tables]
+    for table, names, _ in contents:
         await connection.execute(f"DROP TABLE IF EXISTS floor_{table}")
         await connection.execute(f"CREATE TABLE floor_{table} (LIKE {table} INCLUDING ALL)")
         await connection.execute(
             f"CREATE TEMP TABLE stage_{table} ON COMMIT DELETE ROWS AS SELECT {joined(names)} FROM {table} WITH NO DATA"
         )
-    batches = -(-len(found[0].rows) // BATCH_RECORDS)
+    batches = -(-len(contents[0].rows) // BATCH_RECORDS)
     settle()
     begun = time.perf_counter()
     for number in range(batches):
         async with connection.transaction():
-            for each in found:
+            for each in contents:
                 part = slice(number * len(each.rows) // batches, (number + 1) * len(each.rows) // batches)
                 await _insert(connection, each, part)
     seconds = time.perf_counter() - begun
     await connection.close()
-    return {"value": len(found[0].rows) / seconds, "details": {"seconds": seconds, "rows": len(found[0].rows)}}
+    return {"value": len(contents[0].rows) / seconds, "details": {"seconds": seconds, "rows": len(contents[0].rows)}}
 
 
 async def columns(connection: asyncpg.Connection, table: str) -> list[str]:

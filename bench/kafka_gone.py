@@ -140,30 +140,30 @@ async def _course(system: System, broker: Mortal, key: str, seconds: float, say:
 async def _memory(system: System, begun: float, loading: asyncio.Task[Any]) -> list[float]:
     """The gateway's resident memory in each second, in MiB."""
     process = system.process(("gateway", "api")).handle
-    found = list[float]()
+    mib = list[float]()
     while not loading.done():
-        await asyncio.sleep(begun + len(found) + 0.99 - time.time())
-        found.append(process.memory_info().rss / 2**20)
-    return found
+        await asyncio.sleep(begun + len(mib) + 0.99 - time.time())
+        mib.append(process.memory_info().rss / 2**20)
+    return mib
 
 
 async def _observe(url: str, key: str, begun: float, loading: asyncio.Task[Any]) -> list[dict[str, Any]]:
     """Send an event each second, as a patient system does, and note the answer."""
-    found = list[dict[str, Any]]()
+    answers = list[dict[str, Any]]()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents+json"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
         while not loading.done():
-            await asyncio.sleep(begun + len(found) - time.time())
+            await asyncio.sleep(begun + len(answers) - time.time())
             sent = time.time()
-            answer = await client.post("/v1/events", content=impatient.event(f"o-{len(found)}"))
+            answer = await client.post("/v1/events", content=impatient.event(f"o-{len(answers)}"))
             seen = {"at": sent - begun, "status": answer.status_code, "seconds": time.time() - sent}
-            found.append(seen | {"retry_after": answer.headers.get("retry-after")})
-    return found
+            answers.append(seen | {"retry_after": answer.headers.get("retry-after")})
+    return answers
 
 
 async def compare(kafka: KafkaSettings, course: Course) -> tuple[int, int]:
     """How many accepted events are not in Kafka, and how many events of any kind are there more than once."""
-    found = Counter[str]()
+    copies = Counter[str]()
     consumer = AIOKafkaConsumer(**kafka.client_options())
     await consumer.start()
     try:
@@ -171,12 +171,12 @@ async def compare(kafka: KafkaSettings, course: Course) -> tuple[int, int]:
         consumer.assign(places)
         await consumer.seek_to_beginning()
         left = sum((await consumer.end_offsets(places)).values())
-        while found.total() < left:
+        while copies.total() < left:
             for batch in (await consumer.getmany(timeout_ms=1000)).values():
-                found.update(dict(record.headers)["ce_id"].decode() for record in batch)
+                copies.update(dict(record.headers)["ce_id"].decode() for record in batch)
     finally:
         await consumer.stop()
-    return sum(event_id not in found for event_id in course.accepted), sum(n > 1 for n in found.values())
+    return sum(event_id not in copies for event_id in course.accepted), sum(n > 1 for n in copies.values())
 
 
 def keep(course: Course, path: Path, more: dict[str, Any]) -> None:

@@ -159,9 +159,9 @@ async def _look(
         if status != 200 or answered > deadline:
             raise RuntimeError(f"{len(missing)} events cannot be read; {status}: {body[:500].decode()}")
         seen.looked.append(answered - asked)
-        for found in _EVENT_ID.findall(body):
-            if missing.pop(found.decode(), None):
-                seen.readable[found.decode()] = answered
+        for event_id in _EVENT_ID.findall(body):
+            if missing.pop(event_id.decode(), None):
+                seen.readable[event_id.decode()] = answered
         await asyncio.sleep(PAUSE_SECONDS)
 
 

@@ -15,22 +15,22 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 def ratios(document: Mapping[str, Any], path: Path) -> None:
     """A bar for each scenario's ratio, with a mark at the least asked for and one at the aim."""
     parts, scale = [], 420
-    for row, (name, found) in enumerate(document.items()):
-        y, width = 30 + 34 * row, min(found["ratio"], 1.2) * scale
-        colour = COLOURS[2] if found["ratio"] >= found["least"] else COLOURS[1]
+    for row, (name, result) in enumerate(document.items()):
+        y, width = 30 + 34 * row, min(result["ratio"], 1.2) * scale
+        colour = COLOURS[2] if result["ratio"] >= result["least"] else COLOURS[1]
         parts += [
             _text(130, y + 15, name, "end"),
             f'<rect x="140" y="{y}" width="{width:.0f}" height="20" fill="{colour}"/>',
-            *(_line(140 + found[mark] * scale, y - 4, y + 24) for mark in ("least", "aim")),
-            _text(146 + width, y + 15, f"{found['ratio']:.2f}"),
+            *(_line(140 + result[mark] * scale, y - 4, y + 24) for mark in ("least", "aim")),
+            _text(146 + width, y + 15, f"{result['ratio']:.2f}"),
         ]
     title = _text(140, 18, "ratio to the floor; marks: at least, aim")
     _write(path, 680, 40 + 34 * len(document), [title, *parts])
 
 
-def curves(found: Curves, beside: Curves, path: Path, x_label: str, y_label: str) -> None:
+def curves(lines_by_name: Curves, beside: Curves, path: Path, x_label: str, y_label: str) -> None:
     """Lines over a logarithmic x axis, the y axis from 0; those of the same name `beside` them are dashed."""
-    placed = [point for lines in (found, beside) for points in lines.values() for point in points]
+    placed = [point for lines in (lines_by_name, beside) for points in lines.values() for point in points]
     low, high = math.log10(min(x for x, _ in placed)), math.log10(max(x for x, _ in placed))
     top = max(y for _, y in placed) * 1.15
 
@@ -45,8 +45,8 @@ def curves(found: Curves, beside: Curves, path: Path, x_label: str, y_label: str
     for step in range(1 + int(top / unit)):
         _, y = place(10**low, step * unit)
         parts.append(_text(62, y + 4, f"{step * unit:g}", "end"))
-    for colour, name in zip(COLOURS, found, strict=False):
-        parts += _curve([place(*point) for point in found[name]], name, colour)
+    for colour, name in zip(COLOURS, lines_by_name, strict=False):
+        parts += _curve([place(*point) for point in lines_by_name[name]], name, colour)
         parts += _curve([place(*point) for point in beside[name]], "", colour, "4 4")
     _write(path, 720, 390, parts)
 
@@ -60,9 +60,9 @@ def over_time(panels: Mapping[str, Mapping[str, Sequence[float]]], marks: Mappin
         top = max(max(values) for values in lines.values()) or 1
         parts += [_text(70, bottom - high - 10, title), _line(70, bottom - high, bottom), _text(64, bottom, "0", "end")]
         parts.append(_text(64, bottom - high + 8, f"{top:,.0f}", "end"))
-        for said, second in marks.items():
+        for label, second in marks.items():
             x = 70 + 560 * second / seconds
-            parts += [_line(x, bottom - high, bottom, "#bbb"), _text(x, bottom + 16, said, "middle")]
+            parts += [_line(x, bottom - high, bottom, "#bbb"), _text(x, bottom + 16, label, "middle")]
         for colour, (name, values) in zip(COLOURS, lines.items(), strict=False):
             places = [(70 + 560 * n / seconds, bottom - high * value / top) for n, value in enumerate(values)]
             parts += _line_through(places, name, colour)

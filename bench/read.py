@@ -83,9 +83,9 @@ async def _pages(system: System, keys: Mapping[str, str]) -> list[Page]:
 async def _somewhere(system: System, keys: Mapping[str, str], tenant: str, how_far: float) -> Page:
     """A page that begins behind a cursor."""
     until = datetime.now(UTC) - timedelta(days=DAYS * 0.9 * how_far)
-    found = await _ask(system, keys, {"tenant": tenant, "query": {"limit": LIMIT, "to": until.isoformat()}})
-    last = found["items"][-1]
-    query = {"limit": LIMIT, "cursor": found["next_cursor"]}
+    answer = await _ask(system, keys, {"tenant": tenant, "query": {"limit": LIMIT, "to": until.isoformat()}})
+    last = answer["items"][-1]
+    query = {"limit": LIMIT, "cursor": answer["next_cursor"]}
     return {"tenant": tenant, "query": query, "after": [last["occurred_at"], last["id"]]}
 
 

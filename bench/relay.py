@@ -71,10 +71,10 @@ async def _floor(system: System, rows: int) -> Sample:
 async def produce(kafka: dict[str, Any], count: int) -> dict[str, float]:
     """Send what the relay has sent, in groups of its size, one after the other."""
     settings = KafkaSettings(**kafka)
-    found = list((await floors.records(settings, FEEDBACK, count)).values())
-    found.sort(key=lambda record: record.event_id)  # a mix of all partitions, as in the outbox
-    found *= COPIES
-    groups = [found[begin : begin + BATCH_ROWS] for begin in range(0, len(found), BATCH_ROWS)]
+    records = list((await floors.records(settings, FEEDBACK, count)).values())
+    records.sort(key=lambda record: record.event_id)  # a mix of all partitions, as in the outbox
+    records *= COPIES
+    groups = [records[begin : begin + BATCH_ROWS] for begin in range(0, len(records), BATCH_ROWS)]
     return await floors.produce(settings, groups, lanes=1)
 
 

@@ -89,7 +89,7 @@ class Scale:
         self._path = path
         self._days = 1
         self._sent = 0
-        self._found: dict[str, list[dict[str, Any]]] = {"store": [], "aggregate": [], "relay": []}
+        self._measurements: dict[str, list[dict[str, Any]]] = {"store": [], "aggregate": [], "relay": []}
 
     async def first_day(self) -> None:
         """Apply a first day and keep its rows as the model of the others."""
@@ -153,12 +153,14 @@ class Scale:
     def _events(self) -> int:
         return DAY * (self._days - 1) + self._sent
 
-    def _keep(self, name: str, found: dict[str, Any]) -> None:
+    def _keep(self, name: str, measurement: dict[str, Any]) -> None:
         """Write it down at once: whoever stops early has what was measured until then."""
-        self._found[name].append(found)
-        self._progress.console.print(f"{name} at {found['rows']:,}: {found['us_per_event']:.0f} µs an event")
-        self._path.write_text(json.dumps({**self._found, "measured": results.machine()}, indent=1) + "\n")
-        measured = {name: points for name, points in self._found.items() if points}
+        self._measurements[name].append(measurement)
+        self._progress.console.print(
+            f"{name} at {measurement['rows']:,}: {measurement['us_per_event']:.0f} µs an event"
+        )
+        self._path.write_text(json.dumps({**self._measurements, "measured": results.machine()}, indent=1) + "\n")
+        measured = {name: points for name, points in self._measurements.items() if points}
         clock = {name: [(at["rows"], at["us_per_event"]) for at in points] for name, points in measured.items()}
         cpu = {name: [(at["rows"], sum(at["cpu_us"].values())) for at in points] for name, points in measured.items()}
         y_label = "µs an event, dashed: of CPU time in all processes"

@@ -71,10 +71,10 @@ class Scenario:
         say("preparing")
         async with self.prepare(bench) as pair:
             for number in range(runs + 1):
-                said = f"run {number} of {runs}" if number else "warming up"
-                say(f"{said}, floor")
+                step = f"run {number} of {runs}" if number else "warming up"
+                say(f"{step}, floor")
                 floor = await pair.floor()
-                say(f"{said}, ours")
+                say(f"{step}, ours")
                 ours = await pair.ours()
                 if number:
                     result.pairs.append((floor, ours))

@@ -21,9 +21,9 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
 
 async def _floor(system: System) -> Sample:
     """One row an event; beside it, not part of the ratio, all the rows that the service writes for the same events."""
-    one = await backlog.insert(system, ["feedback"])
+    first = await backlog.insert(system, ["feedback"])
     every = await backlog.insert(system, ["inbox", "feedback", "timeline", "outbox"])
-    return Sample(one.value, {**one.details, "every_table": every.value})
+    return Sample(first.value, {**first.details, "every_table": every.value})
 
 
 SCENARIO = Scenario("store", "events/s", least=0.35, aim=0.6, prepare=prepare)

@@ -95,8 +95,8 @@ def _prometheus_rule() -> dict[str, Any]:
 
 
 def _groups(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
-    return found
+    groups: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
+    return groups
 
 
 def _api(package: str) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def _telemetry(package: str) -> list[ModuleType]:
     return [import_module(name) for name in sorted(names) if name.endswith(".telemetry")]
 
 
-def _is_metric(found: object) -> bool:
-    return isinstance(found, Counter | Gauge | Histogram | Info | BulkHistogram)
+def _is_metric(value: object) -> bool:
+    return isinstance(value, Counter | Gauge | Histogram | Info | BulkHistogram)
 
 
 def _metric(metric: Any) -> str:
@@ -157,16 +157,16 @@ def _table(
 ) -> str:
     """The settings of a class that another has not, and those named."""
     schema = settings.model_json_schema()
-    fields = {name: found for name, found in schema["properties"].items() if name not in without}
+    fields = {name: field for name, field in schema["properties"].items() if name not in without}
     own = [name for name in fields if name in beside or name not in of.model_fields]
     lines = [_setting(f"{prefix}{name}".upper(), fields[name], name in schema.get("required", ())) for name in own]
     return "\n".join([f"## {title}", "| variable | values | default | |", "|---|---|---|---|", *lines, ""])
 
 
-def _setting(name: str, found: dict[str, Any], required: bool) -> str:
-    secret = found.get("format") == "password"
-    default = "**required**" if required else "" if secret else _default(found.get("default"))
-    return f"| `{name}` | {_values(found)} | {default} | {found['description']} |"
+def _setting(name: str, field: dict[str, Any], required: bool) -> str:
+    secret = field.get("format") == "password"
+    default = "**required**" if required else "" if secret else _default(field.get("default"))
+    return f"| `{name}` | {_values(field)} | {default} | {field['description']} |"
 
 
 def _default(value: object) -> str:
@@ -176,29 +176,29 @@ def _default(value: object) -> str:
     return f"`{relative}`"
 
 
-def _values(found: dict[str, Any]) -> str:
+def _values(field: dict[str, Any]) -> str:
     """What a setting may be."""
-    [one] = [each for each in found.get("anyOf", [found]) if each.get("type") != "null"]
-    if "enum" in one:
-        return ", ".join(f"`{value}`" for value in one["enum"])
-    kind = {"string": "text", "array": "JSON list"}.get(one["type"], one["type"])
-    least = one.get("minimum", one.get("exclusiveMinimum"))
+    [kind_schema] = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
+    if "enum" in kind_schema:
+        return ", ".join(f"`{value}`" for value in kind_schema["enum"])
+    kind = {"string": "text", "array": "JSON list"}.get(kind_schema["type"], kind_schema["type"])
+    least = kind_schema.get("minimum", kind_schema.get("exclusiveMinimum"))
     if least is None:
-        return {"password": "secret", "uri": "URL", "path": "path"}.get(one.get("format", ""), kind)
-    above = "above " if "exclusiveMinimum" in one else "from "
-    return f"{kind} {above}{least}" + (f" to {one['maximum']}" if "maximum" in one else "")
+        return {"password": "secret", "uri": "URL", "path": "path"}.get(kind_schema.get("format", ""), kind)
+    above = "above " if "exclusiveMinimum" in kind_schema else "from "
+    return f"{kind} {above}{least}" + (f" to {kind_schema['maximum']}" if "maximum" in kind_schema else "")
 
 
 def broken_contracts(events: Path = EVENTS) -> list[str]:
     """What the code would break of the contracts as they are committed."""
     now = {file_name(event): json_schema(event) for event in REGISTRY.values()}
-    found = []
+    problems = []
     for path in sorted(events.glob("*.json")):
         if path.name not in now:
-            found.append(f"{path.name}: the event type is gone; a published type stays")
+            problems.append(f"{path.name}: the event type is gone; a published type stays")
             continue
-        found += [f"{path.name}: {why}" for why in breaks(json.loads(path.read_text()), now[path.name])]
-    return found
+        problems += [f"{path.name}: {why}" for why in breaks(json.loads(path.read_text()), now[path.name])]
+    return problems
 
 
 def main(arguments: list[str]) -> int:

@@ -27,9 +27,9 @@ def test_nothing_known_of_anything_passes(audit):
 
 
 def test_a_known_vulnerability_fails_and_names_its_fix(audit):
-    code, said = audit.verdict([WELL, SICK, UNKNOWN])
+    code, lines = audit.verdict([WELL, SICK, UNKNOWN])
     assert code == 1
-    assert said[0] == "sick 2.4.1: PYSEC-2019-217, fixed in 2.10.1"
+    assert lines[0] == "sick 2.4.1: PYSEC-2019-217, fixed in 2.10.1"
 
 
 def test_an_accepted_advisory_passes_by_any_of_its_names(audit, monkeypatch):
@@ -39,8 +39,8 @@ def test_an_accepted_advisory_passes_by_any_of_its_names(audit, monkeypatch):
 
 @pytest.mark.parametrize("dependencies", [[], [UNKNOWN], [UNKNOWN, UNKNOWN]])
 def test_where_nobody_answers_it_says_loudly_that_nothing_is_known(audit, dependencies):
-    code, [said] = audit.verdict(dependencies)
-    assert (code, said.split(".")[0]) == (0, "WARNING: NOT AUDITED")
+    code, [line] = audit.verdict(dependencies)
+    assert (code, line.split(".")[0]) == (0, "WARNING: NOT AUDITED")
 
 
 def test_what_was_skipped_is_not_passed_over_in_silence(audit):

@@ -21,11 +21,11 @@ BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def test_a_days_events_are_valid_of_the_size_promised_and_mostly_feedback():
-    found = list(day(2000, BEGIN))
-    for payload in found:
+    payloads = list(day(2000, BEGIN))
+    for payload in payloads:
         REGISTRY[payload.type].model_validate(json.loads(payload.body)["data"])
-    assert 500 < sum(len(payload.body) for payload in found) / len(found) < 580
-    assert 1400 < sum(payload.type == "feedback.submitted" for payload in found) < 1600
+    assert 500 < sum(len(payload.body) for payload in payloads) / len(payloads) < 580
+    assert 1400 < sum(payload.type == "feedback.submitted" for payload in payloads) < 1600
 
 
 def test_the_same_seed_gives_the_same_day_and_every_event_an_id_of_its_own():

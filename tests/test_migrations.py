@@ -96,9 +96,9 @@ async def test_a_table_knows_its_primary_key(package, database):
 
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_unique_keys_of_domain_tables_begin_with_the_tenant(package, database):
-    found = {tuple(row) for row in await _fetch(await database(package), UNIQUE)}
-    assert found
-    assert {first for table, first in found if table not in ABOVE_TENANTS} <= {"tenant_id"}
+    constraints = {tuple(row) for row in await _fetch(await database(package), UNIQUE)}
+    assert constraints
+    assert {first for table, first in constraints if table not in ABOVE_TENANTS} <= {"tenant_id"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -25,8 +25,8 @@ async def run(*arguments: str, **environment: str) -> tuple[int | None, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(60):
-        said, _ = await process.communicate()
-    return process.returncode, said.decode()
+        output, _ = await process.communicate()
+    return process.returncode, output.decode()
 
 
 @asynccontextmanager
@@ -54,11 +54,11 @@ async def refusing_postgres() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("command", [("feedback_svc", "api"), ("touchpoint.cli", "keys", "list")], ids=" ".join)
 async def test_a_url_cut_by_its_own_password_is_not_shown(command):
-    code, said = await run(*command, DATABASE_URL=f"postgresql://someone:p#{SECRET}@127.0.0.1/feedback")
+    code, output = await run(*command, DATABASE_URL=f"postgresql://someone:p#{SECRET}@127.0.0.1/feedback")
     assert code == 2
-    assert "percent-encoded" in said
-    assert said.count("\n") == 1
-    assert SECRET not in said
+    assert "percent-encoded" in output
+    assert output.count("\n") == 1
+    assert SECRET not in output
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ async def test_a_url_cut_by_its_own_password_is_not_shown(command):
 async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(command):
     async with refusing_postgres() as refusing:
         for url, why in ((refusing, "password authentication failed"), (AWAY, "127.0.0.1")):
-            code, said = await run(*command, DATABASE_URL=url)
+            code, output = await run(*command, DATABASE_URL=url)
             assert code == 2
-            assert why in said
-            assert said.count("\n") == 1
-            assert SECRET not in said
+            assert why in output
+            assert output.count("\n") == 1
+            assert SECRET not in output
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(
     ids=" ".join,
 )
 async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(wrong):
-    code, said = await run("gateway", "api", **wrong)
+    code, output = await run("gateway", "api", **wrong)
     assert code == 2
     for name in wrong:
-        assert name.lower().removeprefix("kafka_") in said.lower()
-    assert SECRET not in said
-    assert "Traceback" not in said
+        assert name.lower().removeprefix("kafka_") in output.lower()
+    assert SECRET not in output
+    assert "Traceback" not in output
 
 
 async def test_a_broker_that_refuses_is_told_without_the_password(servers):
     """The broker of the tests speaks no SASL: whoever offers a password is turned away."""
-    code, said = await run(
+    code, output = await run(
         "feedback_svc",
         "migrate",
         DATABASE_URL=servers.dsn,
@@ -111,5 +111,5 @@ async def test_a_broker_that_refuses_is_told_without_the_password(servers):
         KAFKA_SASL_PASSWORD=SECRET,
     )
     assert code != 0
-    assert "Kafka" in said
-    assert SECRET not in said
+    assert "Kafka" in output
+    assert SECRET not in output

@@ -77,7 +77,7 @@ async def test_the_new_tables_are_in_everything_like_the_live_ones(package, conn
 
 @pytest.mark.parametrize("package", PROJECTIONS)
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("CREATE VIEW report AS SELECT count(*) FROM {table}", "view report of {table}"),
         ("CREATE PUBLICATION copied FOR TABLE {table}", "publication copied of {table}"),
@@ -85,14 +85,14 @@ async def test_the_new_tables_are_in_everything_like_the_live_ones(package, conn
         ("CREATE TRIGGER mine BEFORE DELETE ON {table} EXECUTE FUNCTION refuse_change()", "trigger mine of {table}"),
     ],
 )
-async def test_what_hangs_on_a_live_table_is_told(package, connection, statement, told):
+async def test_what_hangs_on_a_live_table_is_told(package, connection, statement, message):
     table = {"feedback_svc": "feedback", "metrics_svc": "tickets"}[package]
     if package == "metrics_svc":
         statement = statement.replace("uuid", "text")
     await connection.execute(statement.format(table=table))
     lost = await Shadow("rebuild_12345678", PROJECTIONS[package]).would_lose(connection)
     assert lost is not None
-    assert lost.startswith(told.format(table=table))
+    assert lost.startswith(message.format(table=table))
 
 
 @pytest.mark.parametrize("package", PROJECTIONS)
@@ -105,5 +105,5 @@ async def test_what_handlers_say_is_not_kept_but_dead_letters_are(package, conne
         await connection.copy_records_to_table("outbox", records=rows, columns=["topic", "headers"])
         await shadow.leave(connection)
         assert await connection.fetch("SELECT * FROM outbox") == []
-    found = await connection.fetch("SELECT topic FROM rebuild_12345678.outbox")
-    assert [row["topic"] for row in found] == ["touchpoints.v1.some-svc.dlq"]
+    rows = await connection.fetch("SELECT topic FROM rebuild_12345678.outbox")
+    assert [row["topic"] for row in rows] == ["touchpoints.v1.some-svc.dlq"]

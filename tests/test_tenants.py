@@ -79,13 +79,13 @@ async def owner(dsn) -> AsyncIterator[Fetch]:
 @pytest.fixture
 async def tables(owner) -> dict[str, list[str]]:
     """The domain tables and their columns, each with a row of each tenant."""
-    found: dict[str, list[str]] = {}
+    columns_of: dict[str, list[str]] = {}
     for table, column, kind in await owner(COLUMNS):
-        found.setdefault(table, []).append(f"'{{tenant}}' AS {column}" if column == "tenant_id" else _sample(kind))
-    for table, values in found.items():
+        columns_of.setdefault(table, []).append(f"'{{tenant}}' AS {column}" if column == "tenant_id" else _sample(kind))
+    for table, values in columns_of.items():
         for tenant in TENANTS:
             await owner(f"INSERT INTO {table} SELECT {', '.join(values).format(tenant=tenant)}")
-    return found
+    return columns_of
 
 
 def _sample(kind: str) -> str:
@@ -111,13 +111,13 @@ def _readable(package: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PRIVILEGES)
 async def test_an_api_may_do_what_its_routes_do_and_nothing_else(package, owner):
-    found: dict[str, Any] = {}
+    granted: dict[str, Any] = {}
     for table, privilege in await owner(WHOLE, api_role(package)):
-        found.setdefault(table, {})[privilege] = ALL
+        granted.setdefault(table, {})[privilege] = ALL
     for table, privilege, column in await owner(GRANTED, api_role(package)):
-        if (columns := found.setdefault(table, {}).setdefault(privilege, set())) != ALL:
+        if (columns := granted.setdefault(table, {}).setdefault(privilege, set())) != ALL:
             columns.add(column)
-    assert found == PRIVILEGES[package]
+    assert granted == PRIVILEGES[package]
 
 
 @pytest.mark.parametrize("package", SERVICES)

@@ -112,14 +112,14 @@ def _body(path: str) -> Any:
 
 
 async def test_whatever_is_no_token_of_the_gateways_is_refused_alike_on_every_route(app):
-    said = set()
+    bodies = set()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         for method, path in routes(app):
             for kind, authorization in wrong(app.state.name):
                 answer = await client.request(method, path, headers={"Authorization": authorization})
                 assert answer.status_code == 401, f"{method} {path} with a token that is {kind}"
-                said.add(answer.content)
-    assert len(said) == 1
+                bodies.add(answer.content)
+    assert len(bodies) == 1
 
 
 async def test_the_gateways_token_gets_as_far_as_the_database_and_one_without_scopes_does_not(app):
@@ -135,9 +135,9 @@ async def test_the_gateways_token_gets_as_far_as_the_database_and_one_without_sc
 async def test_a_tenants_token_reaches_no_operators_route(app):
     token = sign(Caller("acme", frozenset(Scope) - OPERATORS, "key-1"), app.state.name, SECRET)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-        found = [(method, path) for method, path in routes(app) if path.startswith("/v1/ops")]
-        assert len(found) == 18
-        for method, path in found:
+        operators_routes = [(method, path) for method, path in routes(app) if path.startswith("/v1/ops")]
+        assert len(operators_routes) == 18
+        for method, path in operators_routes:
             answer = await client.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=_body(path))
             assert answer.status_code == 403, f"{method} {path}"
 

@@ -130,8 +130,8 @@ async def _when(alerts: httpx.AsyncClient, alert: Alert, firing: bool, since: fl
 
 async def _firing(alerts: httpx.AsyncClient) -> set[Alert]:
     """What Alertmanager has, held back by another alert or not."""
-    found = (await alerts.get("/api/v2/alerts")).raise_for_status().json()
-    labels = [each["labels"] for each in found]
+    alerts_now = (await alerts.get("/api/v2/alerts")).raise_for_status().json()
+    labels = [each["labels"] for each in alerts_now]
     return {(each["alertname"], each.get("consumer") or each.get("service", "")) for each in labels}
 
 
@@ -185,7 +185,7 @@ async def _poison(system: System, count: int) -> None:
     good = [encode(factories.feedback(customer_id=f"C-{number}")) for number in range(count)]
     producer = Producer(system.kafka, "poison")
     await producer.start()
-    outcomes = await producer.send_all([Record(one.topic, one.key, b"{", one.headers) for one in good], 30)
+    outcomes = await producer.send_all([Record(record.topic, record.key, b"{", record.headers) for record in good], 30)
     await producer.stop()
     assert not any(outcomes)
 

@@ -52,9 +52,9 @@ async def use(system: System, tenants: Sequence[int]) -> None:
 async def _is_measured(system: System) -> bool:
     """Whether the workers have measured every partition that is read, and the tenant that was named."""
     partitions = sum(len(topics) for topics in READS.values()) * system.partitions
-    found = "".join((await metrics(system)).values())
+    text = "".join((await metrics(system)).values())
     named = [f"touchpoint_{name}{{" for name in ("metrics_nps_points", "escalation_open_cases")]
-    return found.count("touchpoint_consumer_lag_records{") == partitions and all(name in found for name in named)
+    return text.count("touchpoint_consumer_lag_records{") == partitions and all(name in text for name in named)
 
 
 async def metrics(system: System) -> dict[Part, str]:
@@ -117,5 +117,5 @@ async def prometheus(system, tmp_path_factory) -> AsyncIterator[httpx.AsyncClien
 async def _sees_all(client: httpx.AsyncClient, targets: int) -> bool:
     """Whether everything was scraped twice: who has seen a counter once knows no rate."""
     answer = await client.get("/api/v1/query", params={"query": 'count(count_over_time(up{job="touchpoint"}[1m]) > 1)'})
-    found = answer.json()["data"]["result"]
-    return bool(found) and found[0]["value"][1] == str(targets)
+    result = answer.json()["data"]["result"]
+    return bool(result) and result[0]["value"][1] == str(targets)

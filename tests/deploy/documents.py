@@ -25,8 +25,8 @@ PINNED = re.compile(r"[\w./-]+(:\d+)?/?[\w./-]*:v?\d+\.\d+(\.\d+)?[\w.-]*|.+@sha
 
 def settings_class(service: str) -> type[ServiceSettings]:
     """What the service reads its environment with."""
-    found: type[ServiceSettings] = import_module(f"{SERVICES[service]}.config").Settings
-    return found
+    settings: type[ServiceSettings] = import_module(f"{SERVICES[service]}.config").Settings
+    return settings
 
 
 def environment_names(service: str) -> set[str]:
@@ -47,8 +47,8 @@ def _names(settings: type[Any]) -> Iterator[str]:
 def compose(**environment: str) -> dict[str, Any]:
     """docker-compose.yml with its variables put in: their defaults, unless given, and `x…` where one is required."""
 
-    def value(found: re.Match[str]) -> str:
-        name, kind, default = found.groups()
+    def value(match: re.Match[str]) -> str:
+        name, kind, default = match.groups()
         return environment.get(name, default if kind == ":-" else "x" * 32)
 
     text = (ROOT / "docker-compose.yml").read_text()

@@ -8,8 +8,8 @@ import pytest
 
 def program(*names: str) -> str:
     """The path of the first of these that is installed. None is: the test is skipped, but fails in CI."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
         reason = f"{names[0]} is not installed (Debian: .ci/tools)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
+    return path

@@ -75,8 +75,8 @@ def test_the_gateways_public_port_is_the_only_one_beyond_this_machine():
 def test_prometheus_looks_where_the_services_are():
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     [scrape] = config["scrape_configs"]
-    found = {name: each["port"] for each in scrape["dns_sd_configs"] for name in each["names"]}
-    assert found == {name: settings_class(name).model_fields["admin_port"].default for name in SERVICES}
+    ports = {name: each["port"] for each in scrape["dns_sd_configs"] for name in each["names"]}
+    assert ports == {name: settings_class(name).model_fields["admin_port"].default for name in SERVICES}
     [alerting] = config["alerting"]["alertmanagers"]
     assert alerting["static_configs"] == [{"targets": ["alertmanager:9093"]}]
 
@@ -84,8 +84,8 @@ def test_prometheus_looks_where_the_services_are():
 def test_grafana_is_told_what_its_data_sources_ask_for():
     folder = ROOT / "deploy" / "grafana" / "provisioning"
     sources = (folder / "datasources" / "touchpoint.yml").read_text()
-    told = ALL["grafana"]["environment"]
-    assert set(re.findall(r"\$(\w+)", sources)) <= set(told)
+    variables = ALL["grafana"]["environment"]
+    assert set(re.findall(r"\$(\w+)", sources)) <= set(variables)
     assert "url: http://prometheus:9090" in sources
     [provider] = yaml.safe_load((folder / "dashboards" / "touchpoint.yml").read_text())["providers"]
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in ALL["grafana"]["volumes"]

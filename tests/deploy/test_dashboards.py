@@ -39,10 +39,10 @@ def test_what_is_committed_is_what_the_code_makes():
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_grafanas_own_types_know_every_field(name):
-    def without_targets(found):
-        if isinstance(found, dict):
-            return {key: without_targets(value) for key, value in found.items() if key != "targets"}
-        return [without_targets(each) for each in found] if isinstance(found, list) else found
+    def without_targets(document):
+        if isinstance(document, dict):
+            return {key: without_targets(value) for key, value in document.items() if key != "targets"}
+        return [without_targets(each) for each in document] if isinstance(document, list) else document
 
     bare = without_targets(BOARDS[name])
     encoded = grafana.JSONEncoder().encode(Dashboard.from_json(bare))
@@ -91,8 +91,8 @@ async def test_a_panels_statement_answers_whom_the_reader_is_made_for(panel, sys
             statement = _filled_in(target["rawSql"])
 
             async def answers(statement=statement):
-                found = await connection.fetch(statement)
-                return found and any(value is not None for value in found[0])
+                rows = await connection.fetch(statement)
+                return rows and any(value is not None for value in rows[0])
 
             await eventually(answers, 30)
 

@@ -20,8 +20,8 @@ def dockerfile(service: str) -> str:
 
 
 def project(service: str) -> dict[str, str]:
-    found: dict[str, str] = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]
-    return found
+    project: dict[str, str] = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]
+    return project
 
 
 def without_names(service: str) -> str:

@@ -19,8 +19,8 @@ async def test_promtool_has_nothing_to_say_about_any_process(system):
         checking = await asyncio.create_subprocess_exec(
             promtool, "check", "metrics", stdin=-1, stdout=-1, stderr=asyncio.subprocess.STDOUT
         )
-        said, _ = await checking.communicate(text.encode())
-        assert (checking.returncode, said.decode()) == (0, ""), part
+        output, _ = await checking.communicate(text.encode())
+        assert (checking.returncode, output.decode()) == (0, ""), part
 
 
 async def test_a_thousand_tenants_make_no_more_series_than_ten(system):
@@ -46,8 +46,8 @@ async def test_the_scores_and_cases_of_the_one_tenant_that_was_named_are_shown(s
 
 
 async def _same(shown, expected):
-    found = await shown()
-    assert set(found) == expected
+    pages = await shown()
+    assert set(pages) == expected
     return True
 
 
@@ -61,19 +61,19 @@ async def test_how_large_tables_are_is_told_of_every_service_once_a_worker_and_b
     async def tell():
         return {part for part, text in (await metrics(system)).items() if "touchpoint_table_size_bytes{" in text}
 
-    told = {("gateway", "api"), *((service, "worker") for service in READS)}
-    await eventually(lambda: _same(tell, told), 60)
+    measuring = {("gateway", "api"), *((service, "worker") for service in READS)}
+    await eventually(lambda: _same(tell, measuring), 60)
 
 
-def series(found):
+def series(pages):
     """How many series of each name there are, in all parts."""
     return Counter(
         line.partition("{")[0].partition(" ")[0]
-        for text in found.values()
+        for text in pages.values()
         for line in text.splitlines()
         if line.startswith("touchpoint_")
     )
 
 
-def per_part(found):
-    return {part: sum(not line.startswith("#") for line in text.splitlines()) for part, text in found.items()}
+def per_part(pages):
+    return {part: sum(not line.startswith("#") for line in text.splitlines()) for part, text in pages.items()}

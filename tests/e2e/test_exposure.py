@@ -64,7 +64,7 @@ class Heard:
         await answer.aread()
         self.answers.append(answer)
 
-    def said(self, *, refusals_only: bool = False) -> str:
+    def text(self, *, refusals_only: bool = False) -> str:
         chosen = (answer for answer in self.answers if not refusals_only or answer.status_code >= 400)
         return "\n".join(f"{answer.headers}\n{answer.text}" for answer in chosen)
 
@@ -113,8 +113,8 @@ async def test_nothing_that_fails_shows_a_secret_or_a_customer(system, door, hea
 
     secrets = {*SECRETS.values(), key, key.rpartition("_")[2]}
     customer = set(CUSTOMER.values())
-    assert not found_in(heard.said(), secrets)
-    assert not found_in(heard.said(refusals_only=True), customer)
+    assert not found_in(heard.text(), secrets)
+    assert not found_in(heard.text(refusals_only=True), customer)
     logs = "\n".join(path.read_text() for path in sorted(system.logs.iterdir()))
     assert '"level": "error"' in logs, "something has failed"
     assert not found_in(logs, secrets | customer)
@@ -280,11 +280,11 @@ async def _metrics(system: System) -> str:
 
 async def _dead_letters(system: System) -> str:
     """What we added to the records, and what the index says of them beside whose they are."""
-    said = ""
+    logs = ""
     for service in SERVICES:
         if service != "gateway":
             async with _database(system, service) as database:
-                said += "\n".join(
+                logs += "\n".join(
                     map(
                         str,
                         await database.fetch(
@@ -301,9 +301,9 @@ async def _dead_letters(system: System) -> str:
     finally:
         await consumer.stop()
     for record in (record for batch in records.values() for record in batch):
-        said += "\n" + str([(name, value) for name, value in record.headers if name.startswith("dlq_")])
-    assert "dlq_reason" in said
-    return said
+        logs += "\n" + str([(name, value) for name, value in record.headers if name.startswith("dlq_")])
+    assert "dlq_reason" in logs
+    return logs
 
 
 @asynccontextmanager

@@ -262,9 +262,9 @@ async def _statuses(gateway: httpx.AsyncClient, url: str, wanted: str, consumer:
     answer = await gateway.get(url)
     if answer.status_code != 200:
         return None
-    found = {one["consumer"]: one["status"] for one in answer.json()["consumers"]}
-    done = wanted == found[consumer] and (wanted == "pending" or "pending" not in found.values())
-    return found if done else None
+    statuses = {each["consumer"]: each["status"] for each in answer.json()["consumers"]}
+    done = wanted == statuses[consumer] and (wanted == "pending" or "pending" not in statuses.values())
+    return statuses if done else None
 
 
 async def _write(system: System, key: str, meta: Meta, kind: Any, value: bytes) -> None:

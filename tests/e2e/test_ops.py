@@ -29,23 +29,23 @@ async def query(system):
     await connection.close()
 
 
-async def told(answer: httpx.Response):
+async def body_of(answer: httpx.Response):
     assert answer.is_success, answer.text
     return answer.json()
 
 
 async def ended(ops: httpx.AsyncClient, replay_id: str):
     async def over():
-        found = await told(await ops.get(f"/replays/{replay_id}"))
-        return found["state"] in ("done", "failed", "aborted") and found
+        replay = await body_of(await ops.get(f"/replays/{replay_id}"))
+        return replay["state"] in ("done", "failed", "aborted") and replay
 
     return await eventually(over, 60)
 
 
 async def test_every_service_answers_for_its_consumer(ops):
     async def all_of_them():
-        answer = await told(await ops.get("/consumers"))
-        return sorted(one["consumer"] for one in answer["items"]) == ["escalation-svc", SERVICE, "metrics-svc"]
+        answer = await body_of(await ops.get("/consumers"))
+        return sorted(item["consumer"] for item in answer["items"]) == ["escalation-svc", SERVICE, "metrics-svc"]
 
     await eventually(all_of_them, 60)
 
@@ -62,14 +62,14 @@ async def test_what_is_lost_is_planned_and_replayed(system, ops, query):
         for table, column in (("inbox", "event_id"), ("feedback", "id"), ("timeline", "id")):
             await query(f"DELETE FROM {table} WHERE {column} = ANY($1)", gone)
 
-        plan = await told(await ops.post("/replays", json={"consumer": SERVICE, "from": ["1h"], "customer": "C-42"}))
+        plan = await body_of(await ops.post("/replays", json={"consumer": SERVICE, "from": ["1h"], "customer": "C-42"}))
         assert plan["summary"]["missing"] == 7
-        await told(await ops.post(f"/replays/{plan['id']}/run", json={"reason": "lost afternoon"}))
+        await body_of(await ops.post(f"/replays/{plan['id']}/run", json={"reason": "lost afternoon"}))
         done = await ended(ops, plan["id"])
 
         assert (done["state"], done["matched"], done["applied"]) == ("done", 20, 7)
-        found = (await door.get("/v1/feedback?customer_id=C-42")).json()["items"]
-        assert len(found) == 20
+        items = (await door.get("/v1/feedback?customer_id=C-42")).json()["items"]
+        assert len(items) == 20
 
 
 async def test_a_dead_letter_is_found_shown_and_redriven(system, ops, query):
@@ -81,18 +81,18 @@ async def test_a_dead_letter_is_found_shown_and_redriven(system, ops, query):
     await producer.stop()
 
     async def failed():
-        return (await told(await ops.get("/dead-letters", params={"customer": "C-7"})))["items"]
+        return (await body_of(await ops.get("/dead-letters", params={"customer": "C-7"})))["items"]
 
     [letter] = await eventually(failed, 60)
     place = f"{letter['consumer']}/{letter['topic']}/{letter['partition']}/{letter['offset']}"
-    shown = await told(await ops.get(f"/dead-letters/{place}"))
+    shown = await body_of(await ops.get(f"/dead-letters/{place}"))
     assert shown["event"]["headers"]["ce_id"] == "poison"
     await query("ALTER TABLE feedback DROP CONSTRAINT no_zz")
 
     asked = {"consumer": SERVICE, "fingerprint": letter["fingerprint"]}
-    assert (await told(await ops.post("/dead-letters/redrive", json=asked)))["matching"] == 1
+    assert (await body_of(await ops.post("/dead-letters/redrive", json=asked)))["matching"] == 1
     told_to = asked | {"execute": True, "reason": "the constraint is gone"}
-    started = await told(await ops.post("/dead-letters/redrive", json=told_to))
+    started = await body_of(await ops.post("/dead-letters/redrive", json=told_to))
     done = await ended(ops, started["replay"]["id"])
 
     assert (done["state"], done["applied"]) == ("done", 1)
@@ -100,8 +100,8 @@ async def test_a_dead_letter_is_found_shown_and_redriven(system, ops, query):
 
 
 async def test_the_trail_names_the_key_and_not_its_secret(ops):
-    await told(await ops.post(f"/consumers/{SERVICE}/pause", json={"reason": "a test"}))
-    await told(await ops.post(f"/consumers/{SERVICE}/resume", json={"reason": "a test"}))
+    await body_of(await ops.post(f"/consumers/{SERVICE}/pause", json={"reason": "a test"}))
+    await body_of(await ops.post(f"/consumers/{SERVICE}/resume", json={"reason": "a test"}))
     token = ops.headers["Authorization"].removeprefix("Bearer ")
     _, prefix, secret = token.split("_")
     trail = await ops.get("/audit")

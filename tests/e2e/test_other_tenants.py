@@ -73,8 +73,8 @@ NOT_AN_ID = {"metric", "source"}
 
 
 async def _items(answer):
-    found = await answer
-    return found and [item for item in found["items"] if item.get("n", 1)]
+    page = await answer
+    return page and [item for item in page["items"] if item.get("n", 1)]
 
 
 async def _operations(door) -> list[tuple[str, str, dict]]:
@@ -141,4 +141,4 @@ async def test_the_same_id_from_two_companies_is_two_events(doors, acmes):
         timeline = (await door.get(f"/v1/customers/{acmes['customer_id']}/timeline?type=feedback.submitted")).json()
         assert [entry["details"]["text"] for entry in timeline["items"]] == [text]
     mine = (await doors["acme"].get(taken["status_url"])).json()
-    assert {one["conflicting"] for one in mine["consumers"]} == {False}
+    assert {item["conflicting"] for item in mine["consumers"]} == {False}

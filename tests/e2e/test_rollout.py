@@ -19,10 +19,10 @@ async def test_a_process_works_once_its_migration_is_done_and_can_be_stopped_bef
         try:
             async with httpx.AsyncClient(base_url=system.admin_urls[CONSUMER]) as client:
                 assert (await client.get("/healthz")).is_success
-                said = (await client.get("/readyz")).json()["checks"]["migration"]
+                reason = (await client.get("/readyz")).json()["checks"]["migration"]
         except httpx.TransportError:
             return False
-        return said == "waiting for PostgreSQL, or for `python -m metrics_svc migrate` of this version"
+        return reason == "waiting for PostgreSQL, or for `python -m metrics_svc migrate` of this version"
 
     try:
         system.start_part(CONSUMER)

@@ -137,8 +137,8 @@ def event(kind: str, data: dict[str, Any], **attributes: str) -> dict[str, Any]:
     return {"specversion": "1.0", "id": str(uuid4()), "source": "/tests", "type": kind, "data": data, **attributes}
 
 
-async def send(gateway: httpx.AsyncClient, found: dict[str, Any]) -> None:
-    answer = await gateway.post("/v1/events", json=found, headers={"Content-Type": "application/cloudevents+json"})
+async def send(gateway: httpx.AsyncClient, event: dict[str, Any]) -> None:
+    answer = await gateway.post("/v1/events", json=event, headers={"Content-Type": "application/cloudevents+json"})
     assert answer.status_code == 202, answer.text
 
 
@@ -146,8 +146,8 @@ async def collected(collector: Collector, trace: str, *expected: Path) -> None:
     """Wait until these are among a trace's spans."""
 
     def complete() -> bool:
-        found = paths(collector.trace(trace))
-        assert set(expected) <= found, f"missing: {set(expected) - found}; found: {sorted(found)}"
+        seen = paths(collector.trace(trace))
+        assert set(expected) <= seen, f"missing: {set(expected) - seen}; seen: {sorted(seen)}"
         return True
 
     await eventually(complete, 40)

@@ -144,11 +144,11 @@ async def rows_changed(night: Night) -> None:
             "UPDATE rollups SET n = n + 1 WHERE ctid = ANY(ARRAY(SELECT ctid FROM rollups LIMIT 3))"
         )
     for service in ("feedback-svc", "metrics-svc"):
-        said = await night.operate(service, "verify", "--consumer", service)
-        night.notice("verify", next(line.strip() for line in said.splitlines() if line.startswith(f"{service}:")))
+        output = await night.operate(service, "verify", "--consumer", service)
+        night.notice("verify", next(line.strip() for line in output.splitlines() if line.startswith(f"{service}:")))
     for service in ("feedback-svc", "metrics-svc"):
-        said = await night.operate(service, "replay", "rebuild", "--consumer", service, "--swap", "--reason", REASON)
-        assert "swapped" in said, said
+        output = await night.operate(service, "replay", "rebuild", "--consumer", service, "--swap", "--reason", REASON)
+        assert "swapped" in output, output
     night.mended("`replay rebuild --swap`")
 
 
@@ -182,8 +182,8 @@ async def wrong_policies(night: Night) -> None:
     night.stage.system.start_part(ESCALATION)
     await night.is_noticed("readiness")
     log = night.stage.system.logs / "escalation-svc.all.log"
-    said = await eventually(lambda: [line for line in log.read_text().splitlines() if "policies.0.event" in line], 60)
-    night.notice("log", said[-1])
+    lines = await eventually(lambda: [line for line in log.read_text().splitlines() if "policies.0.event" in line], 60)
+    night.notice("log", lines[-1])
     await asyncio.sleep(seconds(10, 2))
     night.policies.write_text(right)
     night.mended("the file was mended; started again")
@@ -363,9 +363,9 @@ async def _database(night: Night, service: str) -> AsyncIterator[asyncpg.Connect
 async def _accept_losses(night: Night, service: str) -> None:
     """Resume a consumer without what Kafka has lost, which the command names."""
     resume = ("consumer", "resume", service, "--reason", REASON)
-    said = await night.operate(service, *resume)
-    lost = [word for place in re.findall(r"--accept-loss (\S+)", said) for word in ("--accept-loss", place)]
-    assert lost, said
+    output = await night.operate(service, *resume)
+    lost = [word for place in re.findall(r"--accept-loss (\S+)", output) for word in ("--accept-loss", place)]
+    assert lost, output
     await night.operate(service, *resume, *lost)
 
 

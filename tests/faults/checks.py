@@ -76,6 +76,6 @@ async def not_in_the_log(system: System, accepted: Iterable[str]) -> set[str]:
     async with logs.connected(system.kafka, topics) as log:
         begins, ends = await log.begins(topics), await log.ends(topics)
         async for records in log.read({place: (begin, ends[place]) for place, begin in begins.items()}):
-            found = [dict(record.headers) for record in records]
-            missing -= {each["ce_id"].decode() for each in found if each.get("ce_source") == SOURCE.encode()}
+            headers = [dict(record.headers) for record in records]
+            missing -= {each["ce_id"].decode() for each in headers if each.get("ce_source") == SOURCE.encode()}
     return missing

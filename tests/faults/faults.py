@@ -52,8 +52,8 @@ class Stage:
 
         async def all_in_sync() -> bool:
             async with admin.connected(self.system.kafka) as client:
-                found = await client.describe_topics()
-            return all(len(each["isr"]) == len(self.brokers) for topic in found for each in topic["partitions"])
+                topics = await client.describe_topics()
+            return all(len(each["isr"]) == len(self.brokers) for topic in topics for each in topic["partitions"])
 
         await eventually(all_in_sync, 120)
 

@@ -60,8 +60,8 @@ class Night:
         """Wait until the doctor finds nothing wrong: after a restart that is not the breakage itself."""
 
         async def well() -> bool:
-            found = [await doctor.examine(self.stage.system.dsn(service)) for service in READS]
-            return not any(finding.wrong for each in found for finding in each)
+            reports = [await doctor.examine(self.stage.system.dsn(service)) for service in READS]
+            return not any(finding.wrong for each in reports for finding in each)
 
         await eventually(well, 120)
 
@@ -90,8 +90,8 @@ class Night:
             while True:
                 retries = self.load.retries
                 for (service, _), url in self.stage.system.admin_urls.items():
-                    if said := await _why_not_ready(client, url):
-                        self.notice("readiness", f"{service} {said}")
+                    if reason := await _why_not_ready(client, url):
+                        self.notice("readiness", f"{service} {reason}")
                     for task in await _failing_tasks(client, url):
                         self.notice("metrics", f"{service}: the task {task} fails")
                 await asyncio.sleep(LOOK_SECONDS)
@@ -103,13 +103,13 @@ class Night:
             for service in READS:
                 try:
                     async with asyncio.timeout(WATCHED_SECONDS):
-                        found = await doctor.examine(self.stage.system.dsn(service))
+                        findings = await doctor.examine(self.stage.system.dsn(service))
                 except TimeoutError:
                     continue
                 except Exception as error:  # a traceback is a finding as well, of the doctor itself
                     self.notice("doctor's traceback", repr(error))
                     continue
-                for finding in found:
+                for finding in findings:
                     if finding.wrong:
                         self.notice("doctor", f"{finding.where}: {finding.text}")
             await asyncio.sleep(LOOK_SECONDS)
@@ -146,7 +146,7 @@ async def _why_not_ready(client: httpx.AsyncClient, url: str) -> str | None:
         return "does not answer"
     if answer.is_success:
         return None
-    return next(f"{name}: {said}" for name, said in answer.json()["checks"].items() if said != "ok")
+    return next(f"{name}: {reason}" for name, reason in answer.json()["checks"].items() if reason != "ok")
 
 
 async def _failing_tasks(client: httpx.AsyncClient, url: str) -> list[str]:

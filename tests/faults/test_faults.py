@@ -58,9 +58,9 @@ class Outcome:
     def row(self) -> list[str]:
         lost = self.lost + self.count(Finding.MISSING, Finding.UNPUBLISHED)
         doubled = self.count(Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED)
-        found = (len(self.recoveries), len(self.accepted), lost, doubled, self.count(Finding.OUT_OF_ORDER))
+        counts = (len(self.recoveries), len(self.accepted), lost, doubled, self.count(Finding.OUT_OF_ORDER))
         times = [f"{median(self.recoveries):.1f}", f"{max(self.recoveries):.1f}"] if self.recoveries else ["", ""]
-        return [self.name, *(f"{each:,}" for each in found), *times]
+        return [self.name, *(f"{each:,}" for each in counts), *times]
 
 
 @pytest.fixture

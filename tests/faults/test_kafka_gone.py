@@ -25,12 +25,12 @@ async def test_a_gateway_whose_broker_goes_away_refuses_at_once_keeps_its_memory
 ):
     async with kafka_gone.outage(servers, tmp_path, OUTAGE, print) as (system, course):
         lost, repeated = await kafka_gone.compare(system.kafka, course)
-        found = course.summary()
+        summary = course.summary()
         kafka_gone.keep(course, tmp_path / "kafka_gone.json", {"lost": lost, "repeated": repeated})
-        print(f"\n{found}\n{tmp_path}")
+        print(f"\n{summary}\n{tmp_path}")
     assert (lost, repeated) == (0, 0)
     refused = [seen for seen in course.observed if seen["status"] != 202]
     assert refused
     assert {(seen["status"], seen["retry_after"]) for seen in refused} == {(503, "2")}
     assert course.observed[-1]["status"] == 202
-    assert found["rss_peak_mib"] - found["rss_before_mib"] < MOST_MIB
+    assert summary["rss_peak_mib"] - summary["rss_before_mib"] < MOST_MIB

@@ -121,6 +121,7 @@ def row(night: Night, breakage: Breakage, by_hand: str, after: float, accepted: 
     noticed = "; ".join(f"{by} {seconds:.1f} s" for by, (seconds, _) in night.noticed.items())
     shown = [night.noticed[by][1] for by in SHOWN if by in night.noticed]
     how = "; ".join(filter(None, [night.recovered_by, by_hand, f"works again after {after:.1f} s"]))
-    told = re.sub(r"postgresql://\S+: |system[_-][0-9a-f]{12}[_.]", "", shown[0] if shown else "")  # this run's names
-    cells = (breakage.name, noticed, told, how, accepted, lost, doubled)
+    message = shown[0] if shown else ""
+    message = re.sub(r"postgresql://\S+: |system[_-][0-9a-f]{12}[_.]", "", message)  # names that change with each run
+    cells = (breakage.name, noticed, message, how, accepted, lost, doubled)
     return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"

@@ -101,5 +101,5 @@ async def _run(program: str, *arguments: str) -> None:
     path = shutil.which(program, path=folder)
     assert path, f"{program} is needed"
     process = await asyncio.create_subprocess_exec(path, *arguments, stderr=asyncio.subprocess.PIPE)
-    _, said = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()

@@ -173,4 +173,4 @@ def _unpacked(request: Request) -> bytes:
 
 
 def _header(request: Request, name: bytes) -> bytes | None:
-    return next((value for found, value in request.headers if found == name), None)
+    return next((value for header, value in request.headers if header == name), None)

@@ -122,12 +122,12 @@ def _containers(part: Any) -> Iterator[Any]:
 
 def structure(rng: Random, root: Any) -> None:
     """Change one thing of a tree, in place."""
-    found = list(_containers(root))
-    place = rng.choice(found)
+    containers = list(_containers(root))
+    place = rng.choice(containers)
     if not place or rng.random() < 0.1:
         _add(rng, place)
     else:
-        rng.choice(_CHANGES)(rng, found, place, rng.randrange(len(place)))
+        rng.choice(_CHANGES)(rng, containers, place, rng.randrange(len(place)))
 
 
 def _drop(_: Random, __: list[Any], place: Any, index: int) -> None:
@@ -142,9 +142,9 @@ def _repeat(rng: Random, _: list[Any], place: Any, index: int) -> None:
     place.insert(rng.randint(0, len(place)), _again(rng, place, index))
 
 
-def _move(rng: Random, found: list[Any], place: Any, index: int) -> None:
+def _move(rng: Random, containers: list[Any], place: Any, index: int) -> None:
     inside = list(_containers(place[index]))
-    others = [other for other in found if type(other) is type(place) and not any(other is part for part in inside)]
+    others = [other for other in containers if type(other) is type(place) and not any(other is part for part in inside)]
     rng.choice(others).append(place.pop(index))
 
 
@@ -232,33 +232,33 @@ _NAMES = (
 )  # fmt: skip
 
 
-def headers(rng: Random, found: RawHeaders) -> None:
+def headers(rng: Random, raw_headers: RawHeaders) -> None:
     """Change one header, in place."""
     how = rng.randrange(6)
-    index = rng.randrange(len(found))
-    name, old = found[index]
+    index = rng.randrange(len(raw_headers))
+    name, old = raw_headers[index]
     if how == 0:
-        found[:] = [pair for pair in found if pair[0] != b"content-type"]
-        found.append((b"content-type", rng.choice(_TYPES)))
+        raw_headers[:] = [pair for pair in raw_headers if pair[0] != b"content-type"]
+        raw_headers.append((b"content-type", rng.choice(_TYPES)))
     elif how == 1:
-        found[index] = (name, rng.choice(_VALUES))
+        raw_headers[index] = (name, rng.choice(_VALUES))
     elif how == 2:
-        found.append((rng.choice(_NAMES), rng.choice(_VALUES)))
+        raw_headers.append((rng.choice(_NAMES), rng.choice(_VALUES)))
     elif how == 3:
-        found.append(found[index])
+        raw_headers.append(raw_headers[index])
     elif how == 4:
-        del found[index]
+        del raw_headers[index]
     else:
         where = rng.randint(0, len(old))
-        found[index] = (name, old[:where] + rng.choice(_VALUES) + old[where:])
+        raw_headers[index] = (name, old[:where] + rng.choice(_VALUES) + old[where:])
 
 
-def packed(rng: Random, body: bytes, found: RawHeaders) -> bytes:
+def packed(rng: Random, body: bytes, raw_headers: RawHeaders) -> bytes:
     """The body with a Content-Encoding, which may be true."""
     coding = rng.choice(
         (b"gzip",) * 12 + (b"x-gzip", b"GZIP", b"identity", b"gzip, identity", b"gzip, gzip", b"deflate")
     )
-    found.append((b"content-encoding", coding))
+    raw_headers.append((b"content-encoding", coding))
     if rng.random() < 0.1:
         return body
     body = gzip.compress(body, rng.choice((0, 1, 6)), mtime=0)

@@ -57,9 +57,9 @@ def plain(body: bytes) -> Parsed:
 
 def read(raw: bytes) -> Any:
     """JSON as RFC 8259 has it, the last of members with one name; raises ValueError or RecursionError."""
-    found = json.loads(raw.decode(errors="surrogateescape"), parse_constant=_no_number, parse_int=_number)
-    json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    return found
+    document = json.loads(raw.decode(errors="surrogateescape"), parse_constant=_no_number, parse_int=_number)
+    json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    return document
 
 
 def _no_number(word: str) -> None:
@@ -160,7 +160,7 @@ def test_a_field_is_taken_up_to_its_bound_and_no_further(event: type[Event], nam
         event.model_validate_json(json.dumps(data))
         problem = None
     except ValidationError as error:
-        named = [{"reason": reason(found)} for found in error.errors() if found["loc"][0] == name]
+        named = [{"reason": reason(details)} for details in error.errors() if details["loc"][0] == name]
         problem = {"errors": named} if named else None
 
     assert jsonschema_rs.Draft7Validator(json_schema(event)).is_valid(data) == fits

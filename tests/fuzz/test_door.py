@@ -65,19 +65,19 @@ class Log:
 
     async def new(self) -> list[Record]:
         """What has come since the last time."""
-        ends, found = await self._consumer.end_offsets(self._places), list[Record]()
+        ends, records = await self._consumer.end_offsets(self._places), list[Record]()
         while [place for place in self._places if await self._consumer.position(place) < ends[place]]:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
-                found += [Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
-        return found
+                records += [Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch]
+        return records
 
     async def at(self, partition: int, offset: int) -> Record:
         """One record again."""
         place = self._places[partition]
         self._consumer.seek(place, offset)
-        while not (found := (await self._consumer.getmany(place, timeout_ms=1000, max_records=1)).get(place)):
+        while not (batch := (await self._consumer.getmany(place, timeout_ms=1000, max_records=1)).get(place)):
             pass
-        [m] = found
+        [m] = batch
         return Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset)
 
 
@@ -120,18 +120,18 @@ class Run:
             await self.door.send(request(SEED, number, key))
 
     def _compare(self, records: list[Record]) -> None:
-        found: Counter[Sent] = Counter()
+        logged: Counter[Sent] = Counter()
         for record in records:
             try:
                 event = codec.decode(record, REGISTRY)
-                found[event.meta.source, event.meta.id, repr(read(record.value))] += 1
+                logged[event.meta.source, event.meta.id, repr(read(record.value))] += 1
             except Exception as error:
                 self.unreadable.append(f"{record}: {error!r}")
                 continue
             identities = self.feedback if event.type == "feedback.submitted" else self.others
             identities += event.meta.identity.bytes
-        self.lost += (self.door.expected - found).elements()
-        more = (found - self.door.expected).elements()
+        self.lost += (self.door.expected - logged).elements()
+        more = (logged - self.door.expected).elements()
         self.unasked += [sent for sent in more if (sent[0], sent[2]) not in self.door.repeated]
         self.records += len(records)
         self.door.expected.clear()
@@ -163,16 +163,16 @@ async def run(system, key) -> AsyncIterator[Run]:
         )
         app = create_app(settings, engine)
         await stack.enter_async_context(app.router.lifespan_context(app))
-        found = Run(Door(app), Log(system))
-        await found.log.start()
-        stack.push_async_callback(found.log.stop)
+        run = Run(Door(app), Log(system))
+        await run.log.start()
+        stack.push_async_callback(run.log.stop)
         started = time.monotonic()
-        await found.go(key)
+        await run.go(key)
         seconds = time.monotonic() - started
-        print(f"\n{BODIES:,} bodies in {seconds:.0f} s, seed {SEED}: {found.records:,} events in Kafka")
-        print("\n".join(f"{count:9,} {status}" for status, count in found.door.statuses.most_common()))
-        print(f"RSS in MiB: at most {max(found.rss_mib):.0f}; by quarters, in the middle: {found.quarters()}")
-        yield found
+        print(f"\n{BODIES:,} bodies in {seconds:.0f} s, seed {SEED}: {run.records:,} events in Kafka")
+        print("\n".join(f"{count:9,} {status}" for status, count in run.door.statuses.most_common()))
+        print(f"RSS in MiB: at most {max(run.rss_mib):.0f}; by quarters, in the middle: {run.quarters()}")
+        yield run
 
 
 def test_every_body_gets_an_answer_that_the_document_describes(run):
@@ -211,7 +211,7 @@ async def test_what_was_accepted_is_stored_and_can_be_read(run, system, key):
     async with httpx.AsyncClient(base_url=system.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         stored = [item["id"] async for item in _items(client, "/v1/feedback")]
         assert len(stored) == len(set(stored))
-        assert sent - others <= {UUID(found).bytes for found in stored} <= sent
+        assert sent - others <= {UUID(event_id).bytes for event_id in stored} <= sent
         for customer in [row["customer_id"] for row in rows]:
             path = f"/v1/customers/{quote(customer, safe='')}/timeline"
             assert [item async for item in _items(client, path)], customer

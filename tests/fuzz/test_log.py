@@ -105,10 +105,10 @@ class Run:
             await self.command(consumer, "consumer", "resume", consumer, "--skip", str(SKIP), "--reason", "fuzzing")
             self.skips[consumer] += 1
             return
-        found = re.search(r"touchpoint (consumer resume \S+ --past (\S+))", reason)
-        assert found, reason
-        await self.command(consumer, *found[1].split(), "--reason", "fuzzing")
-        self.passed[consumer].append(found[2])
+        command = re.search(r"touchpoint (consumer resume \S+ --past (\S+))", reason)
+        assert command, reason
+        await self.command(consumer, *command[1].split(), "--reason", "fuzzing")
+        self.passed[consumer].append(command[2])
 
     async def query(self, service: str, sql: str, *values: object) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.system.dsn(service))
@@ -117,28 +117,28 @@ class Run:
         finally:
             await connection.close()
 
-    async def command(self, service: str, *words: str, code: int = 0) -> str:
+    async def command(self, service: str, *arguments: str, code: int = 0) -> str:
         """Run an operator's command on a service's database."""
-        ended, printed = await self.system.command(service, *words)
-        assert ended == code, (words, printed)
+        ended, printed = await self.system.command(service, *arguments)
+        assert ended == code, (arguments, printed)
         return printed
 
 
 @pytest.fixture(scope="module")
 async def run(system: System) -> Run:
     """All records written to a system whose consumers are let past what they halt at, until it is quiet."""
-    found, started, stop = Run(system), time.monotonic(), asyncio.Event()
+    run, started, stop = Run(system), time.monotonic(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(found.let_pass(stop))
+        tasks.create_task(run.let_pass(stop))
         async with foreign_producer(system.kafka) as producer:
-            await found.go(producer)
+            await run.go(producer)
         await eventually(system.is_quiet, 1800)
         stop.set()
     print(f"\n{RECORDS:,} mutated records, seed {SEED}, in {time.monotonic() - started:.0f} s")
-    print("\n".join(f"{count:9,} {what}" for what, count in found.written.most_common()))
-    for consumer, passed in found.passed.items():
-        print(f"{consumer} passed {len(passed)}: {passed[:3]}; may skip, {found.skips[consumer]} times")
-    return found
+    print("\n".join(f"{count:9,} {what}" for what, count in run.written.most_common()))
+    for consumer, passed in run.passed.items():
+        print(f"{consumer} passed {len(passed)}: {passed[:3]}; may skip, {run.skips[consumer]} times")
+    return run
 
 
 def test_no_process_ended(run):

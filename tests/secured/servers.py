@@ -156,8 +156,8 @@ async def _kafka(folder: Path, certificate: trustme.LeafCert, port: int, passwor
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     )
-    found = await jars.class_path(lambda *_: None)
-    [broker] = cluster(folder, folder, [(plain, controller)], found)
+    class_path = await jars.class_path(lambda *_: None)
+    [broker] = cluster(folder, folder, [(plain, controller)], class_path)
     listeners = f"PLAINTEXT://{HOST}:{plain},USERS://{HOST}:{port}"
     settings = {
         "listeners": f"{listeners},CONTROLLER://{HOST}:{controller}",

@@ -54,7 +54,7 @@ async def test_an_operator_checks_a_service_its_dead_letters_and_what_it_publish
     assert (report["consumer"], report["clean"]) == (service, True)
     assert report["outcomes"]["open"] == 1
     assert report["published"] > 0
-    [kafka] = [found for found in await touchpoint(service, "doctor") if found["where"].startswith("Kafka")]
+    [kafka] = [finding for finding in await touchpoint(service, "doctor") if finding["where"].startswith("Kafka")]
     assert kafka["text"].startswith("all ")
 
 

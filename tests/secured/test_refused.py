@@ -23,7 +23,7 @@ def stranger(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"sasl_password": SecretStr(SECRET)}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
         ({"sasl_username": "nobody"}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
@@ -32,23 +32,23 @@ def stranger(tmp_path, monkeypatch):
         ({"security_protocol": "PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
     ],
 )
-async def test_kafka_refuses_and_the_setting_is_named(secured, wrong, told):
-    with pytest.raises(UnreachableError, match=told) as refused:
+async def test_kafka_refuses_and_the_setting_is_named(secured, wrong, message):
+    with pytest.raises(UnreachableError, match=message) as refused:
         async with admin.connected(secured.kafka_as("feedback-svc").model_copy(update=wrong)):
             pass
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("sslmode=disable", "no encryption"),
         (f"sslmode=verify-full&sslrootcert={STRANGER}", "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
-async def test_postgresql_is_reached_over_tls_to_the_right_server_alone(system, options, told):
+async def test_postgresql_is_reached_over_tls_to_the_right_server_alone(system, options, message):
     url = system.secured.dsn_as("feedback-svc", system.databases["feedback-svc"], options)
-    with pytest.raises(UnreachableError, match=told):
+    with pytest.raises(UnreachableError, match=message):
         async with databases.connected(url):
             pass
 

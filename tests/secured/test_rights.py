@@ -59,8 +59,8 @@ async def _is_sent(producer, topic):
 async def read(settings, names):
     """Those of the topics that can be read."""
     async with admin.connected(settings) as client:
-        found = await client.describe_topics([settings.topic_prefix + name for name in names])
-    seen = {topic["topic"] for topic in found if topic["error_code"] != TopicAuthorizationFailedError.errno}
+        topics = await client.describe_topics([settings.topic_prefix + name for name in names])
+    seen = {topic["topic"] for topic in topics if topic["error_code"] != TopicAuthorizationFailedError.errno}
     return {topic.removeprefix(settings.topic_prefix) for topic in seen if await _is_read(settings, topic)}
 
 

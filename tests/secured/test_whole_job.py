@@ -30,30 +30,30 @@ async def ops(system) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def told(answer: httpx.Response):
+async def body_of(answer: httpx.Response):
     assert answer.is_success, answer.text
     return answer.json()
 
 
 async def test_what_comes_in_is_stored_counted_and_opens_a_case(door):
     known = {"id": "1", "source": "/crm", "type": "customer.updated", "specversion": "1.0"}
-    await told(
+    await body_of(
         await door.post("/v1/events", json=known | {"data": {"customer_id": "C-1", "tier": "key"}}, headers=JSON)
     )
     about = {"customer_id": "C-1", "kind": "nps", "channel": "web", "score": {"value": 1, "min": 0, "max": 10}}
-    taken = await told(await door.post("/v1/feedback", json=about))
+    taken = await body_of(await door.post("/v1/feedback", json=about))
 
     async def read_by_all():
-        found = (await told(await door.get(taken["status_url"])))["consumers"]
-        return {one["consumer"] for one in found if one["status"] == "applied"} == set(ALL)
+        consumers = (await body_of(await door.get(taken["status_url"])))["consumers"]
+        return {item["consumer"] for item in consumers if item["status"] == "applied"} == set(ALL)
 
     async def told_of_the_case():
-        entries = (await told(await door.get("/v1/customers/C-1/timeline")))["items"]
+        entries = (await body_of(await door.get("/v1/customers/C-1/timeline")))["items"]
         return "escalation.opened" in [entry["type"] for entry in entries]
 
     await eventually(read_by_all, 60)
     await eventually(told_of_the_case, 60)
-    assert (await told(await door.get("/v1/metrics/nps", params=EVER)))["items"]
+    assert (await body_of(await door.get("/v1/metrics/nps", params=EVER)))["items"]
 
 
 async def test_a_dead_letter_is_written_shown_and_redriven_and_a_window_planned(system, ops):
@@ -68,23 +68,23 @@ async def test_a_dead_letter_is_written_shown_and_redriven_and_a_window_planned(
     await producer.stop()
 
     async def failed():
-        return (await told(await ops.get("/dead-letters", params={"customer": "C-7"})))["items"]
+        return (await body_of(await ops.get("/dead-letters", params={"customer": "C-7"})))["items"]
 
     [letter] = await eventually(failed, 60)
     place = f"{letter['consumer']}/{letter['topic']}/{letter['partition']}/{letter['offset']}"
-    assert (await told(await ops.get(f"/dead-letters/{place}")))["event"]["headers"]["ce_id"] == "poison"
+    assert (await body_of(await ops.get(f"/dead-letters/{place}")))["event"]["headers"]["ce_id"] == "poison"
     await eventually(system.is_quiet, 60)  # the copy is in Kafka, too
     await system.secured.execute(
         "ALTER TABLE feedback DROP CONSTRAINT no_zz", database=system.databases["feedback-svc"]
     )
     asked = {"consumer": "feedback-svc", "fingerprint": letter["fingerprint"], "execute": True, "reason": "mended"}
-    redrive = await told(await ops.post("/dead-letters/redrive", json=asked))
+    redrive = await body_of(await ops.post("/dead-letters/redrive", json=asked))
 
     async def over():
-        found = await told(await ops.get(f"/replays/{redrive['replay']['id']}"))
-        return found["state"] == "done" and found
+        replay = await body_of(await ops.get(f"/replays/{redrive['replay']['id']}"))
+        return replay["state"] == "done" and replay
 
     assert (await eventually(over, 60))["applied"] == 1
     for consumer in ALL:
-        plan = await told(await ops.post("/replays", json={"consumer": consumer, "from": ["1h"]}))
+        plan = await body_of(await ops.post("/replays", json={"consumer": consumer, "from": ["1h"]}))
         assert plan["summary"]["missing"] == 0

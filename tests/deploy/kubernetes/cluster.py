@@ -40,8 +40,8 @@ class Cluster:
 
     def get(self, kind: str, name: str) -> Object:
         """The one of this name."""
-        [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
-        return found
+        [document] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
+        return document
 
     def workloads(self) -> list[Object]:
         """What our pods are made of."""
@@ -97,9 +97,9 @@ def pod(workload: Object) -> Object:
 
 def container(workload: Object) -> Object:
     """The one container."""
-    [found] = pod(workload)["containers"]
+    [only] = pod(workload)["containers"]
     assert "initContainers" not in pod(workload)
-    return dict(found)
+    return dict(only)
 
 
 def pod_labels(workload: Object) -> Labels:

@@ -14,7 +14,7 @@ def reads(service: str) -> list[str]:
     return READS.get(service, [])
 
 
-def told(cluster) -> KafkaSettings:
+def kafka_settings(cluster) -> KafkaSettings:
     [data] = [
         each["data"] for each in cluster.of("ConfigMap") if each["metadata"]["name"].startswith("touchpoint-settings")
     ]
@@ -27,12 +27,12 @@ def told(cluster) -> KafkaSettings:
 
 def operations(cluster, user: str) -> dict[str, set[tuple[str, str]]]:
     """What a user may do, by operation: kinds and names of what it may be done to."""
-    found: dict[str, set[tuple[str, str]]] = {}
+    rights: dict[str, set[tuple[str, str]]] = {}
     for acl in cluster.get("KafkaUser", user)["spec"]["authorization"]["acls"]:
         assert acl["resource"].get("patternType", "literal") == "literal"
         for operation in acl["operations"]:
-            found.setdefault(operation, set()).add((acl["resource"]["type"], acl["resource"]["name"]))
-    return found
+            rights.setdefault(operation, set()).add((acl["resource"]["type"], acl["resource"]["name"]))
+    return rights
 
 
 def test_the_topics_are_those_that_the_services_would_make(cluster):
@@ -41,7 +41,7 @@ def test_the_topics_are_those_that_the_services_would_make(cluster):
 
 
 def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(cluster):
-    kafka = told(cluster)
+    kafka = kafka_settings(cluster)
     for each in cluster.of("KafkaTopic"):
         spec = each["spec"]
         assert spec["partitions"] == kafka.partitions
@@ -50,7 +50,7 @@ def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(clus
 
 
 def test_there_are_as_many_brokers_as_replicas_and_in_production_one_may_be_gone(cluster, request):
-    kafka = told(cluster)
+    kafka = kafka_settings(cluster)
     [pool] = cluster.of("KafkaNodePool")
     config = cluster.get("Kafka", "touchpoint")["spec"]["kafka"]["config"]
     assert pool["spec"]["replicas"] == config["default.replication.factor"] == kafka.replication_factor

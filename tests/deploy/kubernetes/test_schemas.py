@@ -20,10 +20,10 @@ def strict(schema: Any) -> Any:
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: strict(value) for key, value in schema.items()}
+    closed = {key: strict(value) for key, value in schema.items()}
     if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        found.setdefault("additionalProperties", False)
-    return found
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def problems(each: Object) -> list[str]:
@@ -32,15 +32,16 @@ def problems(each: Object) -> list[str]:
     if vendored.exists():
         schema = json.loads(vendored.read_text())
         schema["properties"]["metadata"] = {"type": "object"}
-        found = [f"{error.json_path}: {error.message}" for error in Draft7Validator(strict(schema)).iter_errors(each)]
+        errors = Draft7Validator(strict(schema)).iter_errors(each)
+        problems = [f"{error.json_path}: {error.message}" for error in errors]
     else:
         try:
             kubernetes_validate.validate(each, KUBERNETES, strict=True)
         except kubernetes_validate.ValidationError as error:
-            found = [f"{'.'.join(map(str, error.path))}: {error.message}"]
+            problems = [f"{'.'.join(map(str, error.path))}: {error.message}"]
         else:
-            found = []
-    return [f"{each['kind']} {each['metadata']['name']} {problem}" for problem in found]
+            problems = []
+    return [f"{each['kind']} {each['metadata']['name']} {problem}" for problem in problems]
 
 
 def test_every_object_is_valid_and_has_no_field_its_kind_does_not_know(cluster: Cluster):

@@ -22,8 +22,8 @@ SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SEC
 def environment(cluster: Cluster, workload) -> dict[str, str]:
     """What a process is told: from its ConfigMap, in its own lines, and something in place of each secret."""
     [source] = container(workload)["envFrom"]
-    told = dict(cluster.get("ConfigMap", source["configMapRef"]["name"])["data"])
-    return told | {
+    shared = dict(cluster.get("ConfigMap", source["configMapRef"]["name"])["data"])
+    return shared | {
         each["name"]: each.get("value", SECRETS.get(each["name"], "x")) for each in container(workload)["env"]
     }
 
@@ -37,8 +37,8 @@ def settings(cluster: Cluster, workload, monkeypatch) -> ServiceSettings:
 
 
 def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job(cluster):
-    found = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Deployment"))
-    assert found == {(name, role): 1 for name, roles in ROLES.items() for role in roles}
+    deployed = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Deployment"))
+    assert deployed == {(name, role): 1 for name, roles in ROLES.items() for role in roles}
     jobs = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Job"))
     assert jobs == {(name, "migrate"): 1 for name in SERVICES}
     for each in cluster.processes():
@@ -73,7 +73,7 @@ def test_a_registry_with_a_port_is_in_images_and_in_no_name(tmp_path):
 
 
 def test_an_operators_pod_is_its_services_own_with_another_user_of_kafka_and_ends_with_the_shift(cluster):
-    def told(workload):
+    def variables(workload):
         return {each["name"]: each for each in container(workload)["env"]}
 
     for job in cluster.of("Job"):
@@ -81,7 +81,7 @@ def test_an_operators_pod_is_its_services_own_with_another_user_of_kafka_and_end
         assert operator["spec"]["suspend"] is True
         assert operator["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] <= 8 * 3600
         assert pod_labels(operator)[ROLE] == "operator"
-        its, own = told(job), told(operator)
+        its, own = variables(job), variables(operator)
         assert its.keys() - own.keys() == {"INTERNAL_TOKEN_SECRETS"}
         assert {name for name in own if own[name] != its.get(name)} == {"KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"}
         assert own["KAFKA_SASL_USERNAME"]["value"] == "operator"
@@ -120,8 +120,8 @@ def test_no_pod_can_ask_the_cluster_for_anything(cluster):
 def test_everything_has_requests_and_limits(cluster):
     databases = [each["spec"]["resources"] for each in cluster.of("Cluster")]
     brokers = [each["spec"]["resources"] for each in cluster.of("KafkaNodePool")]
-    for found in [*databases, *brokers, *(container(each)["resources"] for each in cluster.workloads())]:
-        assert set(found["requests"]) == set(found["limits"]) == {"cpu", "memory"}
+    for resources in [*databases, *brokers, *(container(each)["resources"] for each in cluster.workloads())]:
+        assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
 
 
 def test_every_image_names_its_version(cluster):
@@ -164,8 +164,8 @@ def test_every_deployment_has_a_disruption_budget_and_is_spread(cluster):
 
 def test_every_selector_finds_its_own_pods_alone(cluster):
     for each in cluster.of("Deployment"):
-        found = [labels for labels in cluster.services_pods() if selects(each["spec"]["selector"], labels)]
-        assert found == [pod_labels(each)]
+        selected = [labels for labels in cluster.services_pods() if selects(each["spec"]["selector"], labels)]
+        assert selected == [pod_labels(each)]
     for service in cluster.of("Service"):
         chosen = [
             each for each in cluster.of("Deployment") if service["spec"]["selector"].items() <= pod_labels(each).items()
@@ -178,10 +178,11 @@ def test_every_selector_finds_its_own_pods_alone(cluster):
 
 def test_what_is_not_ready_is_scraped_too(cluster):
     [monitor] = cluster.of("ServiceMonitor")
-    found = [each for each in cluster.of("Service") if selects(monitor["spec"]["selector"], each["metadata"]["labels"])]
-    assert {each["metadata"]["name"] for each in found} == {f"{name}-admin" for name in SERVICES}
-    assert all(each["spec"]["publishNotReadyAddresses"] for each in found)
-    assert [each["port"] for each in monitor["spec"]["endpoints"]] == [found[0]["spec"]["ports"][0]["name"]]
+    wanted = monitor["spec"]["selector"]
+    monitored = [each for each in cluster.of("Service") if selects(wanted, each["metadata"]["labels"])]
+    assert {each["metadata"]["name"] for each in monitored} == {f"{name}-admin" for name in SERVICES}
+    assert all(each["spec"]["publishNotReadyAddresses"] for each in monitored)
+    assert [each["port"] for each in monitor["spec"]["endpoints"]] == [monitored[0]["spec"]["ports"][0]["name"]]
 
 
 def test_apis_and_consumers_are_scaled_and_nobody_else_says_how_many(cluster):
@@ -195,37 +196,37 @@ def test_apis_and_consumers_are_scaled_and_nobody_else_says_how_many(cluster):
 def test_there_are_never_more_consumers_than_partitions(cluster, monkeypatch):
     for each in cluster.of("ScaledObject"):
         workload = cluster.get("Deployment", each["spec"]["scaleTargetRef"]["name"])
-        told = settings(cluster, workload, monkeypatch)
-        assert each["spec"]["maxReplicaCount"] <= told.kafka.partitions
+        config = settings(cluster, workload, monkeypatch)
+        assert each["spec"]["maxReplicaCount"] <= config.kafka.partitions
         [trigger] = each["spec"]["triggers"]
-        assert trigger["metadata"]["consumerGroup"] == told.kafka.topic_prefix + pod_labels(workload)[NAME]
-        host, _, port = told.kafka.bootstrap_servers.partition(":")
+        assert trigger["metadata"]["consumerGroup"] == config.kafka.topic_prefix + pod_labels(workload)[NAME]
+        host, _, port = config.kafka.bootstrap_servers.partition(":")
         assert trigger["metadata"]["bootstrapServers"] == f"{host}.touchpoint.svc:{port}"
 
 
 def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster, monkeypatch):
     for each in cluster.processes():
         assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME]) | LIBPQ
-        told = settings(cluster, each, monkeypatch)
-        assert told.kafka.security_protocol == "SASL_SSL"
-        assert told.kafka.sasl_username == pod_labels(each)[NAME]
+        config = settings(cluster, each, monkeypatch)
+        assert config.kafka.security_protocol == "SASL_SSL"
+        assert config.kafka.sasl_username == pod_labels(each)[NAME]
 
 
 def test_ports_are_those_that_processes_listen_at(cluster, monkeypatch):
     for each in cluster.of("Deployment"):
-        told = settings(cluster, each, monkeypatch)
+        config = settings(cluster, each, monkeypatch)
         ports = {port["name"]: port["containerPort"] for port in container(each)["ports"]}
-        assert ports.pop("admin") == told.admin_port
-        assert ports == ({"http": told.port} if pod_labels(each)[ROLE] == "api" else {})
+        assert ports.pop("admin") == config.admin_port
+        assert ports == ({"http": config.port} if pod_labels(each)[ROLE] == "api" else {})
         for service in cluster.of("Service"):
             if service["spec"]["selector"].items() <= pod_labels(each).items():
                 [port] = service["spec"]["ports"]
-                assert port["port"] == {"http": told.port, "admin": told.admin_port}[port["targetPort"]]
+                assert port["port"] == {"http": config.port, "admin": config.admin_port}[port["targetPort"]]
 
 
 def test_the_gateway_asks_the_services_where_they_are(cluster, monkeypatch):
-    told = settings(cluster, cluster.get("Deployment", "gateway-api"), monkeypatch)
-    for url in (told.feedback_url, told.escalation_url, told.metrics_url):
+    config = settings(cluster, cluster.get("Deployment", "gateway-api"), monkeypatch)
+    for url in (config.feedback_url, config.escalation_url, config.metrics_url):
         assert url.port == cluster.get("Service", url.host)["spec"]["ports"][0]["port"]
 
 
@@ -233,11 +234,11 @@ def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster)
     for each in cluster.workloads():
         mounts = {mount["mountPath"]: mount["name"] for mount in container(each)["volumeMounts"]}
         volumes = {volume["name"]: volume["secret"] for volume in pod(each)["volumes"]}
-        told = environment(cluster, each)
-        assert told["PGSSLMODE"] == "verify-full"
+        variables = environment(cluster, each)
+        assert variables["PGSSLMODE"] == "verify-full"
         for certificate, secret in (
-            (told["KAFKA_SSL_CAFILE"], "touchpoint-cluster-ca-cert"),
-            (told["PGSSLROOTCERT"], f"{pod_labels(each)[NAME]}-db-ca"),
+            (variables["KAFKA_SSL_CAFILE"], "touchpoint-cluster-ca-cert"),
+            (variables["PGSSLROOTCERT"], f"{pod_labels(each)[NAME]}-db-ca"),
         ):
             folder, _, name = certificate.rpartition("/")
             assert volumes[mounts[folder]]["secretName"] == secret
