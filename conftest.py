@@ -7,11 +7,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["touchpoint.testing.fixtures"]
 
-settings.register_profile("untimed", deadline=None)  # how long a test takes says how busy the machine is
+settings.register_profile("untimed", deadline=None)  # durations depend on the machine's load
 settings.load_profile("untimed")
 
 TOGETHER = ("tests/secured/", "tests/deploy/")
-"""Folders whose files share what takes long to start."""
+"""Folders whose test files share servers that are slow to start; xdist runs each in one process."""
 
 
 class FilesAndFolders(LoadScopeScheduling):
@@ -24,5 +24,5 @@ class FilesAndFolders(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesAndFolders:
-    """What decides which process runs a test."""
+    """The scheduler that assigns tests to xdist processes."""
     return FilesAndFolders(config, log)

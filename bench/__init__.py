@@ -1,1 +1,1 @@
-"""What Touchpoint is worth against the least that could be done: each scenario beside a floor measured with it."""
+"""Benchmarks: each scenario is compared with a floor, a minimal program for the same task, in the same run."""

@@ -29,10 +29,12 @@ SCENARIOS = {module.SCENARIO.name: module.SCENARIO for module in MODULES}
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help=f"of {', '.join(SCENARIOS)}")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="pairs of floor and ours that count; one more warms up")] = 5,
-    json: Annotated[Path, typer.Option(help="where the results go; the plot lies beside")] = results.LATEST,
+    runs: Annotated[int, typer.Option(min=1, help="measured pairs of floor and ours, after one warm-up pair")] = 5,
+    json: Annotated[
+        Path, typer.Option(help="file of the results; the chart is written next to it (.svg)")
+    ] = results.LATEST,
 ) -> None:
-    """Measure scenarios against their floors; bench/README.md tells what each is."""
+    """Measure scenarios against their floors; bench/README.md describes them."""
     unknown = set(names or ()) - set(SCENARIOS)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(SCENARIOS)}")

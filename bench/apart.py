@@ -1,4 +1,4 @@
-"""Runs what measures in a process of its own, so that nothing else shares its interpreter."""
+"""Runs a measurement in a process of its own, so that no other code shares its interpreter."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ async def apart(measure: Measure, **arguments: Any) -> Any:
 
 
 def settle() -> None:
-    """Call it between preparing and measuring: the collector then passes over all that was prepared."""
+    """Call it between preparing and measuring: the garbage collector then ignores all existing objects."""
     gc.collect()
     gc.freeze()
 

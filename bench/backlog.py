@@ -51,7 +51,7 @@ async def consume(system: System, service: str, end: int) -> Sample:
 
 
 async def _watch(connection: asyncpg.Connection, before: int, end: int) -> Sample:
-    """The first batch is left out: what comes before it is the process starting."""
+    """The first batch does not count, because it includes the start of the process."""
     first, applied, begun, cpu = before, before, 0.0, Cpu()
     async with asyncio.timeout(600):
         while applied < end:

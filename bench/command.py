@@ -1,4 +1,4 @@
-"""What the commands of this package share: servers of their own, gone at the end however it comes."""
+"""Shared by the commands of this package: starts their servers and stops them at the end, also after an error."""
 
 import logging
 import os
@@ -23,11 +23,11 @@ POSTGRES = (
     ("max_wal_size", "4GB"),
     ("max_connections", "200"),
 )
-"""A commit is on the disk before it is told, as in production, and memory is that of a small server."""
+"""Commits are flushed to disk before they are acknowledged, as in production; memory as on a small server."""
 
 console = Console(stderr=True, highlight=False)
 LOGS = results.FOLDER / "logs"
-"""What processes said in the last run; the servers' own folder is deleted."""
+"""Logs of the processes of the last run; the servers' own folder is deleted."""
 
 
 def run(command: Callable[..., None]) -> None:
@@ -41,7 +41,7 @@ def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     """Run `work` on Kafka and PostgreSQL: those the environment names, else embedded ones that are deleted after it."""
     if os.getloadavg()[0] > 1:
         console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be low.[/]")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of each try while the broker starts
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs each connection attempt while the broker starts
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     servers.stop_abandoned()

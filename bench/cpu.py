@@ -1,4 +1,4 @@
-"""Whose CPU time it takes: unlike seconds on the clock it hardly changes when others use the machine, too."""
+"""CPU time by process: unlike wall time, it hardly depends on other load on the machine."""
 
 from collections import defaultdict
 
@@ -6,13 +6,13 @@ import psutil
 
 
 class Cpu:
-    """The CPU time of the processes this one has started, from here on."""
+    """CPU time of this process's child processes since the object was created."""
 
     def __init__(self) -> None:
         self._before = _spent()
 
     def each(self, count: float) -> dict[str, float]:
-        """Microseconds for each of so many, by process (`gateway`, `feedback_svc`, `postgres`, `kafka`)."""
+        """CPU µs per event of `count` events, by process (`gateway`, `feedback_svc`, `postgres`, `kafka`)."""
         since = {name: seconds - self._before[name] for name, seconds in _spent().items()}
         return {name: round(1e6 * seconds / count, 1) for name, seconds in since.items() if seconds > 0}
 

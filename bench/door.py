@@ -22,7 +22,7 @@ async def opened(system: System) -> dict[str, str]:
 
 
 def past(count: int, days_ago: float = 1, seed: int = 4) -> list[Payload]:
-    """So many events of one day, by default the last 24 hours; the same seed gives the same ids."""
+    """`count` events of one day, by default the last 24 hours; the same seed gives the same ids."""
     return list(day(count, datetime.now(UTC) - timedelta(days=days_ago), seed=seed))
 
 

@@ -1,4 +1,4 @@
-"""`fairness`: how long one tenant's events take while another one floods the gateway, beside the same in peace."""
+"""`fairness`: latency of one tenant during a flood by another one, compared with the same without a flood."""
 
 import asyncio
 import time

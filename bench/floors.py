@@ -1,4 +1,4 @@
-"""The least that could be done, without any of the promises: what each scenario is compared with."""
+"""The floors: minimal programs without Touchpoint's guarantees, which the scenarios are compared with."""
 
 import asyncio
 import time
@@ -36,11 +36,11 @@ class Sent(NamedTuple):
 Group = Sequence[Sent]
 
 CONNECTIONS = 1000
-"""That the empty route's server takes, far above what is opened."""
+"""Connection limit of the empty route's server, far above the number that is opened."""
 
 
 async def serve_empty_route(path: str, port: int) -> None:
-    """A FastAPI route that reads nothing and says nothing, on the very server that the services run on."""
+    """A FastAPI route with an empty response, on the same HTTP server as the services."""
     app = FastAPI()
 
     @app.post(path, status_code=202)
@@ -51,12 +51,12 @@ async def serve_empty_route(path: str, port: int) -> None:
 
 
 def reached(kafka: KafkaSettings) -> dict[str, Any]:
-    """What another process needs to reach the same topics; the rest it has from the environment."""
+    """The settings another process needs to reach the same topics; the others are in the environment."""
     return kafka.model_dump(include={"bootstrap_servers", "topic_prefix", "partitions"})
 
 
 async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sent]:
-    """So many events of a topic, each once, by their ids."""
+    """`count` events of a topic, each once, by id."""
     consumer = await _consumer(kafka, kafka.topic_prefix + topic)
     await consumer.seek_to_beginning()
     by_id = dict[str, Sent]()
@@ -92,7 +92,7 @@ async def _consumer(kafka: KafkaSettings, topic: str) -> AIOKafkaConsumer:
 
 
 async def produce(kafka: KafkaSettings, groups: Sequence[Group], lanes: int) -> dict[str, float]:
-    """Send records again with a bare idempotent producer, group by group, so many groups at once.
+    """Send records again with a bare idempotent producer, group by group, `lanes` groups at once.
 
     The next group of a lane waits until Kafka has acknowledged the one before. Answers the seconds it took.
     """

@@ -1,4 +1,4 @@
-"""Clients that hardly wait: each sends its next event at once, after a 503 a fifth of a second later."""
+"""Impatient clients: each sends its next event at once, after a 503 in 0.2 s."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ PAUSE_SECONDS = 0.2
 
 @dataclass
 class Second:
-    """What was sent within one second."""
+    """The events sent within one second."""
 
     accepted: int = 0
     refused: int = 0
@@ -53,7 +53,7 @@ class _Clients:
     """By second, when the first answer was 202."""
 
     async def send(self, connection: load.Connection, lane: int, size: int) -> None:
-        """Send so many events at a time."""
+        """Send `size` events per request."""
         for number in count():
             if self.stopped:
                 return

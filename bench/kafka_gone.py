@@ -51,7 +51,7 @@ class Course:
     recovered: float
     """The first 202 to an event sent after the broker was gone for good."""
     observed: list[dict[str, Any]]
-    """What a client that sends one event a second was answered."""
+    """The responses to a client that sends one event per second."""
     accepted: set[str] = field(repr=False)
     refused: set[str] = field(repr=False)
 

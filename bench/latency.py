@@ -30,7 +30,7 @@ WARM_SECONDS = 2
 CONNECTIONS = 32
 TENANT = "acme"
 PROBED = 5
-"""One event of so many is looked for: all of them would fill every page, and reading be what is measured."""
+"""One of five events is polled for: polling for all would fill every page and measure reading instead."""
 PAUSE_SECONDS = 0.002
 PATIENCE_SECONDS = 30
 _EVENT_ID = re.compile(rb'"event_id": ?"([^"]+)"')

@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(url: str, connections: int) -> list[Connection]:
-    """So many connections to the server of a URL."""
+    """Open `connections` connections to the server of a URL."""
     place = urlsplit(url)
     assert place.hostname
     assert place.port

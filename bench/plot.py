@@ -1,4 +1,4 @@
-"""Results as pictures: SVG by hand, for three kinds of picture are no reason for a plotting library."""
+"""Charts of the results as SVG, written by hand: three kinds of chart need no plotting library."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Told apart by the colour-blind, too (Okabe and Ito)."""
+"""Distinguishable for the colour-blind (Okabe and Ito)."""
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 

@@ -62,7 +62,7 @@ async def _fill(system: System) -> None:
 
 
 Page = dict[str, Any]
-"""What is asked for: `tenant`, `query` for the gateway, and `customer` or `after` (time, id) for the floor."""
+"""A page to request: `tenant`, `query` for the gateway, and `customer` or `after` (time, id) for the floor."""
 
 
 async def _pages(system: System, keys: Mapping[str, str]) -> list[Page]:

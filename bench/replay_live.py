@@ -1,4 +1,4 @@
-"""`replay-live`: how long live events take to become readable while a replay is at work, beside the same in peace."""
+"""`replay-live`: time until live events are readable during a replay, compared with the same without a replay."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

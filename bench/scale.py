@@ -60,7 +60,9 @@ FILLED: dict[str, dict[str, dict[str, str]]] = {
 def main(
     rows: Annotated[int, typer.Option(help="events in the tables at the last point")] = POINTS[-1],
     relayed: Annotated[int, typer.Option(help="records that go through the outbox")] = 2_000_000,
-    path: Annotated[Path, typer.Option("--json", help="where the result goes; the plot lies beside")] = RESULT,
+    path: Annotated[
+        Path, typer.Option("--json", help="file of the result; the chart is written next to it (.svg)")
+    ] = RESULT,
 ) -> None:
     """Measure what an event costs while the tables grow."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -154,7 +156,7 @@ class Scale:
         return DAY * (self._days - 1) + self._sent
 
     def _keep(self, name: str, measurement: dict[str, Any]) -> None:
-        """Write it down at once: whoever stops early has what was measured until then."""
+        """Write the results at once, so that an interrupted run keeps them."""
         self._measurements[name].append(measurement)
         self._progress.console.print(
             f"{name} at {measurement['rows']:,}: {measurement['us_per_event']:.0f} µs an event"

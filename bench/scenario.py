@@ -1,4 +1,4 @@
-"""What a scenario is, and how its ratio comes about: floor and ours in turn, the pair with the median ratio counts."""
+"""A scenario and its ratio: floor and ours run alternately; the pair with the median ratio is the result."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +16,7 @@ PARTITIONS = 12
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: its figure in the scenario's unit, and what else was seen."""
+    """One run: its result in the scenario's unit, and further measurements."""
 
     value: float
     details: dict[str, Any] = field(default_factory=dict)
@@ -26,7 +26,7 @@ Measure = Callable[[], Awaitable[Sample]]
 
 
 class Pair(NamedTuple):
-    """What is measured in turn."""
+    """The two programs that are measured alternately."""
 
     floor: Measure
     ours: Measure
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Bench:
-    """What scenarios have in common: the servers, and a folder for what processes say."""
+    """Shared by all scenarios: the servers, and a folder for the logs of processes."""
 
     servers: Servers
     logs: Path
@@ -66,7 +66,7 @@ class Scenario:
         return floor.value / ours.value if self.lower_is_better else ours.value / floor.value
 
     async def run(self, bench: Bench, runs: int, say: Say) -> "Result":
-        """Measure so many pairs, after one that does not count."""
+        """Measure `runs` pairs, after a warm-up pair."""
         result = Result(self)
         say("preparing")
         async with self.prepare(bench) as pair:
@@ -90,7 +90,7 @@ class Result:
 
     @property
     def median(self) -> tuple[Sample, Sample]:
-        """The pair with the median ratio: its two runs were neighbours, so the same load lay on both."""
+        """The pair with the median ratio: its two runs followed each other, so other load affected both."""
         ordered = sorted(self.pairs, key=lambda pair: self.scenario.ratio(*pair))
         return ordered[len(ordered) // 2]
 

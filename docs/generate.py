@@ -51,8 +51,8 @@ TELEMETRY = {
 SETTINGS_INTRODUCTION = """\
 # Settings
 
-Generated from the settings classes by `make docs`. A process reads them from its environment and ends with exit code 2
-and a line that names the variable when one of them cannot work. `.env.example` and `deploy/k8s/base` have examples.
+Generated from the settings classes by `make docs`. A process reads them from its environment and exits with code 2
+and a message that names the variable when a value is invalid. `.env.example` and `deploy/k8s/base` have examples.
 """
 METRICS_INTRODUCTION = """\
 # Metrics
@@ -64,10 +64,11 @@ Units are base units, counters end in `_total`, and no tenant and no customer is
 on partitions, routes and tables, not on who uses Touchpoint. Scores and open cases are shown of the tenants that the
 workers' setting `BUSINESS_TENANTS='["acme"]'` names, twenty at most; by default of none.
 
-What a service's *workers* measure (lag, dead letters, outbox, replays, tables) is of the whole service, and each of its
-workers says the same: take `max`, not `sum`. The gateway has no worker: each of its processes tells of its tables.
+The metrics of a service's *workers* (lag, dead letters, outbox, replays, tables) describe the whole service, and each
+worker reports the same values: use `max`, not `sum`. The gateway has no worker: each of its processes measures its
+tables.
 
-Beside these there are the process's own, `process_*` and `python_*`.
+Every process also has the standard metrics `process_*` and `python_*`.
 """
 
 
@@ -100,7 +101,7 @@ def _groups(path: Path) -> list[dict[str, Any]]:
 
 
 def _api(package: str) -> dict[str, Any]:
-    """What a service says of its own API; it is built, but not connected to anything."""
+    """A service's OpenAPI document; the application is built without a connection to any server."""
     nowhere = "postgresql:///unused"
     settings = import_module(f"{package}.config").Settings(database_url=nowhere, internal_token_secrets=["unused" * 6])
     app = import_module(f"{package}.app").create_app(settings, create_engine(nowhere, "docs"))
@@ -109,7 +110,7 @@ def _api(package: str) -> dict[str, Any]:
 
 
 def _metrics() -> str:
-    """Every metric of ours, by who has it."""
+    """All metrics, by the process that exports them."""
     parts = [METRICS_INTRODUCTION]
     for package, title in TELEMETRY.items():
         lines = [_metric(each) for module in _telemetry(package) for each in vars(module).values() if _is_metric(each)]
@@ -135,7 +136,7 @@ def _metric(metric: Any) -> str:
 
 
 def _settings() -> str:
-    """Every environment variable, by who reads it."""
+    """All environment variables, by the process that reads them."""
     parts = [SETTINGS_INTRODUCTION, _table("Every process", ServiceSettings, without={"kafka", "port", "admin_port"})]
     parts.append(_table("Kafka, every process", KafkaSettings, prefix="KAFKA_"))
     parts.append(_table("feedback-svc, escalation-svc, metrics-svc", ConsumingSettings, of=ServiceSettings))
@@ -155,7 +156,7 @@ def _table(
     beside: Collection[str] = (),
     without: Collection[str] = (),
 ) -> str:
-    """The settings of a class that another has not, and those named."""
+    """Settings of a class that its base class lacks, and those in `beside`; without those in `without`."""
     schema = settings.model_json_schema()
     fields = {name: field for name, field in schema["properties"].items() if name not in without}
     own = [name for name in fields if name in beside or name not in of.model_fields]
@@ -177,7 +178,7 @@ def _default(value: object) -> str:
 
 
 def _values(field: dict[str, Any]) -> str:
-    """What a setting may be."""
+    """The type and range of a setting's values."""
     [kind_schema] = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
     if "enum" in kind_schema:
         return ", ".join(f"`{value}`" for value in kind_schema["enum"])
@@ -190,7 +191,7 @@ def _values(field: dict[str, Any]) -> str:
 
 
 def broken_contracts(events: Path = EVENTS) -> list[str]:
-    """What the code would break of the contracts as they are committed."""
+    """Changes of the code that would break the committed contracts."""
     now = {file_name(event): json_schema(event) for event in REGISTRY.values()}
     problems = []
     for path in sorted(events.glob("*.json")):

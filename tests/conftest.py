@@ -38,6 +38,6 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Runni
 
 @pytest.fixture(scope="module")
 async def system(running: Running) -> AsyncIterator[System]:
-    """One of a file's own; who needs other settings has a fixture of this name."""
+    """A system of each test file; a file that needs other settings overrides this fixture."""
     async with running() as started:
         yield started

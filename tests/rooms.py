@@ -45,7 +45,7 @@ def _unlisted(graph: ImportGraph, package: str, rooms: list[str]) -> list[str]:
 
 
 def _imports_of(graph: ImportGraph, package: str, room: str) -> Iterator[tuple[str, str]]:
-    """What a room imports of its own service: the importing module, and the imported one without the package."""
+    """A room's imports from its own service: the importing module, and the imported module without the package."""
     start = f"{package}.{room}"
     for module in sorted({start, *graph.find_descendants(start)}):
         for imported in sorted(graph.find_modules_directly_imported_by(module)):

@@ -1,4 +1,4 @@
-"""What the documents refer to is there."""
+"""Files and tests that the documents refer to exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes that cannot start: one line says what is wrong and what would be right, and never repeats a secret."""
+"""Processes that cannot start: one line names the wrong setting and the valid values, and never contains a secret."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(wrong):
 
 
 async def test_a_broker_that_refuses_is_told_without_the_password(servers):
-    """The broker of the tests speaks no SASL: whoever offers a password is turned away."""
+    """The broker of the tests does not support SASL: a client with a password is refused."""
     code, output = await run(
         "feedback_svc",
         "migrate",

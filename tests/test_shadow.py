@@ -1,4 +1,4 @@
-"""What a rebuild makes beside the live tables is as they are in every way, whatever was done to them by hand."""
+"""The tables of a rebuild equal the live tables in every respect, also after manual changes to the live ones."""
 
 import uuid
 

@@ -22,7 +22,7 @@ STATUS = {
     "conflicts": {"SELECT": {"consumer", "event_id"}},
     "log_losses": {"SELECT": {"consumer", "topic", "partition", "first", "accepted_at"}},
 }
-"""What an API reads to tell what became of an event."""
+"""The tables an API reads to return an event's status."""
 
 ALL = "every column"
 COMMANDS = {

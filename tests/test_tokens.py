@@ -87,7 +87,7 @@ def wrong(audience: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(params=SERVICES)
 def app(request: pytest.FixtureRequest) -> Any:
-    """A service whose database is nowhere: who is refused never comes so far."""
+    """A service without a database: a refused request never reaches it."""
     settings = import_module(f"{request.param}.config").Settings(
         database_url="postgresql:///unused", internal_token_secrets=[SECRET]
     )

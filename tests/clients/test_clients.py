@@ -36,7 +36,7 @@ only_all = pytest.mark.skipif(not ALL, reason="a foreign language's tools: make 
 
 
 def run(*command: str | Path, folder: Path, **environment: str) -> str:
-    """What a command prints; fails with all of it when the command does."""
+    """A command's output; if the command fails, the test fails with the output."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""Four faults, and how long it takes until somebody is told: `make alerts`.
+"""`make alerts`: injects four faults and measures the seconds until Alertmanager has each alert.
 
 The whole system runs under a little load, watched by a real Prometheus with the scrape interval and rules that are
 shipped, and a real Alertmanager. For every alert that a fault makes: seconds from the fault until Alertmanager has it,
@@ -156,7 +156,7 @@ async def _watched(system: System, folder: Path) -> AsyncIterator[httpx.AsyncCli
 
 @contextlib.asynccontextmanager
 async def _load(system: System) -> AsyncIterator[None]:
-    """Twenty answers to surveys a second, through the gateway; one that is told 503 is let go."""
+    """Sends 20 feedback events per second through the gateway; an event answered with 503 is not sent again."""
     key = await system.create_key("acme")
 
     async def send() -> None:

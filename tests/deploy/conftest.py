@@ -115,7 +115,7 @@ async def prometheus(system, tmp_path_factory) -> AsyncIterator[httpx.AsyncClien
 
 
 async def _sees_all(client: httpx.AsyncClient, targets: int) -> bool:
-    """Whether everything was scraped twice: who has seen a counter once knows no rate."""
+    """Whether every target was scraped twice: a rate needs two samples."""
     answer = await client.get("/api/v1/query", params={"query": 'count(count_over_time(up{job="touchpoint"}[1m]) > 1)'})
     result = answer.json()["data"]["result"]
     return bool(result) and result[0]["value"][1] == str(targets)

@@ -24,7 +24,7 @@ PINNED = re.compile(r"[\w./-]+(:\d+)?/?[\w./-]*:v?\d+\.\d+(\.\d+)?[\w.-]*|.+@sha
 
 
 def settings_class(service: str) -> type[ServiceSettings]:
-    """What the service reads its environment with."""
+    """The settings class of a service."""
     settings: type[ServiceSettings] = import_module(f"{SERVICES[service]}.config").Settings
     return settings
 

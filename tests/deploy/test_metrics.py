@@ -1,4 +1,4 @@
-"""What all processes serve at /metrics: as Prometheus wants it, and no more of it for more tenants."""
+"""/metrics of all processes: valid for Prometheus, and no additional series for additional tenants."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What a client can ask for and hold, tried on running processes over real sockets."""
+"""The limits on clients, tested on running processes over real sockets."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""What a running Touchpoint shows of itself: where it listens, and what it says of secrets and customers when it fails.
+"""The exposure of a running system: its ports, and secrets or customers' data in responses and logs when it fails.
 
 Each secret and each customer's word is a canary that is found again wherever it comes out.
 """
@@ -210,7 +210,7 @@ async def _come_with_keys_that_open_nothing(door: httpx.AsyncClient, key: str) -
 
 
 async def _bring_poison(system: System) -> None:
-    """What the door would have refused, a record with broken attributes, and one the database will not store."""
+    """A record the gateway would have refused, one with broken attributes, and one that the database will not store."""
     word, about = CUSTOMER["text"], {"customer_id": CUSTOMER["customer_id"]}
     async with _database(system, "feedback-svc") as database:
         await database.execute("ALTER TABLE feedback ADD CHECK (language IS DISTINCT FROM 'zz')")

@@ -1,4 +1,4 @@
-"""What a company learns of another's: nothing, on every route of the document the gateway serves."""
+"""No route of the gateway's document returns one tenant's data to another."""
 
 import re
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ async def doors(system) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
 
 @pytest.fixture(scope="module")
 async def acmes(doors) -> dict[str, str]:
-    """What acme has, by the name of the parameter that asks for it."""
+    """Ids of acme's objects, by the name of the path or query parameter."""
     customer, event = str(uuid4()), str(uuid4())
     feedback = {
         "id": event, "kind": "nps", "channel": "web", "customer_id": customer, "product": SECRET, "text": SECRET,

@@ -39,7 +39,7 @@ AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
-"""A broker that asks who may do what, and lets everybody do what no rule is about."""
+"""A broker with an authorizer that allows everything for which no ACL exists."""
 
 
 async def service_dead(night: Night) -> None:

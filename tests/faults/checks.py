@@ -1,4 +1,4 @@
-"""What a fault has left behind: whether the system works again, and what was lost or is there twice."""
+"""Checks after a fault: whether the system works again, and which events are lost or doubled."""
 
 import time
 from collections.abc import Iterable

@@ -270,7 +270,7 @@ FAULTS = (
     Fault("events from past and future", 10, past_and_future, smoke=1),
     Fault("SIGTERM of everything", 20, everything_stopped),
 )
-"""`kill` is always -9. What recovers by itself is told from the moment from which it can."""
+"""`kill` is always -9. Recovery is measured from the end of the cause."""
 
 
 def a_score(event_id: str, when: datetime, source: str = f"{SOURCE}/beside") -> dict[str, object]:

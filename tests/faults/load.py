@@ -1,4 +1,4 @@
-"""Load on the gateway: a customer organisation's day, the same for the same seed, sent by who never gives up."""
+"""Load on the gateway: one day's events, deterministic for a seed, from a client that retries forever."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What may break at night, and who notices: each breakage does its damage, waits to be noticed, and is mended."""
+"""Production failures and their detection: each breakage injects a failure, waits for its detection, and repairs it."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ class Night:
     recovered_by: str = ""
     struck: float | None = None
     leaving: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """What is to be put back when all has been looked at."""
+    """Restores to run after the checks."""
 
     def begin(self) -> None:
         """Forget the breakage before."""

@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 @dataclass
 class Outcome:
-    """What a fault has done, all its times together."""
+    """The results of one kind of fault, summed over its repetitions."""
 
     name: str
     recoveries: list[float] = field(default_factory=list)
@@ -103,7 +103,7 @@ async def test_every_accepted_event_has_its_effects_once_and_in_order_whatever_h
 
 
 async def _suffer(stage: Stage, load: Load, fault: Fault, times: int) -> Outcome:
-    """Have a fault happen so many times under load, then check what came in since, while more comes in."""
+    """Inject a fault repeatedly under load, then verify the events received since, while more arrive."""
     outcome, began, before = Outcome(fault.name), datetime.now(UTC), set(load.accepted)
     for _ in range(times):
         await eventually(lambda: load.in_flight, 60)

@@ -1,4 +1,4 @@
-"""Kafka goes away under load and comes back: who sends is told at once, memory stays, nothing is lost or repeated.
+"""Kafka fails under load and comes back: clients get errors at once, memory stays bounded, nothing is lost or doubled.
 
 `FAULT_OUTAGE` is how many seconds it is away (`make faults`: three minutes). Not part of every test run: it takes more
 than a minute, and the smoke of `test_faults.py` kills Kafka as well.

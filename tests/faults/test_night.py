@@ -1,4 +1,4 @@
-"""A bad night, breakage by breakage: who notices, after how long, how it is shown, how it recovers, what is lost.
+"""Production failures one by one: which check detects each, after how long, its message, the recovery and the loss.
 
 `make night` runs all and prints a table; a test run the quick ones, shortened.
 """

@@ -88,6 +88,6 @@ async def _replace(system: System, part: Part) -> None:
 
 
 async def _after_more(load: Load, count: int = 400) -> None:
-    """Wait until so many more events were accepted."""
+    """Wait until `count` more events were accepted."""
     goal = len(load.accepted) + count
     await eventually(lambda: len(load.accepted) >= goal, 120)

@@ -1,4 +1,4 @@
-"""What the door refuses though the published schemas allow it: the rules that JSON Schema cannot express."""
+"""Input that the gateway refuses although the published schemas allow it: rules that JSON Schema cannot express."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ _REASONS = re.compile(
             "comes from the API key: |stamps it: |encrypted data: |an extension has at most",
             # Time zones, and ranges with too many periods for an answer.
             "time zone of the IANA|whole number of quarters|quarter of an hour|periods",
-            # What the log holds and the consumer reads; a time or a place in one text.
+            # Query parameters checked by code: consumers, times and offsets in one text.
             "no time: write|two times for one end|the log ends at|does not read|does not handle|is required if execute",
         )
     )

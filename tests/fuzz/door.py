@@ -29,7 +29,7 @@ Sent = tuple[str, str, str]
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A response."""
 
     status: int
     media_type: str
@@ -77,7 +77,7 @@ class Door:
         self.wrong.append(f"{answer.status} {TRIES} times\n{request}")
 
     def _check(self, request: Request, answer: Answer) -> list[Sent]:
-        """What was accepted."""
+        """The accepted events."""
         try:
             self._judge(request, answer)
             return list(_accepted(request, answer)) if answer.status in _FINE else []

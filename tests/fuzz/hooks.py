@@ -1,4 +1,4 @@
-"""What Schemathesis is told of this API: what it cannot make up, and which refusals no schema can foretell."""
+"""Hooks of Schemathesis for this API: values it cannot generate, and refusals that no schema can express."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a foreign producer may write: batches of mutated records, in every codec. The seed decides all."""
+"""Records of a foreign producer: batches of mutated records, in every codec, deterministic for a seed."""
 
 import struct
 from random import Random

@@ -91,7 +91,7 @@ def test_mutated_plain_feedback_is_accepted_exactly_when_the_document_allows_it(
 
 
 def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draft4Validator) -> None:
-    """What the door says of a body, and the document."""
+    """The verdict on a body of the gateway, and of the document."""
     try:
         value = read(raw)
     except (ValueError, RecursionError):

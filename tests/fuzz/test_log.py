@@ -191,7 +191,7 @@ async def test_each_cause_can_be_shown_and_all_can_be_tried_again(run, consumer)
 
 
 async def _elsewhere(run: Run, consumer: str) -> list[tuple[str, int]]:
-    """What the consumer has read of topics that services write."""
+    """Records the consumer has read from topics that services write."""
     rows = await run.query(
         consumer, "SELECT topic, sum(next)::int AS n FROM offsets WHERE consumer = $1 AND topic <> $2 GROUP BY topic",
         consumer, TOUCHPOINTS,

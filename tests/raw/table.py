@@ -16,7 +16,7 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Row:
-    """What is sent, and what has to come back."""
+    """A raw request and the expected responses."""
 
     name: str
     rfc: str
@@ -27,7 +27,7 @@ class Row:
     interim: bool
 
     def bytes_with(self, key: str) -> bytes:
-        """What is sent by the owner of an API key."""
+        """The bytes to send, with a valid API key."""
         return self.send.replace(b"KEY", key.encode())
 
 
@@ -100,7 +100,7 @@ class Connection:
                 await asyncio.sleep(0)
 
     async def some(self, seconds: float) -> bytes:
-        """What comes next; nothing when the connection has ended. Raises TimeoutError."""
+        """The next bytes; empty when the connection is closed. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             return await self._reader.read(65_536)
 

@@ -167,7 +167,7 @@ async def proxied(proxy: Proxy, folder: Path) -> AsyncIterator[tuple[Recorder, i
 
 
 def _passed_on(folder: Path) -> Counter[str]:
-    """What the proxy says it has passed on and got the application's answer to."""
+    """The requests that the proxy has forwarded and received a response to, from its log."""
     passed = Counter[str]()
     for line in (folder / "passed.log").read_text("latin-1").split("\n"):
         if line.startswith("{"):

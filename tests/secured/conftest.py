@@ -25,7 +25,7 @@ class SecuredSystem(System):
     secured: Secured | None = None
 
     async def prepare(self) -> None:
-        """What an administrator does once: topics, users' rights, databases with an owner each."""
+        """An administrator's one-time setup: topics, users' ACLs, a database with its own owner for each service."""
         assert self.secured
         await admin.provision(self.kafka, READS)
         await self.secured.let_in(self.kafka.topic_prefix)
@@ -44,7 +44,7 @@ class SecuredSystem(System):
             assert await self.run_part((service, "migrate")) == 0, self.logs
 
     def environment_of_operators(self, service: str) -> dict[str, str]:
-        """What commands on a service are told: its database, and Kafka as another user."""
+        """The environment of commands on a service: its database, and Kafka as another user."""
         assert self.secured
         kafka = {"KAFKA_SASL_USERNAME": "operator", "KAFKA_SASL_PASSWORD": self.secured.passwords["operator"]}
         return {**self.own[service], **kafka, "KAFKA_TOPIC_PREFIX": self.kafka.topic_prefix}

@@ -1,4 +1,4 @@
-"""Whom the servers do not let in is told why, in a line that names the setting and no secret."""
+"""A process that the servers refuse ends with one line that names the setting and contains no secret."""
 
 import pytest
 import trustme

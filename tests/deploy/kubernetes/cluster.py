@@ -1,4 +1,4 @@
-"""What `kubectl apply -k` would send to a cluster, and who may talk to whom there."""
+"""The objects that `kubectl apply -k` sends to a cluster, and the connections its network policies allow."""
 
 import subprocess
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Cluster:
         return document
 
     def workloads(self) -> list[Object]:
-        """What our pods are made of."""
+        """The objects with a pod template."""
         return self.of("Deployment", "Job", "CronJob")
 
     def processes(self) -> list[Object]:
@@ -83,7 +83,7 @@ class Cluster:
         ]
 
     def rules(self, pod: Labels, direction: str) -> Iterator[Object]:
-        """What the policies that select a pod allow, in a direction (Ingress, Egress)."""
+        """The rules of all policies that select a pod, for a direction (Ingress, Egress)."""
         for policy in self.of("NetworkPolicy"):
             if direction in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pod):
                 yield from policy["spec"].get(direction.lower(), [])
@@ -109,7 +109,7 @@ def pod_labels(workload: Object) -> Labels:
 
 
 def _template(workload: Object) -> Object:
-    """Of the pods of a Deployment or Job, or of the Jobs that are made of a CronJob."""
+    """The labels of the pods of a Deployment or Job, or of the Jobs created from a CronJob."""
     spec = workload["spec"]
     template: Object = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
     return template

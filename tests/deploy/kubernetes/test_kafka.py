@@ -26,7 +26,7 @@ def kafka_settings(cluster) -> KafkaSettings:
 
 
 def operations(cluster, user: str) -> dict[str, set[tuple[str, str]]]:
-    """What a user may do, by operation: kinds and names of what it may be done to."""
+    """A user's ACLs by operation: types and names of the resources."""
     rights: dict[str, set[tuple[str, str]]] = {}
     for acl in cluster.get("KafkaUser", user)["spec"]["authorization"]["acls"]:
         assert acl["resource"].get("patternType", "literal") == "literal"

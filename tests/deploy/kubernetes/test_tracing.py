@@ -1,4 +1,4 @@
-"""Traces, for who names the component among an overlay's."""
+"""An overlay that includes the component `tracing` exports traces."""
 
 import os
 

@@ -20,7 +20,7 @@ SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SEC
 
 
 def environment(cluster: Cluster, workload) -> dict[str, str]:
-    """What a process is told: from its ConfigMap, in its own lines, and something in place of each secret."""
+    """The environment of a process: its ConfigMap, its own variables, and a placeholder for each secret."""
     [source] = container(workload)["envFrom"]
     shared = dict(cluster.get("ConfigMap", source["configMapRef"]["name"])["data"])
     return shared | {
@@ -52,7 +52,7 @@ def test_every_pod_runs_its_services_image_at_the_one_version_there_is(cluster):
 
 
 def test_a_versions_migration_is_a_job_of_its_own_and_soon_out_of_the_next_ones_way(cluster):
-    """A Job cannot be changed: what applies other settings or another version must meet none of this name."""
+    """A Job is immutable: a deployment with other settings or another version needs another name."""
     for job in cluster.of("Job"):
         assert (
             job["metadata"]["name"] == f"{pod_labels(job)[NAME]}-migrate-{container(job)['image'].rpartition(':')[2]}"
