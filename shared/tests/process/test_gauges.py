@@ -1,4 +1,4 @@
-"""What a worker measures, on real Kafka and PostgreSQL: it is true of consumers that stand still, too."""
+"""The metrics of a worker, on real Kafka and PostgreSQL; they also cover consumers that do not run."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ TOPIC = "touchpoints.v1"
 
 @pytest.fixture
 async def measuring(ledger, kafka, monkeypatch):
-    """A context manager in which one worker measures."""
+    """A context manager within which one worker measures."""
     monkeypatch.setattr(gauges, "LOOK_SECONDS", 0.1)
 
     @asynccontextmanager
@@ -44,14 +44,14 @@ def lag(partition=0):
     return value("consumer_lag_records", **place), value("consumer_lag_seconds", **place)
 
 
-async def test_lag_is_told_in_records_and_in_the_age_of_the_oldest(log, ledger, consuming, measuring):
+async def test_lag_is_measured_in_records_and_in_the_age_of_the_oldest(log, ledger, consuming, measuring):
     async with measuring():
         await log.append(feedback(id="applied"))
         async with consuming():
             await eventually(lambda: lag() == (0, 0), 30)
         await log.append(*(feedback(id=f"waits-{n}") for n in range(3)))
         await eventually(lambda: lag()[0] == 3)
-        # The consumer is gone; the time goes on.
+        # The consumer has stopped; the age of its lag grows.
         first = lag()[1]
         await eventually(lambda: lag()[1] > first + 0.5)
         assert lag(1) == (0, 0)
@@ -107,8 +107,8 @@ async def test_with_kafka_away_the_database_is_measured_all_the_same(ledger, kaf
         await eventually(lambda: value("outbox_pending_rows") == 1)
 
 
-async def test_an_error_nobody_expected_does_not_end_the_measuring(ledger, measuring):
-    await ledger.query("ALTER TABLE replays RENAME TO gone")  # what is measured after the outbox
+async def test_an_unexpected_error_does_not_end_the_measuring(ledger, measuring):
+    await ledger.query("ALTER TABLE replays RENAME TO gone")  # replays are measured after the outbox
     async with measuring():
         for count in (1, 2):
             async with transaction(ledger.sessions) as session:

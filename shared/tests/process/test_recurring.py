@@ -1,4 +1,4 @@
-"""Tasks that are repeated: measured, tried again after a failure, and done by one process at a time where asked for."""
+"""Recurring tasks: measured, retried after a failure, and on request run by one process at a time."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ def sample(name, task):
 
 
 class Work:
-    """Counts its runs, and fails with what it is given, run by run."""
+    """Counts its runs; each run raises the next of the given errors."""
 
     def __init__(self, *errors, wait=None):
         self.errors, self.wait, self.runs = list(errors), wait, 0
@@ -27,7 +27,7 @@ class Work:
         return self.wait
 
 
-async def test_it_is_repeated_until_it_is_told_to_stop():
+async def test_a_task_is_repeated_until_the_process_stops():
     work, stop = Work(), asyncio.Event()
     task = asyncio.create_task(Recurring("count sheep", 0.001, work).run(stop))
     await eventually(lambda: work.runs >= 3)
@@ -77,7 +77,7 @@ async def test_where_one_works_alone_another_process_does_not_until_it_is_gone(l
     assert other.runs == 2
 
 
-async def test_who_loses_the_lock_stops_working(ledger, monkeypatch):
+async def test_a_task_that_loses_its_lock_stops(ledger, monkeypatch):
     monkeypatch.setattr(recurring, "LOCK_SECONDS", 0.05)
     stopped = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The fixtures themselves: shared servers, nothing shared on them, nothing left behind."""
+"""The test fixtures: tests share servers, but no topics or databases, and leave nothing behind."""
 
 import asyncio
 from pathlib import Path
@@ -15,26 +15,26 @@ from touchpoint.testing.servers import Servers
 
 @pytest.fixture
 def without_postgres(monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
-    """As if only Kafka were there: an embedded PostgreSQL is the quicker one to start."""
+    """An environment without PostgreSQL, so that an embedded one is started, which is faster than an embedded Kafka."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers.kafka.bootstrap_servers)
     monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 async def start(folder: Path) -> Servers:
-    """As another worker does, in a loop of its own."""
+    """Request the servers as another xdist worker does, in an event loop of its own."""
     return await asyncio.to_thread(asyncio.run, running.ensure(folder))
 
 
 @pytest.mark.usefixtures("without_postgres")
 async def test_workers_share_one_server_which_ends_with_the_run() -> None:
     folder = running.new_folder()
-    one, two = await asyncio.gather(start(folder), start(folder))
-    assert one == two
-    await (await asyncpg.connect(one.dsn)).close()
+    first, second = await asyncio.gather(start(folder), start(folder))
+    assert first == second
+    await (await asyncpg.connect(first.dsn)).close()
 
     await asyncio.to_thread(running.stop, folder)
     with pytest.raises(FileNotFoundError):
-        await asyncpg.connect(one.dsn)
+        await asyncpg.connect(first.dsn)
 
 
 @pytest.mark.usefixtures("without_postgres")
@@ -55,8 +55,7 @@ async def test_topics_of_a_test_are_its_own(kafka: KafkaSettings) -> None:
 
 
 async def test_databases_of_a_test_are_migrated_and_apart(database: Database) -> None:
-    one, two = [await database("touchpoint.db") for _ in range(2)]
-    first, second = await asyncpg.connect(one), await asyncpg.connect(two)
+    first, second = [await asyncpg.connect(await database("touchpoint.db")) for _ in range(2)]
     await first.execute("INSERT INTO consumers (consumer) VALUES ('metrics-svc')")
     counts = [await each.fetchval("SELECT count(*) FROM consumers") for each in (first, second)]
     await first.close()

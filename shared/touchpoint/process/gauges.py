@@ -1,8 +1,8 @@
-"""What a service's workers measure for all its processes: lag, dead letters, outbox, replays, tables.
+"""Metrics that a service's workers measure for all its processes: lag, dead letters, outbox, replays, tables.
 
-It comes from PostgreSQL and Kafka, not from the processes it tells of: a consumer that has halted, or whose machine is
-gone, is seen all the same. Every worker says the same, so take the greatest, not the sum. The gateway has no worker:
-there its processes tell of the tables.
+They are read from PostgreSQL and Kafka, not reported by the processes, so they also cover a consumer that has halted or
+whose machine is down. Every worker exports the same values: aggregate them with max, not sum. The gateway has no
+worker: each of its processes measures the tables.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ LOOK_SECONDS = 2.0
 TABLES_SECONDS = 30.0
 READ_MS = 1000
 KAFKA_SECONDS = 5.0
-"""How long Kafka may take to answer; the next look asks again."""
+"""Timeout for an answer of Kafka, in seconds; the next run asks again."""
 MOST = 100_000
-"""Counted, of dead letters and of outbox rows: beyond it the exact number tells nobody more."""
+"""Dead letters and outbox rows that are counted, at most: an exact number beyond that is of no use."""
 STATES = ("planned", "running", "paused", "built", "failed")
-"""Of replays that somebody may still do something about."""
+"""States of replays that an operator can still act on."""
 
 _OFFSETS = text("SELECT topic, partition, next FROM offsets WHERE consumer = :consumer")
 _OUTBOX = text(f"""
@@ -54,7 +54,7 @@ SELECT relname AS table, pg_total_relation_size(oid) AS bytes FROM pg_class
 
 @dataclass(slots=True)
 class Gauges:
-    """Measures one service, of which `service` is the consumer's name, too."""
+    """Measures one service; `service` is also the name of its consumer."""
 
     service: str
     settings: KafkaSettings
@@ -62,9 +62,10 @@ class Gauges:
     tasks: tuple[Recurring, ...] = field(init=False)
     _client: AIOKafkaConsumer | None = field(default=None, init=False)
     _log: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
-    """What is open of the log."""
+    """Closes the Kafka client."""
     _appended: dict[Place, tuple[int, float]] = field(default_factory=dict, init=False)
-    """When the record at this offset was appended, in seconds since 1970: where a consumer stands still, asked once."""
+    """By partition: an offset, and when its record was appended, in seconds since 1970. Cached, so that it is read once
+    while a consumer does not advance."""
 
     def __post_init__(self) -> None:
         self.tasks = (
@@ -74,7 +75,7 @@ class Gauges:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Measure until `stop` is set: the database, and beside it the log, which may be away."""
+        """Measure until `stop` is set: the database and, independently, Kafka, which may be unavailable."""
         try:
             await asyncio.gather(*(task.run(stop) for task in self.tasks))
         finally:
@@ -92,10 +93,10 @@ class Gauges:
             await self._measure_replays(session)
 
     async def _measure_replays(self, session: AsyncSession) -> None:
-        found = {row.state: row.n for row in await session.execute(_REPLAYS, {"consumer": self.service})}
+        counts = {row.state: row.n for row in await session.execute(_REPLAYS, {"consumer": self.service})}
         for state in STATES:
-            telemetry.REPLAYS.labels(self.service, state).set(found.get(state, 0))
-        running = await replays.running(session, self.service) if "running" in found else None
+            telemetry.REPLAYS.labels(self.service, state).set(counts.get(state, 0))
+        running = await replays.running(session, self.service) if "running" in counts else None
         telemetry.REPLAY_PASSED.labels(self.service).set(running.passed if running else 0)
         telemetry.REPLAY_TO_PASS.labels(self.service).set(running.length if running else 0)
 
@@ -113,15 +114,15 @@ class Gauges:
             raise
 
     async def _kafka(self) -> AIOKafkaConsumer:
-        """The client, kept from look to look."""
+        """The Kafka client, which is kept between runs."""
         if self._client is None:
-            # Of a partition one batch is fetched, not a megabyte: the first record is all that matters.
+            # Fetch a single batch per partition, not a megabyte, as only the first record is needed.
             client = group_less(self.settings, max_partition_fetch_bytes=1)
             self._client = await self._log.enter_async_context(client)
         return self._client
 
     async def _compare(self, kafka: AIOKafkaConsumer, standing: dict[Place, int]) -> None:
-        """Set the lag of each partition: to its end in records, and to the oldest of them in seconds."""
+        """Set the lag of each partition: the number of unapplied records, and the age of the oldest in seconds."""
         places = {partition(self.settings, place): place for place in standing}
         ends = {places[tp]: end for tp, end in (await _answer(kafka.end_offsets(places))).items()}
         behind = {place: start for place, start in standing.items() if start < ends[place]}
@@ -136,7 +137,7 @@ class Gauges:
         return self._appended[place][0] if place in self._appended else None
 
     async def _look_up(self, kafka: AIOKafkaConsumer, starts: dict[Place, int]) -> None:
-        """Read when the records at these offsets were appended."""
+        """Read from Kafka when the records at these offsets were appended."""
         wanted = {partition(self.settings, place): place for place in starts}
         if not wanted:
             return
@@ -145,14 +146,14 @@ class Gauges:
             kafka.seek(tp, starts[place])
         for tp, place in wanted.items():
             read = await _answer(kafka.getmany(tp, timeout_ms=READ_MS, max_records=1))
-            # Nothing can be read where a transaction is open, or has left only its marker: then it waits from now on.
+            # No record is readable at an open transaction, or at its marker: the lag in seconds then counts from now.
             moment = read[tp][0].timestamp / 1000 if read else time.time()
             self._appended[place] = starts[place], min(moment, time.time())
         kafka.pause(*wanted)
 
 
 def measure_tables(sessions: Sessions) -> Recurring:
-    """Measures how large a service's tables are."""
+    """A recurring task that measures the size of the tables of a service."""
 
     async def measure() -> None:
         async with transaction(sessions) as session:
@@ -163,6 +164,6 @@ def measure_tables(sessions: Sessions) -> Recurring:
 
 
 async def _answer(asked: Awaitable[T]) -> T:
-    """Kafka's answer, within bounds: aiokafka's own waiting may have no end."""
+    """Wait for an answer of Kafka, with a timeout, as aiokafka itself may wait forever."""
     async with asyncio.timeout(KAFKA_SECONDS):
         return await asked

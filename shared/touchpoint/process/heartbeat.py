@@ -1,4 +1,4 @@
-"""A process's report in its service's database, every two seconds: alive, ready or why not, which tasks fail."""
+"""The heartbeat: a process reports its readiness and failing tasks to its service's database every two seconds."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ LEAVE_SECONDS = 2
 async def beat(
     role: str, checks: Mapping[str, Check], tasks: Iterable[Recurring], sessions: Sessions, stop: asyncio.Event
 ) -> None:
-    """Report until `stop` is set, then take the report away: who is stopped on purpose is not missed."""
+    """Report until `stop` is set. Then delete the report, as a process that stops on purpose must not count as dead."""
     process = uuid4()
 
     async def report() -> None:
@@ -36,17 +36,17 @@ async def beat(
     try:
         async with asyncio.timeout(LEAVE_SECONDS), transaction(sessions) as session:
             await processes.leave(session, process)
-    except Exception as error:  # it will be missed for a day
+    except Exception as error:  # the report stays, and the process counts as dead for a day
         telemetry.log().warning(telemetry.TASK_FAILED, task="heartbeat", error=explain(error))
 
 
 async def _not_ready(checks: Mapping[str, Check]) -> str | None:
-    """The first of its readiness checks that has something to say."""
-    for name, check in list(checks.items()):  # a part that begins meanwhile may add one
+    """The name and message of the first failing readiness check; None if all pass."""
+    for name, check in list(checks.items()):  # a copy, as a part that starts meanwhile may add a check
         try:
-            answer = await check()
-        except Exception as error:  # a bug of the check
-            answer = explain(error)
-        if answer is not None:
-            return f"{name}: {answer}"
+            failure = await check()
+        except Exception as error:  # a bug in the check
+            failure = explain(error)
+        if failure is not None:
+            return f"{name}: {failure}"
     return None

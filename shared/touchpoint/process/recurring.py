@@ -1,4 +1,4 @@
-"""Tasks that a process repeats: measured, one failure keeps none of the others from working, and `doctor` sees it."""
+"""Recurring tasks of a process: each is measured, retried after a failure, and shown by `doctor` while it fails."""
 
 import asyncio
 import time
@@ -18,12 +18,13 @@ from touchpoint.db import locks
 from touchpoint.db.engine import Sessions, blames_database, transaction
 
 LOCK_SECONDS = 5
-"""How often a task that works alone makes sure that it still does; PostgreSQL ends a transaction idle for longer."""
+"""Seconds between two checks that a task still holds its lock. They also keep the lock's transaction from being ended
+by PostgreSQL's idle timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Why a task's last runs failed, and since when."""
+    """The error of a task's last run, and since when its runs have failed."""
 
     error: str
     since: datetime
@@ -31,11 +32,11 @@ class Failing:
 
 @dataclass(slots=True)
 class Recurring:
-    """`work`, again `seconds` after it has ended, until the process stops.
+    """Runs `work` repeatedly, `seconds` after the last run has ended, until the process stops.
 
-    `work` may return the seconds to wait this time. A run that raises has failed: it is logged, with its traceback
-    unless PostgreSQL or Kafka is to blame, and `work` is tried again in its time. With `alone`, sessions of the
-    service's database, one process at a time works; another takes over when that one is gone.
+    `work` may return the seconds to wait until the next run. A run that raises is logged, with a traceback unless
+    PostgreSQL or Kafka is the cause, and retried after `seconds`. With `alone`, sessions of the service's database, an
+    advisory lock lets one process at a time work; another process takes over when that one ends.
     """
 
     name: str
@@ -45,13 +46,13 @@ class Recurring:
     failing: Failing | None = field(default=None, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Repeat it until `stop` is set."""
+        """Run repeatedly until `stop` is set."""
         telemetry.TASK_FAILING.labels(self.name).set(0)
         while not stop.is_set():
             await pause(stop, await self.once())
 
     async def once(self) -> float:
-        """Run it now; returns the seconds to wait before the next run."""
+        """Run once, now; returns the seconds to wait before the next run."""
         started, wait = time.perf_counter(), None
         try:
             wait = await (self.work() if self.alone is None else self._work_alone(self.alone))
@@ -64,7 +65,7 @@ class Recurring:
         return self.seconds if wait is None else wait
 
     async def _work_alone(self, sessions: Sessions) -> float | None:
-        """Work while this process holds the lock: PostgreSQL takes it from one that is frozen or cut off."""
+        """Work while this process holds the lock, which PostgreSQL takes from a frozen or disconnected process."""
         async with transaction(sessions) as lock:
             if not await locks.acquire(lock, f"task {self.name}"):
                 return None
@@ -81,7 +82,7 @@ class Recurring:
     def _note_failure(self, error: Exception) -> None:
         telemetry.TASK_FAILURES.labels(self.name).inc()
         why, before = explain(error), self.failing
-        if before is None or before.error != why:  # once for each cause, not at every run
+        if before is None or before.error != why:  # log each cause once, not at every run
             expected = isinstance(error, KafkaError | TransientError) or blames_database(error)
             log = telemetry.log().warning if expected else partial(telemetry.log().error, exc_info=error)
             log(telemetry.TASK_FAILED, task=self.name, error=why)

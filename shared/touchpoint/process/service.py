@@ -1,4 +1,4 @@
-"""How a service's process runs: `python -m <package> api|consumer|worker|migrate|all`, and how it stops."""
+"""Start, supervise and stop the process of a service: `python -m <package> api|consumer|worker|migrate|all`."""
 
 import argparse
 import asyncio
@@ -49,21 +49,21 @@ Part = Callable[[], Coroutine[Any, Any, None]]
 """A long-running task of a process, not yet started."""
 
 STOP_SECONDS = 20
-"""How long work in hand may take after SIGTERM; Kubernetes kills after 30."""
+"""Seconds that running work may take after SIGTERM; Kubernetes sends SIGKILL after 30."""
 OPERATORS_CONNECTIONS = 3
-"""Of an API to the database, for operators: one may be making a plan."""
+"""Database connections of an API for operators' routes, one of which may be busy with planning a replay."""
 ADMIN_CONNECTIONS = 100
-"""Of clients to the admin address."""
+"""Client connections to the admin address, at most."""
 MIGRATION_SECONDS = 1
-"""How often a process looks whether it may begin."""
+"""Seconds between two checks whether the database is migrated."""
 READ_ONLY = "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on"
 POOL_SECONDS = 2
-"""How long a request waits for one of the API's database connections before it is told to come again."""
+"""Seconds that a request waits for one of the API's database connections; then it is answered with 503."""
 
 
 @dataclass(slots=True)
 class Runtime:
-    """What the parts of a process have to work with; they end once `stop` is set."""
+    """Resources shared by the parts of a process, which end once `stop` is set."""
 
     settings: Any
     engine: AsyncEngine
@@ -71,59 +71,69 @@ class Runtime:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     checks: dict[str, Check] = field(default_factory=dict)
     tasks: list[Recurring] = field(default_factory=list)
-    """What the process repeats; seen by `doctor`."""
+    """Recurring tasks of the process, whose failures the heartbeat reports to `doctor`."""
     beside: ASGIApp | None = None
-    """What the admin address answers beside health and metrics."""
+    """Application at the admin address for all paths but health and metrics."""
 
     async def every(self, seconds: float) -> AsyncIterator[None]:
-        """Yield now and then every so many seconds until the process stops."""
+        """Yield at once, and then every `seconds` until the process stops."""
         while not self.stop.is_set():
             yield
             await pause(self.stop, seconds)
 
 
 Tasks = Mapping[str, Sequence[Callable[[Runtime], Recurring]]]
-"""What is repeated, by the role that does it: `worker`, or a role of the service's own, in processes of its own."""
+"""Recurring tasks by role: `worker`, or a role that only this service has, which runs in processes of its own."""
 
 
 def roles(tasks: Tasks) -> list[str]:
-    """What a process of a service that consumes can be started as."""
+    """The roles of processes of a service that consumes events."""
     return ["api", "consumer", *dict.fromkeys(["worker", *tasks])]
 
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its name is its consumer's and its tokens' audience."""
+    """The definition of a service; its name is also that of its consumer and the audience of its tokens."""
 
     name: str
     package: str
     settings: type[ServiceSettings]
     create_app: Callable[[Any, AsyncEngine], FastAPI]
-    """Its API, from the settings and an engine that acts as the API's role."""
+    """Creates the API from the settings and an engine that connects as the API's role."""
     handlers: Handlers | None = None
     projections: Subject | None = None
-    """What the handlers write, where it follows from the log alone: it can be made anew."""
+    """The tables that can be rebuilt from the log, as their content follows from it alone."""
     tasks: Tasks = field(default_factory=dict)
 
     @property
     def roles(self) -> list[str]:
-        """What a process of the service can be started as, apart from `migrate` and `all`."""
+        """The roles of the service's processes, without `migrate` and `all`."""
         if self.handlers is None:
             return ["api"]
         return roles(self.tasks)
 
 
 def main(service: Service) -> None:
-    """Run the role named on the command line until it is told to stop; exit 2 on settings that cannot work."""
+    """Run the role named on the command line until SIGTERM or SIGINT; the exit codes are in the help's epilog."""
     roles = [*service.roles, "migrate", "all"]
-    parser = argparse.ArgumentParser(prog=f"python -m {service.package}", description=f"Run {service.name}.")
-    parser.add_argument("role", choices=roles, help="what this process does; `all`: everything but migrate")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {service.package}",
+        description=f"Run one process of {service.name}. Settings are read from the environment (docs/settings.md).",
+        epilog="Exit codes: 0 after SIGTERM or SIGINT, or once migrate is done; 1 after an unexpected error; 2 if a "
+        "setting, the database or Kafka must be corrected first (the last line on stderr says what to do).",
+    )
+    parser.add_argument(
+        "role",
+        choices=roles,
+        help="migrate: create topics and tables, then exit; run it before the other roles. all: every role but "
+        "migrate in one process. Any other: that role alone, so that it can be scaled by itself",
+    )
     role = parser.parse_args().role
     settings = _settings(service)
     telemetry.configure_logging(service.name, settings.log_level, settings.log_format)
     _collect_garbage_rarely()
     if settings.otel_traces_exporter == "otlp" and role != "migrate":
-        from touchpoint.process.tracing import provider  # noqa: PLC0415 - takes a while, for nothing mostly
+        from touchpoint.process.tracing import provider  # noqa: PLC0415 - a slow import that is rarely needed
 
         tracing.start(provider(service.name, role))
     try:
@@ -138,7 +148,7 @@ def main(service: Service) -> None:
 
 
 def _settings(service: Service) -> ServiceSettings:
-    """What the environment says, or the end of the process; no value is repeated, it may be a secret."""
+    """Read the settings, or exit with a line per invalid setting, without its value, which may be secret."""
     try:
         return service.settings()
     except SettingsError as error:
@@ -151,7 +161,7 @@ def _settings(service: Service) -> ServiceSettings:
 
 
 def _collect_garbage_rarely() -> None:
-    """Hardly anything here lies in cycles, and a batch is thousands of objects: looking took 40 % of the time."""
+    """Collect garbage rarely: few objects form cycles, and scanning batches of thousands took 40 % of the time."""
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -164,7 +174,7 @@ def _give_up(why: str) -> NoReturn:
 
 
 async def _migrate(service: Service, settings: ServiceSettings) -> None:
-    """Bring the database and the topics to what this version needs, before any of its processes starts."""
+    """Migrate the database and create the topics of this version."""
     dsn = settings.database_url.get_secret_value()
     for flaw in await requirements.require(dsn):
         telemetry.log().warning(telemetry.DATABASE_FLAW, flaw=flaw)
@@ -201,24 +211,23 @@ async def _run(service: Service, settings: ServiceSettings, role: str) -> None:
 
 
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An error nobody waited for. asyncio itself would write out its text, which may quote a customer."""
+    """Log an error that no task awaited. asyncio would print its message, which may contain customer data."""
     telemetry.log().error(telemetry.SERVICE_UNHANDLED, what=context["message"], exc_info=context.get("exception"))
 
 
 class _Engines(NamedTuple):
     own: AsyncEngine
-    """Of consumer and worker, as the tables' owner."""
+    """For the consumer and the worker; connects as the tables' owner."""
     api: AsyncEngine
-    """As the API's role."""
+    """For the API; connects as the API's role."""
     operators: AsyncEngine
-    """Of the API's routes for operators, as the owner."""
+    """For the API's routes for operators; connects as the tables' owner."""
 
 
 def _engines(service: Service, settings: ServiceSettings) -> _Engines:
-    """The connections of a process, made when they are needed.
+    """The engines of a process, which connect on first use.
 
-    In an API nobody waits long for anything: the database itself ends a statement that takes too long, or whose
-    client's process is gone.
+    All waits of an API are short: PostgreSQL itself ends a statement that takes too long, or whose process is gone.
     """
     connect = partial(
         create_engine,
@@ -253,7 +262,7 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
         runtime.beside = app.state.beside
         listening = listen(settings.host, settings.port)
         parts["api"] = partial(serve, traced(app), listening, settings.connections, runtime.stop)
-    if service.handlers is None:  # it has no worker to tell of its database
+    if service.handlers is None:  # without a worker, each process measures the tables
         return parts | _recurring(runtime, measure_tables(sessions(engines.operators)))
     beats = sessions(engines.operators) if role == "api" else runtime.sessions
     parts["heartbeat"] = partial(beat, role, runtime.checks, runtime.tasks, beats, runtime.stop)
@@ -291,13 +300,13 @@ def _working(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
 
 
 def _recurring(runtime: Runtime, *tasks: Recurring) -> dict[str, Part]:
-    """Parts that are repeated, known to the heartbeat."""
+    """Recurring tasks as parts of the process; their failures appear in its heartbeat."""
     runtime.tasks += tasks
     return {task.name: partial(task.run, runtime.stop) for task in tasks}
 
 
 def _topics(service: Service, role: str) -> set[str]:
-    """What a consumer reads, and what a worker writes."""
+    """The topics that a role uses: a consumer those it reads, a worker those it writes, other roles both."""
     read = set(service.handlers.topics) if service.handlers else set()
     written = {topic for topic, writer in WRITERS.items() if writer == service.name}
     written |= {dead_letters(topic, service.name) for topic in read}
@@ -305,9 +314,9 @@ def _topics(service: Service, role: str) -> set[str]:
 
 
 async def _may_begin(service: Service, runtime: Runtime, engine: AsyncEngine, role: str) -> bool:
-    """Return True once the database is one this version can work on, False when told to stop before.
+    """Wait until PostgreSQL is reachable and migrated: True then, False if the process stops first.
 
-    Raises UsageError where the server itself must be changed first.
+    Raises UsageError if the server does not meet the requirements.
     """
     settings = runtime.settings
     dsn = settings.database_url.get_secret_value()
@@ -325,9 +334,9 @@ async def _may_begin(service: Service, runtime: Runtime, engine: AsyncEngine, ro
 
 
 def _once(may_begin: asyncio.Task[bool], service: Service, runtime: Runtime, parts: dict[str, Part]) -> dict[str, Part]:
-    """The same, each waiting until it may begin; the process is alive and says so meanwhile.
+    """The parts, each of which first waits for the migration; meanwhile the process is alive, but not ready.
 
-    A new version can be rolled out beside its migration: a consumer before it could not store what it reads.
+    So a new version can be rolled out while its migration runs: a consumer could not store events before it.
     """
 
     async def check() -> str | None:
@@ -344,10 +353,10 @@ def _once(may_begin: asyncio.Task[bool], service: Service, runtime: Runtime, par
 
 
 async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
-    """Run until told to stop or until one part ends by itself; then give all of them time to finish.
+    """Run all parts until `stop` is set or one of them ends; then give the others STOP_SECONDS to finish.
 
-    Returns whether a part ended by itself, with an error or without: the process then exits non-zero, and whoever
-    supervises it starts it anew.
+    Returns whether a part ended by itself, with or without an error: the process then exits with 1, and its supervisor
+    (Kubernetes, systemd) restarts it.
     """
     tasks = {asyncio.create_task(part(), name=name) for name, part in parts.items()}
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -365,14 +374,16 @@ async def _supervise(parts: dict[str, Part], stop: asyncio.Event) -> bool:
             raise error
         telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, exc_info=error)
     for name in ended:
-        telemetry.log().error(telemetry.SERVICE_TASK_FAILED, part=name, error="it ended, though nobody stopped it")
+        telemetry.log().error(
+            telemetry.SERVICE_TASK_FAILED, part=name, error="the part ended although the process was not stopped"
+        )
     return bool(errors or ended)
 
 
 def database_check(engine: AsyncEngine, *, writes: bool = False) -> Check:
-    """A readiness check: PostgreSQL answers within three seconds, and lets this process be who it is to be.
+    """A readiness check: PostgreSQL answers within three seconds, and this process may use its role.
 
-    `writes`: it must also take changes. An API answers questions without.
+    `writes`: the server must also accept writes. An API is ready without, as it can still answer queries.
     """
 
     async def check() -> str | None:
@@ -380,7 +391,7 @@ def database_check(engine: AsyncEngine, *, writes: bool = False) -> Check:
             async with asyncio.timeout(POOL_SECONDS + 1), engine.connect() as connection:
                 read_only = await connection.scalar(text("SELECT current_setting('transaction_read_only')"))
         except NoConnectionError:
-            return None  # all are at work
+            return None  # all connections are in use, so the database works
         except Exception as error:
             if sqlstate(error) in ROLE_UNUSABLE:
                 return f"PostgreSQL: {getattr(error, 'orig', error)}; run this service's migrate"

@@ -1,4 +1,4 @@
-"""What every process measures of itself: its version, its event loop, its connections to PostgreSQL."""
+"""Metrics of every process about itself: its version, its event loop, its connections to PostgreSQL."""
 
 import asyncio
 import platform
@@ -14,12 +14,12 @@ PAUSE_SECONDS = 0.25
 
 
 def tell_build() -> None:
-    """Say what runs here."""
+    """Export the versions of Touchpoint and Python as a metric."""
     telemetry.BUILD.info({"version": version("touchpoint"), "python": platform.python_version()})
 
 
 def watch_pool(name: str, engine: AsyncEngine) -> None:
-    """Have a pool's use among the metrics from now on."""
+    """Export the size and use of a connection pool as metrics."""
     pool = engine.sync_engine.pool
     assert isinstance(pool, QueuePool)
     telemetry.POOL_MAX.labels(name).set(pool.size())
@@ -27,7 +27,7 @@ def watch_pool(name: str, engine: AsyncEngine) -> None:
 
 
 async def watch_event_loop(stop: asyncio.Event) -> None:
-    """Rest again and again until `stop` is set, and note by how much each rest was too long."""
+    """Measure the event loop's lag until `stop` is set: how much longer than asked each sleep takes."""
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         due = loop.time() + PAUSE_SECONDS

@@ -1,4 +1,4 @@
-"""What tests of the project and of services built on it share. Nothing here is used in production."""
+"""Helpers for tests of this project and of services built on it. Nothing here is used in production."""
 
 import asyncio
 import inspect
@@ -14,7 +14,7 @@ from touchpoint.kafka.handlers import Context, Handlers
 
 
 async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:  # noqa: ASYNC109 # polls, so nothing to cancel
-    """Call `check` until it returns something true, and return that; tests wait on conditions, never on time.
+    """Call `check` until it returns a true value, and return it: tests wait for conditions instead of sleeping.
 
     An AssertionError from `check` counts as "not yet". Raises AssertionError with the last value after `timeout`
     seconds.
@@ -54,6 +54,6 @@ async def others() -> AsyncIterator[Counter[str]]:
 
 
 async def apply(handlers: Handlers, sessions: Sessions, events: Sequence[Event]) -> None:
-    """Give events to a service's handlers as a consumer's batch would: one transaction, committed."""
+    """Pass events to a service's handlers as one batch of a consumer, in one transaction, and commit."""
     async with transaction(sessions) as session:
         await handlers.handle([handlers.prepare(event) for event in events], Context(session))

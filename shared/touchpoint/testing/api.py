@@ -1,4 +1,4 @@
-"""Clients of a service's API, in this process, that call as the gateway does."""
+"""Clients that call a service's API in this process, with tokens as the gateway signs them."""
 
 import asyncio
 import secrets
@@ -18,17 +18,17 @@ from touchpoint.http.identity import Caller, sign
 from touchpoint.http.scopes import Scope
 
 SECRET = SecretStr(secrets.token_hex(32))
-"""What the tests' gateway signs its tokens with."""
+"""The secret that signs the tokens of tests."""
 
 Client = Callable[..., httpx.AsyncClient]
-"""`client(tenant=…, scopes=…)` calls for a key of that tenant; without arguments: acme's, with every scope."""
+"""`client(tenant=…, scopes=…)` is a client with that tenant and scopes; by default tenant acme and all scopes."""
 
 
 @asynccontextmanager
 async def clients(
     create_app: Callable[[Any, AsyncEngine], FastAPI], settings: type[ServiceSettings], dsn: str
 ) -> AsyncIterator[Client]:
-    """Make clients of the service's API on this database, which it uses as it does in production: as its role."""
+    """Run a service's API on this database, as the API's role; yields the function that creates its clients."""
     engine = create_engine(dsn, "tests", role=api_role(create_app.__module__.partition(".")[0]))
     owner = create_engine(dsn, "tests")
     app = create_app(settings(database_url=SecretStr(dsn), internal_token_secrets=[SECRET]), engine)
@@ -47,14 +47,14 @@ async def clients(
 
 
 async def get(client: httpx.AsyncClient, path: str, **params: Any) -> Any:
-    """The JSON of a 200."""
+    """The JSON of an answer, whose status must be 200."""
     answer = await client.get(path, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem of an answer with this status."""
+    """The problem details of an answer, which must have this status."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     content: dict[str, Any] = answer.json()
@@ -62,5 +62,5 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 async def refused(client: httpx.AsyncClient, path: str, **params: Any) -> list[str]:
-    """The fields that a 422 names."""
+    """The fields that the answer names, whose status must be 422."""
     return [error["field"] for error in problem(await client.get(path, params=params), 422)["errors"]]

@@ -1,4 +1,4 @@
-"""A collector of traces for tests: takes OTLP over HTTP, as OpenTelemetry's own does, and keeps all spans."""
+"""A trace collector for tests: receives OTLP over HTTP, as OpenTelemetry's collector does, and keeps all spans."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from touchpoint.http.server import listen, serve
 
 
 class Span(NamedTuple):
-    """A span as it was exported; ids in hexadecimal, no `parent`: ""."""
+    """An exported span; ids are hexadecimal, `parent` is "" if there is none."""
 
     service: str
     name: str
@@ -22,11 +22,11 @@ class Span(NamedTuple):
     parent: str
     attributes: dict[str, Any]
     links: list[str]
-    """The traces it is linked with."""
+    """Ids of the traces that the span is linked with."""
 
 
 class Collector:
-    """A collector at work until it is closed; `spans` are those it has."""
+    """A running collector; `spans` are those it has received."""
 
     def __init__(self) -> None:
         self.spans = list[Span]()
@@ -36,7 +36,7 @@ class Collector:
         self._serving = asyncio.create_task(serve(app, listening, 100, self._stop))
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._stop.set()
         await self._serving
 
@@ -63,5 +63,5 @@ def _span(service: str, span: Any) -> Span:
     )
 
 
-def _attributes(found: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in found}
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}

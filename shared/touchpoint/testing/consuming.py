@@ -1,4 +1,4 @@
-"""A service's consumer and relay at work in the test's own process, on a real log, until nothing is left to do."""
+"""Run a service's consumer and relay in the test's process, on a real Kafka, until all events are processed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ async def working(
     relay: bool = True,
     projections: Subject | None = None,
 ) -> AsyncIterator[Sessions]:
-    """A service's consumer, relay, and replays of its `projections`, at work on its database."""
+    """Run a service's consumer, its relay, and replays of its `projections`, on its database."""
     await admin.provision(kafka, {name: handlers.topics})
     engine = create_engine(dsn, name, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     factory, stop = sessions(engine), asyncio.Event()
@@ -64,7 +64,7 @@ async def working(
 
 
 async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str, *, relay: bool = True) -> None:
-    """Apply all that is in the topics of these handlers, and send all that they publish."""
+    """Apply all events in the topics of these handlers, and send all events they publish."""
     async with working(name, handlers, kafka, dsn, relay=relay) as factory:
         await drained(name, handlers, kafka, factory, relay=relay)
 
@@ -72,17 +72,17 @@ async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str,
 async def drained(
     name: str, handlers: Handlers, kafka: KafkaSettings, factory: Sessions, *, relay: bool = True
 ) -> None:
-    """Return once all that is in the topics now is applied, and sent what follows from it."""
+    """Wait until all events that are in the topics now are applied, and the outbox is empty."""
     async with log.connected(kafka, handlers.topics) as reader:
         ends = await reader.ends(handlers.topics)
     await eventually(lambda: _is_done(factory, name, ends, relay), 120)
 
 
 async def rebuilt(name: str, kafka: KafkaSettings, factory: Sessions) -> Replay:
-    """Have a consumer's projections rebuilt and swapped by a worker that runs; answers how it ended."""
-    found = text("SELECT 1 FROM projections WHERE consumer = :name")
+    """Let a running worker rebuild and swap a consumer's projections; returns the replay once it has ended."""
+    query = text("SELECT 1 FROM projections WHERE consumer = :name")
     async with transaction(factory) as session:
-        await eventually(lambda: _exists(session, found, name))
+        await eventually(lambda: _exists(session, query, name))
         started = str((await rebuild(session, kafka, name, "tests", "a test", swap=True)).id)
 
     async def ended() -> Replay | None:
@@ -94,21 +94,21 @@ async def rebuilt(name: str, kafka: KafkaSettings, factory: Sessions) -> Replay:
     return replay
 
 
-async def _exists(session: AsyncSession, found: TextClause, name: str) -> bool:
-    return (await session.execute(found, {"name": name})).first() is not None
+async def _exists(session: AsyncSession, query: TextClause, name: str) -> bool:
+    return (await session.execute(query, {"name": name})).first() is not None
 
 
 async def _is_done(factory: Sessions, name: str, ends: dict[tuple[str, int], int], relay: bool) -> bool:
     async with transaction(factory) as session:
-        found = text("SELECT topic, partition, next FROM offsets WHERE consumer = :name")
-        standing = {(topic, partition): n for topic, partition, n in await session.execute(found, {"name": name})}
+        query = text("SELECT topic, partition, next FROM offsets WHERE consumer = :name")
+        standing = {(topic, partition): n for topic, partition, n in await session.execute(query, {"name": name})}
         waiting = (await session.execute(text("SELECT count(*) FROM outbox"))).scalar_one() if relay else 0
     return standing == ends and not waiting
 
 
 @asynccontextmanager
 async def planted(dsn: str, statement: str) -> AsyncIterator[str]:
-    """A copy of a database, which nobody may be using, after something that must never happen."""
+    """A copy of a database, with `statement` executed to plant an error. Nobody may be connected to the original."""
     name = urlsplit(dsn).path[1:]
     copy = await databases.create(dsn, f"{name}_planted", template=name)
     try:

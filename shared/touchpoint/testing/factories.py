@@ -25,7 +25,7 @@ from touchpoint.contracts.touchpoints import (
 
 TENANT = "acme"
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-"""When everything happens, unless a test says otherwise."""
+"""The default time of all events."""
 
 SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7), "rating": (1, 5)}
 
@@ -34,7 +34,7 @@ _E = TypeVar("_E", bound=Event)
 
 
 def make(kind: type[_E], defaults: dict[str, Any], over: dict[str, Any]) -> _E:
-    """An event of `kind`; what `over` names goes to its data or its attributes, wherever it belongs."""
+    """An event of `kind`; each name in `over` overrides a field of its data or one of its attributes."""
     given = {name: value for name, value in over.items() if name in _ATTRIBUTES}
     time = given.get("time", NOON)
     meta = {"id": str(uuid4()), "source": "/tests", "tenant": TENANT, "time": time, "recorded": time} | given
@@ -49,7 +49,7 @@ def example(kind: type[_E], **over: Any) -> _E:
 
 
 def _scored(defaults: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """A bare number as the score is put on the kind's customary scale."""
+    """Give a score that is a bare number the customary scale of its kind."""
     score = over.get("score")
     if isinstance(score, int | float):
         low, high = SCALES.get(over.get("kind", defaults["kind"]), (1, 5))

@@ -1,7 +1,7 @@
-"""Pytest plugin: real Kafka and PostgreSQL for tests, apart from each other by topic prefix and database.
+"""Pytest plugin: real Kafka and PostgreSQL servers, on which each test has its own topic prefix and databases.
 
-`KAFKA_BOOTSTRAP_SERVERS` and `DATABASE_URL` name servers to use; what is not named is started once, embedded, for all
-workers of a run, and stopped and deleted at its end.
+`KAFKA_BOOTSTRAP_SERVERS` and `DATABASE_URL` name the servers to use. A server that is not named is started embedded,
+once for all workers of a run, and stopped and deleted at the end of the run.
 """
 
 import uuid
@@ -26,29 +26,29 @@ _RUN = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Agree on the folder of this run's servers: the controller names it, workers are told."""
+    """Set the folder of this run's servers: the controller chooses it and passes it to the xdist workers."""
     config.addinivalue_line("markers", "servers: needs Kafka or PostgreSQL; set by itself")
-    told = getattr(config, "workerinput", {}).get("touchpoint_run")
-    config.stash[_RUN] = Path(told) if told else running.new_folder()
-    if not told:
+    folder = getattr(config, "workerinput", {}).get("touchpoint_run")
+    config.stash[_RUN] = Path(folder) if folder else running.new_folder()
+    if not folder:
         running.stop_abandoned()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
-    """Tell an xdist worker the folder."""
+    """Pass the folder to an xdist worker."""
     node.workerinput["touchpoint_run"] = str(node.config.stash[_RUN])  # type: ignore[attr-defined] # xdist has no types
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Whatever happened in the workers, the controller stops the servers they started."""
+    """Stop the servers of the run, in the controller, however the workers ended."""
     if not hasattr(config, "workerinput") and _RUN in config.stash:
         running.stop(config.stash[_RUN])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs servers, so that `-m "not servers"` runs the rest within seconds."""
+    """Mark tests that need servers, so that `-m "not servers"` runs all others within seconds."""
     for item in items:
         if "servers" in getattr(item, "fixturenames", ()):
             item.add_marker("servers")
@@ -62,7 +62,7 @@ async def servers(request: pytest.FixtureRequest) -> Servers:
 
 @pytest.fixture
 async def kafka(servers: Servers) -> AsyncIterator[KafkaSettings]:
-    """Kafka as if it were this test's own: the topics exist under a prefix no other test has, with 3 partitions."""
+    """Kafka settings with a topic prefix of this test alone; the topics exist, with 3 partitions each."""
     prefix = f"test-{uuid.uuid4().hex[:12]}."
     settings = servers.kafka.model_copy(update={"topic_prefix": prefix, "partitions": 3})
     await admin.provision(settings, {})
@@ -73,7 +73,7 @@ async def kafka(servers: Servers) -> AsyncIterator[KafkaSettings]:
 
 @pytest.fixture(scope="session")
 async def templates(servers: Servers) -> AsyncIterator[Database]:
-    """Names the migrated template database of a service; each is migrated once per session."""
+    """A function that returns the migrated template database of a service; each is migrated once per session."""
     made: dict[str, str] = {}
     suffix = uuid.uuid4().hex[:12]
 
@@ -90,7 +90,7 @@ async def templates(servers: Servers) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(servers: Servers, templates: Database) -> AsyncIterator[Database]:
-    """Make a fresh database with a service's newest tables; called with the package, answers the URL."""
+    """A function that creates a fresh, migrated database of a service's package and returns its URL."""
     made: list[str] = []
 
     async def fresh(package: str) -> str:
@@ -124,7 +124,7 @@ async def dsn(database: Database, package: str) -> str:
 
 @pytest.fixture
 async def sessions(dsn: str) -> AsyncIterator[Sessions]:
-    """Sessions on it as the tables' owner has them: the consumer, the worker, an operator's command."""
+    """Sessions on `dsn` as the tables' owner, as the consumer, the worker and operators' commands use them."""
     engine = create_engine(dsn, "tests", lock_timeout="10s")
     yield sessions_of(engine)
     await engine.dispose()
@@ -132,7 +132,7 @@ async def sessions(dsn: str) -> AsyncIterator[Sessions]:
 
 @pytest.fixture
 async def client(dsn: str, package: str) -> AsyncIterator[Client]:
-    """Makes clients of the service's API; give it a tenant and scopes."""
+    """A function that creates clients of the service's API for a tenant and scopes."""
     app, config = import_module(f"{package}.app"), import_module(f"{package}.config")
     async with clients(app.create_app, config.Settings, dsn) as make_client:
         yield make_client

@@ -1,4 +1,4 @@
-"""A producer that is not ours: writes record batches byte by byte, broken ones too, as far as the broker takes them."""
+"""A foreign producer: writes record batches built byte by byte, including invalid ones that the broker accepts."""
 
 import gzip
 import struct
@@ -20,7 +20,7 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
 class RawRecord(NamedTuple):
-    """A record as its bytes say; `headers` have names that need not be UTF-8."""
+    """A record as raw bytes; names of `headers` need not be UTF-8."""
 
     key: bytes | None
     value: bytes | None
@@ -53,7 +53,7 @@ def _record(record: RawRecord, offset: int) -> bytes:
 
 
 def compressed(plain: bytes, codec: str) -> bytes:
-    """Records as a producer of another language compresses them."""
+    """Records compressed as by a producer in another language."""
     if codec == "gzip":
         return gzip.compress(plain, 1, mtime=0)
     if codec == "snappy":
@@ -79,14 +79,14 @@ def batch(
 
 
 class ForeignProducer:
-    """Sends batches that were made by hand."""
+    """Sends batches of raw bytes."""
 
     def __init__(self, producer: AIOKafkaProducer, prefix: str) -> None:
         self._producer = producer
         self._prefix = prefix
 
     async def write(self, topic: str, partition: int, raw: bytes) -> int:
-        """Write a batch; answers its first offset. Raises the broker's error where it does not take it."""
+        """Write a batch; returns its first offset. Raises the broker's error if the broker refuses it."""
         place = TopicPartition(self._prefix + topic, partition)
         await self._producer.partitions_for(place.topic)
         node = self._producer.client.cluster.leader_for_partition(place)
@@ -100,7 +100,7 @@ class ForeignProducer:
 
 @asynccontextmanager
 async def foreign_producer(settings: KafkaSettings) -> AsyncIterator[ForeignProducer]:
-    """A producer, connected."""
+    """A connected producer."""
     producer = AIOKafkaProducer(**settings.client_options())
     await producer.start()
     try:

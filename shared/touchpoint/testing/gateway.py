@@ -1,4 +1,4 @@
-"""A gateway's `POST /v1/events` in the test's own process: takes batches, remembers them, answers as told."""
+"""A fake of the gateway's `POST /v1/events` in the test's process: keeps all batches and gives configured answers."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ class Answer:
 
 
 def taken(batch: Batch, refused: dict[int, dict[str, Any]] | None = None) -> Answer:
-    """What the gateway says of a batch in which the items at these indexes have these problems."""
+    """The gateway's answer to a batch in which the items at these indexes have these problems."""
     refused = refused or {}
     items = [{"index": index, "id": event["id"], "source": event["source"]} for index, event in enumerate(batch)]
     body = {
@@ -32,14 +32,14 @@ def taken(batch: Batch, refused: dict[int, dict[str, Any]] | None = None) -> Ans
 
 
 def busy(status: int = 503, retry_after: str = "1") -> Answer:
-    """The gateway cannot take anything right now."""
+    """The answer of a gateway that cannot accept events at the moment."""
     problem = {"type": "urn:touchpoint:problem:unavailable", "title": "Unavailable", "status": status}
     return Answer(status, problem, {"Retry-After": retry_after})
 
 
 @dataclass
 class FakeGateway:
-    """`answers` are used up first, one a request; then everything is taken. `batches` holds what came in."""
+    """Gives `answers` first, one per request, then accepts everything. `batches` contains the received batches."""
 
     url: str = ""
     key: str = "tp_test"
@@ -48,7 +48,7 @@ class FakeGateway:
 
     @property
     def events(self) -> Batch:
-        """All events that came in, in order, also those that were not taken."""
+        """All received events in order, including refused ones."""
         return [event for batch in self.batches for event in batch]
 
     def answer(self, authorization: str | None, raw: bytes) -> Answer:

@@ -1,4 +1,4 @@
-"""One set of events, read in any order: what tests of "the state is a function of the set of events" share."""
+"""Helpers for property tests that the state depends on the set of events, not on the order they are read in."""
 
 import os
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ any_order = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-"""How often such a test looks for an exception: 30 sets of events, or as many as ORDER_EXAMPLES says."""
+"""Hypothesis settings of such tests: 30 examples, or ORDER_EXAMPLES."""
 
 LATELY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=4)
-"""A noon so long ago that by now every clock of these tests has run out."""
+"""Noon four days ago, so that every SLA clock of these tests has expired."""
 
 moments = st.sampled_from([-7200, -301, -300, -299, -1, -0.5, 0, 0, 0.5, 1, 60, 600, 900, 901, 3600, 86_400]).map(
     lambda seconds: LATELY + timedelta(seconds=seconds)
 )
-"""Times around an opening at noon: long before, at either side of what clocks may differ by, equal, in time, late."""
+"""Times around a ticket's opening at noon: long before, just within and beyond CLOCKS_DIFFER, equal, in time, late."""
 
 
 def numbered(specs: Sequence[tuple[str, dict[str, Any]]], tenant: str = make.TENANT) -> list[Event]:
-    """An event of each: the factory's name and what it is given. Ids, places in the log and times of recording differ.
+    """An event per spec, which is a factory's name and its arguments. Ids, offsets and times of recording differ.
 
-    A customer's events lie in one partition, as in Kafka.
+    All events of a customer are in one partition, as in Kafka.
     """
     partitions: dict[Any, int] = {}
     return [
@@ -54,7 +54,7 @@ def numbered(specs: Sequence[tuple[str, dict[str, Any]]], tenant: str = make.TEN
 
 
 def readings(events: Sequence[Event]) -> st.SearchStrategy[list[list[Event]]]:
-    """All of these events in some order, some of them again, cut into batches."""
+    """A strategy for readings of these events: in any order, some of them repeated, split into batches."""
 
     @st.composite
     def reading(draw: st.DrawFn) -> list[list[Event]]:
@@ -67,7 +67,7 @@ def readings(events: Sequence[Event]) -> st.SearchStrategy[list[list[Event]]]:
 
 
 async def deliver(handlers: Handlers, sessions: Sessions, batch: Sequence[Event]) -> None:
-    """Give a batch to the handlers behind the inbox, as a consumer does: what came before is left out."""
+    """Pass a batch to the handlers as a consumer does: duplicates are left out by the inbox."""
     async with transaction(sessions) as session:
         claims = [Claim.of(event, encode(event)) for event in batch]
         claimed = await inbox.claim(await raw_connection(session), "tests", claims)
@@ -76,7 +76,7 @@ async def deliver(handlers: Handlers, sessions: Sessions, batch: Sequence[Event]
 
 
 async def state_after(subject: Subject, sessions: Sessions, reading: Sequence[Sequence[Event]]) -> dict[str, list[str]]:
-    """The rows of a service's projections, as `touchpoint verify` compares them, after it read these batches alone."""
+    """The rows of a service's projections, as `touchpoint verify` compares them, after reading only these batches."""
     async with transaction(sessions) as session:
         for table in (*subject.tables, "inbox", "outbox"):
             await session.execute(text(f"DELETE FROM {table}"))  # noqa: S608 (our own)

@@ -1,4 +1,4 @@
-"""Ports for tests' servers that nobody else takes between choosing one and listening on it."""
+"""Reserve ports for servers of tests, so that no other test run takes a port before the server listens on it."""
 
 import fcntl
 import os
@@ -12,29 +12,29 @@ from typing import IO
 from touchpoint.local.process import HOST
 
 RANGE = range(12_000, 20_000)
-"""Far below the ports that systems give to outgoing connections (Linux: from 32768; IANA: from 49152)."""
+"""Below the ephemeral ports of outgoing connections (Linux: from 32768; IANA: from 49152)."""
 _FOLDER = Path(tempfile.gettempdir()) / f"touchpoint-test-ports-{os.getuid()}"
 
 _held: list[IO[str]] = []
-"""The locks on the ports of this process; they go with it."""
+"""The file locks on the ports of this process, which end with it."""
 
 
 def reserve(count: int) -> list[int]:
-    """Ports nobody listens on, and that no other test run on this machine gets while this process lives."""
+    """Free ports that no other test run on this machine gets while this process lives."""
     _FOLDER.mkdir(exist_ok=True)
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(RANGE)  # noqa: S311 # to meet others seldom, not to be unguessable
+    reserved: list[int] = []
+    while len(reserved) < count:
+        port = random.choice(RANGE)  # noqa: S311 # to avoid collisions, not to be unguessable
         if _is_free(port):
-            found.append(port)
-    return found
+            reserved.append(port)
+    return reserved
 
 
 def reserve_base(distances: Iterable[int]) -> int:
-    """A port from which those at these distances are reserved as well."""
+    """A base port such that the ports at these distances from it are free; these are reserved."""
     wanted = list(distances)
     while True:
-        base = random.choice(RANGE)  # noqa: S311 # to meet others seldom, not to be unguessable
+        base = random.choice(RANGE)  # noqa: S311 # to avoid collisions, not to be unguessable
         if all(_is_free(base + distance) for distance in wanted):
             return base
 

@@ -1,4 +1,4 @@
-"""The servers of one test run: those the environment names, else embedded ones shared by all its workers."""
+"""The servers of a test run: those named by the environment, else embedded ones shared by all workers of the run."""
 
 import asyncio
 import fcntl
@@ -27,27 +27,28 @@ _NAME = "touchpoint-test"
 
 Properties = tuple[tuple[str, str], ...]
 QUICK: Properties = (("max_connections", "300"), ("fsync", "off"))
-"""For many tests and nothing to keep."""
+"""PostgreSQL settings for fast tests whose data need not survive a crash."""
 SOON_BACK: Properties = (("broker.session.timeout.ms", "2000"), ("broker.heartbeat.interval.ms", "500"))
-"""Of a broker: after `kill` it may `start` again as soon as it is taken for dead, which by default is after 9 s."""
+"""Broker settings by which a killed broker can start again after 2 s: the cluster must first consider it dead, which
+takes 9 s by default."""
 
 
 @dataclass(frozen=True)
 class Servers:
-    """How tests reach Kafka and PostgreSQL; `dsn` belongs to a user who may create databases."""
+    """Addresses of Kafka and PostgreSQL; the user of `dsn` may create databases."""
 
     kafka: KafkaSettings
     dsn: str
 
 
 def new_folder() -> Path:
-    """A folder name for the servers of this process's test run; nothing is made before a test needs it."""
+    """A folder name for the servers of this process's test run; the folder is created when a test needs a server."""
     parent = ROOTS_FOLDER if os.getuid() == 0 else Path(tempfile.gettempdir())
     return parent / f"{_NAME}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 async def ensure(folder: Path, postgres: Properties = QUICK) -> Servers:
-    """The run's servers, started if this is the first test to need them."""
+    """The servers of the run, which are started if they do not run yet."""
     settings = KafkaSettings()
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
         settings = KafkaSettings(bootstrap_servers=await _once(folder, "kafka", _kafka))
@@ -57,27 +58,27 @@ async def ensure(folder: Path, postgres: Properties = QUICK) -> Servers:
 
 @dataclass
 class Mortal:
-    """A server one may kill, and start again at the same address with the same data."""
+    """A server that a test may kill and start again, at the same address with the same data."""
 
     server: Kafka | Postgres
     process: Process
 
     async def kill(self) -> None:
-        """End it with -9; PostgreSQL's other processes see that and end, too, before another may use the data."""
+        """Send SIGKILL and wait until the server's child processes have ended, too, so that it can be started again."""
         others = self.process.handle.children(recursive=True)
         self.process.handle.send_signal(signal.SIGKILL)
         await self.process.ended()
         await asyncio.to_thread(psutil.wait_procs, others)
 
     async def start(self) -> None:
-        """Start it again, and wait until it answers."""
+        """Start the server again, and wait until it answers."""
         self.process = self.server.prepare().start()
         await self.server.ready(self.process)
 
 
 @asynccontextmanager
 async def own_postgres() -> AsyncIterator[Mortal]:
-    """A PostgreSQL for one test alone, which may kill it."""
+    """A PostgreSQL server for one test, which may kill it."""
 
     async def make(folder: Path) -> list[Postgres]:
         return [await _postgres(folder, QUICK)]
@@ -88,13 +89,13 @@ async def own_postgres() -> AsyncIterator[Mortal]:
 
 @asynccontextmanager
 async def own_kafka(settings: Properties = ()) -> AsyncIterator[Mortal]:
-    """A broker for one test alone, which may kill it."""
+    """A Kafka broker for one test, which may kill it."""
     async with own_brokers(1, settings) as [broker]:
         yield broker
 
 
 def reached(brokers: Sequence[Mortal]) -> KafkaSettings:
-    """How to reach the Kafka of these brokers, and how safely it is to keep records."""
+    """The settings for a cluster of these brokers: their addresses, and the replication that fits their number."""
     return KafkaSettings(
         bootstrap_servers=",".join(broker.server.address for broker in brokers),
         replication_factor=len(brokers),
@@ -103,7 +104,7 @@ def reached(brokers: Sequence[Mortal]) -> KafkaSettings:
 
 
 def own_brokers(count: int, settings: Properties = ()) -> AbstractAsyncContextManager[list[Mortal]]:
-    """A Kafka of several brokers for one test alone, which may kill them."""
+    """A Kafka cluster of `count` brokers for one test, which may kill them."""
     return _own(partial(_brokers, count=count, settings=settings))
 
 
@@ -121,8 +122,8 @@ async def _own(make: Callable[[Path], Awaitable[Sequence[Kafka | Postgres]]]) ->
 
 
 def stop(folder: Path) -> None:
-    """Stop and delete what `ensure` started, if anything."""
-    for name in ("kafka", "postgres"):  # a system started there keeps files of its own beside them
+    """Stop the servers that `ensure` started, and delete the folder."""
+    for name in ("kafka", "postgres"):  # the folder may also contain files of a `System`
         record = folder / f"{name}.json"
         process = Process.find(**json.loads(record.read_text())["process"]) if record.exists() else None
         if process:
@@ -131,14 +132,14 @@ def stop(folder: Path) -> None:
 
 
 def stop_abandoned() -> None:
-    """Stop the servers of runs that were killed before they could do it themselves."""
+    """Stop the servers of test runs that were killed before they could stop them."""
     for folder in new_folder().parent.glob(f"{_NAME}-*"):
         if not psutil.pid_exists(int(folder.name.split("-")[2])):
             stop(folder)
 
 
 async def _once(folder: Path, name: str, make: Callable[[Path], Awaitable[Kafka | Postgres]]) -> str:
-    """The address of a server; the first worker to come starts it, the others wait for that."""
+    """The address of a server; the first worker to ask for it starts it, the others wait."""
     record = folder / f"{name}.json"
     with _one_at_a_time(folder):
         address = _recorded(record)
@@ -173,9 +174,9 @@ async def _kafka(folder: Path) -> Kafka:
 
 
 async def _brokers(folder: Path, count: int, settings: Properties = ()) -> list[Kafka]:
-    found = await jars.class_path(lambda *_: None)
+    class_path = await jars.class_path(lambda *_: None)
     free = ports.reserve(2 * count)
-    brokers = cluster(folder, folder, list(zip(free[:count], free[count:], strict=True)), found)
+    brokers = cluster(folder, folder, list(zip(free[:count], free[count:], strict=True)), class_path)
     return [replace(broker, settings=settings) for broker in brokers]
 
 

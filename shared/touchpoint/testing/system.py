@@ -1,4 +1,4 @@
-"""The whole of Touchpoint as processes on the run's servers."""
+"""Run all of Touchpoint as processes, on the servers of the test run."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from touchpoint.testing.servers import Servers
 
 
 def roles_of(service: str) -> tuple[str, ...]:
-    """What a service's processes can be started as, apart from `migrate` and `all`."""
+    """The roles of a service's processes, without `migrate` and `all`."""
     if service == "gateway":
         return ("api",)
     tasks = f"{service.replace('-', '_')}.tasks"
@@ -40,7 +40,7 @@ def roles_of(service: str) -> tuple[str, ...]:
 
 
 SERVICES = {service: roles_of(service) for service in ("gateway", "feedback-svc", "escalation-svc", "metrics-svc")}
-"""Every role in a process of its own, so that each can be killed alone."""
+"""Every role in a process of its own, so that a test can kill a single role."""
 TOGETHER = {service: ("all",) if len(roles) > 1 else roles for service, roles in SERVICES.items()}
 """All roles of a service in one process, as under `touchpoint up`: starts in less than half the time."""
 READS = {
@@ -48,7 +48,7 @@ READS = {
     "metrics-svc": ["touchpoints.v1"],
     "feedback-svc": ["touchpoints.v1", "escalations.v1"],
 }
-"""The topics each consumer reads; who reads what another writes comes after it."""
+"""The topics each consumer reads; a reader of another service's topic comes after that service."""
 
 Part = tuple[str, str]
 """A service and a role; `consumer-2` is one more process of the role consumer."""
@@ -56,20 +56,20 @@ Part = tuple[str, str]
 
 @dataclass
 class System:
-    """Four services on databases and a topic prefix of their own. Start, use, kill parts of it, stop."""
+    """The four services, with databases and a topic prefix of their own; tests may kill parts of it."""
 
     servers: Servers
     logs: Path
-    """A folder for what the processes say."""
+    """Folder for the logs of the processes."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further settings of all services, as environment variables."""
     own: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Further settings of single services."""
+    """Further settings of single services, by service."""
     roles: Mapping[str, Sequence[str]] = field(default_factory=lambda: SERVICES)
     """The processes of each service, by their roles."""
     partitions: int = 6
     python: Path = Path(sys.executable)
-    """Whose packages processes run that are started from now on."""
+    """Python interpreter, and so the installed version, of processes that are started from now on."""
     _running: dict[Part, Process] = field(default_factory=dict)
     _ports: dict[Part, list[int]] = field(default_factory=dict)
 
@@ -84,29 +84,29 @@ class System:
 
     @property
     def url(self) -> str:
-        """The gateway."""
+        """The URL of the gateway."""
         return f"http://{HOST}:{self._ports['gateway', 'api'][0]}"
 
     @property
     def admin_url(self) -> str:
-        """The gateway's admin address."""
+        """The URL of the gateway's admin address."""
         return f"http://{HOST}:{self._ports['gateway', 'api'][1]}"
 
     def service_url(self, service: str) -> str:
-        """A service's API."""
+        """The URL of a service's API."""
         return f"http://{HOST}:{self._ports[service, self.roles[service][0]][0]}"
 
     @property
     def admin_urls(self) -> dict[Part, str]:
-        """Of every part."""
+        """The URLs of the admin addresses of all parts."""
         return {part: f"http://{HOST}:{ports[1]}" for part, ports in self._ports.items()}
 
     def dsn(self, service: str) -> str:
-        """A service's database."""
+        """The URL of a service's database."""
         return database_url.named(self.servers.dsn, self.databases[service])
 
     async def start(self) -> None:
-        """Create topics and databases, start everything, and wait until all of it is ready."""
+        """Create topics and databases, start all parts, and wait until they are ready."""
         await self.prepare()
         for part in self._ports:
             self.start_part(part)
@@ -128,30 +128,30 @@ class System:
         self._running[part] = Program(f"{service} {role}", command, self._environment(part), log).start()
 
     async def run_part(self, part: Part) -> int | None:
-        """Run a role that ends by itself; answers its exit code."""
+        """Run a role that ends by itself; returns its exit code."""
         self.start_part(part)
         del self._ports[part]
         return await self._running.pop(part).ended()
 
     def process(self, part: Part) -> Process:
-        """The process of a part that runs."""
+        """The process of a running part."""
         return self._running[part]
 
     async def kill(self, part: Part) -> None:
-        """Kill a part with -9, as a machine that dies does."""
+        """Kill a part with SIGKILL, as when a machine fails."""
         process = self._running.pop(part)
         process.handle.send_signal(signal.SIGKILL)
         await process.ended()
 
     async def stop_part(self, part: Part) -> int | None:
-        """Tell a part to stop; answers its exit code."""
+        """Send SIGTERM to a part; returns its exit code."""
         process = self._running.pop(part)
         with suppress(psutil.NoSuchProcess):  # it has ended by itself
             process.handle.send_signal(signal.SIGTERM)
         return await process.ended()
 
     def start_ended(self) -> list[Part]:
-        """Start again what has ended by itself, as whoever runs Touchpoint does; answers what that was."""
+        """Restart parts that have ended by themselves, as a supervisor does; returns these parts."""
         ended = [part for part, process in self._running.items() if not process.alive()]
         for part in ended:
             self.start_part(part)
@@ -159,39 +159,39 @@ class System:
 
     @property
     def parts(self) -> list[Part]:
-        """What runs."""
+        """The running parts."""
         return list(self._running)
 
     async def ready(self, parts: Iterable[Part]) -> None:
-        """Wait until these parts say that they are ready."""
+        """Wait until /readyz of these parts answers 200."""
         async with httpx.AsyncClient() as client:
             for part in parts:
                 await eventually(partial(self._is_ready, client, part), 60)
 
     async def is_quiet(self) -> bool:
-        """Whether no consumer has anything left to read and no outbox anything left to send."""
+        """Whether all consumers have no lag and all outboxes are empty."""
         return all([await self._is_drained(service) for service in READS])
 
     async def create_key(self, tenant: str, *, scopes: Iterable[str] = Scope, limited: bool = False) -> str:
-        """A key, made by the command an operator would use; `limited` as by default, else hardly."""
-        words = [word for scope in scopes for word in ("--scope", scope)]
+        """An API key, created by the operators' command; with default rate limits if `limited`, else very high ones."""
+        options = [word for scope in scopes for word in ("--scope", scope)]
         rates = [] if limited else ["--event-rate", "1000000", "--request-rate", "1000000"]
         _, printed = await self.command(
-            "gateway", "keys", "create", "tests", "--tenant", tenant, *words, *rates, "--json"
+            "gateway", "keys", "create", "tests", "--tenant", tenant, *options, *rates, "--json"
         )
         return str(json.loads(printed)["token"])
 
-    async def command(self, service: str, *words: str) -> tuple[int | None, str]:
-        """Run an operator's command on a service's database; answers its exit code and what it printed."""
-        return await self._command(service, words, None)
+    async def command(self, service: str, *arguments: str) -> tuple[int | None, str]:
+        """Run an operator's command on a service's database; returns its exit code and stdout."""
+        return await self._command(service, arguments, None)
 
-    async def operate(self, service: str, *words: str) -> str:
-        """Run an operator's command on a service's database; answers what it printed, errors as well."""
-        _, printed = await self._command(service, words, asyncio.subprocess.STDOUT)
+    async def operate(self, service: str, *arguments: str) -> str:
+        """Run an operator's command on a service's database; returns stdout and stderr together."""
+        _, printed = await self._command(service, arguments, asyncio.subprocess.STDOUT)
         return printed
 
-    async def _command(self, service: str, words: Sequence[str], errors: int | None) -> tuple[int | None, str]:
-        command: list[str | Path] = [self.python, "-m", "touchpoint.cli", *words]
+    async def _command(self, service: str, arguments: Sequence[str], errors: int | None) -> tuple[int | None, str]:
+        command: list[str | Path] = [self.python, "-m", "touchpoint.cli", *arguments]
         process = await asyncio.create_subprocess_exec(
             *command,
             env=self._environment((service, self.roles[service][0])),
@@ -202,13 +202,13 @@ class System:
         return process.returncode, printed.decode()
 
     async def terminate(self) -> dict[Part, int | None]:
-        """Tell every part to stop; answers their exit codes."""
+        """Send SIGTERM to every part; returns their exit codes."""
         parts = self.parts
         codes = await asyncio.gather(*map(self.stop_part, parts))
         return dict(zip(parts, codes, strict=True))
 
     async def stop(self) -> None:
-        """Stop everything and delete its topics and databases."""
+        """Stop all parts and delete their topics and databases."""
         await asyncio.gather(*(process.stop() for process in self._running.values()))
         self._running.clear()
         await self.drop_databases()
@@ -217,7 +217,7 @@ class System:
             await client.delete_topics(mine)
 
     async def drop_databases(self) -> None:
-        """Delete what is in PostgreSQL."""
+        """Delete the databases of all services."""
         for name in self.databases.values():
             await databases.drop(self.servers.dsn, name)
 
@@ -238,7 +238,7 @@ class System:
             prefix, numbers = self.kafka.topic_prefix, range(self.kafka.partitions)
             partitions = [TopicPartition(prefix + topic, number) for topic in topics for number in numbers]
             ends = await consumer.end_offsets(partitions)
-            return {(found.topic.removeprefix(prefix), found.partition): end for found, end in ends.items()}
+            return {(place.topic.removeprefix(prefix), place.partition): end for place, end in ends.items()}
         finally:
             await consumer.stop()
 
