@@ -1,4 +1,4 @@
-"""The API of metrics-svc, put together."""
+"""The FastAPI application of metrics-svc."""
 
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,5 +11,5 @@ from touchpoint.operators import api as operators
 
 
 def create_app(settings: Settings, engine: AsyncEngine) -> FastAPI:
-    """Answers questions about metrics, and what became of an event in this service."""
+    """Build the API."""
     return app.create(NAME, settings, engine, router, operators.router, handlers=handlers)

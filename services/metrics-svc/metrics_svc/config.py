@@ -1,4 +1,4 @@
-"""What the environment tells metrics-svc."""
+"""Settings of metrics-svc, read from environment variables."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ NAME = "metrics-svc"
 
 
 class Settings(ConsumingSettings):
-    """The settings every consuming service has, on this service's ports."""
+    """The settings of every consuming service, with this service's default ports."""
 
     port: int = Field(8083, description="port of the API", ge=0, le=65535)
     admin_port: int = Field(9083, description="port of /healthz, /readyz and /metrics", ge=0, le=65535)

@@ -1,4 +1,4 @@
-"""What the rooms have repeated, by the role that does it."""
+"""The recurring tasks of metrics-svc, by the role that runs them."""
 
 from metrics_svc.queries import tasks as queries
 from touchpoint.process.service import Tasks

@@ -1,4 +1,4 @@
-"""What `touchpoint verify` counts anew of this service and compares."""
+"""What `touchpoint verify` recomputes from the log for metrics-svc and compares with its tables."""
 
 from metrics_svc.config import NAME
 from metrics_svc.counting.handlers import handlers
@@ -7,5 +7,5 @@ from touchpoint.verify.subject import Subject
 
 
 def subject() -> Subject:
-    """This service."""
+    """The tables of metrics-svc and how to recompute them."""
     return Subject(NAME, handlers, ("rollups", "changes", "answers", "tickets"), (ROLLUPS, CHANGES, ANSWERS, TICKETS))

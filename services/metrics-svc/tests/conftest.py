@@ -14,7 +14,7 @@ from touchpoint.testing import factories as make
 
 @pytest.fixture(scope="session")
 def package() -> str:
-    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    """Package of the service whose database, sessions and API clients the shared fixtures provide."""
     return "metrics_svc"
 
 
@@ -44,7 +44,7 @@ TIMES = {
 }
 
 
-def _told(log: Sequence[Any], place: int) -> tuple[str, str]:
+def _group_at(log: Sequence[Any], place: int) -> tuple[str, str]:
     """Segment and tier of an event's customer at its time: each as last given by then, or else as first given."""
     event = log[place]
     if event.customer_id is None:
@@ -78,7 +78,14 @@ def _scores(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
     for place, event in enumerate(log):
         if event.type == "feedback.submitted" and event.kind in ("nps", "csat", "ces"):
             scale = f"{event.score.min:.0f}-{event.score.max:.0f}"
-            about = (event.meta.tenant, event.kind, _quarter(event.meta.time), scale, event.channel, *_told(log, place))
+            about = (
+                event.meta.tenant,
+                event.kind,
+                _quarter(event.meta.time),
+                scale,
+                event.channel,
+                *_group_at(log, place),
+            )
             yield about, int(event.score.value)
 
 
@@ -86,7 +93,7 @@ def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
     for tenant, ticket in {(e.meta.tenant, e.ticket_id) for e in log if e.type.startswith("ticket.")}:
         places = [n for n, e in enumerate(log) if (e.meta.tenant, getattr(e, "ticket_id", None)) == (tenant, ticket)]
         openings = [
-            (log[n].meta.time, log[n].meta.recorded, log[n].meta.identity, log[n].channel, *_told(log, n))
+            (log[n].meta.time, log[n].meta.recorded, log[n].meta.identity, log[n].channel, *_group_at(log, n))
             for n in places
             if log[n].type == "ticket.opened"
         ]
@@ -105,10 +112,10 @@ def recount() -> Callable[[Sequence[Event]], dict[Fact, list[int]]]:
     """Finds every score and duration (in microseconds) behind a log: slowly, from scratch, each question by itself."""
 
     def facts(log: Sequence[Event]) -> dict[Fact, list[int]]:
-        found: dict[Fact, list[int]] = {}
+        facts_by_key: dict[Fact, list[int]] = {}
         for about, value in [*_scores(log), *_times(log)]:
-            found.setdefault(about, []).append(value)
-        return found
+            facts_by_key.setdefault(about, []).append(value)
+        return facts_by_key
 
     return facts
 
@@ -120,12 +127,12 @@ Log = list[Event]
 def logs() -> Callable[[str], st.SearchStrategy[Log]]:
     """Any log of a tenant in which a few customers, tickets and hours meet often; one partition a customer."""
     spread = {"customer_id": st.sampled_from(["c0", "c1", "c2"]), "minutes": st.integers(-150, 150)}
-    words = st.sampled_from([None, "smb", "enterprise"])
+    values = st.sampled_from([None, "smb", "enterprise"])
     tickets = spread | {"ticket_id": st.sampled_from(["t0", "t1", "t2"])}
     channels = st.sampled_from(["email", "chat"])
     specs = st.one_of(
         st.fixed_dictionaries(
-            {"of": st.just("customer_updated"), **spread}, optional={"segment": words, "tier": words}
+            {"of": st.just("customer_updated"), **spread}, optional={"segment": values, "tier": values}
         ),
         st.fixed_dictionaries({"of": st.just("feedback"), **spread, "score": st.integers(0, 10), "channel": channels}),
         st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-"""The order of reading decides nothing: the same events, in any order and any batches, leave the same rows."""
+"""The same events, consumed in any order and any batches, produce the same rows."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,12 +16,12 @@ from touchpoint.testing.orders import any_order, deliver, moments, numbered, rea
 
 who = {"customer_id": st.sampled_from(["a", "a", "b"])}
 tickets = {**who, "ticket_id": st.sampled_from(["t-1", "t-1", "t-2"])}
-words = st.sampled_from([None, "smb", "enterprise"])
+values = st.sampled_from([None, "smb", "enterprise"])
 happenings = st.one_of(
     st.tuples(
         st.just("customer_updated"),
         st.fixed_dictionaries(
-            {**who, "time": moments, "recorded": moments}, optional={"segment": words, "tier": words}
+            {**who, "time": moments, "recorded": moments}, optional={"segment": values, "tier": values}
         ),
     ),
     st.tuples(st.just("feedback"), st.fixed_dictionaries({**who, "time": moments, "score": st.integers(0, 10)})),
@@ -61,8 +61,8 @@ async def test_a_reply_from_before_the_ticket_hides_no_response_to_it(sessions: 
     for event in events:
         await deliver(subject().handlers, sessions, [event])
     async with sessions() as session:
-        found = await session.execute(text("SELECT sum(n), sum(total) FROM rollups WHERE metric = 'first-response'"))
-        assert tuple(found.one()) == (1, 60_000_000)
+        rows = await session.execute(text("SELECT sum(n), sum(total) FROM rollups WHERE metric = 'first-response'"))
+        assert tuple(rows.one()) == (1, 60_000_000)
 
 
 async def test_a_change_of_segment_that_is_read_late_moves_what_was_counted(sessions: Sessions) -> None:
@@ -76,8 +76,8 @@ async def test_a_change_of_segment_that_is_read_late_moves_what_was_counted(sess
     for event in events:
         await deliver(subject().handlers, sessions, [event])
     async with sessions() as session:
-        found = await session.execute(text("SELECT metric, segment, sum(n) FROM rollups GROUP BY 1, 2 ORDER BY 1, 2"))
-        assert [tuple(row) for row in found] == [
+        rows = await session.execute(text("SELECT metric, segment, sum(n) FROM rollups GROUP BY 1, 2 ORDER BY 1, 2"))
+        assert [tuple(row) for row in rows] == [
             ("first-response", "enterprise", 1),
             ("first-response", "smb", 0),
             ("nps", "enterprise", 1),

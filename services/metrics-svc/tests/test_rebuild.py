@@ -1,4 +1,4 @@
-"""A rebuild of this service: a wrong counter is made right while events are counted and answers are given."""
+"""A rebuild of metrics-svc corrects a wrong counter while events are counted and queries are answered."""
 
 import asyncio
 
@@ -48,9 +48,9 @@ async def test_a_wrong_counter_is_repaired_while_events_flow(kafka, dsn, session
         stop.set()
         await asyncio.gather(*at_work)
     assert done.state == "done"
-    assert [(one["fault"], one["where"], one["count"]) for one in done.summary["compared"]["findings"]] == [
-        ("changed", "rollups", 1)
-    ]
+    assert [
+        (finding["fault"], finding["where"], finding["count"]) for finding in done.summary["compared"]["findings"]
+    ] == [("changed", "rollups", 1)]
     assert seen[0] > 110
     assert set(seen) == {seen[0], 110}
     assert seen == sorted(seen, reverse=True)

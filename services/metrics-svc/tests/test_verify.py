@@ -1,4 +1,4 @@
-"""`touchpoint verify` on this service: every sum equals a recount, or is told."""
+"""`touchpoint verify` on metrics-svc: every sum that differs from a recount is reported."""
 
 from collections import Counter
 from datetime import timedelta

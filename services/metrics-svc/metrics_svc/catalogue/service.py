@@ -1,15 +1,15 @@
-"""What is measured, and the dimensions it is grouped by: what counting and answering have in common."""
+"""The metrics, dimensions and scales that counting and queries share."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 UNKNOWN = "unknown"
-"""Segment or tier of a customer nobody told us about, of one whose value was cleared, and of nobody in particular."""
+"""Segment or tier if no event has given it, if it was cleared, or if the event names no customer."""
 
 
 class Metric(StrEnum):
-    """What is counted."""
+    """A metric that is measured."""
 
     NPS = "nps"
     CSAT = "csat"
@@ -19,7 +19,7 @@ class Metric(StrEnum):
 
 
 class Dimension(StrEnum):
-    """What every count can be told apart by."""
+    """A dimension by which metrics can be grouped and filtered."""
 
     CHANNEL = "channel"
     SEGMENT = "segment"
@@ -27,7 +27,7 @@ class Dimension(StrEnum):
 
 
 class Scale(NamedTuple):
-    """The whole numbers a score was asked on, written "1-5". Answers on two scales are never pooled."""
+    """The scale of a score, in whole numbers, written "1-5". Scores on different scales are never pooled."""
 
     low: int
     high: int
@@ -43,24 +43,24 @@ class Scale(NamedTuple):
 
     @property
     def satisfied_from(self) -> int:
-        """The lowest score that counts as satisfied: the top two boxes, the top one on fewer than five points."""
+        """The lowest score counted as satisfied: the top two boxes, or the top one of fewer than five points."""
         return self.high if self.high - self.low + 1 < 5 else self.high - 1
 
 
 NPS_SCALE = Scale(0, 10)
 EASE_SCALE = Scale(1, 7)
-"""The form of the effort score that says which end is good: "… made it easy", 7 is full agreement (CEB 2013)."""
+"""The only scale of the effort score on which a high score is known to be good: "… made it easy" (CEB 2013)."""
 
 QUARTER = timedelta(minutes=15)
-"""What measurements are kept by. From October 1979 on every zone is a whole number of these from UTC."""
+"""Measurements are stored by quarter of an hour. Since October 1979 every zone's UTC offset is a multiple of it."""
 
 
 def on_the_quarter(moment: datetime) -> bool:
-    """Whether a quarter of an hour of UTC begins at this moment."""
+    """Whether the moment is the start of a quarter of an hour of UTC."""
     return quarter(moment) == moment
 
 
 def quarter(moment: datetime) -> datetime:
-    """The beginning of the quarter of an hour of UTC a moment is in."""
+    """The start of the quarter of an hour of UTC that contains the moment."""
     utc = moment.astimezone(UTC)
     return utc.replace(minute=utc.minute // 15 * 15, second=0, microsecond=0)

@@ -1,11 +1,11 @@
-"""What events count for. Pure: what is stored goes in, what is to be stored comes out.
+"""How events are counted. Pure: takes stored state, returns the rows to store.
 
-The same events leave the same rows in whatever order they are read, so whatever a later event may need is kept:
+The result does not depend on the order in which events are consumed. So state that later events may need is kept:
 
-- of a ticket its opening and the ends that may turn out to be the first one to it; when an earlier opening or end is
-  read, what was counted is taken back and counted anew;
-- of a customer every change of segment or tier, and every answer with the segment and tier it is counted under; when a
-  change is read later that held at the time of an answer or an opening, these move to another row.
+- of a ticket, its opening and the replies and closings that may be the first one after it; when an earlier opening,
+  reply or closing is consumed, the old measurement is subtracted and the new one added;
+- of a customer, every change of segment or tier, and every answer with the segment and tier it is counted under; when a
+  change is consumed that was in force at the time of an answer or an opening, the measurement moves to another row.
 """
 
 from bisect import bisect_left, insort
@@ -33,7 +33,7 @@ from touchpoint.contracts.touchpoints import (
 )
 
 Counted = CustomerUpdated | FeedbackSubmitted | TicketOpened | TicketReplied | TicketStatusChanged
-"""The events that count, or that say what a count is told apart by."""
+"""The events that are counted or that set the group under which others are counted."""
 
 SCORES = {
     FeedbackKind.NPS: Metric.NPS,
@@ -47,11 +47,11 @@ Key = tuple[str, str]
 """Tenant and customer, or tenant and ticket."""
 
 NOBODY = Group()
-"""Of an answer that names no customer."""
+"""The group of answers that name no customer."""
 
 
 class Opening(NamedTuple):
-    """How a ticket began. Of several the smallest counts: the earliest, then the one recorded first, then by id."""
+    """The opening of a ticket. Of several openings the earliest counts, then the one recorded first, then by id."""
 
     at: datetime
     recorded_at: datetime
@@ -67,9 +67,9 @@ class Opening(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """What is known of a ticket. `replies` and `solutions` are in order, up to the first that belongs to the opening.
+    """A ticket's relevant times. `replies` and `solutions` are sorted, up to the first that belongs to the opening.
 
-    A later one can matter no more, whatever else is read: an opening can only be replaced by an earlier one.
+    Later ones can never matter: an opening can only be replaced by an earlier one.
     """
 
     opening: Opening | None = None
@@ -77,20 +77,20 @@ class Ticket(NamedTuple):
     solutions: tuple[datetime, ...] = ()
 
     def opened(self, opening: Opening) -> "Ticket":
-        """With one more opening."""
+        """The ticket with a further opening."""
         ticket = self._replace(opening=min(self.opening or opening, opening))
         return ticket._replace(replies=ticket._needed(self.replies), solutions=ticket._needed(self.solutions))
 
     def replied(self, at: datetime) -> "Ticket":
-        """With one more reply."""
+        """The ticket with a further reply."""
         return self._replace(replies=self._needed(_with(self.replies, at)))
 
     def solved(self, at: datetime) -> "Ticket":
-        """With one more resolution or closing."""
+        """The ticket with a further resolution or closing."""
         return self._replace(solutions=self._needed(_with(self.solutions, at)))
 
     def durations(self) -> set[tuple[Metric, Opening, datetime]]:
-        """What can be measured: the metric, from where, until when."""
+        """The durations that can be measured: metric, opening, end."""
         if self.opening is None:
             return set()
         ends = ((Metric.FIRST_RESPONSE, self.replies), (Metric.RESOLUTION, self.solutions))
@@ -102,19 +102,19 @@ class Ticket(NamedTuple):
         return ends[: bisect_left(ends, self.opening.at - CLOCKS_DIFFER) + 1]
 
     def _belongs(self, end: datetime) -> bool:
-        """Whether it is an end of this ticket: what is older by more than clocks differ belongs to something else."""
+        """Whether the end belongs to the opening: it is at most `CLOCKS_DIFFER` older."""
         return self.opening is not None and end >= self.opening.at - CLOCKS_DIFFER
 
 
 class Sums(NamedTuple):
-    """What is added to a cell."""
+    """Amounts to add to a cell."""
 
     n: int = 0
     total: int = 0
 
 
 class Changed(NamedTuple):
-    """A customer whose segment or tier a batch changes: from when on, which of them, and the partition it came by."""
+    """A customer whose segment or tier a batch changes: from when on, which fields, and the partition of the event."""
 
     since: datetime
     fields: frozenset[str]
@@ -122,7 +122,7 @@ class Changed(NamedTuple):
 
 
 def counts(event: Counted) -> bool:
-    """Whether an event matters here: the others need no state."""
+    """Whether an event affects any count; others are skipped."""
     match event:
         case FeedbackSubmitted():
             return event.kind in SCORES
@@ -137,13 +137,13 @@ def counts(event: Counted) -> bool:
 
 
 def ticket_keys(events: Iterable[Counted]) -> set[Key]:
-    """The tickets these events touch."""
+    """The tickets that these events are about."""
     of_tickets = (event for event in events if isinstance(event, TicketOpened | TicketReplied | TicketStatusChanged))
     return {(event.meta.tenant, event.ticket_id) for event in of_tickets}
 
 
 def changes(events: Iterable[Counted]) -> list[Change]:
-    """What these events say of customers."""
+    """The changes of segment or tier in these events, as rows of `changes`."""
     return [
         Change(
             tenant_id=event.meta.tenant,
@@ -161,17 +161,17 @@ def changes(events: Iterable[Counted]) -> list[Change]:
 
 def changed(events: Iterable[Counted]) -> dict[Key, Changed]:
     """The customers whose segment or tier these events change."""
-    found: dict[Key, Changed] = {}
+    by_customer: dict[Key, Changed] = {}
     for event in events:
         if isinstance(event, CustomerUpdated):
             key, given = (event.meta.tenant, event.customer_id), event.given & GROUPED_BY
-            before = found.get(key, Changed(event.meta.time, frozenset(), event.meta.partition))
-            found[key] = Changed(min(before.since, event.meta.time), before.fields | given, event.meta.partition)
-    return found
+            before = by_customer.get(key, Changed(event.meta.time, frozenset(), event.meta.partition))
+            by_customer[key] = Changed(min(before.since, event.meta.time), before.fields | given, event.meta.partition)
+    return by_customer
 
 
 def moments(events: Iterable[Counted], tickets: Mapping[Key, Ticket], answers: Iterable[Answer]) -> set[Moment]:
-    """The customers and times whose group must be known to count these events, beside what is stored."""
+    """The customers and times whose groups are needed to count events and to regroup answers and tickets."""
     asked = {answer.moment for answer in answers}
     for event in events:
         if isinstance(event, FeedbackSubmitted | TicketOpened) and event.customer_id is not None:
@@ -183,28 +183,28 @@ def moments(events: Iterable[Counted], tickets: Mapping[Key, Ticket], answers: I
 
 
 class Ledger:
-    """A batch being counted, with the state its events need and the group of each customer at each time in question."""
+    """Counts a batch of events, given the tickets it needs and the group of each customer at each relevant time."""
 
     def __init__(self, tickets: Mapping[Key, Ticket], groups: Mapping[Moment, Group]) -> None:
         self._tickets_before, self._tickets, self._groups = tickets, dict(tickets), groups
         self._cells: dict[Cell, list[int]] = {}
         self.answers: list[Answer] = []
-        """The new ones."""
+        """New answers to insert."""
         self.moved: list[Answer] = []
-        """Those stored before that are now counted under another group."""
+        """Stored answers that now belong to another group."""
 
     @property
     def tickets(self) -> dict[Key, Ticket]:
-        """The tickets that are no longer as they were."""
+        """The tickets that changed."""
         return {key: now for key, now in self._tickets.items() if self._tickets_before.get(key) != now}
 
     @property
     def cells(self) -> dict[Cell, Sums]:
-        """What to add to the rollups; what was counted and taken back in one batch is left out."""
+        """Amounts to add to the rollups, without cells whose sums are all zero."""
         return {cell: Sums(*sums) for cell, sums in self._cells.items() if any(sums)}
 
     def regroup(self, customers: Mapping[Key, Changed], answers: Sequence[Answer]) -> None:
-        """Move what was counted before and belongs to another group by what is known of its customer now."""
+        """Move earlier counts whose customer's group has changed."""
         for answer in answers:
             now = answer.within(self._groups[answer.moment])
             if now != answer:
@@ -244,7 +244,7 @@ class Ledger:
         self._add(answer.cell(meta.partition), 1, value)
 
     def _settle(self, key: Key, now: Ticket, partition: int) -> None:
-        """Count what can be measured now and could not before; take back what is no longer so."""
+        """Add durations that are new and subtract those that no longer hold."""
         before, after = self._tickets.get(key, Ticket()).durations(), now.durations()
         self._tickets[key] = now
         for sign, different in ((-1, before - after), (1, after - before)):
@@ -267,16 +267,16 @@ def _ticket(event: TicketOpened | TicketReplied | TicketStatusChanged) -> Key:
 
 
 def _with(ends: tuple[datetime, ...], at: datetime) -> tuple[datetime, ...]:
-    """In order, each once."""
+    """The sorted times with `at` added, without duplicates."""
     if at in ends:
         return ends
-    found = list(ends)
-    insort(found, at)
-    return tuple(found)
+    times = list(ends)
+    insort(times, at)
+    return tuple(times)
 
 
 def _whole(kind: FeedbackKind, score: Score | None) -> tuple[str, int]:
-    """The scale and the score in whole numbers. Raises PermanentError where there are none."""
+    """The scale and the score as whole numbers. Raises PermanentError without a score or with fractions."""
     if score is None:
         raise PermanentError(f"{kind} needs a score: it cannot be counted")
     return _whole_numbers(kind, score.min, score.max, score.value)
@@ -284,7 +284,7 @@ def _whole(kind: FeedbackKind, score: Score | None) -> tuple[str, int]:
 
 @lru_cache(1000)
 def _whole_numbers(kind: FeedbackKind, low: float, high: float, value: float) -> tuple[str, int]:
-    """Consumers read tolerantly, so the gateway's rules are checked again; there are few scales and few answers."""
+    """Validate again, as the gateway did: consumers read tolerantly. Cached, because few different scores occur."""
     if not (low.is_integer() and high.is_integer() and value.is_integer()):
         raise PermanentError(f"{kind} needs whole numbers: it cannot be counted")
     scale = Scale(int(low), int(high))

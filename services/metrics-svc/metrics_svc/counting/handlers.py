@@ -1,4 +1,4 @@
-"""What metrics-svc does with events: it counts them, in the transaction that also moves the offsets."""
+"""The Kafka handler of metrics-svc: counts events, in the transaction that also stores the offsets."""
 
 from metrics_svc.counting import service
 from metrics_svc.counting.decisions import Counted
@@ -14,8 +14,8 @@ from touchpoint.kafka.handlers import Context, Handlers
 handlers = Handlers()
 
 
-# One handler for all: a change of segment must not jump over an answer, nor a reply over its ticket.
+# One handler for all types, so that they are handled in log order.
 @handlers.on(CustomerUpdated, FeedbackSubmitted, TicketOpened, TicketReplied, TicketStatusChanged)
 async def count(events: list[Counted], ctx: Context) -> None:
-    """Add a batch to the rollups. History counts like the present: backfill is data."""
+    """Add a batch of events to the rollups. Backfill (imported history) is counted like live events."""
     await service.count(ctx.session, events)

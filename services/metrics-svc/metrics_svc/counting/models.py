@@ -1,4 +1,4 @@
-"""The tables of counts, and of what later events may move in them."""
+"""The table of counts, and the tables of facts that later events may regroup."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Group(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A row of the rollups. Sums only: merged by adding, whatever the order."""
+    """A row of the rollups. It has only sums, which can be added in any order."""
 
     tenant_id: str
     metric: str
@@ -34,14 +34,14 @@ class Cell(NamedTuple):
     bucket: int
     """The score itself, or the sketch's bucket of a duration."""
     partition: int
-    """The source's: so each row has one writer, and consumers never wait for one another."""
+    """Partition of the counted event. Each row thus has one writer, so consumers never wait for each other's locks."""
     n: BigInt = 0
     total: BigInt = 0
     """The exact sum of the scores, or of the durations in microseconds."""
 
 
 class Change(NamedTuple):
-    """What one `customer.updated` gives: None is not given, `unknown` is cleared. The latest by time counts."""
+    """The fields of one `customer.updated`. None: not given; `unknown`: cleared. The latest by time is in force."""
 
     tenant_id: str
     customer_id: str
@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A customer's score, and the segment and tier it is counted under: a change read later may move it."""
+    """A customer's score with the segment and tier it is counted under, which a change consumed later may replace."""
 
     tenant_id: str
     customer_id: str
@@ -68,7 +68,7 @@ class Answer(NamedTuple):
 
     @property
     def moment(self) -> Moment:
-        """Whose group counts, and when."""
+        """The customer and time whose group applies."""
         return self.tenant_id, self.customer_id, self.at
 
     def within(self, group: Group) -> "Answer":
@@ -76,13 +76,13 @@ class Answer(NamedTuple):
         return self._replace(segment=group.segment, tier=group.tier)
 
     def cell(self, partition: int) -> "Cell":
-        """Where it is counted."""
+        """The cell of the rollups in which the answer is counted."""
         about = (self.metric, quarter(self.at), self.scale, self.channel, self.segment, self.tier)
         return Cell(self.tenant_id, *about, self.score, partition)
 
 
 class TicketRow(NamedTuple):
-    """What the times of a ticket are measured from. Without `opened_at`, only later events were read yet."""
+    """The times of a ticket. Without `opened_at`, its opening has not been consumed yet."""
 
     tenant_id: str
     ticket_id: str
@@ -98,7 +98,7 @@ class TicketRow(NamedTuple):
     replies: tuple[datetime, ...] = ()
     """Replies of agents in order, up to the first that belongs to the opening."""
     solutions: tuple[datetime, ...] = ()
-    """The same of resolutions and closings."""
+    """Resolutions and closings in order, up to the first that belongs to the opening."""
 
 
 ROLLUPS = Table(

@@ -1,4 +1,4 @@
-"""The database of this service. Counting reads and writes whole batches, each in one statement, keys sorted."""
+"""SQL of metrics-svc. Counting reads and writes a batch with one statement per table, with sorted keys."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from touchpoint.db.engine import raw_connection
 from touchpoint.db.tenants import Tenants
 
 ALWAYS = datetime(1, 1, 2, tzinfo=UTC)
-"""Before any event."""
+"""A time before any event."""
 
 _CHANGES = "SELECT {name} FROM changes AS c WHERE c.tenant_id = asked.tenant_id AND c.customer_id = asked.customer_id"
 _GIVEN = f"""
@@ -27,10 +27,10 @@ READ_GROUPS = f"""
 SELECT asked.tenant_id, asked.customer_id, asked.at, {", ".join(_GIVEN.format(name=name) for name in Group._fields)}
   FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS asked (tenant_id, customer_id, at)
 """  # noqa: S608 (our names)
-"""The last change at or before a moment decides. Before the first that is known that one does: the system that keeps
-the customers may have been connected only then."""
+"""The last change at or before a moment applies. Before the first known change the first applies, because the system
+that has the customers may have been connected only then."""
 
-# A change holds from its time on; the first of all that gives a field, for all times before, too.
+# A change applies from its time on; the first change that gives a field also applies to all times before it.
 REACH = """
 SELECT asked.tenant_id, asked.customer_id,
        CASE WHEN (NOT segment OR EXISTS (SELECT FROM changes AS c
@@ -85,25 +85,25 @@ SELECT {key}, array_agg(bucket) AS buckets, array_agg(n) AS ns, sum(total) AS to
 
 
 class Count(NamedTuple):
-    """What one period, scale and group adds up to."""
+    """The sums of one period, scale and group."""
 
     period: int
-    """Its place among the periods asked for, from 0."""
+    """Index of the period in the request, from 0."""
     scale: str
     """Empty for durations, and where nothing was measured."""
     group: tuple[str, ...]
     buckets: dict[int, int]
-    """How many of each score, or in each of the sketch's buckets."""
+    """Number of measurements by score, or by bucket of the sketch."""
     total: int
 
     @property
     def n(self) -> int:
-        """How many were measured."""
+        """The number of measurements."""
         return sum(self.buckets.values())
 
 
 async def reach(session: AsyncSession, customers: Mapping[Key, Changed]) -> dict[Key, datetime]:
-    """For each of these customers, whose changes are stored, the earliest time whose group may be another one now."""
+    """For each of these customers, whose changes are already stored, the earliest time whose group may have changed."""
     asked = [
         (*key, since, "segment" in fields, "tier" in fields) for key, (since, fields, _) in sorted(customers.items())
     ]
@@ -128,7 +128,7 @@ async def lock_tickets(
 ) -> dict[Key, Ticket]:
     """These tickets, created where they are missing, and those that customers opened from then on.
 
-    Nobody else changes them until the transaction ends.
+    They stay locked until the transaction ends.
     """
     await _execute(session, CREATE_TICKETS, sorted(keys))
     if not (keys or reaching):
@@ -141,7 +141,7 @@ async def lock_tickets(
 
 
 async def write_tickets(session: AsyncSession, tickets: Mapping[Key, Ticket]) -> None:
-    """Store these tickets, which `lock_tickets` gave."""
+    """Store these tickets, which must be locked by `lock_tickets`."""
     await TICKETS.update(session, [_row(key, ticket) for key, ticket in tickets.items()])
 
 

@@ -1,4 +1,4 @@
-"""Counts events, and reads the counts."""
+"""The interface of counting for other rooms: count events, read counts."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ __all__ = ["RELATIVE_ACCURACY", "Count", "Sketch", "count", "read_counts"]
 
 
 async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
-    """Add a batch of events to the rollups, and move in them what these events say is counted elsewhere."""
+    """Add a batch of events to the rollups, and regroup earlier counts that its customer changes affect."""
     counted = [event for event in events if counts(event)]
     customers = changed(counted)
     await lock_partitions(session, "changes", {event.meta.partition for event in counted})

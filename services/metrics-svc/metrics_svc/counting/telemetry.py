@@ -1,4 +1,4 @@
-"""Names of the metrics of counting."""
+"""Metrics of counting."""
 
 from collections import Counter as Counts
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from touchpoint.db.engine import once_committed
 
 MEASUREMENTS = Counter(
     "touchpoint_metrics_measurements_total",
-    "Scores and durations counted.",
+    "Scores and durations counted, by metric.",
     ["metric"],
 )
 CELLS = Counter(
     "touchpoint_metrics_cells_total",
-    "Rows of the rollups added to; far below the measurements when many share a row.",
+    "Rollup rows written; far fewer than measurements when many measurements share a row.",
 )
 
 
 def count_measured(session: AsyncSession, cells: Mapping[Cell, Sums]) -> None:
-    """Count what was measured, once it is committed."""
+    """Count measurements and rows after the session has committed."""
     measured = Counts[str]()
     for cell, sums in cells.items():
         measured[cell.metric] += max(0, sums.n)

@@ -1,4 +1,4 @@
-"""What `touchpoint verify` counts anew and compares."""
+"""How `touchpoint verify` compares stored counts with counts recomputed from the log."""
 
 from metrics_svc.counting import models
 from touchpoint.verify.subject import Effect

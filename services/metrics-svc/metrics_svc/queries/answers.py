@@ -88,7 +88,7 @@ ITEMS: dict[Metric, Callable[[Head, Count], Item]] = {
 
 
 def item(metric: Metric, period: Period, group: dict[Dimension, str], count: Count) -> Item:
-    """What a count says of one period and group."""
+    """The response item of one period and group."""
     return ITEMS[metric]({"start": period.start, "end": period.end, "group": group, "n": count.n}, count)
 
 
@@ -105,7 +105,7 @@ def _distribution(count: Count, scale: Scale | None) -> dict[int, int]:
 
 
 def _interval(interval: formulas.Interval | None, n: int, fewest: int) -> dict[str, Any]:
-    """The fields of an interval, or of why there is none."""
+    """The fields `interval_95` and, if there is no interval, `no_interval_because`."""
     if interval is not None:
         return {"interval_95": Bounds(low=interval.low, high=interval.high)}
     if n >= fewest:

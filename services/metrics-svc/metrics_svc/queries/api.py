@@ -1,4 +1,4 @@
-"""The questions metrics-svc answers over HTTP."""
+"""The HTTP API of metrics-svc."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ async def read_metric(
 ) -> MetricAnswer:
     """A metric by period and group, each with n, its numerator, and a 95 % interval; null where nothing was measured.
 
-    Segment and tier are the customer's when the answer was given or the ticket opened, as the log told it by then.
+    Segment and tier are the customer's when the answer was given or the ticket opened, by `customer.updated` events.
     First response: from the ticket's opening to the first public reply of a human agent. Resolution: to the first time
     it was resolved or closed. Both are counted once per ticket, at the time they ended.
     """

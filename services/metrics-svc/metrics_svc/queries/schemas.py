@@ -42,7 +42,7 @@ def _known(given: object, read: ValidatorFunctionWrapHandler) -> ZoneInfo:
 
 
 class MetricQuery(BaseModel):
-    """A question: which time, cut how, told apart by what."""
+    """A metric query: time range, interval, grouping and filters."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -60,7 +60,7 @@ class MetricQuery(BaseModel):
         description=f"how long a period is; total: the whole range. Periods × groups: {MOST_ITEMS} at most",
     )
     timezone: Annotated[ZoneInfo, WrapValidator(_known)] = Field(
-        ZoneInfo("UTC"), description="whose hours, days, weeks and months are meant"
+        ZoneInfo("UTC"), description="IANA time zone that sets where hours, days, weeks and months begin"
     )
     group_by: Annotated[list[Dimension], BeforeValidator(_split)] = Field(
         [], description="an item for each value of these: comma-separated or repeated"
@@ -113,7 +113,7 @@ class Item(BaseModel):
     start: datetime = Field(description="when the period begins, included")
     end: datetime = Field(description="when the period ends, excluded")
     group: dict[Dimension, str] = Field(
-        description="what group_by asked for; 'unknown' is a segment or tier nobody told us",
+        description="the value of each dimension in group_by; 'unknown' is a segment or tier that no event has given",
         examples=[{"channel": "email", "tier": "key"}],
     )
     n: int = Field(description="how many were measured: the denominator", examples=[10])
@@ -166,8 +166,8 @@ class DurationItem(Item):
     total_seconds: float = Field(description="exact sum: the numerator of the mean", examples=[36000.0])
     mean_seconds: float | None = Field(description="total_seconds / n, exact", examples=[3600.0])
     p90_seconds: float | None = Field(description="90 of 100 took no longer; within relative_error of the exact value")
-    p95_seconds: float | None = Field(description="likewise")
-    p99_seconds: float | None = Field(description="likewise")
+    p95_seconds: float | None = Field(description="95 of 100 took no longer; within relative_error of the exact value")
+    p99_seconds: float | None = Field(description="99 of 100 took no longer; within relative_error of the exact value")
 
 
 T = TypeVar("T", bound=Item)
@@ -220,4 +220,4 @@ class DurationAnswer(_Answer[DurationItem]):
 MetricAnswer = TypeAliasType(
     "MetricAnswer", Annotated[NpsAnswer | CsatAnswer | CesAnswer | DurationAnswer, Field(discriminator="metric")]
 )
-"""One shape a metric, told apart by `metric`."""
+"""One shape per metric; `metric` is the discriminator."""

@@ -1,4 +1,4 @@
-"""Answers questions about the counts."""
+"""Answers metric queries from the counts."""
 
 from itertools import product
 
@@ -18,13 +18,13 @@ async def answer(tenants: Tenants, tenant: str, metric: Metric, query: MetricQue
     """The items of a metric for each period and group asked for. Raises ProblemError when they are too many."""
     spans = _periods(query)
     starts = [span.start for span in spans]
-    found = await read_counts(
+    counts = await read_counts(
         tenants, tenant, metric, starts, query.to, group_by=query.group_by, where=query.where, limit=MOST_ITEMS + 1
     )
-    kinds = sorted({(count.group, count.scale) for count in found}) or ([] if query.group_by else [((), "")])
-    if len(found) > MOST_ITEMS or len(spans) * len(kinds) > MOST_ITEMS:
+    kinds = sorted({(count.group, count.scale) for count in counts}) or ([] if query.group_by else [((), "")])
+    if len(counts) > MOST_ITEMS or len(spans) * len(kinds) > MOST_ITEMS:
         raise errors.too_many_items()
-    by_place = {(count.period, count.group, count.scale): count for count in found}
+    by_place = {(count.period, count.group, count.scale): count for count in counts}
     items = [
         answers.item(
             metric,

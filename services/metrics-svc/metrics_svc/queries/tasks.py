@@ -1,4 +1,4 @@
-"""The worker's task: the scores of a few tenants as metrics, for who wants them beside the machines' own."""
+"""The worker's task: exports the scores of the tenants in BUSINESS_TENANTS as Prometheus gauges."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -16,16 +16,16 @@ GAUGES = {Metric.NPS: telemetry.NPS, Metric.CSAT: telemetry.CSAT, Metric.CES: te
 
 
 def scores(runtime: Runtime) -> Recurring:
-    """Works them out now and then; with no tenant named there is nothing to do."""
+    """Every `LOOK_SECONDS`, sets the gauges for the tenants in BUSINESS_TENANTS, if there are any."""
     tenants = Tenants(runtime.engine)
 
     async def measure_all() -> None:
         if not (names := runtime.settings.business_tenants):
             return
-        found = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in names]
+        measured = [await measure(tenants, tenant, datetime.now(UTC)) for tenant in names]
         for gauge in GAUGES.values():
-            gauge.clear()  # a scale that nobody answered on is gone
-        for metric, tenant, scale, value in chain.from_iterable(found):
+            gauge.clear()  # removes the gauges of scales without answers
+        for metric, tenant, scale, value in chain.from_iterable(measured):
             GAUGES[metric].labels(tenant, scale).set(value)
 
     return Recurring("measure scores", LOOK_SECONDS, measure_all)
@@ -34,7 +34,7 @@ def scores(runtime: Runtime) -> Recurring:
 async def measure(tenants: Tenants, tenant: str, now: datetime) -> list[tuple[Metric, str, str, float]]:
     """One tenant's scores of the last days: metric, tenant, scale and value.
 
-    They go to the end of this hour, for numbers are kept by hour.
+    The range ends at the end of the current hour.
     """
     end = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     query = MetricQuery(from_=end - timedelta(days=DAYS), to=end)

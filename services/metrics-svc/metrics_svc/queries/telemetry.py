@@ -4,16 +4,16 @@ from prometheus_client import Gauge
 
 NPS = Gauge(
     "touchpoint_metrics_nps_points",
-    "Net promoter score, -100 to 100, if BUSINESS_TENANTS asks for it.",
+    "Net promoter score, -100 to 100, of the tenants in BUSINESS_TENANTS.",
     ["tenant", "scale"],
 )
 CSAT = Gauge(
     "touchpoint_metrics_csat_ratio",
-    "Share of satisfied answers, 0 to 1, if BUSINESS_TENANTS asks for it.",
+    "Share of satisfied answers, 0 to 1, of the tenants in BUSINESS_TENANTS.",
     ["tenant", "scale"],
 )
 CES = Gauge(
     "touchpoint_metrics_ces_score",
-    "Mean effort score on its scale, if BUSINESS_TENANTS asks for it.",
+    "Mean effort score on its scale, of the tenants in BUSINESS_TENANTS.",
     ["tenant", "scale"],
 )

@@ -52,21 +52,21 @@ class Memory:
     def group(self, moment: Moment) -> Group:
         """The last that was given of each field by then; before the first, that."""
         own = [change for change in self.changes if change[:2] == moment[:2]]
-        found = {}
+        result = {}
         for name in Group._fields:
             given = [change for change in own if getattr(change, name) is not None]
             if given:
-                found[name] = getattr(([given[0]] + [change for change in given if change.at <= moment[2]])[-1], name)
-        return Group(**found)
+                result[name] = getattr(([given[0]] + [change for change in given if change.at <= moment[2]])[-1], name)
+        return Group(**result)
 
     def sums(self) -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
         """By everything but partition and bucket: how many in each bucket, and the total."""
-        found: dict[tuple[Any, ...], tuple[Counter[int], int]] = {}
+        result: dict[tuple[Any, ...], tuple[Counter[int], int]] = {}
         for cell, sums in self.cells.items():
             about = cell[: Cell._fields.index("bucket")]
-            buckets, total = found.get(about, (Counter(), 0))
-            found[about] = (buckets + Counter({cell.bucket: sums.n}), total + sums.total)
-        return {fact: (dict(buckets), total) for fact, (buckets, total) in found.items() if buckets}
+            buckets, total = result.get(about, (Counter(), 0))
+            result[about] = (buckets + Counter({cell.bucket: sums.n}), total + sums.total)
+        return {fact: (dict(buckets), total) for fact, (buckets, total) in result.items() if buckets}
 
 
 def counted(*events: Event) -> Memory:

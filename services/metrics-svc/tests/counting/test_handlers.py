@@ -29,12 +29,12 @@ async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...]
     """What the rollups of a tenant add up to, by all but partition: how many in each bucket, and the total."""
     about = "tenant_id, metric, quarter, scale, channel, segment, tier, bucket"
     query = text(f"SELECT {about}, sum(n), sum(total) FROM rollups WHERE tenant_id = :tenant GROUP BY {about}")
-    found: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
+    result: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
     async with sessions() as session:
         for *key, bucket, n, total in await session.execute(query, {"tenant": tenant}):
-            buckets, before = found.get(tuple(key), ({}, 0))
-            found[tuple(key)] = ({**buckets, bucket: int(n)} if n else buckets, before + int(total))
-    return {fact: held for fact, held in found.items() if held[0] or held[1]}
+            buckets, before = result.get(tuple(key), ({}, 0))
+            result[tuple(key)] = ({**buckets, bucket: int(n)} if n else buckets, before + int(total))
+    return {fact: held for fact, held in result.items() if held[0] or held[1]}
 
 
 def later(minutes: float) -> dict[str, Any]:

@@ -81,9 +81,9 @@ read_groups = repository.read_groups
 
 
 async def _groups_with_a_bug(session: AsyncSession, moments: Collection[Moment]) -> dict[Moment, Group]:
-    found = await read_groups(session, moments)
+    result = await read_groups(session, moments)
     known = {"retail", "industry", "unknown"}
-    return {moment: dict.fromkeys(known, group)[group.segment] for moment, group in found.items()}
+    return {moment: dict.fromkeys(known, group)[group.segment] for moment, group in result.items()}
 
 
 @asynccontextmanager
@@ -99,8 +99,8 @@ async def _redriven(kafka: KafkaSettings, sessions: Sessions) -> AsyncIterator[r
 
     async def ended() -> replays.Replay | None:
         async with transaction(sessions) as session:
-            found = await replays.get(session, str(planned.id))
-        return found if found.state in ("done", "failed") else None
+            result = await replays.get(session, str(planned.id))
+        return result if result.state in ("done", "failed") else None
 
     try:
         yield await eventually(ended, 60)
@@ -111,8 +111,8 @@ async def _redriven(kafka: KafkaSettings, sessions: Sessions) -> AsyncIterator[r
 
 async def _count(sessions: Sessions, state: str) -> int:
     async with transaction(sessions) as session:
-        found = text("SELECT count(*) FROM dead_letters WHERE state = :state")
-        return int((await session.execute(found, {"state": state})).scalar_one())
+        statement = text("SELECT count(*) FROM dead_letters WHERE state = :state")
+        return int((await session.execute(statement, {"state": state})).scalar_one())
 
 
 async def _everything(dsn: str) -> list[str]:

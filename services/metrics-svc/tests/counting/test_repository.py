@@ -45,10 +45,10 @@ async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left
 
     async with transaction(sessions) as first:
         await repository.lock_tickets(first, {KEY}, {})
-        found = asyncio.create_task(second())
+        result = asyncio.create_task(second())
         await waiting(sessions)
         await repository.write_tickets(first, {KEY: OPENED})
-    assert await found == {KEY: OPENED}
+    assert await result == {KEY: OPENED}
 
 
 async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
@@ -62,11 +62,11 @@ async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: st
         await repository.add(session, {CELL._replace(channel="chat", quarter=hours[2]): Sums(1, 9)})
     engine = create_engine(dsn, "tests", role=api_role("metrics_svc"))
     periods, by_channel = [hours[0], hours[2]], [Dimension.CHANNEL]
-    found = await repository.read_counts(
+    result = await repository.read_counts(
         Tenants(engine), "acme", Metric.NPS, periods, hours[3], group_by=by_channel, where={}, limit=9
     )
     await engine.dispose()
-    assert sorted(found) == [
+    assert sorted(result) == [
         Count(0, "0-10", ("email",), {0: 2, 1: 2}, 2),
         Count(1, "0-10", ("chat",), {9: 4}, 36),
         Count(1, "0-10", ("email",), {2: 2}, 4),

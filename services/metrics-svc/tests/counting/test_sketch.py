@@ -15,10 +15,10 @@ samples = st.lists(durations, min_size=1, max_size=200)
 
 
 def counted(values: list[int]) -> dict[int, int]:
-    found: dict[int, int] = {}
+    result: dict[int, int] = {}
     for value in values:
-        found[sketch.bucket(value)] = found.get(sketch.bucket(value), 0) + 1
-    return found
+        result[sketch.bucket(value)] = result.get(sketch.bucket(value), 0) + 1
+    return result
 
 
 @given(durations)
@@ -45,9 +45,9 @@ def test_a_merge_is_identical_whatever_the_split_and_the_order(values: list[int]
 
 
 @given(durations, durations)
-def test_buckets_keep_the_order_of_durations(one: int, other: int) -> None:
-    if one <= other:
-        assert sketch.bucket(one) <= sketch.bucket(other)
+def test_buckets_keep_the_order_of_durations(left: int, right: int) -> None:
+    if left <= right:
+        assert sketch.bucket(left) <= sketch.bucket(right)
 
 
 def test_bounds_are_where_the_formula_puts_them() -> None:
@@ -63,8 +63,8 @@ def test_bounds_are_where_the_formula_puts_them() -> None:
 
 def test_at_rank_counts_from_the_shortest() -> None:
     values = [3_000_000, 1_000_000, 1_000_000, 60_000_000]
-    found = [Sketch(counted(values)).at_rank(rank) for rank in (1, 2, 3, 4)]
-    assert found == pytest.approx([1, 1, 3, 60], rel=0.01)
+    result = [Sketch(counted(values)).at_rank(rank) for rank in (1, 2, 3, 4)]
+    assert result == pytest.approx([1, 1, 3, 60], rel=0.01)
 
 
 def test_an_empty_sketch_has_no_percentile() -> None:
@@ -81,6 +81,6 @@ def test_a_duration_is_counted_in_whole_microseconds_and_never_negative() -> Non
 def test_ranks_agree_with_a_list_of_the_buckets(ns: list[int]) -> None:
     buckets = {index: n for index, n in enumerate(ns) if n}
     every = [sketch.value(index) for index, n in buckets.items() for _ in range(n)]
-    found = Sketch(buckets)
-    assert [found.at_rank(rank) for rank in range(1, found.n + 1)] == every
-    assert found.n == list(accumulate(ns))[-1]
+    result = Sketch(buckets)
+    assert [result.at_rank(rank) for rank in range(1, result.n + 1)] == every
+    assert result.n == list(accumulate(ns))[-1]

@@ -18,17 +18,17 @@ def item(metric: Metric, buckets: dict[int, int], scale: str = "", total: int = 
 
 
 def test_an_item_says_when_and_of_whom() -> None:
-    found = item(Metric.NPS, {9: 1}, "0-10")
-    assert (found["start"], found["end"]) == ("2026-11-20T12:00:00Z", "2026-11-20T13:00:00Z")
-    assert (found["group"], found["n"]) == ({"channel": "email"}, 1)
+    result = item(Metric.NPS, {9: 1}, "0-10")
+    assert (result["start"], result["end"]) == ("2026-11-20T12:00:00Z", "2026-11-20T13:00:00Z")
+    assert (result["group"], result["n"]) == ({"channel": "email"}, 1)
 
 
 def test_nps_by_hand() -> None:
-    found = item(Metric.NPS, {0: 1, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}, "0-10")
-    assert (found["promoters"], found["passives"], found["detractors"], found["n"]) == (5, 3, 2, 10)
-    assert found["value"] == 30
-    assert found["interval_95"] == {"low": pytest.approx(-19.05, abs=0.01), "high": pytest.approx(65.20, abs=0.01)}
-    assert found["distribution"] == {
+    result = item(Metric.NPS, {0: 1, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}, "0-10")
+    assert (result["promoters"], result["passives"], result["detractors"], result["n"]) == (5, 3, 2, 10)
+    assert result["value"] == 30
+    assert result["interval_95"] == {"low": pytest.approx(-19.05, abs=0.01), "high": pytest.approx(65.20, abs=0.01)}
+    assert result["distribution"] == {
         "0": 1,
         "1": 0,
         "2": 0,
@@ -49,50 +49,50 @@ def test_nps_by_hand() -> None:
 )
 def test_the_top_two_boxes_are_satisfied_and_on_short_scales_the_top_one(scale: str, satisfied: set[int]) -> None:
     low, high = Scale.parse(scale)
-    found = {score for score in range(low, high + 1) if item(Metric.CSAT, {score: 1}, scale)["satisfied"]}
-    assert found == satisfied
+    result = {score for score in range(low, high + 1) if item(Metric.CSAT, {score: 1}, scale)["satisfied"]}
+    assert result == satisfied
 
 
 def test_csat_by_hand() -> None:
-    found = item(Metric.CSAT, {1: 182, 5: 81}, "1-5")
-    assert (found["satisfied"], found["n"], found["value"]) == (81, 263, pytest.approx(81 / 263))
-    assert found["interval_95"] == {"low": pytest.approx(0.2553, abs=5e-5), "high": pytest.approx(0.3662, abs=5e-5)}
+    result = item(Metric.CSAT, {1: 182, 5: 81}, "1-5")
+    assert (result["satisfied"], result["n"], result["value"]) == (81, 263, pytest.approx(81 / 263))
+    assert result["interval_95"] == {"low": pytest.approx(0.2553, abs=5e-5), "high": pytest.approx(0.3662, abs=5e-5)}
 
 
 def test_ces_by_hand() -> None:
-    found = item(Metric.CES, {2: 1, 4: 1, 5: 2, 6: 3, 7: 3}, "1-7", 55)
-    assert (found["value"], found["score_sum"], found["n"]) == (5.5, 55, 10)
-    assert (found["agreeing_share"], found["easy_minus_difficult"]) == (0.8, 50)
+    result = item(Metric.CES, {2: 1, 4: 1, 5: 2, 6: 3, 7: 3}, "1-7", 55)
+    assert (result["value"], result["score_sum"], result["n"]) == (5.5, 55, 10)
+    assert (result["agreeing_share"], result["easy_minus_difficult"]) == (0.8, 50)
     # Σx² = 4 + 16 + 50 + 108 + 147 = 325, so s² = (325 − 55²/10) / 9 = 2.5; t(9 degrees, 97.5 %) = 2.262157.
     margin = 2.262157 * (2.5 / 10) ** 0.5
-    assert found["interval_95"] == {
+    assert result["interval_95"] == {
         "low": pytest.approx(5.5 - margin, abs=1e-4),
         "high": pytest.approx(5.5 + margin, abs=1e-4),
     }
 
 
 def test_ces_on_another_form_does_not_guess_which_end_is_good() -> None:
-    found = item(Metric.CES, {1: 2, 5: 2}, "1-5", 12)
-    assert (found["value"], found["scale"]) == (3, "1-5")
-    assert (found["agreeing_share"], found["easy_minus_difficult"]) == (None, None)
+    result = item(Metric.CES, {1: 2, 5: 2}, "1-5", 12)
+    assert (result["value"], result["scale"]) == (3, "1-5")
+    assert (result["agreeing_share"], result["easy_minus_difficult"]) == (None, None)
 
 
 def test_durations_by_hand() -> None:
     seconds = [60, 120, 180, 240, 300, 360, 420, 480, 540, 6000]
-    found = item(Metric.RESOLUTION, {bucket(s * 1_000_000): 1 for s in seconds}, total=sum(seconds) * 1_000_000)
-    assert (found["n"], found["total_seconds"], found["mean_seconds"]) == (10, 8700, 870)
-    assert found["value"] == pytest.approx(300, rel=0.01)
-    assert found["interval_95"] == {"low": pytest.approx(120, rel=0.01), "high": pytest.approx(540, rel=0.01)}
-    assert found["p90_seconds"] == pytest.approx(540, rel=0.01)
-    assert found["p95_seconds"] == found["p99_seconds"] == pytest.approx(6000, rel=0.01)
+    result = item(Metric.RESOLUTION, {bucket(s * 1_000_000): 1 for s in seconds}, total=sum(seconds) * 1_000_000)
+    assert (result["n"], result["total_seconds"], result["mean_seconds"]) == (10, 8700, 870)
+    assert result["value"] == pytest.approx(300, rel=0.01)
+    assert result["interval_95"] == {"low": pytest.approx(120, rel=0.01), "high": pytest.approx(540, rel=0.01)}
+    assert result["p90_seconds"] == pytest.approx(540, rel=0.01)
+    assert result["p95_seconds"] == result["p99_seconds"] == pytest.approx(6000, rel=0.01)
 
 
 @pytest.mark.parametrize("metric", Metric)
 def test_nothing_measured_is_null_and_not_zero(metric: Metric) -> None:
-    found = item(metric, {})
-    assert (found["n"], found["value"], found["interval_95"]) == (0, None, None)
+    result = item(metric, {})
+    assert (result["n"], result["value"], result["interval_95"]) == (0, None, None)
     derived = {"mean_seconds", "p90_seconds", "p95_seconds", "p99_seconds", "agreeing_share", "easy_minus_difficult"}
-    assert all(found[name] is None for name in derived & found.keys())
+    assert all(result[name] is None for name in derived & result.keys())
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_nothing_measured_is_null_and_not_zero(metric: Metric) -> None:
 def test_where_there_is_no_interval_the_answer_says_why(
     metric: Metric, buckets: dict[int, int], scale: str, reason: str | None
 ) -> None:
-    found = item(metric, buckets, scale)
-    assert (found["interval_95"] is None, found["no_interval_because"]) == (reason is not None, reason)
+    result = item(metric, buckets, scale)
+    assert (result["interval_95"] is None, result["no_interval_because"]) == (reason is not None, reason)
 
 
 def test_a_scale_is_read_as_it_is_written() -> None:

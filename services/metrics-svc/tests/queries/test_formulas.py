@@ -93,13 +93,13 @@ def test_wilson_gives_newcombes_published_limits(part: int, n: int, low: float, 
 @given(part=counts, rest=counts)
 def test_wilson_is_symmetric_and_holds_the_share(part: int, rest: int) -> None:
     n = part + rest
-    one, other = formulas.share_interval(part, n), formulas.share_interval(rest, n)
-    if one is None or other is None:
+    interval, other = formulas.share_interval(part, n), formulas.share_interval(rest, n)
+    if interval is None or other is None:
         assert n == 0
         return
-    assert one == exactly(1 - other.high, 1 - other.low, 1e-12)
-    assert one.low <= part / n + 1e-12
-    assert part / n <= one.high + 1e-12
+    assert interval == exactly(1 - other.high, 1 - other.low, 1e-12)
+    assert interval.low <= part / n + 1e-12
+    assert part / n <= interval.high + 1e-12
 
 
 def test_a_mean_with_students_t_by_hand() -> None:

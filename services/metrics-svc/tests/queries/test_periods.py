@@ -36,14 +36,14 @@ def test_weeks_begin_on_monday() -> None:
 
 
 def test_months_begin_on_the_first() -> None:
-    found = periods(at(31, month=1), at(15, month=4), Interval.MONTH, ZULU, MOST)
-    assert [p.start for p in found] == [at(31, month=1), at(1, month=2), at(1, month=3), at(1, month=4)]
+    result = periods(at(31, month=1), at(15, month=4), Interval.MONTH, ZULU, MOST)
+    assert [p.start for p in result] == [at(31, month=1), at(1, month=2), at(1, month=3), at(1, month=4)]
 
 
 def test_days_of_a_zone_follow_its_summer_time() -> None:
     # Berlin leaves summer time on 25 October 2026: that day has 25 hours.
-    found = periods(at(24, 22, month=10), at(26, 23, month=10), Interval.DAY, BERLIN, MOST)
-    assert [p.end - p.start for p in found] == [timedelta(hours=25), timedelta(hours=24)]
+    result = periods(at(24, 22, month=10), at(26, 23, month=10), Interval.DAY, BERLIN, MOST)
+    assert [p.end - p.start for p in result] == [timedelta(hours=25), timedelta(hours=24)]
 
 
 def test_days_and_hours_of_a_zone_off_the_hour_are_its_own() -> None:
@@ -68,16 +68,16 @@ def test_hours_follow_summer_time_of_half_an_hour() -> None:
 
 def test_a_day_that_never_was_is_left_out() -> None:
     begin, end = datetime(2011, 12, 29, 10, tzinfo=UTC), datetime(2012, 1, 1, 10, tzinfo=UTC)
-    found = periods(begin, end, Interval.DAY, ZoneInfo("Pacific/Apia"), MOST)
-    assert [p.start.astimezone(ZoneInfo("Pacific/Apia")).day for p in found] == [29, 31, 1]
-    assert {p.end - p.start for p in found} == {timedelta(days=1)}
+    result = periods(begin, end, Interval.DAY, ZoneInfo("Pacific/Apia"), MOST)
+    assert [p.start.astimezone(ZoneInfo("Pacific/Apia")).day for p in result] == [29, 31, 1]
+    assert {p.end - p.start for p in result} == {timedelta(days=1)}
 
 
 def test_a_day_whose_midnight_was_left_out_begins_with_what_came_after() -> None:
     # Toronto went from 23:30 of 30 March 1919 to 00:30 of the 31st.
     begin, end = datetime(1919, 3, 30, 5, tzinfo=UTC), datetime(1919, 4, 1, 4, tzinfo=UTC)
-    found = periods(begin, end, Interval.DAY, ZoneInfo("America/Toronto"), MOST)
-    assert [p.start for p in found] == [begin, datetime(1919, 3, 31, 4, 30, tzinfo=UTC)]
+    result = periods(begin, end, Interval.DAY, ZoneInfo("America/Toronto"), MOST)
+    assert [p.start for p in result] == [begin, datetime(1919, 3, 31, 4, 30, tzinfo=UTC)]
 
 
 def test_a_zone_off_the_quarter_is_refused_where_its_days_would_cut_one() -> None:
@@ -95,8 +95,8 @@ def test_the_oddest_zones_can_be_asked_for_all_days_from_1980_on(interval: Inter
         "Pacific/Kiritimati Pacific/Apia America/Sao_Paulo Asia/Beirut Asia/Gaza"
     )
     for zone in zones.split():
-        found = periods(begin, end, interval, ZoneInfo(zone), 30_000)
-        assert all(p.start < p.end for p in found), zone
+        result = periods(begin, end, interval, ZoneInfo(zone), 30_000)
+        assert all(p.start < p.end for p in result), zone
 
 
 def test_more_periods_than_allowed_are_refused_before_they_are_made() -> None:
@@ -116,11 +116,11 @@ def test_more_periods_than_allowed_are_refused_before_they_are_made() -> None:
 def test_periods_tile_the_range(start: int, length: int, interval: Interval, zone: str) -> None:
     begin = datetime(1990, 1, 1, tzinfo=UTC) + timedelta(minutes=15 * start)
     end = begin + timedelta(minutes=15 * length)
-    found = periods(begin, end, interval, ZoneInfo(zone), MOST)
-    assert found[0].start == begin
-    assert found[-1].end == end
-    assert all(one.end == next_one.start for one, next_one in pairwise(found))
-    assert all(one.start < one.end for one in found)
+    result = periods(begin, end, interval, ZoneInfo(zone), MOST)
+    assert result[0].start == begin
+    assert result[-1].end == end
+    assert all(period.end == next_one.start for period, next_one in pairwise(result))
+    assert all(period.start < period.end for period in result)
 
 
 def test_the_quarter_of_a_moment_is_in_utc() -> None:

@@ -24,9 +24,9 @@ async def test_scores_of_the_last_days_are_told_by_scale(dsn, sessions):
         ],
     )
     engine = create_engine(dsn, "tests")
-    found = await tasks.measure(Tenants(engine), "acme", NOON)
+    result = await tasks.measure(Tenants(engine), "acme", NOON)
     await engine.dispose()
-    assert sorted(found) == [
+    assert sorted(result) == [
         ("csat", "acme", "1-5", 1.0),
         ("csat", "acme", "1-7", 0.0),
         ("nps", "acme", "0-10", 100.0),

@@ -1,4 +1,4 @@
-"""Create rollups, and what later events may move in them."""
+"""Create the table `rollups`, and the tables of facts that later events may regroup."""
 
 from alembic import op
 
@@ -11,7 +11,7 @@ depends_on = None
 
 ROLE = "metrics_svc_api"
 
-# A page keeps room for the next versions of its rows: an update of a count then touches no index.
+# Free space on each page allows HOT updates: updating a count then changes no index.
 ROLLUPS = """
 CREATE TABLE rollups (
     tenant_id text NOT NULL,
