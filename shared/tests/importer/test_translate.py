@@ -117,7 +117,7 @@ class TestRefusals:
         ("rule", "record", "reason"),
         [
             (REMARK, {"id": " "}, "id: no value; without an id, importing twice would count the record twice"),
-            (REMARK, {"id": {}}, "id: {} is a list or an object, not a plain value"),
+            (REMARK, {"id": {}}, "id: {} is not a plain value but a list or an object"),
             (REMARK, {"at": None}, "team_feedback.submitted.time: no value"),
             (REMARK, {"at": "2026-11-23T00:00:00Z"}, "time: 2026-11-23 00:00:00+00:00 is in the future"),
             (REMARK, {"text": 5}, "team_feedback.submitted.text: must be a string"),

@@ -21,7 +21,7 @@ _TRUTH = {"true": True, "yes": True, "y": True, "1": True, "false": False, "no":
 def text(value: Any) -> str | None:
     """A scalar value as trimmed text; blank becomes null."""
     if isinstance(value, dict | list):
-        raise ValueError(f"{_shown(value)} is a list or an object, not a plain value")
+        raise ValueError(f"{_shown(value)} is not a plain value but a list or an object")
     return (value if isinstance(value, str) else json.dumps(value)).strip() or None
 
 
