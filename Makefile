@@ -69,6 +69,7 @@ bench: $(INSTALLED) ## measure throughput and latency as ratios to baselines (be
 lint: $(INSTALLED) ## check style, likely mistakes and import rules
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python .ci/names.py
 	@$(BIN)/lint-imports
 
 typecheck: $(INSTALLED) ## run mypy --strict on all packages, the benchmarks and the dashboards

@@ -175,13 +175,13 @@ def log(kafka: KafkaSettings) -> Log:
         try:
             places = [TopicPartition(kafka.topic_prefix + TOUCHPOINTS, p) for p in range(kafka.partitions)]
             consumer.assign(places)
-            left, found = sum((await consumer.end_offsets(places)).values()), list[Record]()
-            while len(found) < left:
+            left, records = sum((await consumer.end_offsets(places)).values()), list[Record]()
+            while len(records) < left:
                 for batch in (await consumer.getmany(timeout_ms=1000)).values():
-                    found += [
+                    records += [
                         Record(TOUCHPOINTS, m.key, m.value, list(m.headers), m.partition, m.offset) for m in batch
                     ]
-            return found
+            return records
         finally:
             await consumer.stop()
 

@@ -140,12 +140,12 @@ async def test_a_key_that_opens_nothing_is_the_same_whatever_is_wrong_with_it(re
         "expired": await issue_spoilt("expires_at"),
         "no token at all": "eyJhbGciOiJub25lIn0.eyJ0ZW5hbnQiOiJhY21lIn0.",
     }
-    said = set()
+    codes = set()
     for (method, path), key in product(ROUTES, wrong.values()):
         answer = await refused(method, path, 401, Authorization=f"Bearer {key}")
         if method != "HEAD":
-            said.add((answer.content, answer.headers["www-authenticate"]))
-    assert len(said) == 1
+            codes.add((answer.content, answer.headers["www-authenticate"]))
+    assert len(codes) == 1
 
 
 async def test_every_other_scope_together_does_not_open_a_route(refused, issue):

@@ -89,10 +89,10 @@ def everything(part, place=""):
 def resolved(part, document=DOCUMENT):
     if "$ref" not in part:
         return part
-    found = document
+    target = document
     for step in part["$ref"].removeprefix("#/").split("/"):
-        found = found[step]
-    return found
+        target = target[step]
+    return target
 
 
 def documented(answer, method, path):
@@ -111,8 +111,8 @@ def documented(answer, method, path):
 def references(part):
     if isinstance(part, dict):
         own = [part] if isinstance(part.get("$ref"), str) else []
-        return own + [found for value in part.values() for found in references(value)]
-    return [found for value in part for found in references(value)] if isinstance(part, list) else []
+        return own + [reference for value in part.values() for reference in references(value)]
+    return [reference for value in part for reference in references(value)] if isinstance(part, list) else []
 
 
 def test_the_documents_describe_exactly_the_routes_there_are():

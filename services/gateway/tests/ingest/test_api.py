@@ -102,11 +102,11 @@ async def test_what_the_official_sdk_sends_is_accepted_as_it_is(door, log, make,
 
     assert response.status_code == 202, response.text
     [record] = await log()
-    found = decode(record, REGISTRY)
-    assert found.model_dump(mode="json", exclude_none=True) == FEEDBACK
-    assert (found.meta.id, found.meta.source, found.meta.backfill) == ("sdk-1", attributes["source"], True)
+    event = decode(record, REGISTRY)
+    assert event.model_dump(mode="json", exclude_none=True) == FEEDBACK
+    assert (event.meta.id, event.meta.source, event.meta.backfill) == ("sdk-1", attributes["source"], True)
     assert dict(record.headers)["ce_orderref"].decode() == attributes["orderref"]
-    assert abs(found.meta.time - datetime.now(UTC)) < timedelta(minutes=1)
+    assert abs(event.meta.time - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 async def test_a_batch_of_sdk_events_is_accepted(door, log):
@@ -298,11 +298,11 @@ async def test_plain_feedback_gets_an_id_and_is_an_event_like_any_other(door, lo
     assert response.status_code == 202
     body = response.json()
     [record] = await log()
-    found = decode(record, REGISTRY)
-    assert (found.meta.id, found.meta.source) == (body["id"], "/touchpoint/gateway/feedback")
-    assert UUID(body["feedback_id"]) == found.meta.identity
+    event = decode(record, REGISTRY)
+    assert (event.meta.id, event.meta.source) == (body["id"], "/touchpoint/gateway/feedback")
+    assert UUID(body["feedback_id"]) == event.meta.identity
     assert body["status_url"] == f"/v1/events/%2Ftouchpoint%2Fgateway%2Ffeedback/{body['id']}"
-    assert found.model_dump(mode="json", exclude_none=True) == FEEDBACK
+    assert event.model_dump(mode="json", exclude_none=True) == FEEDBACK
 
 
 async def test_plain_feedback_may_bring_its_own_id_and_time(door, log):
@@ -312,9 +312,9 @@ async def test_plain_feedback_may_bring_its_own_id_and_time(door, log):
 
     assert first.json() == second.json()
     assert first.json()["id"] == "form-1"
-    one, two = await log()
-    assert one.value == two.value
-    assert dict(one.headers)["ce_time"] == b"2026-11-01T07:00:00Z"
+    first, second = await log()
+    assert first.value == second.value
+    assert dict(first.headers)["ce_time"] == b"2026-11-01T07:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -328,13 +328,13 @@ async def test_plain_feedback_may_bring_its_own_id_and_time(door, log):
     ],
 )
 async def test_what_is_wrong_with_plain_feedback_is_named_as_it_was_written(door, body, status, fields):
-    found = problem(await door.post("/v1/feedback", json=body), status, "validation-failed")
-    assert {error["field"] for error in found["errors"]} == fields
+    refusal = problem(await door.post("/v1/feedback", json=body), status, "validation-failed")
+    assert {error["field"] for error in refusal["errors"]} == fields
 
 
 async def test_a_form_sent_to_the_plain_door_is_told_to_send_json(door):
-    found = problem(await door.post("/v1/feedback", data={"kind": "nps"}), 415, "unsupported-media-type")
-    assert "application/json" in found["detail"]
+    refusal = problem(await door.post("/v1/feedback", data={"kind": "nps"}), 415, "unsupported-media-type")
+    assert "application/json" in refusal["detail"]
 
 
 async def test_a_bug_is_answered_as_a_problem_too(door, monkeypatch):
@@ -360,9 +360,9 @@ async def test_a_topic_with_another_number_of_partitions_is_written_to_by_nobody
 
     await eventually(seen)
     door = await open_door()
-    said = f"topic {name} has partitions=6, not 3: see docs/runbooks/topic-changed.md"
+    finding = f"topic {name} has partitions=6, not 3: see docs/runbooks/topic-changed.md"
     refused = await post(door, event())
-    assert problem(refused, 503, "not-acknowledged")["detail"].startswith(f"Not sent: {said}")
+    assert problem(refused, 503, "not-acknowledged")["detail"].startswith(f"Not sent: {finding}")
     ready = await door.get("http://admin/readyz")
-    assert (ready.status_code, ready.json()["checks"]["topics"]) == (503, said)
+    assert (ready.status_code, ready.json()["checks"]["topics"]) == (503, finding)
     assert await log() == []

@@ -183,8 +183,8 @@ def test_any_headers_are_an_event_or_a_problem(headers):
 )
 def test_an_event_is_read_the_same_whatever_other_attributes_it_has(given):
     """Null is absence, so one more attribute that is null changes nothing but the way of reading."""
-    one, other = ({**given, **more} for more in ({}, {"other": None}))
-    assert _read(one) == _read(other)
+    first, other = ({**given, **more} for more in ({}, {"other": None}))
+    assert _read(first) == _read(other)
 
 
 def _read(given):

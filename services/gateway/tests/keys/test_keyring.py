@@ -56,7 +56,7 @@ async def status_of(keyring, token):
     return 200
 
 
-async def turns(keyring, token, status):
+async def until_status(keyring, token, status):
     """Wait until the key is answered so."""
 
     async def reached():
@@ -122,7 +122,7 @@ async def test_a_key_expires_even_while_it_is_remembered(keyring, sessions, issu
     token = await issue()
     await change(sessions, prefix_of(token), expires_at=datetime.now(UTC) + timedelta(seconds=0.3))
     await keyring.authorize(bearer(token), READ)
-    await turns(keyring, token, 401)
+    await until_status(keyring, token, 401)
 
 
 async def test_a_revoked_key_stops_under_steady_traffic(keyring, sessions, issue, monkeypatch):
@@ -132,7 +132,7 @@ async def test_a_revoked_key_stops_under_steady_traffic(keyring, sessions, issue
 
     async with transaction(sessions) as session:
         await keys.revoke(session, prefix_of(token))
-    await turns(keyring, token, 401)
+    await until_status(keyring, token, 401)
 
 
 async def test_a_key_revoked_while_it_was_idle_is_refused_at_once(keyring, sessions, issue, monkeypatch):
@@ -220,7 +220,7 @@ async def test_with_the_database_away_a_known_key_goes_on_for_the_grace_and_an_u
     unavailable = await fails(keyring, other, 503)
     assert unavailable.headers["Retry-After"]
 
-    await turns(keyring, token, 503)
+    await until_status(keyring, token, 503)
 
 
 @contextlib.asynccontextmanager
@@ -298,7 +298,7 @@ async def test_requests_do_not_wait_while_a_known_key_is_read_again(keyring, kno
     await keyring.authorize(bearer(known), READ)
 
     answered.set()
-    await turns(keyring, known, 401)
+    await until_status(keyring, known, 401)
 
 
 @pytest.fixture
@@ -381,9 +381,9 @@ async def test_the_last_use_is_recorded_apart_from_the_requests(keyring, session
     await keyring.record_last_use()
 
     async with sessions() as session:
-        found = {key.prefix: key.last_used_at for key in await repository.list_keys(session)}
-    assert before <= found[prefix_of(token)] <= datetime.now(UTC)
-    assert found[prefix_of(unused)] is None
+        used_at = {key.prefix: key.last_used_at for key in await repository.list_keys(session)}
+    assert before <= used_at[prefix_of(token)] <= datetime.now(UTC)
+    assert used_at[prefix_of(unused)] is None
 
 
 async def test_a_last_use_that_could_not_be_recorded_is_kept_for_the_next_time(keyring, sessions, nowhere, issue):

@@ -45,8 +45,8 @@ class Clock:
 
 def limits_of(clock=None, wall=None, **over):
     given = {"events_per_second": 10, "burst_seconds": 2, "requests_per_second": 10} | over
-    told = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6], **given)
-    return Limits(told, clock or Clock(), wall or Clock(MIDNIGHT))
+    settings = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6], **given)
+    return Limits(settings, clock or Clock(), wall or Clock(MIDNIGHT))
 
 
 def holder(key="k", tenant="acme", **own):
@@ -123,8 +123,8 @@ def test_what_is_said_to_be_left_is_let_in_and_no_more(costs, rate, burst):
     limits = limits_of(events_per_second=rate, burst_seconds=burst)
     for cost in costs:
         admit(limits, cost)
-    _, [_, (_, said)] = ask(limits, 0)
-    left = int(said.split(";")[1].removeprefix("r="))
+    _, [_, (_, described)] = ask(limits, 0)
+    left = int(described.split(";")[1].removeprefix("r="))
     assert [admit(limits) for _ in range(left + 1)] == [True] * left + [False]
 
 
@@ -364,33 +364,33 @@ def gateways(shared):
 
 
 async def test_gateways_learn_from_the_database_what_others_let_in(gateways):
-    (one, sharing_one), (other, sharing_other), *_ = gateways
-    assert admit(one, 45)
+    (first, sharing_first), (other, sharing_other), *_ = gateways
+    assert admit(first, 45)
     assert admit(other, 45)
-    await sharing_one.share()
+    await sharing_first.share()
     await sharing_other.share()
-    assert admit(one, 15)
+    assert admit(first, 15)
     assert not admit(other)
 
-    await sharing_one.share()
-    assert 40 < int(refusal(one).headers["Retry-After"]) <= 46
+    await sharing_first.share()
+    assert 40 < int(refusal(first).headers["Retry-After"]) <= 46
 
 
 async def test_what_is_let_in_during_an_exchange_is_counted_on_top(gateways, monkeypatch):
-    (one, sharing_one), (other, sharing_other), *_ = gateways
+    (first, sharing_first), (other, sharing_other), *_ = gateways
     share_rates = repository.share_rates
 
     async def and_let_in_more(session, used):
         ahead = await share_rates(session, used)
-        assert admit(one, 10)
+        assert admit(first, 10)
         return ahead
 
     assert admit(other, 45)
     await sharing_other.share()
-    assert admit(one, 10)
+    assert admit(first, 10)
     monkeypatch.setattr(repository, "share_rates", and_let_in_more)
-    await sharing_one.share()
-    assert 0 < int(refusal(one, 1).headers["Retry-After"]) <= 6
+    await sharing_first.share()
+    assert 0 < int(refusal(first, 1).headers["Retry-After"]) <= 6
 
 
 async def test_what_is_used_at_several_gateways_at_once_is_all_counted(gateways, sessions):

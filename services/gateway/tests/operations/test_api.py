@@ -44,13 +44,13 @@ async def never(scope, receive, send):
 @pytest.fixture
 async def admin(open_door, behind):
     """The admin address of a gateway; `admin.say(service, answer)` is what a service answers, else an empty list."""
-    said: dict[str, Callable] = {}
-    behind.answer = lambda request: said.get(claims(request)["aud"], lambda _: JSONResponse({"items": []}))(request)
+    answers: dict[str, Callable] = {}
+    behind.answer = lambda request: answers.get(claims(request)["aud"], lambda _: JSONResponse({"items": []}))(request)
     door = await open_door(
         "ops", OPERATORS, **{f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
     )
     door.base_url = "http://admin"
-    door.say = lambda service, answer: said.update(
+    door.say = lambda service, answer: answers.update(
         {service: answer if callable(answer) else lambda _: JSONResponse(answer)}
     )
     return door
@@ -125,10 +125,10 @@ async def test_a_list_is_of_all_services_newest_first_and_its_cursor_is_for_all(
     admin.say(FEEDBACK, {"items": [entry(1), entry(4)], "next_cursor": entry(4)["cursor"]})
     admin.say(METRICS, {"items": [entry(2), entry(3)], "next_cursor": None})
     answer = (await admin.get("/v1/ops/audit?limit=2")).json()
-    assert [one["minutes"] for one in answer["items"]] == [1, 2]
+    assert [each["minutes"] for each in answer["items"]] == [1, 2]
     assert answer["next_cursor"] == entry(2)["cursor"]
     answer = (await admin.get("/v1/ops/audit?limit=9")).json()
-    assert [one["minutes"] for one in answer["items"]] == [1, 2, 3, 4]
+    assert [each["minutes"] for each in answer["items"]] == [1, 2, 3, 4]
     assert answer["next_cursor"] == entry(4)["cursor"]
 
 
@@ -138,7 +138,7 @@ async def test_a_service_that_gives_no_answer_is_named_in_the_list_and_the_other
     admin.say(METRICS, {"nothing": "that is a list"})
     answer = await admin.get("/v1/ops/dead-letters")
     assert (answer.status_code, len(answer.json()["items"])) == (200, 1)
-    missing = {one["service"]: one["problem"]["type"].rpartition(":")[2] for one in answer.json()["unanswered"]}
+    missing = {each["service"]: each["problem"]["type"].rpartition(":")[2] for each in answer.json()["unanswered"]}
     assert missing == {ESCALATION: "database-unavailable", METRICS: "service-misconfigured"}
 
 
@@ -215,24 +215,24 @@ def test_pages_of_any_services_together_are_all_of_them_once_and_in_order(parts,
         sorted([entry(n, f"{service}/{uuid4()}") for n in moments], key=_position, reverse=True)
         for service, moments in enumerate(parts)
     ]
-    found, cursor = [], None
-    while cursor or not found:
+    items, cursor = [], None
+    while cursor or not items:
         answers = [_page(log, cursor, limit) for log in logs]
         page = Entries[dict].model_validate_json(decisions.together([*map(str, range(len(logs)))], answers, limit).body)
-        found += page.items
+        items += page.items
         cursor = page.next_cursor
         if not cursor:
             break
-    assert found == sorted((one for log in logs for one in log), key=_position, reverse=True)
+    assert items == sorted((each for log in logs for each in log), key=_position, reverse=True)
 
 
-def _position(one):
-    return pagination.read(one["cursor"])
+def _position(each):
+    return pagination.read(each["cursor"])
 
 
 def _page(log, cursor, limit):
     """What a service answers."""
-    behind = [one for one in log if not cursor or _position(one) < pagination.read(cursor)]
+    behind = [each for each in log if not cursor or _position(each) < pagination.read(cursor)]
     after = behind[limit - 1]["cursor"] if len(behind) > limit else None
     return Answer(200, {}, Entries(items=behind[:limit], next_cursor=after).model_dump_json().encode())
 

@@ -15,37 +15,37 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.01)
 
 
-async def refused(found: Slots, tenant: str) -> tuple[int, str]:
+async def refused(places: Slots, tenant: str) -> tuple[int, str]:
     with pytest.raises(ProblemError) as caught:
-        await held(found, tenant)
+        await held(places, tenant)
     assert caught.value.headers == {"Retry-After": "1"}
     return caught.value.problem.status, caught.value.problem.type.removeprefix("urn:touchpoint:problem:")
 
 
-async def held(found: Slots, tenant: str) -> contextlib.AsyncExitStack:
+async def held(places: Slots, tenant: str) -> contextlib.AsyncExitStack:
     stack = contextlib.AsyncExitStack()
-    await stack.enter_async_context(found.taken(tenant))
+    await stack.enter_async_context(places.taken(tenant))
     return stack
 
 
 async def test_a_tenant_gets_half_of_the_slots_and_leaves_the_others_theirs():
-    found = Slots("feedback-svc", 4)
-    mine = [await held(found, "acme") for _ in range(2)]
-    assert await refused(found, "acme") == (429, "too-many-questions")
-    theirs = [await held(found, "globex") for _ in range(2)]
-    assert await refused(found, "initech") == (503, "service-busy")
+    places = Slots("feedback-svc", 4)
+    mine = [await held(places, "acme") for _ in range(2)]
+    assert await refused(places, "acme") == (429, "too-many-questions")
+    theirs = [await held(places, "globex") for _ in range(2)]
+    assert await refused(places, "initech") == (503, "service-busy")
     await mine[0].aclose()
-    assert await refused(found, "globex") == (429, "too-many-questions")
-    for stack in (await held(found, "initech"), mine[1], *theirs):
+    assert await refused(places, "globex") == (429, "too-many-questions")
+    for stack in (await held(places, "initech"), mine[1], *theirs):
         await stack.aclose()
-    assert [await held(found, tenant) for tenant in ("acme", "acme", "globex", "globex")]
+    assert [await held(places, tenant) for tenant in ("acme", "acme", "globex", "globex")]
 
 
 async def test_who_waits_gets_the_slot_that_becomes_free(monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 20)
-    found = Slots("feedback-svc", 2)
-    first = await held(found, "acme")
-    second = asyncio.create_task(held(found, "acme"))
+    places = Slots("feedback-svc", 2)
+    first = await held(places, "acme")
+    second = asyncio.create_task(held(places, "acme"))
     await asyncio.sleep(0)
     assert not second.done()
     await first.aclose()
@@ -53,22 +53,22 @@ async def test_who_waits_gets_the_slot_that_becomes_free(monkeypatch):
 
 
 async def test_a_question_that_fails_or_is_given_up_gives_its_slot_back():
-    found = Slots("feedback-svc", 2)
+    places = Slots("feedback-svc", 2)
     with pytest.raises(RuntimeError):
-        async with found.taken("acme"):
+        async with places.taken("acme"):
             raise RuntimeError
-    waiting = await held(found, "acme")
-    given_up = asyncio.create_task(held(found, "acme"))
+    waiting = await held(places, "acme")
+    given_up = asyncio.create_task(held(places, "acme"))
     await asyncio.sleep(0)
     given_up.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await given_up
     await waiting.aclose()
-    await (await held(found, "acme")).aclose()
+    await (await held(places, "acme")).aclose()
 
 
 async def test_tenants_without_a_question_are_forgotten():
-    found = Slots("feedback-svc", 2)
+    places = Slots("feedback-svc", 2)
     for number in range(100):
-        await (await held(found, f"tenant-{number}")).aclose()
-    assert len(found._tenants) <= 1
+        await (await held(places, f"tenant-{number}")).aclose()
+    assert len(places._tenants) <= 1

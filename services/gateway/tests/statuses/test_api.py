@@ -44,7 +44,7 @@ def answering(*answers):
 
 
 def statuses(*answers):
-    return [(found.consumer, found.status.value) for found in judge(NAMES, answers, EVENT)]
+    return [(status.consumer, status.status.value) for status in judge(NAMES, answers, EVENT)]
 
 
 def test_each_consumer_is_told_apart():
@@ -68,22 +68,22 @@ def test_a_consumer_that_does_not_handle_the_type_ignores_it_once_the_type_is_kn
 
 
 def test_an_event_no_consumer_has_is_pending_nowhere():
-    found = statuses(answer(), answer("escalation-svc", handles=["ticket.opened"]), answer("metrics-svc"))
-    assert {status for _, status in found} == {"unknown"}
+    asked = statuses(answer(), answer("escalation-svc", handles=["ticket.opened"]), answer("metrics-svc"))
+    assert {status for _, status in asked} == {"unknown"}
 
 
 @pytest.mark.parametrize(
     ("offset", "known_from", "expected"), [(4, 0, "missing"), (5, 0, "pending"), (4, 5, "pending")]
 )
 def test_who_has_passed_its_place_and_does_not_know_it_has_missed_it(offset, known_from, expected):
-    found = answer(status="applied", place=(TOUCHPOINTS, 1, offset))
+    known = answer(status="applied", place=(TOUCHPOINTS, 1, offset))
     other = answer("escalation-svc", known_from={TOUCHPOINTS: {1: known_from}})
-    assert statuses(found, other, None)[1] == ("escalation-svc", expected)
+    assert statuses(known, other, None)[1] == ("escalation-svc", expected)
 
 
 def test_a_refused_second_payload_is_shown_beside_the_first_one_applied():
-    [found] = judge(NAMES[:1], [answer(status="applied", conflicting=True)], EVENT)
-    assert (found.status, found.conflicting) == ("applied", True)
+    [status] = judge(NAMES[:1], [answer(status="applied", conflicting=True)], EVENT)
+    assert (status.status, status.conflicting) == ("applied", True)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ async def test_it_asks_every_service_for_the_callers_own_event(open_door, behind
     asked_for = identity("globex", "/crm/eu", "e-1")
     behind.answer = answering(answer(status="applied", event=asked_for))
 
-    found = await door.get("/v1/events/%2Fcrm%2Feu/e-1")
+    response = await door.get("/v1/events/%2Fcrm%2Feu/e-1")
 
-    assert found.status_code == 200
-    status = EventStatus.model_validate(found.json())
+    assert response.status_code == 200
+    status = EventStatus.model_validate(response.json())
     assert (status.source, status.id, len(status.consumers)) == ("/crm/eu", "e-1", 3)
     expected = f"/internal/events?id={asked_for}".encode()
     assert [path for _, path, _, _ in behind.asked] == [expected] * 3
@@ -153,17 +153,17 @@ async def test_an_event_just_accepted_is_no_404_however_far_the_consumers_are_be
     door = await open_door(**all_by(behind))
     url = (await door.post("/v1/feedback", json=FEEDBACK)).json()["status_url"]
     behind.answer = answering(answer(positions={}))
-    found = await door.get(url)
-    assert [consumer["status"] for consumer in found.json()["consumers"]] == ["unknown"] * 3
+    response = await door.get(url)
+    assert [consumer["status"] for consumer in response.json()["consumers"]] == ["unknown"] * 3
 
 
 async def test_a_list_of_events_is_answered_in_its_order(open_door, behind):
     door = await open_door(**all_by(behind))
     behind.answer = answering(answer(status="applied"))
     names = [{"source": "/crm/eu", "id": "e-1"}, {"source": ".", "id": "never/sent?"}]
-    found = await door.post("/v1/events/statuses", json={"events": names})
-    assert found.status_code == 200
-    items = found.json()["items"]
+    response = await door.post("/v1/events/statuses", json={"events": names})
+    assert response.status_code == 200
+    items = response.json()["items"]
     assert [{"source": item["source"], "id": item["id"]} for item in items] == names
     assert [consumer["status"] for consumer in items[0]["consumers"]] == ["applied"] * 3
     assert items[1]["consumers"] == []
@@ -194,9 +194,9 @@ async def test_a_list_beyond_its_bounds_is_refused_naming_what_is_wrong(open_doo
 
 async def test_with_all_services_away_everything_is_unknown_and_nothing_404(open_door):
     door = await open_door(**{f"{n}_url": "http://127.0.0.1:1" for n in ("feedback", "escalation", "metrics")})
-    found = await door.get("/v1/events/%2Fcrm/e-1")
-    assert found.status_code == 200
-    assert {consumer["status"] for consumer in found.json()["consumers"]} == {"unknown"}
+    response = await door.get("/v1/events/%2Fcrm/e-1")
+    assert response.status_code == 200
+    assert {consumer["status"] for consumer in response.json()["consumers"]} == {"unknown"}
 
 
 async def test_with_kafka_away_nothing_is_404(open_door, behind, kafka, monkeypatch):
