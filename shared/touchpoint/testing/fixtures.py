@@ -5,9 +5,10 @@ once for all workers of a run, and stopped and deleted at the end of the run.
 """
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from touchpoint.db import databases, migrate
 from touchpoint.db.engine import Sessions, create_engine
 from touchpoint.db.engine import sessions as sessions_of
 from touchpoint.kafka import admin
+from touchpoint.kafka.client import LogConsumer
 from touchpoint.testing import servers as running
 from touchpoint.testing.api import Client, clients
 from touchpoint.testing.servers import Servers
@@ -52,6 +54,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "servers" in getattr(item, "fixturenames", ()):
             item.add_marker("servers")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_fetches() -> Iterator[None]:
+    """Kafka answers a fetch for which there is no record after 50 ms, not 500: a reader's next question waits for that.
+
+    So it is for what runs in the process of the tests; processes they start have aiokafka's default.
+    """
+    make = LogConsumer.__init__
+
+    def make_with_short_fetches(self: LogConsumer, settings: KafkaSettings, **options: Any) -> None:
+        make(self, settings, **{"fetch_max_wait_ms": 50, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogConsumer, "__init__", make_with_short_fetches)
+        yield
 
 
 @pytest.fixture(scope="session")
