@@ -25,7 +25,8 @@ _REASONS = re.compile(
             # Time zones, and ranges with too many periods for an answer.
             "time zone of the IANA|whole number of quarters|quarter of an hour|periods",
             # Query parameters checked by code: consumers, times and offsets in one text.
-            "no time: write|two times for one end|the log ends at|does not read|does not handle|is required if execute",
+            "not a time: write|two times for one end|the log ends at|does not read|does not handle|"
+            "is required if execute",
         )
     )
 )

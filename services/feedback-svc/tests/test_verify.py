@@ -103,7 +103,7 @@ async def test_with_since_only_later_records_are_read(log, database_after, repor
     later, earlier = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, -1))
     checked = await report(since=later)
     assert (checked.records, checked.rows, _findings(checked)) == (0, {"feedback": 0, "timeline": 0}, {})
-    assert "cannot be told" in checked.notes[0]
+    assert "not reported" in checked.notes[0]
     async with planted(database_after, "DELETE FROM feedback WHERE event_id = 'f3'") as dsn:
         assert _findings(await verify(subject(), dsn, log, since=earlier)) == {(Fault.MISSING, "feedback"): 1}
         assert _findings(await verify(subject(), dsn, log, since=later)) == {}
@@ -142,4 +142,4 @@ async def test_the_command_says_in_one_line_why_it_cannot_check(command, dsn):
     assert "no consumer nobody here" in str(result.exception)
     result = await command(dsn, "--since", "yesterday")
     assert result.exit_code == 2
-    assert "'yesterday' is no time" in result.stderr
+    assert "'yesterday' is not a time" in result.stderr

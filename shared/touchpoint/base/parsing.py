@@ -22,7 +22,7 @@ def moment(written: str) -> datetime:
             return time
     except (ValueError, OverflowError):
         pass
-    raise UsageError(f"{written!r} is no time: write 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")
+    raise UsageError(f"{written!r} is not a time: write 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")
 
 
 def place(written: str) -> tuple[str, int, int] | None:

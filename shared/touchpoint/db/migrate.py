@@ -106,8 +106,9 @@ class _History:
         revision = self.revision(connection)
         if revision not in self.older() | set(ScriptDirectory.from_config(self.config).get_heads()):
             raise UsageError(
-                f"the database is at revision {revision}, which this version of Touchpoint does not know: a newer "
-                "one made it, or one before the first release. `touchpoint up --fresh` starts anew, without its data"
+                f"the database is at revision {revision}, which this version of Touchpoint does not know: a "
+                "newer version migrated it, or one before the first release. `touchpoint up --fresh` starts "
+                "with an empty database"
             )
 
 

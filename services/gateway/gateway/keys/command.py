@@ -30,32 +30,40 @@ Database = Annotated[
     typer.Option(
         "--database-url",
         envvar="DATABASE_URL",
-        help="The gateway's database: postgresql://user:password@host/gateway. Unset: that of `touchpoint up`.",
+        help="The gateway's database: postgresql://user:password@host/gateway. Default: the one of `touchpoint up`.",
     ),
 ]
 Prefix = Annotated[str, typer.Argument(help="The public part of the key, as `touchpoint keys list` shows it.")]
 MOST = 2**31 - 1
 EventRate = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST, help="Events a second it may send. Unset: the gateway's EVENTS_PER_SECOND."),
+    typer.Option(min=1, max=MOST, help="Rate limit: events per second. Default: the gateway's EVENTS_PER_SECOND."),
 ]
 RequestRate = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST, help="Queries and commands a second. Unset: the gateway's REQUESTS_PER_SECOND."),
+    typer.Option(
+        min=1, max=MOST, help="Rate limit: queries and commands per second. Default: the gateway's REQUESTS_PER_SECOND."
+    ),
 ]
-Days = Annotated[float, typer.Option(min=0.001, max=3650, help="How long the key works, in days.")]
+Days = Annotated[float, typer.Option(min=0.001, max=3650, help="Lifetime of the key in days.")]
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who will use it; for people and for the trail of who did what.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of the system or person that uses the key; shown in lists and in the audit trail."),
+    ],
     *,
-    tenant: Annotated[str, typer.Option(help="Whose data it reads and writes; made by its first use.")],
+    tenant: Annotated[
+        str,
+        typer.Option(help="Tenant whose data the key reads and writes. A new tenant is created by its first event."),
+    ],
     scope: Annotated[
         list[Scope],
         typer.Option(
-            help="What it may do; give it several times. Unset: send events and feedback. ops:read and ops:replay are "
-            "for operators: they reach all tenants' data, whatever the key's own tenant is."
+            help="Permission of the key; repeat it for several. Default: events:write. ops:read and ops:replay are for "
+            "operators: they apply to the data of all tenants."
         ),
     ] = [Scope.EVENTS_WRITE],  # noqa: B006 (typer copies it)
     days: Days = keys.LIFETIME.days,
@@ -82,11 +90,11 @@ def create(
 
 @app.command("list")
 def list_keys(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Show only keys of this tenant.")] = None,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show all keys, without their secrets: what they may do, until when, and when they were last used."""
+    """List keys with their scopes, expiry, last use and own limits. Secrets are not stored and cannot be shown."""
     listed = _work(database, lambda session: repository.list_keys(session, tenant))
     if as_json:
         typer.echo(json.dumps([_described(key) for key in listed]))
@@ -118,7 +126,7 @@ def limit(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Set a key's own rates, within 10 seconds. A rate that is not given is the gateway's default again.
+    """Set a key's own rate limits. Gateways apply them within 10 seconds; a rate left out returns to the default.
 
     \b
     Examples:
@@ -131,9 +139,9 @@ def limit(
 
 @app.command()
 def quota(
-    tenant: Annotated[str, typer.Argument(help="Whose events are counted, whatever key they come with.")],
+    tenant: Annotated[str, typer.Argument(help="Tenant whose events are counted, over all of its keys.")],
     events_per_day: Annotated[
-        int | None, typer.Option(min=1, max=2**53, help="So many a day, in UTC. Unset: the gateway's EVENTS_PER_DAY.")
+        int | None, typer.Option(min=1, max=2**53, help="Events per UTC day. Default: the gateway's EVENTS_PER_DAY.")
     ] = None,
     database: Database = "",
     as_json: Json = False,
