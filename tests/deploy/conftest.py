@@ -10,7 +10,6 @@ import pytest
 
 from gateway.keys import service as keys
 from tests.deploy.foreign import program
-from tests.policies import QUICK
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.record import encode
 from touchpoint.db.engine import transaction_on
@@ -18,6 +17,7 @@ from touchpoint.http.scopes import Scope
 from touchpoint.kafka.producer import Producer
 from touchpoint.local.monitoring import Prometheus, Target
 from touchpoint.testing import eventually, factories, ports
+from touchpoint.testing.policies import QUICK
 from touchpoint.testing.system import READS, Part, System
 
 TENANTS = 1000

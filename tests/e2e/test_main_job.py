@@ -13,29 +13,15 @@ from touchpoint.contracts.base import Meta
 from touchpoint.contracts.record import Record, headers
 from touchpoint.kafka.producer import Producer
 from touchpoint.testing import eventually, factories
+from touchpoint.testing.policies import DETRACTORS, condition, policy, policy_file
 from touchpoint.testing.system import System
 
 TARGET_SECONDS = 3
-POLICIES = f"""
-first_response:
-  target_seconds: {{ urgent: {TARGET_SECONDS}, high: 3600, normal: 14400, low: 86400 }}
-  warn_at: 0.8
-policies:
-  - position: 10
-    name: key-account-detractor
-    event: feedback.submitted
-    reason: detractor
-    priority: high
-    all:
-      - {{ field: kind, operator: is, value: nps }}
-      - {{ field: normalised_score, operator: at_most, value: 0.6 }}
-      - {{ field: customer.tier, operator: is, value: key }}
-  - position: 20
-    name: first-response-breached
-    event: sla.breached
-    reason: first_response_breached
-    priority: high
-"""
+POLICIES = policy_file(
+    policy("key-account-detractor", 10, all=[*DETRACTORS, condition("customer.tier", "is", "key")]),
+    policy("first-response-breached", 20, event="sla.breached", reason="first_response_breached"),
+    urgent=TARGET_SECONDS,
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,11 @@ import httpx
 import pytest
 
 from touchpoint.testing import eventually
+from touchpoint.testing.policies import condition, policy, policy_file
 
 SECRET = "what-only-acme-may-read"
 
-POLICIES = """
-first_response:
-  target_seconds: { urgent: 3600, high: 3600, normal: 14400, low: 86400 }
-  warn_at: 0.8
-policies:
-  - {position: 10, name: any, event: feedback.submitted, reason: detractor, priority: high,
-     all: [{field: kind, operator: is, value: nps}]}
-"""
+POLICIES = policy_file(policy(all=[condition("kind", "is", "nps")]))
 
 
 @pytest.fixture(scope="module")

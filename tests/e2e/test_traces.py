@@ -7,9 +7,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.policies import QUICK
 from touchpoint.testing import eventually
 from touchpoint.testing.collector import Collector, Span
+from touchpoint.testing.policies import QUICK
 from touchpoint.testing.system import System
 
 Path = tuple[str, tuple[str, ...]]

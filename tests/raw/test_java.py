@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.policies import QUICK
 from touchpoint.testing import eventually
+from touchpoint.testing.policies import QUICK
 from touchpoint.testing.system import System
 
 PROGRAM = Path(__file__).with_name("Post.java")

@@ -27,7 +27,7 @@ def stranger(tmp_path, monkeypatch):
     [
         ({"sasl_password": SecretStr(SECRET)}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
         ({"sasl_username": "nobody"}, "refuses KAFKA_SASL_USERNAME with KAFKA_SASL_PASSWORD"),
-        ({"ssl_cafile": STRANGER}, "see KAFKA_SSL_CAFILE"),
+        ({"ssl_cafile": STRANGER}, "check KAFKA_SSL_CAFILE"),
         ({"security_protocol": "SASL_PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
         ({"security_protocol": "PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
     ],

@@ -158,5 +158,5 @@ def test_brokers_do_not_start_on_the_data_of_another_number_of_them(tmp_path: Pa
         stamp.parent.mkdir(parents=True)
         stamp.write_text(f"#\nversion=1\ncluster.id={made[0].cluster_id}\n")
     assert kafka.cluster(tmp_path, tmp_path, three, []) == made
-    with pytest.raises(UsageError, match="was made with 3 brokers: start it with --brokers 3, or --fresh"):
+    with pytest.raises(UsageError, match="was made with 3 brokers: start it with --brokers 3, or with --fresh"):
         kafka.cluster(tmp_path, tmp_path, three[:1], [])

@@ -230,8 +230,8 @@ async def test_a_service_that_hangs_makes_one_verdict_everywhere(stack: Running)
         os.kill(stack.process("metrics-svc")["pid"], signal.SIGCONT)
     assert status.returncode == doctor.returncode == 1
     assert status.stdout.startswith("Touchpoint is not ready.\n")
-    assert re.search(r"metrics-svc +NOT READY +\d+ .*\n    it does not answer within 5 s\n", status.stdout)
-    assert "✗ metrics-svc process: it does not answer within 5 s\n" in doctor.stdout
+    assert re.search(r"metrics-svc +NOT READY +\d+ .*\n    /readyz does not answer within 5 s\n", status.stdout)
+    assert "✗ metrics-svc process: /readyz does not answer within 5 s\n" in doctor.stdout
     assert "✗ metrics-svc processes: no consumer process has reported for " in doctor.stdout
     assert max(map(len, (status.stdout + doctor.stdout).splitlines())) <= 80
     await eventually(lambda: stack.command("status").returncode == 0, timeout=60)

@@ -14,25 +14,15 @@ from touchpoint.base.errors import UsageError
 from touchpoint.contracts.base import Event
 from touchpoint.contracts.touchpoints import FeedbackSubmitted
 from touchpoint.testing import factories as make
+from touchpoint.testing.policies import policy, timing
 
 KEY = Customer("acme", "customer-1", tier="key")
 
-TIMING = {"target_seconds": {"urgent": 900, "high": 3600, "normal": 14400, "low": 86400}, "warn_at": 0.8}
+TIMING = timing()
 
 
 def rating(value: float, low: float, high: float, kind: str = "rating") -> Event:
     return make.feedback(kind=kind, score={"value": value, "min": low, "max": high})
-
-
-def policy(name: str = "p", position: int = 1, **over: Any) -> dict[str, Any]:
-    return {
-        "position": position,
-        "name": name,
-        "event": "feedback.submitted",
-        "reason": "detractor",
-        "priority": "high",
-        **over,
-    }
 
 
 def policies(*given_: dict[str, Any]) -> Policies:
