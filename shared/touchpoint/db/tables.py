@@ -8,7 +8,7 @@
     REMARKS = Table("remarks", Remark, key=("tenant_id", "id"))
     await REMARKS.insert(session, [Remark("acme", UUID(int=1), None)])
 
-A row is a NamedTuple, or a dataclass if it is mutable. The migration creates the table; `touchpoint.testing.tables`
+A row is a NamedTuple, or a dataclass if it is mutable. The migration creates the table; `tests/test_migrations.py`
 compares the two.
 """
 
@@ -153,11 +153,7 @@ class Table(Generic[R]):
         asked = sorted(set(keys))
         if not asked:
             return []
-        order = f" ORDER BY {', '.join(self.key)} FOR UPDATE OF {self.name}" if lock else ""
-        statement = (
-            f"SELECT {self.select} FROM {self.name} JOIN {self.unnest_keys('asked')}"  # noqa: S608 (our names)
-            f" USING ({', '.join(self.key)}){order}"
-        )
+        statement = self._locking if lock else self._loading
         return await self.fetch(session, statement, *map(list, zip(*asked, strict=True)))
 
     async def find(self, session: AsyncSession, *key: Any, lock: bool = False) -> R | None:
@@ -169,11 +165,16 @@ class Table(Generic[R]):
         raw = await raw_connection(session)
         return [self.read(record) for record in await raw.fetch(statement, *values)]
 
-    def unnest_keys(self, alias: str, start: int = 1) -> str:
-        """A FROM item `alias` of keys: `unnest` with an array per key column, in parameters from `$start` on."""
+    @cached_property
+    def _loading(self) -> str:
         columns = {column.name: column for column in self.columns}
-        arrays = ", ".join(columns[name].placeholder(number) for number, name in enumerate(self.key, start))
-        return f"unnest({arrays}) AS {alias} ({', '.join(self.key)})"
+        arrays = ", ".join(columns[name].placeholder(number) for number, name in enumerate(self.key, 1))
+        key = ", ".join(self.key)
+        return f"SELECT {self.select} FROM {self.name} JOIN unnest({arrays}) AS asked ({key}) USING ({key})"  # noqa: S608 (our names)
+
+    @cached_property
+    def _locking(self) -> str:
+        return f"{self._loading} ORDER BY {', '.join(self.key)} FOR UPDATE OF {self.name}"
 
     @cached_property
     def _inserting(self) -> str:
