@@ -94,6 +94,12 @@ async def test_a_table_knows_its_primary_key(package, database):
     assert {name: actual[name] for name in declared} == declared
 
 
+@pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
+async def test_verify_and_rebuild_know_every_domain_table(package, database):
+    tables = {row["table_name"] for row in await _fetch(await database(package), COLUMNS)}
+    assert set(import_module(f"{package}.verify").subject().tables) == tables - PLUMBING
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_unique_keys_of_domain_tables_begin_with_the_tenant(package, database):
     constraints = {tuple(row) for row in await _fetch(await database(package), UNIQUE)}

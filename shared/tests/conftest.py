@@ -57,7 +57,7 @@ class Ledger:
     @property
     def subject(self) -> Subject:
         """What it makes of the log, as the check and a rebuild must know it."""
-        return Subject(CONSUMER, self.handlers, ("ledger",), (LEDGER,))
+        return Subject(CONSUMER, self.handlers, (LEDGER,))
 
     async def query(self, sql: str, **values: Any) -> Sequence[Any]:
         async with transaction(self.sessions) as session:

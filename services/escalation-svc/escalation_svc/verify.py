@@ -12,4 +12,4 @@ from touchpoint.verify.subject import Subject
 def subject() -> Subject:
     """The tables of escalation-svc and how to recompute them with the current policies."""
     handlers = with_policies(load(PolicySettings().policies_path))
-    return Subject(NAME, handlers, ("customers", "clocks", "escalations"), (CUSTOMERS, CLOCKS, CASES))
+    return Subject(NAME, handlers, (CUSTOMERS, CLOCKS, CASES))

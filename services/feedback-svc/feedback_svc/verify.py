@@ -9,4 +9,4 @@ from touchpoint.verify.subject import Subject
 
 def subject() -> Subject:
     """The tables of feedback-svc and how to recompute them."""
-    return Subject(NAME, handlers, ("feedback", "timeline"), (FEEDBACK, TIMELINE))
+    return Subject(NAME, handlers, (FEEDBACK, TIMELINE))

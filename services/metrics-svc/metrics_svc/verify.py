@@ -8,4 +8,4 @@ from touchpoint.verify.subject import Subject
 
 def subject() -> Subject:
     """The tables of metrics-svc and how to recompute them."""
-    return Subject(NAME, handlers, ("rollups", "changes", "answers", "tickets"), (ROLLUPS, CHANGES, ANSWERS, TICKETS))
+    return Subject(NAME, handlers, (ROLLUPS, CHANGES, ANSWERS, TICKETS))

@@ -25,6 +25,8 @@ class Effect:
     """A query like `query` for stored rows (`{stored}.clocks`) that are correct without an event, such as by time."""
     shown: bool = False
     """Whether a report may quote `row`, because it contains no customer data."""
+    table: str = ""
+    """The table it is about, if that is not `name`."""
 
     @classmethod
     def of(cls, table: Table[Any], key: Sequence[str], *, per_event: bool = False) -> "Effect":
@@ -39,6 +41,10 @@ class Subject:
 
     consumer: str
     handlers: Handlers
-    tables: Sequence[str] = ()
-    """All tables that the handlers read and write, except the outbox."""
     effects: Sequence[Effect] = field(default=())
+    """One for each table that the handlers read or write, except the outbox."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of its effects."""
+        return tuple(effect.table or effect.name for effect in self.effects)

@@ -24,4 +24,5 @@ CASES = Effect(
           AND clocks.state = 'breached'
      )
     """,
+    table="escalations",
 )
