@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope
@@ -12,6 +13,9 @@ from touchpoint.http.errors import ProblemError
 
 SMALL_BYTES = 16 * 1024
 """A body up to this size that arrives in a single ASGI message is not counted: the connections bound their number."""
+
+BODY_BYTES = 256 * 1024
+"""Limit of a body, unpacked, unless its route has another."""
 
 HEADERS, TENANT = "touchpoint.limits", "touchpoint.tenant"
 """Keys of a request's ASGI scope: the RateLimit headers of its answer, and its tenant."""
@@ -57,7 +61,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def body_too_large(limit: int) -> ProblemError:
+def _too_large(limit: int) -> ProblemError:
     """The problem of a body above a route's limit."""
     return ProblemError(413, "body-too-large", f"The body may have {limit:,} bytes, unpacked.")
 
@@ -70,12 +74,16 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, too_large: Callable[[], ProblemError]) -> bytes:
+async def read_body(
+    scope: Scope, receive: Receive, limit: int = BODY_BYTES, too_large: Callable[[], ProblemError] | None = None
+) -> bytes:
     """The body, unpacked when it is gzip.
 
-    Raises `too_large()` as soon as it exceeds the limit, packed or unpacked; other ProblemErrors: 400 when it is
-    incomplete or not valid gzip, 415 for another encoding, 503 when bodies take too much memory already.
+    Raises `too_large()` as soon as it exceeds the limit, packed or unpacked; by default that is 413 `body-too-large`.
+    Other ProblemErrors: 400 when it is incomplete or not valid gzip, 415 for another encoding, 503 when bodies take too
+    much memory already.
     """
+    too_large = too_large or partial(_too_large, limit)
     encoding, length = header(scope, b"content-encoding"), header(scope, b"content-length")
     unpacker = None if encoding is None else _unpacker(encoding)
     if length is not None and length.isdigit() and int(length) > limit:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.door.compact import Compact
 from gateway.door.places import PLACES, Places
-from gateway.door.requests import BODIES, HEADERS, TENANT, Answer, Bodies, body_too_large, header, read_body
+from gateway.door.requests import BODIES, BODY_BYTES, HEADERS, TENANT, Answer, Bodies, header, read_body
 from gateway.door.telemetry import LIMITED
 from touchpoint.http.errors import ProblemError, response
 from touchpoint.http.timing import CLIENT_LEFT, note
@@ -72,6 +72,7 @@ class Door:
 
 __all__ = [
     "BODIES",
+    "BODY_BYTES",
     "HEADERS",
     "LIMITED",
     "PLACES",
@@ -83,7 +84,6 @@ __all__ = [
     "Door",
     "LimitedError",
     "Places",
-    "body_too_large",
     "header",
     "read_body",
 ]

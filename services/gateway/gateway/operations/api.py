@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from gateway.door.service import Answer, body_too_large, header, read_body
+from gateway.door.service import Answer, header, read_body
 from gateway.idempotency import service as idempotency
 from gateway.idempotency.service import Idempotency
 from gateway.keys.service import Keyring
@@ -25,8 +25,6 @@ from gateway.queries.service import PassedOn, Services, passed_back
 from touchpoint.http.errors import FieldError, ProblemError
 from touchpoint.http.identity import Caller
 from touchpoint.operators.schemas import PageQuery
-
-MAX_BODY_BYTES = 256 * 1024
 
 
 class _Named(msgspec.Struct):
@@ -51,7 +49,7 @@ class OperationEndpoint:
         self._limits.admit_request(scope, caller)
         body, key = b"", None
         if self._operation.method == "POST":
-            body = await read_body(scope, receive, MAX_BODY_BYTES, partial(body_too_large, MAX_BODY_BYTES))
+            body = await read_body(scope, receive)
             key = idempotency.key_of(scope, caller.tenant, body)
         answer = await self._remembered.once(key, partial(self._answer, scope, caller, body))
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)

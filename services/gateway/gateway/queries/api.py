@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from gateway.door.service import Answer, body_too_large, header, read_body
+from gateway.door.service import Answer, header, read_body
 from gateway.idempotency import service as idempotency
 from gateway.idempotency.service import Idempotency, Key
 from gateway.keys.service import Holder, Keyring
@@ -39,10 +39,6 @@ class Endpoint:
         self._limits.admit_request(scope, caller)
         return caller
 
-    async def _read(self, scope: Connection, receive: Receive) -> bytes:
-        limit = self._route.largest_body
-        return await read_body(scope, receive, limit, partial(body_too_large, limit))
-
     def _passed_on(self, scope: Connection, caller: Holder, body: bytes) -> PassedOn:
         return PassedOn.of(scope, PUBLIC if self._route.public else caller, self._route.method, body)
 
@@ -66,7 +62,7 @@ class Proxy(Endpoint):
         if self._route.safe:
             answer = await self._ask(scope, caller, b"")
         else:
-            body = await self._read(scope, receive)
+            body = await read_body(scope, receive, self._route.largest_body)
             key = self._key_of(scope, caller, body)
             answer = await self._remembered.once(key, partial(self._ask, scope, caller, body))
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
@@ -96,7 +92,7 @@ class StreamProxy(Endpoint):
         body = b""
         if not self._route.safe:
             refuse_idempotency_key(scope, "its answer is streamed and cannot be kept")
-            body = await self._read(scope, receive)
+            body = await read_body(scope, receive, self._route.largest_body)
         request = self._passed_on(scope, caller, body)
         # The body has been read: what comes next is the disconnection.
         passing = UntilClientLeaves(partial(self._pass, request, self._slot_name(caller)), methods=None)

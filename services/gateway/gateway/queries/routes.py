@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from gateway.door.service import BODY_BYTES
 from gateway.queries.service import ESCALATION, FEEDBACK, METRICS
 from touchpoint.http.leaving import SAFE
 from touchpoint.http.scopes import Scope
 
-BODY_BYTES = 256 * 1024
 PUBLIC_BODY_BYTES = 16 * 1024
 IDLE_SECONDS = 60.0
 STREAMS_AT_ONCE = 8

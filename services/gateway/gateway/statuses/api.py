@@ -1,6 +1,5 @@
 """`GET /v1/events/{source}/{id}`: the status of an event; `POST /v1/events/statuses`: of up to 100 events."""
 
-from functools import partial
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -8,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from gateway.door.service import body_too_large, header, read_body
+from gateway.door.service import header, read_body
 from gateway.keys.service import Holder, Keyring
 from gateway.limits.service import Limits
 from gateway.statuses.schemas import EventNames, EventStatus, EventStatuses
@@ -16,7 +15,6 @@ from gateway.statuses.service import Name, Statuses
 from touchpoint.http.errors import ProblemError, field_errors
 from touchpoint.http.scopes import Scope
 
-MAX_BODY_BYTES = 256 * 1024
 _PREFIX = b"/v1/events/"
 
 
@@ -60,7 +58,7 @@ class StatusesEndpoint(_Endpoint):
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer one request; raises ProblemError."""
         caller = await self._admit(scope)
-        asked = _names_in(await read_body(scope, receive, MAX_BODY_BYTES, partial(body_too_large, MAX_BODY_BYTES)))
+        asked = _names_in(await read_body(scope, receive))
         statuses = await self._statuses.find(caller, asked)
         items = [
             EventStatus(id=name.id, source=name.source, consumers=consumers or [])
