@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import accumulate
@@ -65,19 +65,22 @@ class PageQuery(BaseModel):
     limit: int = Field(50, ge=1, le=200, description="items per page, at most; fewer if texts are very long")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the previous page")
 
-    def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
-        """The rows to select. A list parameter of a subclass filters the column of the same name.
+    def bounds(self) -> dict[tuple[str, str], Any]:
+        """The bounds of columns, by column and operator; None is no bound. Subclasses add their own."""
+        return {("recorded_at", ">="): self.recorded_from, ("recorded_at", "<"): self.recorded_to}
 
-        `compared`: further bounds, by column and operator. Raises ProblemError 422 on an invalid cursor.
+    def selection(self) -> Selection:
+        """The rows to select: a list parameter of a subclass filters the column of the same name.
+
+        Raises ProblemError 422 on an invalid cursor.
         """
         own = type(self).model_fields.keys() - PageQuery.model_fields.keys()
         given = {name: getattr(self, name) for name in own}
-        recorded = {("recorded_at", ">="): self.recorded_from, ("recorded_at", "<"): self.recorded_to}
         return Selection(
             limit=self.limit,
             after=decode(self.cursor),
             equal={name: values for name, values in given.items() if isinstance(values, list)},
-            compared={**recorded, **(compared or {})},
+            compared=self.bounds(),
             since=self.since,
             until=self.until,
         )

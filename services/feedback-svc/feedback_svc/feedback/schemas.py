@@ -1,6 +1,5 @@
 """Request parameters and response bodies of the feedback API."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ from pydantic import Field
 from feedback_svc.feedback.models import Feedback
 from touchpoint.contracts.base import Identifier, Label
 from touchpoint.contracts.touchpoints import Channel, FeedbackKind, Language
-from touchpoint.db.listing import Selection
 from touchpoint.http.pagination import PageQuery, Several, answers
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -76,7 +74,10 @@ class FeedbackQuery(PageQuery):
     )
     max_score: Finite | None = Field(None, description="highest score to match, in points of the same scale")
 
-    def selection(self, compared: Mapping[tuple[str, str], Any] | None = None) -> Selection:
-        """The conditions of the query: those of the base class and the score bounds."""
-        scores = {("score_value", ">="): self.min_score, ("score_value", "<="): self.max_score}
-        return super().selection({**scores, **(compared or {})})
+    def bounds(self) -> dict[tuple[str, str], Any]:
+        """The bounds of the score, too."""
+        return {
+            **super().bounds(),
+            ("score_value", ">="): self.min_score,
+            ("score_value", "<="): self.max_score,
+        }
