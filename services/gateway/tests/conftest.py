@@ -135,6 +135,18 @@ class Behind:
     answer: Callable[[Request], Response] = lambda _: JSONResponse({})
     asked: list[tuple[str, bytes, dict[str, str], bytes]] = field(default_factory=list)
 
+    def hold(self, path: str) -> asyncio.Event:
+        """Answer requests to this path once the event is set, others at once."""
+        released = asyncio.Event()
+
+        async def held(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == path:
+                await released.wait()
+            await Response(b"{}")(scope, receive, send)
+
+        self.answer = lambda _: held
+        return released
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if "authorization" not in request.headers:

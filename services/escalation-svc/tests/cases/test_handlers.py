@@ -19,6 +19,7 @@ from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.testing import apply
 from touchpoint.testing import factories as make
 from touchpoint.testing.orders import any_order, state_after
+from touchpoint.testing.policies import policy
 
 DUE = 14_400
 
@@ -106,9 +107,7 @@ async def test_the_events_of_a_case_without_a_customer_stay_in_order(
     sessions: Sessions, policies: Policies, published: Published
 ) -> None:
     anybody = policies.model_dump(mode="json")
-    anybody["policies"] = [
-        {"position": 1, "name": "all", "event": "feedback.submitted", "reason": "low_rating", "priority": "low"}
-    ]
+    anybody["policies"] = [policy("all", reason="low_rating", priority="low")]
     await apply(with_policies(Policies.model_validate(anybody)), sessions, [make.feedback(customer_id=None)])
     (opened,) = await published()
     async with transaction(sessions) as session:

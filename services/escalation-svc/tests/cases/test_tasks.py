@@ -21,6 +21,7 @@ from touchpoint.kafka.handlers import Context, Handlers
 from touchpoint.process.service import Runtime
 from touchpoint.testing import apply, eventually
 from touchpoint.testing import factories as make
+from touchpoint.testing.policies import condition, policy
 
 Rows = Callable[[str], Awaitable[list[dict[str, Any]]]]
 Published = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -100,12 +101,9 @@ async def test_policies_see_the_customer_when_a_clock_runs_out(
     handlers: Handlers, sessions: Sessions, rows: Rows, policies: Policies
 ) -> None:
     only_key = policies.model_dump(mode="json")
-    only_key["policies"] = [
-        {
-            "position": 1, "name": "key", "event": "sla.breached", "reason": "first_response_breached",
-            "priority": "urgent", "all": [{"field": "customer.tier", "operator": "is", "value": "key"}],
-        }
-    ]  # fmt: skip
+    is_key = condition("customer.tier", "is", "key")
+    breached = policy("key", event="sla.breached", reason="first_response_breached", priority="urgent", all=[is_key])
+    only_key["policies"] = [breached]
     due = now() - timedelta(seconds=30)
     await apply(
         handlers,

@@ -157,21 +157,14 @@ async def test_a_command_that_meets_a_closed_connection_is_not_sent_twice(open_d
 async def test_questions_at_one_service_are_bounded_and_leave_the_others_alone(open_door, behind, monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
     door = await open_door(queries_at_once=2, **urls(behind))
-    answered = asyncio.Event()
-
-    async def later(scope, receive, send):
-        if scope["path"] == "/v1/feedback":
-            await answered.wait()
-        await Response(b"{}")(scope, receive, send)
-
-    behind.answer = lambda _: later
+    released = behind.hold("/v1/feedback")
     first = asyncio.create_task(door.get("/v1/feedback"))
     await eventually(lambda: behind.asked)
     refused = await door.get("/v1/feedback")
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:touchpoint:problem:too-many-questions")
     assert refused.headers["retry-after"]
     assert (await door.get("/v1/metrics/nps")).status_code == 200
-    answered.set()
+    released.set()
     assert (await first).status_code == 200
     assert (await door.get("/v1/feedback")).status_code == 200
 

@@ -177,20 +177,13 @@ async def test_a_route_has_its_own_time(door, behind):
 
 async def test_a_routes_own_slots_leave_those_of_the_service_alone(door, behind, monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
-    goes_on = asyncio.Event()
-
-    async def later(scope, receive, send):
-        if scope["path"] == "/v1/rare":
-            await goes_on.wait()
-        await Response(b"{}")(scope, receive, send)
-
-    behind.answer = lambda _: later
+    released = behind.hold("/v1/rare")
     first = asyncio.create_task(door.get("/v1/rare"))
     await eventually(lambda: behind.asked)
     refused = await door.get("/v1/rare")
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:touchpoint:problem:too-many-questions")
     assert (await door.get("/v1/things/1")).status_code == 200
-    goes_on.set()
+    released.set()
     assert (await first).status_code == 200
 
 
