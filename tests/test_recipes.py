@@ -22,9 +22,10 @@ CHECKS = {
     "types": [BIN / "mypy", "-p", "feedback_svc"],
     "tests": [
         BIN / "pytest", "-q", "-p", "no:cacheprovider", "services/feedback-svc/tests/visits", "tests/test_tenants.py",
-        "services/feedback-svc/tests/timeline/test_service.py", "tests/test_migrations.py",
-        "services/gateway/tests/test_openapi.py", "tests/deploy/kubernetes/test_workloads.py", "-k",
-        "visit or feedback_svc or title or role or connections",
+        "services/feedback-svc/tests/timeline/test_service.py", "services/feedback-svc/tests/test_verify.py",
+        "tests/test_migrations.py", "services/gateway/tests/test_openapi.py",
+        "tests/deploy/kubernetes/test_workloads.py",
+        "-k", "visit or feedback_svc or title or role or connections or test_verify",
     ],
 }  # fmt: skip
 
