@@ -1,8 +1,8 @@
 """The running gateway against the documents it serves: Schemathesis with all its checks.
 
-`FUZZ_EXAMPLES` makes it longer, so many requests an operation and phase, and `FUZZ_SEED` another run (`make fuzz`). Not
-part of every test run are the operators' routes, each of which asks all services, and every boundary of every field of
-an event in a batch: at the route for single events they are tried.
+`FUZZ_EXAMPLES` sets the requests per operation and phase, `FUZZ_SEED` the seed; `make fuzz` sets both. Only with
+`FUZZ_EXAMPLES` are the operators' routes tested, each of which asks all services, and every boundary of every field of
+an event in a batch. Those boundaries are always tested at the route for single events.
 """
 
 import asyncio

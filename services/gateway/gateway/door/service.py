@@ -17,7 +17,7 @@ PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosnif
 
 
 class LimitedError(ProblemError):
-    """429. `hold`: the answer is delayed by so many seconds, because the client retries without waiting."""
+    """429. `hold`: seconds to delay the answer, because the client ignores Retry-After."""
 
     def __init__(self, code: str, detail: str, wait: int, hold: float) -> None:
         super().__init__(429, code, f"{detail} Try again in {wait} s.", headers={"Retry-After": str(wait)})
