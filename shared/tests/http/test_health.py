@@ -1,4 +1,4 @@
-"""Readiness checks may be added while /readyz, /metrics or the heartbeat runs them."""
+"""Readiness checks: they may be added while others run, and may fail with an exception."""
 
 import asyncio
 
@@ -30,6 +30,20 @@ async def test_a_check_may_be_added_while_readyz_or_metrics_run_the_others(check
     async with httpx.AsyncClient(transport=httpx.ASGITransport(admin_app(checks)), base_url="http://admin") as client:
         for path in ("/readyz", "/metrics"):
             assert (await client.get(path)).status_code == 200
+
+
+async def test_a_check_that_raises_an_exception_has_failed_and_hides_no_other():
+    async def broken() -> str | None:
+        raise RuntimeError
+
+    async def well() -> str | None:
+        return None
+
+    app = admin_app({"outbox": broken, "database": well})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin") as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"outbox": "RuntimeError", "database": "ok"}
 
 
 async def test_a_check_may_be_added_while_the_heartbeat_runs_the_others(checks, ledger):

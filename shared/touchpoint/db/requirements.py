@@ -25,10 +25,11 @@ SELECT current_setting('server_version_num')::int AS version,
            - coalesce(current_setting('reserved_connections', true), '0')::int AS connections,
        d.datconnlimit AS database_limit, r.rolconnlimit AS login_limit,
        d.datcollversion IS DISTINCT FROM pg_database_collation_actual_version(d.oid) AS other_collation,
-       d.datname AS database, r.rolname AS login
+       d.datname AS database, quote_ident(d.datname) AS quoted_database,
+       r.rolname AS login, quote_ident(r.rolname) AS quoted_login
   FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = session_user
 """
-_ROLE = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1"
+_ROLE = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = $1 AND (rolsuper OR rolbypassrls)"
 
 
 _SESSION = """
@@ -62,7 +63,7 @@ _RULES = (
     _Rule(
         lambda s: s["replication_role"] == "origin",
         "session_replication_role is {replication_role} for {login}, so triggers and foreign keys are off: "
-        "ALTER ROLE {login} RESET session_replication_role",
+        "ALTER ROLE {quoted_login} RESET session_replication_role",
         fatal=True,
     ),
     _Rule(lambda s: s["fsync"] == "on", "fsync is off: a crash of its machine can destroy the database"),
@@ -87,8 +88,8 @@ _RULES = (
     _Rule(
         lambda s: not s["other_collation"],
         "database {database} was made with another version of its collation (the operating system's library has "
-        "changed), so indexes of text may miss rows: REINDEX DATABASE {database}; "
-        "ALTER DATABASE {database} REFRESH COLLATION VERSION",
+        "changed), so indexes of text may miss rows: REINDEX DATABASE {quoted_database}; "
+        "ALTER DATABASE {quoted_database} REFRESH COLLATION VERSION",
     ),
 )
 
@@ -110,10 +111,10 @@ async def look(dsn: str, *, connections: int = 0, role: str | None = None) -> li
     await refuse_pooler(dsn)
     async with databases.connected(dsn) as connection:
         server = await connection.fetchrow(_LOOK)
-        sees_all = role is not None and await connection.fetchval(_ROLE, role)
+        seeing_all = role and await connection.fetchval(_ROLE, role)
     flaws = [Flaw(rule.text.format(**server), rule.fatal) for rule in _RULES if not rule.holds(server)]
-    if sees_all:
-        text = f"role {role} may see every tenant's rows: ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS"
+    if seeing_all:
+        text = f"role {role} may see every tenant's rows: ALTER ROLE {seeing_all} NOSUPERUSER NOBYPASSRLS"
         flaws.append(Flaw(text, fatal=True))
     limits = {"max_connections": "connections", "the database's CONNECTION LIMIT": "database_limit"}
     limits |= {f"CONNECTION LIMIT of {server['login']}": "login_limit"}

@@ -29,7 +29,7 @@ def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starle
 
     async def readyz(_: Request) -> JSONResponse:
         # A copy, as a part of the process that starts meanwhile may add a check.
-        failures: dict[str, Any] = {name: await check() for name, check in list(checks.items())}
+        failures: dict[str, Any] = {name: await _failure(check) for name, check in list(checks.items())}
         ready = all(failure is None for failure in failures.values())
         return JSONResponse(
             {
@@ -51,8 +51,12 @@ def admin_app(checks: dict[str, Check], beside: ASGIApp | None = None) -> Starle
 
 async def _set_gauge(name: str, check: Check) -> None:
     """Run a check and export its result as a metric."""
+    READY.labels(name).set(await _failure(check) is None)
+
+
+async def _failure(check: Check) -> str | None:
+    """What is wrong, None if nothing is. A check that raises an exception has failed."""
     try:
-        failure = await check()
-    except Exception as error:  # a bug in the check: /readyz shows it, but the metrics must stay available
-        failure = explain(error)
-    READY.labels(name).set(failure is None)
+        return await check()
+    except Exception as error:  # a bug in the check must not hide the results of the others
+        return explain(error)

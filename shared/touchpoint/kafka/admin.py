@@ -90,8 +90,8 @@ async def _why_unreachable(settings: KafkaSettings) -> str:
 async def cluster_id(settings: KafkaSettings) -> str:
     """The id of the Kafka cluster. Offsets are valid in one cluster only. Raises Kafka's own errors."""
     client = AIOKafkaAdminClient(**settings.client_options())
-    await client.start()
     try:
+        await client.start()
         return str((await client.describe_cluster())["cluster_id"])
     finally:
         await client.close()
