@@ -9,8 +9,6 @@ import sys
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
-from types import ModuleType
 from typing import Any
 
 import yaml
@@ -24,6 +22,7 @@ from touchpoint.contracts.base import REGISTRY
 from touchpoint.contracts.compatibility import breaks
 from touchpoint.contracts.schema import asyncapi, file_name, json_schema
 from touchpoint.db.engine import create_engine
+from touchpoint.testing import modules
 
 ROOT = Path(__file__).parents[1]
 EVENTS = ROOT / "docs" / "events"
@@ -113,19 +112,14 @@ def _metrics() -> str:
     """All metrics, by the process that exports them."""
     parts = [METRICS_INTRODUCTION]
     for package, title in TELEMETRY.items():
-        lines = [_metric(each) for module in _telemetry(package) for each in vars(module).values() if _is_metric(each)]
+        lines = [
+            _metric(each)
+            for module in modules(package, "telemetry")
+            for each in vars(module).values()
+            if isinstance(each, Counter | Gauge | Histogram | Info | BulkHistogram)
+        ]
         parts.append("\n".join([f"## {title}", "| metric | kind | labels | |", "|---|---|---|---|", *lines, ""]))
     return "\n".join(parts)
-
-
-def _telemetry(package: str) -> list[ModuleType]:
-    """The modules `telemetry` of a package and its rooms."""
-    names = [name for _, name, _ in walk_packages(import_module(package).__path__, f"{package}.")]
-    return [import_module(name) for name in sorted(names) if name.endswith(".telemetry")]
-
-
-def _is_metric(value: object) -> bool:
-    return isinstance(value, Counter | Gauge | Histogram | Info | BulkHistogram)
 
 
 def _metric(metric: Any) -> str:
@@ -202,15 +196,19 @@ def broken_contracts(events: Path = EVENTS) -> list[str]:
     return problems
 
 
+def stale() -> dict[Path, str]:
+    """The generated files that are missing or differ, and their texts."""
+    return {path: text for path, text in documents().items() if not path.exists() or path.read_text() != text}
+
+
 def main(arguments: list[str]) -> int:
     """Write or check; returns the exit code."""
     problems = broken_contracts()
     if not problems:
-        stale = {path: text for path, text in documents().items() if not path.exists() or path.read_text() != text}
         if arguments == ["--check"]:
-            problems = [f"{path.relative_to(ROOT)} is stale: run python docs/generate.py" for path in stale]
+            problems = [f"{path.relative_to(ROOT)} is stale: run make docs" for path in stale()]
         else:
-            for path, text in stale.items():
+            for path, text in stale().items():
                 path.write_text(text)
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     return 1 if problems else 0

@@ -2,15 +2,15 @@
 
 import asyncio
 from importlib import import_module
-from pkgutil import walk_packages
-from types import ModuleType
 
 import asyncpg
 import pytest
 from sqlalchemy.dialects import postgresql
 
 from touchpoint.db import migrate
+from touchpoint.db.listing import Listing
 from touchpoint.db.tables import Table
+from touchpoint.testing import declarations, modules
 
 PACKAGES = ["escalation_svc", "feedback_svc", "gateway", "metrics_svc"]
 
@@ -32,6 +32,14 @@ SELECT c.relname AS table, array_agg(a.attname ORDER BY array_position(i.indkey,
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
  WHERE i.indisprimary
  GROUP BY 1
+"""
+INDEXES = """
+SELECT c.relname AS table, array_agg(a.attname::text ORDER BY array_position(i.indkey, a.attnum)) AS columns
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'public'::regnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
+ WHERE i.indpred IS NULL
+ GROUP BY i.indexrelid, 1
 """
 PLUMBING = {
     "alembic_version", "audit", "conflicts", "consumers", "dead_letters", "engine_version", "erasures", "inbox",
@@ -90,7 +98,7 @@ async def test_the_tables_are_what_the_models_say(package, database):
 async def test_a_table_knows_its_primary_key(package, database):
     keys = await _fetch(await database(package), PRIMARY_KEYS)
     actual = {row["table"]: tuple(row["columns"]) for row in keys}
-    declared = {table.name: table.key for table in _row_tables(package)}
+    declared = {table.name: table.key for table in declarations(package, "models", Table)}
     assert {name: actual[name] for name in declared} == declared
 
 
@@ -105,6 +113,16 @@ async def test_unique_keys_of_domain_tables_begin_with_the_tenant(package, datab
     constraints = {tuple(row) for row in await _fetch(await database(package), UNIQUE)}
     assert constraints
     assert {first for table, first in constraints if table not in ABOVE_TENANTS} <= {"tenant_id"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_an_index_gives_the_order_of_every_list(package, database):
+    indexes = await _fetch(await database(package), INDEXES)
+    for listing in declarations(package, "models", Listing):
+        ordered = [row["columns"] for row in indexes if row["table"] == listing.table.name]
+        assert any(columns[0] == "tenant_id" and tuple(columns[-2:]) == listing.order for columns in ordered), (
+            f"a page of {listing.table.name} would sort all rows: no index ends in {listing.order}, only {ordered}"
+        )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -149,10 +167,10 @@ def _models(package: str) -> set[tuple[str, str, str, bool]]:
     """The columns that a package's modules `models` declare: table, name, PostgreSQL's type, nullable."""
     of_rows = {
         (table.name, column.name, TYPES[column.type.upper()], column.nullable)
-        for table in _row_tables(package)
+        for table in declarations(package, "models", Table)
         for column in table.columns
     }
-    bases = {getattr(module, "Base", None) for module in _modules(package)} - {None}
+    bases = {getattr(module, "Base", None) for module in modules(package, "models")} - {None}
     of_sqlalchemy = {
         (table.name, column.name, TYPES[column.type.compile(postgresql.dialect())], bool(column.nullable))
         for base in bases
@@ -160,16 +178,6 @@ def _models(package: str) -> set[tuple[str, str, str, bool]]:
         for column in table.columns
     }
     return of_rows | of_sqlalchemy
-
-
-def _row_tables(package: str) -> list[Table]:
-    return [value for module in _modules(package) for value in vars(module).values() if isinstance(value, Table)]
-
-
-def _modules(package: str) -> list[ModuleType]:
-    """The modules `models` of a package and of its rooms."""
-    names = [name for _, name, _ in walk_packages(import_module(package).__path__, f"{package}.")]
-    return [import_module(name) for name in names if name.endswith(".models")]
 
 
 async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:

@@ -106,8 +106,10 @@ def merge(services: Mapping[str, Json], service_routes: Sequence[ServiceRoute] =
     adopted = {name: _Adopted(known, name, document) for name, document in services.items()}
     for route in service_routes:
         method = route.method.lower()
-        operation = _operation(route, services[route.service]["paths"][route.path][method], adopted[route.service])
-        paths.setdefault(route.path, {})[method] = operation
+        theirs = services[route.service]["paths"].get(route.path, {}).get(method)
+        if theirs is None:
+            raise ValueError(f"{route.service} has no route {route.method} {route.path}, which queries/routes.py names")
+        paths.setdefault(route.path, {})[method] = _operation(route, theirs, adopted[route.service])
     # Some generators name a constant after each value, and the value `channel` is the name of a type already.
     if (dimension := known.get("Dimension")) is not None:
         dimension["x-enum-varnames"] = [f"by_{value}" for value in dimension["enum"]]

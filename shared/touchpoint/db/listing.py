@@ -36,14 +36,14 @@ class Listing(Generic[R]):
     """A table's rows of one tenant, ordered by a time column, and by an id column for equal times."""
 
     def __init__(self, table: Table[R], moment: str, row_id: str) -> None:
-        self._table = table
+        self.table = table
         self.order = moment, row_id
         self._select = f"SELECT {table.select} FROM {table.name} WHERE tenant_id = caller.tenant"  # noqa: S608 (our names)
 
     async def find(self, tenants: Tenants, tenant: str, row_id: UUID) -> R | None:
         """The row with this id; None if there is none."""
         rows = await tenants.fetch(tenant, f"{self._select} AND {self.order[1]} = $2", row_id)
-        return self._table.read(rows[0]) if rows else None
+        return self.table.read(rows[0]) if rows else None
 
     async def read(self, tenants: Tenants, tenant: str, selection: Selection) -> list[R]:
         """The rows of a page, plus one more row if there is a next page."""
@@ -55,7 +55,7 @@ class Listing(Generic[R]):
         where = "".join(f" AND {condition}" for condition in conditions)
         # The limit is a literal: with a parameter, PostgreSQL would plan the statement at every execution.
         order = f" ORDER BY {moment} DESC, {row_id} DESC LIMIT {selection.limit + 1:d}"
-        return [self._table.read(row) for row in await tenants.fetch(tenant, self._select + where + order, *values)]
+        return [self.table.read(row) for row in await tenants.fetch(tenant, self._select + where + order, *values)]
 
 
 def _conditions(moment: str, selection: Selection) -> tuple[list[str], list[Any]]:

@@ -6,11 +6,27 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from importlib import import_module
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any, TypeVar
 
 from touchpoint.contracts.base import Event
 from touchpoint.db.engine import Sessions, transaction
 from touchpoint.kafka.handlers import Context, Handlers
+
+_T = TypeVar("_T")
+
+
+def modules(package: str, name: str) -> list[ModuleType]:
+    """The modules with this name in a package and its rooms, such as `models`, in the order of their full names."""
+    every = [module for _, module, _ in walk_packages(import_module(package).__path__, f"{package}.")]
+    return [import_module(module) for module in sorted(every) if module.endswith(f".{name}")]
+
+
+def declarations(package: str, name: str, kind: type[_T]) -> list[_T]:
+    """The objects of a type that the modules with this name declare, such as each `Table` in `models`."""
+    return [value for module in modules(package, name) for value in vars(module).values() if isinstance(value, kind)]
 
 
 async def eventually(check: Callable[[], Any | Awaitable[Any]], timeout: float = 20) -> Any:  # noqa: ASYNC109 # polls, so nothing to cancel
