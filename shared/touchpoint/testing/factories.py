@@ -4,6 +4,7 @@ Each takes any field of its contract and any attribute of `Meta`, so a test name
 `feedback(score=3, customer_id="c-9", backfill=True)`.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -44,8 +45,9 @@ def make(kind: type[_E], defaults: dict[str, Any], over: dict[str, Any]) -> _E:
 
 def example(kind: type[_E], **over: Any) -> _E:
     """The example in the contract's documentation."""
-    examples: Any = kind.model_config["json_schema_extra"]
-    return make(kind, examples["examples"][0], over)
+    documented: Any = kind.model_config["json_schema_extra"]
+    data = kind.model_validate_json(json.dumps(documented["examples"][0]))
+    return make(kind, data.model_dump(exclude_unset=True), over)
 
 
 def _scored(defaults: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
