@@ -1,4 +1,4 @@
-"""`aggregate`: metrics-svc works through the same topic as feedback-svc in `store`, beside the same floor."""
+"""`aggregate`: metrics-svc's consumer applies the same full topic as in `store`; the floor is the same."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from bench.scenario import Bench, Pair, Scenario
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """The rows of the floor are those that feedback-svc has written before."""
+    """Fills the topic, and has feedback-svc apply it once: the floor inserts the rows that feedback-svc wrote."""
     async with backlog.full_topic(bench) as system:
         await backlog.consume_afresh(system, "feedback-svc")
         yield Pair(

@@ -16,7 +16,7 @@ Measure = Callable[..., Awaitable[Any]]
 async def apart(measure: Measure, **arguments: Any) -> Any:
     """Await `measure(**arguments)`, a coroutine function of a module, in a new process with uvloop.
 
-    Arguments and result travel as JSON. Raises RuntimeError when the process fails; cancelled, it ends the process.
+    Arguments and result are passed as JSON. Raises RuntimeError if the process fails; cancellation kills the process.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.apart", f"{measure.__module__}:{measure.__qualname__}"),
@@ -37,7 +37,7 @@ async def apart(measure: Measure, **arguments: Any) -> Any:
 
 
 def settle() -> None:
-    """Call it between preparing and measuring: the garbage collector then ignores all existing objects."""
+    """Collect garbage and exclude all existing objects from later collections; call it right before measuring."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""A full topic, and how fast a service's consumer works through it."""
+"""Fills a topic and measures how many of its events per second a service's consumer applies."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ APPLIED = "SELECT coalesce(sum(next), 0)::int FROM offsets"
 
 @asynccontextmanager
 async def full_topic(bench: Bench, events: int = EVENTS) -> AsyncIterator[System]:
-    """A system whose touchpoints.v1 holds a day's events and whose gateway has stopped."""
+    """A system without running processes whose topic touchpoints.v1 holds a day's events."""
     async with bench.system() as system:
         keys = await door.opened(system)
         await apart(ingest_batch.send, url=system.url, keys=keys, count=events)
@@ -30,7 +30,7 @@ async def full_topic(bench: Bench, events: int = EVENTS) -> AsyncIterator[System
 
 
 async def consume_afresh(system: System, service: str, events: int = EVENTS) -> Sample:
-    """Events per second of a consumer with an empty database."""
+    """Recreate the service's database, then measure its consumer with `consume`."""
     await databases.drop(system.servers.dsn, system.databases[service])
     await databases.create(system.servers.dsn, system.databases[service])
     await migrate.upgrade(service.replace("-", "_"), system.dsn(service))
@@ -38,7 +38,7 @@ async def consume_afresh(system: System, service: str, events: int = EVENTS) -> 
 
 
 async def consume(system: System, service: str, end: int) -> Sample:
-    """Events per second of a consumer process, from its first commit until `end` records of the topic are applied."""
+    """Start a consumer; events per second from its first commit until `end` records of the topic are applied."""
     connection = await asyncpg.connect(system.dsn(service))
     try:
         await connection.execute("CHECKPOINT")
@@ -51,7 +51,7 @@ async def consume(system: System, service: str, end: int) -> Sample:
 
 
 async def _watch(connection: asyncpg.Connection, before: int, end: int) -> Sample:
-    """The first batch does not count, because it includes the start of the process."""
+    """Measure after the first batch, because that one includes the start of the process."""
     first, applied, begun, cpu = before, before, 0.0, Cpu()
     async with asyncio.timeout(600):
         while applied < end:
@@ -64,7 +64,7 @@ async def _watch(connection: asyncpg.Connection, before: int, end: int) -> Sampl
 
 
 async def insert(system: System, tables: list[str]) -> Sample:
-    """The floor: the rows that feedback-svc wrote into these tables for all events, as plain inserts."""
+    """The floor: plain inserts of the rows that feedback-svc wrote to these tables for all events."""
     connection = await asyncpg.connect(system.dsn("feedback-svc"))
     try:
         await connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""Shared by the commands of this package: starts their servers and stops them at the end, also after an error."""
+"""Shared by this package's commands: starts Kafka and PostgreSQL, and stops them at the end, also after an error."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ POSTGRES = (
     ("max_wal_size", "4GB"),
     ("max_connections", "200"),
 )
-"""Commits are flushed to disk before they are acknowledged, as in production; memory as on a small server."""
+"""Commits are flushed to disk before they are acknowledged, as in production; memory settings as on a small server."""
 
 console = Console(stderr=True, highlight=False)
 LOGS = results.FOLDER / "logs"
@@ -31,18 +31,18 @@ LOGS = results.FOLDER / "logs"
 
 
 def run(command: Callable[..., None]) -> None:
-    """Run a command with the arguments it was called with."""
+    """Run `command` as a command-line program, with the process's arguments."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     app()
 
 
 def on_servers(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` on Kafka and PostgreSQL: those the environment names, else embedded ones that are deleted after it."""
+    """Run `work` on Kafka and PostgreSQL: those the environment names, else embedded ones, deleted afterwards."""
     if os.getloadavg()[0] > 1:
         console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be low.[/]")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs each connection attempt while the broker starts
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     servers.stop_abandoned()
     folder = servers.new_folder()

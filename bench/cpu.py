@@ -1,4 +1,4 @@
-"""CPU time by process: unlike wall time, it hardly depends on other load on the machine."""
+"""CPU time by process name: unlike wall time, it hardly depends on other load on the machine."""
 
 from collections import defaultdict
 
@@ -24,7 +24,7 @@ def _spent() -> defaultdict[str, float]:
             times, name = process.cpu_times(), _name(process)
         except psutil.NoSuchProcess:
             continue
-        # What PostgreSQL's processes have used that have ended counts as their parent's children's.
+        # `children_*`: the CPU time of PostgreSQL's backends that have already exited, in their parent's accounting.
         spent[name] += times.user + times.system + times.children_user + times.children_system
     return spent
 

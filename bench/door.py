@@ -1,4 +1,4 @@
-"""The gateway's door: a gateway process with API keys, and a day's events as requests to it."""
+"""Starts a gateway process with API keys, and builds a day's events as HTTP requests to it."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,37 +9,37 @@ from touchpoint.testing.system import System
 
 PATH = "/v1/events"
 BATCH = 500
-"""Events in a request, and records in a group of the bare producer."""
+"""Events per request, and records per group of the bare producer."""
 LANES = 4
-"""Connections that send batches, and groups under way at once of the bare producer."""
+"""Connections that send batches, and groups that the bare producer sends concurrently."""
 
 
 async def opened(system: System) -> dict[str, str]:
-    """Start a gateway; answers a key for each tenant."""
+    """Start a gateway; returns an API key for each tenant."""
     system.start_part(("gateway", "api"))
     await system.ready([("gateway", "api")])
     return {tenant: await system.create_key(tenant) for tenant in TENANTS}
 
 
 def past(count: int, days_ago: float = 1, seed: int = 4) -> list[Payload]:
-    """`count` events of one day, by default the last 24 hours; the same seed gives the same ids."""
+    """`count` events of the 24 hours that begin `days_ago` days ago; the same seed gives the same ids."""
     return list(day(count, datetime.now(UTC) - timedelta(days=days_ago), seed=seed))
 
 
 def single(payload: Payload, keys: Mapping[str, str]) -> bytes:
-    """The request with one event."""
+    """The bytes of a request with one event."""
     return request("POST", PATH, keys[payload.tenant], "application/cloudevents+json", payload.body)
 
 
 def batch(group: Iterable[Payload], keys: Mapping[str, str]) -> bytes:
-    """The request with several events of one tenant."""
+    """The bytes of a request with several events of one tenant."""
     payloads = list(group)
     body = b"[%s]" % b",".join(payload.body for payload in payloads)
     return request("POST", PATH, keys[payloads[0].tenant], "application/cloudevents-batch+json", body)
 
 
 def groups(payloads: Iterable[Payload]) -> list[list[Payload]]:
-    """Batches of one tenant each, in the order in which they fill; what is left at the end makes smaller ones."""
+    """Batches of `BATCH` events of one tenant each, in the order in which they fill, then smaller ones of the rest."""
     filling: dict[str, list[Payload]] = {tenant: [] for tenant in TENANTS}
     full = []
     for payload in payloads:

@@ -1,4 +1,4 @@
-"""`fairness`: latency of one tenant during a flood by another one, compared with the same without a flood."""
+"""`fairness`: one tenant's latency while another tenant floods the gateway, compared with that without a flood."""
 
 import asyncio
 import time
@@ -18,12 +18,12 @@ RATE = 100
 SECONDS = 15
 CONNECTIONS = 8
 FLOODERS = 64
-"""Connections of the tenant that floods: they send again as soon as they are answered, whatever the answer."""
+"""Connections of the flooding tenant: each sends its next request as soon as it has a response, whatever the status."""
 LEAD_SECONDS = 4
-"""The flood begins so long before: what a key may send at once is used up then."""
+"""Seconds from the start of the flood to the start of the measurement: the key's burst allowance is used up by then."""
 GUEST, FLOODER = TENANTS[:2]
 SIZES = (1, door.BATCH)
-"""Events in the flooder's requests."""
+"""Events per request of the flooding tenant, in the first and the second flood."""
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def _in_peace(url: str, keys: dict[str, str]) -> Sample:
 
 
 async def _flooded(url: str, keys: dict[str, str]) -> Sample:
-    """The worse of two floods: by single events, and by batches."""
+    """The higher 99th percentile of two floods: one of single events, one of batches."""
     seen = {}
     for size in SIZES:
         cpu = Cpu()
@@ -54,7 +54,7 @@ async def _flooded(url: str, keys: dict[str, str]) -> Sample:
 
 
 async def visit(url: str, keys: dict[str, str]) -> dict[str, float]:
-    """Send events on schedule, however long answers take; percentiles of the time from when each was due."""
+    """Send events on a fixed schedule; percentiles of the time from when each request was due to its response."""
     requests = [door.single(payload, dict.fromkeys(TENANTS, keys[GUEST])) for payload in door.past(RATE * SECONDS)]
     free = asyncio.Queue[load.Connection]()
     for connection in await load.connect(url, CONNECTIONS):
@@ -80,7 +80,7 @@ async def visit(url: str, keys: dict[str, str]) -> dict[str, float]:
 
 
 async def flood(url: str, keys: dict[str, str], size: int) -> dict[str, int]:
-    """Send without end or pause; how many answers of each status came."""
+    """Send requests without a pause until the measurement is over; returns the number of responses by status."""
     payloads = door.past(20 * door.BATCH, seed=size)
     groups = [payloads[at : at + size] for at in range(0, len(payloads), size)]
     mine = dict.fromkeys(TENANTS, keys[FLOODER])

@@ -1,4 +1,4 @@
-"""The floors: minimal programs without Touchpoint's guarantees, which the scenarios are compared with."""
+"""The floors: minimal programs without Touchpoint's guarantees, to which the scenarios are compared."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from touchpoint.local.process import HOST
 
 
 class Sent(NamedTuple):
-    """A record as it is handed to a producer."""
+    """The arguments of a producer's `send` for one record."""
 
     topic: str
     key: bytes
@@ -29,14 +29,14 @@ class Sent(NamedTuple):
 
     @property
     def event_id(self) -> str:
-        """The id of the event in it."""
+        """The id of the record's event."""
         return dict(self.headers)["ce_id"].decode()
 
 
 Group = Sequence[Sent]
 
 CONNECTIONS = 1000
-"""Connection limit of the empty route's server, far above the number that is opened."""
+"""Connection limit of the empty route's server, far above the number that the client opens."""
 
 
 async def serve_empty_route(path: str, port: int) -> None:
@@ -51,12 +51,12 @@ async def serve_empty_route(path: str, port: int) -> None:
 
 
 def reached(kafka: KafkaSettings) -> dict[str, Any]:
-    """The settings another process needs to reach the same topics; the others are in the environment."""
+    """The Kafka settings that another process cannot read from the environment: address, topic prefix, partitions."""
     return kafka.model_dump(include={"bootstrap_servers", "topic_prefix", "partitions"})
 
 
 async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sent]:
-    """`count` events of a topic, each once, by id."""
+    """The first `count` distinct events of a topic, by id."""
     consumer = await _consumer(kafka, kafka.topic_prefix + topic)
     await consumer.seek_to_beginning()
     by_id = dict[str, Sent]()
@@ -69,7 +69,7 @@ async def records(kafka: KafkaSettings, topic: str, count: int) -> dict[str, Sen
 
 
 async def consume(kafka: dict[str, Any], topic: str) -> dict[str, Any]:
-    """Read a topic from its beginning to its end with a bare consumer, as many records at once as a batch has."""
+    """Read a topic from beginning to end with a bare consumer, at most `BATCH_RECORDS` records per poll."""
     settings = KafkaSettings(**kafka)
     consumer = await _consumer(settings, settings.topic_prefix + topic)
     await consumer.seek_to_beginning()
@@ -92,9 +92,9 @@ async def _consumer(kafka: KafkaSettings, topic: str) -> AIOKafkaConsumer:
 
 
 async def produce(kafka: KafkaSettings, groups: Sequence[Group], lanes: int) -> dict[str, float]:
-    """Send records again with a bare idempotent producer, group by group, `lanes` groups at once.
+    """Send records with a bare idempotent producer, group by group, `lanes` groups concurrently.
 
-    The next group of a lane waits until Kafka has acknowledged the one before. Answers the seconds it took.
+    Each lane sends its next group after Kafka has acknowledged the previous one. Returns the `seconds` it took.
     """
     producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
     await producer.start()
@@ -115,9 +115,10 @@ async def _keep_producing(producer: AIOKafkaProducer, groups: Iterator[Group]) -
 
 
 async def pass_through(kafka: KafkaSettings, sent: Group, rate: float, warm: int) -> dict[str, float]:
-    """Send records on schedule with a bare producer, receive them with a bare consumer; the first `warm` do not count.
+    """Send records on a fixed schedule with a bare producer to a bare consumer; the first `warm` are not counted.
 
-    Answers percentiles of the time from sending to the consumer (`_ms`), and from Kafka's acknowledgement to it.
+    Returns percentiles of the time from sending to receiving (`p50_ms`, `p99_ms`), and from Kafka's acknowledgement to
+    receiving (`from_acknowledgement_…`).
     """
     consumer = await _consumer(kafka, sent[0].topic)
     await consumer.seek_to_end()
@@ -162,9 +163,10 @@ class Rows(NamedTuple):
 
 
 async def insert(dsn: str, tables: list[str]) -> dict[str, Any]:
-    """Rows that are in these tables, COPYed to a temp table and inserted into a copy of theirs, batch by batch.
+    """COPY the rows of these tables into temp tables and INSERT them into copies of the tables, batch by batch.
 
-    One connection, one transaction a batch, as many rows of the first table in one as a consumer's batch has records.
+    One connection, one transaction per batch. A batch has up to `BATCH_RECORDS` rows of the first table, and the same
+    share of the other tables.
     """
     connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
     contents = [await _rows(connection, table) for table in tables]
@@ -188,7 +190,7 @@ async def insert(dsn: str, tables: list[str]) -> dict[str, Any]:
 
 
 async def columns(connection: asyncpg.Connection, table: str) -> list[str]:
-    """The columns that an insert fills."""
+    """The table's columns that an INSERT sets: neither identity columns nor generated ones."""
     names = await connection.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
         "AND attidentity = '' AND attgenerated = '' ORDER BY attnum",
@@ -198,7 +200,7 @@ async def columns(connection: asyncpg.Connection, table: str) -> list[str]:
 
 
 def joined(names: list[str]) -> str:
-    """Names of columns as SQL has them."""
+    """Column names as an SQL list."""
     return ", ".join(f'"{name}"' for name in names)
 
 
@@ -222,7 +224,7 @@ _PAGE = f"SELECT {_COLUMNS} FROM feedback WHERE tenant_id = $1{{where}} ORDER BY
 
 
 async def page(connection: asyncpg.Connection, wanted: dict[str, Any], limit: int) -> Any:
-    """The SQL of one page, and one row more, as feedback-svc asks it; asyncpg keeps the statement prepared."""
+    """Fetch one page, and one row more, by feedback-svc's SQL; asyncpg keeps the prepared statement."""
     tenant, more = wanted["tenant"], limit + 1
     if "customer" in wanted:
         return await connection.fetch(_PAGE.format(where=" AND customer_id = $3"), tenant, more, wanted["customer"])
@@ -234,7 +236,7 @@ async def page(connection: asyncpg.Connection, wanted: dict[str, Any], limit: in
 
 
 async def select(dsn: str, pages: list[dict[str, Any]], limit: int, connections: int) -> dict[str, float]:
-    """Read pages over several connections, each one after the other, and leave the rows as they come."""
+    """Read pages over several connections, one page at a time on each, without converting the rows."""
     pool = [await asyncpg.connect(dsn, server_settings={"jit": "off"}) for _ in range(connections)]
     waiting = iter(pages)
     settle()

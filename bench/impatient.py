@@ -1,4 +1,4 @@
-"""Impatient clients: each sends its next event at once, after a 503 in 0.2 s."""
+"""Impatient clients: each sends its next request at once after a 202, and 0.2 s after any other response."""
 
 import asyncio
 import json
@@ -12,23 +12,23 @@ from typing import Any
 from bench import door, load
 
 SINGLES, BATCHES, BATCH = 96, 4, 200
-"""Clients that send events one by one, those that send batches, and the events in a batch."""
+"""The number of clients that send single events, the number that send batches, and the events per batch."""
 PAUSE_SECONDS = 0.2
 
 
 @dataclass
 class Second:
-    """The events sent within one second."""
+    """Counts and maxima of the events sent within one second of the run."""
 
     accepted: int = 0
     refused: int = 0
     slowest_ms: float = 0
     rss_mib: float = 0
-    """Of the gateway, at its end."""
+    """Resident memory of the gateway at the end of that second."""
 
 
 async def send(url: str, key: str, begun: float, stop: str) -> dict[str, Any]:
-    """Send from many connections until a file `stop` appears; answers what became of each event."""
+    """Send from many connections until the file `stop` exists; returns which events were accepted and which refused."""
     lanes, clients = await load.connect(url, SINGLES + BATCHES), _Clients(key, begun)
     async with asyncio.TaskGroup() as tasks:
         for lane, connection in enumerate(lanes):
@@ -41,7 +41,7 @@ async def send(url: str, key: str, begun: float, stop: str) -> dict[str, Any]:
 
 @dataclass
 class _Clients:
-    """They send until they are stopped, and note what became of their events, second by second."""
+    """All clients: they send until `stopped` is set, and record the responses to their events, second by second."""
 
     key: str
     begun: float
@@ -50,10 +50,10 @@ class _Clients:
     accepted: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     accepted_at: dict[int, float] = field(default_factory=dict)
-    """By second, when the first answer was 202."""
+    """By second of the run: the time of its first 202, in seconds since `begun`."""
 
     async def send(self, connection: load.Connection, lane: int, size: int) -> None:
-        """Send `size` events per request."""
+        """Send requests of `size` events over one connection until `stopped` is set."""
         for number in count():
             if self.stopped:
                 return
@@ -77,7 +77,7 @@ class _Clients:
             self.accepted_at.setdefault(int(answered - self.begun), answered - self.begun)
 
     def seen(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """All records, as values that JSON can hold."""
         rows = [asdict(self.seconds[number]) for number in range(max(self.seconds))]
         return {
             "seconds": rows,
@@ -108,7 +108,7 @@ def event(event_id: str) -> bytes:
 
 
 def _accepted(ids: list[str], status: int, body: bytes) -> list[str]:
-    """Which of the events an answer says Kafka has; any answer but 202, 207 and 503 is an error."""
+    """The ids of the events that the response accepts. Raises RuntimeError at a status other than 202, 207 and 503."""
     if status == 207 or (status == 202 and len(ids) > 1):
         return [item["id"] for item in json.loads(body)["accepted"]]
     if status not in (202, 503):

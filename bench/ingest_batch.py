@@ -1,4 +1,4 @@
-"""`ingest-batch`: events in batches of 500 at the gateway, beside a bare producer of the same records."""
+"""`ingest-batch`: the gateway accepts events in batches of 500; the floor is a bare producer of the same records."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ EVENTS = 80_000
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """The records of the floor are those that the gateway has written before."""
+    """A gateway that has accepted the events once: the floor produces the records that it wrote."""
     async with bench.system() as system:
         ours = partial(_ours, system, await door.opened(system))
         await ours()
@@ -37,7 +37,7 @@ async def _floor(system: System) -> Sample:
 
 
 async def send(url: str, keys: dict[str, str], count: int, **which: Any) -> dict[str, float]:
-    """Send a day's events in batches; `which` day as `door.past` takes it."""
+    """Send a day's events in batches; `which`: further arguments of `door.past`."""
     requests = [door.batch(group, keys) for group in door.groups(door.past(count, **which))]
     connections = await load.connect(url, door.LANES)
     settle()
@@ -45,7 +45,7 @@ async def send(url: str, keys: dict[str, str], count: int, **which: Any) -> dict
 
 
 async def produce(kafka: dict[str, Any], count: int) -> dict[str, float]:
-    """Send the records of the same events, grouped in the same way."""
+    """The floor: produce the records of the same events, in the same groups."""
     settings = KafkaSettings(**kafka)
     records = await floors.records(settings, TOUCHPOINTS, count)
     grouped = [[records[payload.id] for payload in group] for group in door.groups(door.past(count))]

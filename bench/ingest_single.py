@@ -1,4 +1,4 @@
-"""`ingest-single`: one event a request at the gateway, beside an empty route that gets the same requests."""
+"""`ingest-single`: the gateway accepts one event per request; the floor is an empty route with the same requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -37,7 +37,7 @@ async def _send(url: str, keys: Mapping[str, str]) -> Sample:
 
 
 async def send(url: str, keys: dict[str, str], count: int) -> dict[str, float]:
-    """Send a day's events one by one."""
+    """Send a day's events, one per request."""
     requests = [door.single(payload, keys) for payload in door.past(count)]
     connections = await load.connect(url, CONNECTIONS)
     settle()

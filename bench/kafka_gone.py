@@ -1,7 +1,7 @@
 """`python -m bench.kafka_gone`: a gateway under load whose broker is killed and comes back after minutes.
 
-The clients hardly wait (`impatient.py`). Every second counts for itself: how many events were accepted and refused, how
-long the slowest answer took, and what memory the gateway has. At the end each accepted event must be in Kafka once.
+The clients hardly wait (`impatient.py`). Measured per second: the events accepted and refused, the time of the slowest
+response, and the gateway's memory. At the end each accepted event must be in Kafka exactly once.
 """
 
 import asyncio
@@ -32,35 +32,35 @@ from touchpoint.testing.system import System
 
 RESULT = results.FOLDER / "kafka_gone.json"
 BEFORE_SECONDS, AFTER_SECONDS = 10, 20
-"""Of load, until the broker is killed and after it answers again."""
+"""Seconds of load before the broker is killed, and after it answers again."""
 FULL_RATE = 0.9
-"""Of the median before: from then on all is as it was."""
+"""Share of the median rate before the outage from which on the gateway counts as recovered."""
 ENVIRONMENT = {"EVENTS_PER_SECOND": "1000000"}
 
 
 @dataclass
 class Course:
-    """The whole course; moments are seconds after the load began."""
+    """What was measured in a run; times are seconds since the load began."""
 
     seconds: list[Second]
     killed: float
     started: float
     """When the broker's process was started again."""
     answering: float
-    """When it answered."""
+    """When the broker answered requests again."""
     recovered: float
-    """The first 202 to an event sent after the broker was gone for good."""
+    """Time of the first 202 after `started`."""
     observed: list[dict[str, Any]]
     """The responses to a client that sends one event per second."""
     accepted: set[str] = field(repr=False)
     refused: set[str] = field(repr=False)
 
     def before(self) -> list[Second]:
-        """The seconds before the broker was killed; the first warms up."""
+        """The seconds before the broker was killed, without the first one, which is the warm-up."""
         return self.seconds[1 : int(self.killed)]
 
     def summary(self) -> dict[str, float]:
-        """The figures that tell whether it went well."""
+        """The figures by which to judge the run."""
         rate = median(second.accepted for second in self.before())
         full = [n for n, s in enumerate(self.seconds) if n >= int(self.started) and s.accepted >= FULL_RATE * rate]
         return {
@@ -81,7 +81,7 @@ def main(
     seconds: Annotated[int, typer.Option(help="how long the broker is gone")] = 180,
     path: Annotated[Path, typer.Option("--json", help="where the result goes; table and plot lie beside")] = RESULT,
 ) -> None:
-    """Kill the broker of a gateway under load, and let it come back."""
+    """Kill the broker of a gateway under load, and start it again."""
 
     async def measure(bench: Bench) -> None:
         async with outage(bench.servers, bench.logs, seconds, console.print) as (system, course):
@@ -96,7 +96,7 @@ def main(
 async def outage(
     servers: Servers, logs: Path, seconds: float, say: Callable[[str], object]
 ) -> AsyncIterator[tuple[System, Course]]:
-    """The whole course on a broker of its own, and the system afterwards."""
+    """Run the outage on a broker of its own; yields the system, still running, and the measurements."""
     async with own_kafka() as broker:
         system = System(Servers(reached([broker]), servers.dsn), logs, ENVIRONMENT)
         await system.prepare()
@@ -148,7 +148,7 @@ async def _memory(system: System, begun: float, loading: asyncio.Task[Any]) -> l
 
 
 async def _observe(url: str, key: str, begun: float, loading: asyncio.Task[Any]) -> list[dict[str, Any]]:
-    """Send an event each second, as a patient system does, and note the answer."""
+    """Send one event per second, as a patient client does; returns each response's status, duration and Retry-After."""
     answers = list[dict[str, Any]]()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents+json"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
@@ -162,7 +162,7 @@ async def _observe(url: str, key: str, begun: float, loading: asyncio.Task[Any])
 
 
 async def compare(kafka: KafkaSettings, course: Course) -> tuple[int, int]:
-    """How many accepted events are not in Kafka, and how many events of any kind are there more than once."""
+    """The number of accepted events missing in Kafka, and the number of all events that are there more than once."""
     copies = Counter[str]()
     consumer = AIOKafkaConsumer(**kafka.client_options())
     await consumer.start()
@@ -180,7 +180,7 @@ async def compare(kafka: KafkaSettings, course: Course) -> tuple[int, int]:
 
 
 def keep(course: Course, path: Path, more: dict[str, Any]) -> None:
-    """Write down the summary as JSON, the seconds as CSV and both as a picture."""
+    """Write the summary as JSON, the figures per second as CSV, and a chart as SVG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(second) for second in course.seconds]
     document = {**course.summary(), **more, "observed": course.observed, "measured": results.machine()}

@@ -1,4 +1,4 @@
-"""`latency`: from 202 to readable in `GET /v1/feedback` at 500 events a second, beside Kafka's own way through."""
+"""`latency`: time from the 202 until `GET /v1/feedback` shows the event, at 500 events/s; the floor is Kafka alone."""
 
 import asyncio
 import random
@@ -26,11 +26,11 @@ from touchpoint.testing.system import System
 RATE = 500
 SECONDS = 12
 WARM_SECONDS = 2
-"""At the beginning of a run, not counted."""
+"""The seconds at the beginning of a run that are not counted."""
 CONNECTIONS = 32
 TENANT = "acme"
 PROBED = 5
-"""One of five events is polled for: polling for all would fill every page and measure reading instead."""
+"""One event of `PROBED` is polled for: polling for all would fill every page and measure reading instead."""
 PAUSE_SECONDS = 0.002
 PATIENCE_SECONDS = 30
 _EVENT_ID = re.compile(rb'"event_id": ?"([^"]+)"')
@@ -38,7 +38,7 @@ _EVENT_ID = re.compile(rb'"event_id": ?"([^"]+)"')
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """The gateway and every role of feedback-svc. The records of the floor are those that a run has written before."""
+    """The gateway and every role of feedback-svc. A first run writes the records that the floor sends."""
     async with bench.system() as system:
         keys = await door.opened(system)
         parts = [("feedback-svc", role) for role in ("api", "consumer", "worker")]
@@ -62,7 +62,7 @@ async def _floor(system: System) -> Sample:
 
 
 class Planned(NamedTuple):
-    """An event and when it is to be sent: seconds after the start of the run, and as its own time."""
+    """An event, and when to send it: `after` in seconds since the start of the run, `at` as the event's time."""
 
     id: str
     after: float
@@ -72,20 +72,20 @@ class Planned(NamedTuple):
 
 @dataclass
 class Observed:
-    """Moments on the clock of `perf_counter`, by event id."""
+    """When events were sent, accepted and first seen, by event id, on the clock of `perf_counter`."""
 
     sent: dict[str, float] = field(default_factory=dict)
     accepted: dict[str, float] = field(default_factory=dict)
     readable: dict[str, float] = field(default_factory=dict)
     looked: deque[float] = field(default_factory=deque)
-    """How long each look took."""
+    """The duration of each poll, in seconds."""
 
 
 async def observe(url: str, key: str, seed: int) -> dict[str, float]:
-    """Send on schedule, however long answers take, and look for the probes all the while.
+    """Send events on a fixed schedule, and poll `GET /v1/feedback` for the probes meanwhile.
 
-    Answers percentiles of the time from 202 (`_ms`) and from sending to the page that shows the event, how long one
-    look takes, which is how exact this is, and how many events a second were accepted.
+    Returns percentiles of the time from the 202 (`p50_ms`, `p99_ms`) and from sending (`from_sending_…`) to the page
+    that shows the event, the duration of a poll, which is the resolution of these times, and the accepted events/s.
     """
     survey = f"probe-{seed}"
     probes, others = _plan(key, seed, survey)
@@ -107,7 +107,7 @@ async def observe(url: str, key: str, seed: int) -> dict[str, float]:
 
 
 def _plan(key: str, seed: int, survey: str) -> tuple[list[Planned], list[Planned]]:
-    """Probes, and the events between them."""
+    """The probes, and all other events."""
     chance, begin = random.Random(seed), datetime.now(UTC) + timedelta(seconds=1)
     probes, others = list[Planned](), list[Planned]()
     for number in range(RATE * SECONDS):
@@ -149,7 +149,7 @@ def _page(key: str, survey: str, since: datetime) -> bytes:
 async def _look(
     probes: list[Planned], connection: load.Connection, page: Callable[[datetime], bytes], seen: Observed
 ) -> None:
-    """Ask for the probes that are not older than the oldest one still missing, again and again until all were seen."""
+    """Poll for the probes since the oldest one that no page has shown yet, until all were shown."""
     missing = {probe.id: probe.at for probe in probes}
     deadline = time.perf_counter() + SECONDS + PATIENCE_SECONDS
     while missing:
@@ -166,7 +166,7 @@ async def _look(
 
 
 async def pass_through(kafka: dict[str, Any]) -> dict[str, float]:
-    """Send the same records at the same rate with a bare producer to a bare consumer in the same process."""
+    """The floor: send the same records at the same rate from a bare producer to a bare consumer in the same process."""
     settings = KafkaSettings(**kafka)
     records = list((await floors.records(settings, TOUCHPOINTS, RATE * SECONDS)).values())
     return await floors.pass_through(settings, records, RATE, RATE * WARM_SECONDS)

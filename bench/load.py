@@ -1,4 +1,4 @@
-"""An HTTP client that costs little: prebuilt requests over kept connections, one at a time on each."""
+"""An HTTP client with little overhead: sends prebuilt requests over keep-alive connections, one at a time on each."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ def request(method: str, path: str, key: str, content_type: str = "", body: byte
 
 
 class Connection(asyncio.Protocol):
-    """A kept connection; `ask` one request after the other."""
+    """A keep-alive connection; call `ask` only after the previous call has returned."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any = transport
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """The answer's status and body. Raises ConnectionError."""
+        """Send a request; returns the response's status and body. Raises ConnectionError if the connection is lost."""
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answered
@@ -53,12 +53,12 @@ class Connection(asyncio.Protocol):
             self._answered.set_exception(ConnectionError("the server closed the connection"))
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._transport.close()
 
 
 async def connect(url: str, connections: int) -> list[Connection]:
-    """Open `connections` connections to the server of a URL."""
+    """Open `connections` connections to the host and port of a URL."""
     place = urlsplit(url)
     assert place.hostname
     assert place.port
@@ -70,10 +70,10 @@ async def connect(url: str, connections: int) -> list[Connection]:
 async def closed_loop(
     open_connections: Sequence[Connection], requests: Iterable[bytes], expected: int
 ) -> dict[str, float]:
-    """Send each request once, as fast as answers come; all connections share them.
+    """Send each request once, distributed over the connections; each sends its next request after the response.
 
-    Answers `seconds` for all and `p50_ms`, `p99_ms` of one. Raises RuntimeError at an answer of another status than
-    `expected`.
+    Returns the total `seconds`, and `p50_ms` and `p99_ms` of a request. Raises RuntimeError at a response with a status
+    other than `expected`.
     """
     waiting, took = iter(requests), array("d")
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A day of a customer organisation as CloudEvents, the same for the same seed: about 540 bytes an event."""
+"""A day of a customer organisation as CloudEvents, deterministic for a seed: about 540 bytes per event."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import msgspec
 TENANTS = ("acme", "globex", "initech")
 WEIGHTS = (6, 3, 1)
 CUSTOMERS = 5000
-"""Of each tenant."""
+"""Customers per tenant."""
 
 _PARTS = (
     "Delivery took three weeks and nobody answered my mails.",
@@ -33,7 +33,7 @@ _SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7), "rating": (1, 5)}
 
 
 class Payload(NamedTuple):
-    """An event in structured mode, and whose it is: the tenant is the API key's, so it is not in the body."""
+    """An event in structured mode and its tenant, which the API key decides and the body therefore does not contain."""
 
     id: str
     tenant: str
@@ -42,7 +42,7 @@ class Payload(NamedTuple):
 
 
 def day(count: int, begin: datetime, length: timedelta = timedelta(days=1), seed: int = 4) -> Iterator[Payload]:
-    """So many events spread evenly over a time, each ticket's in its order; 7 of 10 are `feedback.submitted`."""
+    """`count` events spread evenly over `length`, each ticket's in their order; 7 of 10 are `feedback.submitted`."""
     chance = random.Random(seed)
     step = length / count
     for number, (tenant, kind, data) in zip(range(count), _happenings(chance), strict=False):
@@ -50,7 +50,7 @@ def day(count: int, begin: datetime, length: timedelta = timedelta(days=1), seed
 
 
 def event(chance: random.Random, tenant: str, kind: str, at: datetime, data: dict[str, Any]) -> Payload:
-    """An event with an id of its own."""
+    """An event with a random id."""
     event_id = str(UUID(int=chance.getrandbits(128), version=4))
     envelope = {
         "specversion": "1.0",
@@ -87,7 +87,7 @@ Happening = tuple[str, str, dict[str, Any]]
 
 
 def _happenings(chance: random.Random) -> Iterator[Happening]:
-    """Without end. What follows from an opened ticket comes between other events, as it does in a log."""
+    """An endless sequence. A ticket's later events come between other events, as in a real log."""
     later: list[tuple[int, int, Happening]] = []
     order = count()
     for now in count():

@@ -13,7 +13,7 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def ratios(document: Mapping[str, Any], path: Path) -> None:
-    """A bar for each scenario's ratio, with a mark at the least asked for and one at the aim."""
+    """A bar for each scenario's ratio, with marks at the required ratio and at the aim."""
     parts, scale = [], 420
     for row, (name, result) in enumerate(document.items()):
         y, width = 30 + 34 * row, min(result["ratio"], 1.2) * scale
@@ -29,7 +29,7 @@ def ratios(document: Mapping[str, Any], path: Path) -> None:
 
 
 def curves(lines_by_name: Curves, beside: Curves, path: Path, x_label: str, y_label: str) -> None:
-    """Lines over a logarithmic x axis, the y axis from 0; those of the same name `beside` them are dashed."""
+    """Solid lines over a logarithmic x axis, the y axis from 0; the lines of `beside`, of the same names, dashed."""
     placed = [point for lines in (lines_by_name, beside) for points in lines.values() for point in points]
     low, high = math.log10(min(x for x, _ in placed)), math.log10(max(x for x, _ in placed))
     top = max(y for _, y in placed) * 1.15
@@ -52,7 +52,7 @@ def curves(lines_by_name: Curves, beside: Curves, path: Path, x_label: str, y_la
 
 
 def over_time(panels: Mapping[str, Mapping[str, Sequence[float]]], marks: Mapping[str, float], path: Path) -> None:
-    """Panels one above the other, each with lines of one value a second from 0, and marked moments."""
+    """Panels one above the other, each with lines of one value per second from second 0, and labelled `marks`."""
     seconds = max(len(values) for lines in panels.values() for values in lines.values())
     parts = []
     for number, (title, lines) in enumerate(panels.items()):

@@ -1,4 +1,4 @@
-"""`read`: pages of `GET /v1/feedback` through the gateway, a million rows behind it, beside the same SQL by asyncpg."""
+"""`read`: pages of `GET /v1/feedback` through the gateway, of a million rows; the floor is the same SQL by asyncpg."""
 
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -40,7 +40,7 @@ FROM (SELECT n, (ARRAY['acme', 'acme', 'acme', 'acme', 'acme', 'acme', 'globex',
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """The gateway and feedback-svc's API; what both answer is compared once before anything is measured."""
+    """The gateway and feedback-svc's API; compares the gateway's pages with the floor's before anything is measured."""
     async with bench.system() as system:
         await _fill(system)
         keys = await door.opened(system)
@@ -66,7 +66,7 @@ Page = dict[str, Any]
 
 
 async def _pages(system: System, keys: Mapping[str, str]) -> list[Page]:
-    """Of ten pages four are the newest, three lie somewhere behind a cursor, three are of one customer."""
+    """Of ten pages four are the newest, three follow a random cursor, three are of one customer."""
     chance = random.Random(4)
     cursors = [await _somewhere(system, keys, chance.choice(TENANTS), chance.random()) for _ in range(CURSORS)]
     pages = []
@@ -81,7 +81,7 @@ async def _pages(system: System, keys: Mapping[str, str]) -> list[Page]:
 
 
 async def _somewhere(system: System, keys: Mapping[str, str], tenant: str, how_far: float) -> Page:
-    """A page that begins behind a cursor."""
+    """The page after the cursor at `how_far` (0 to 1) of the way from the newest rows to the oldest."""
     until = datetime.now(UTC) - timedelta(days=DAYS * 0.9 * how_far)
     answer = await _ask(system, keys, {"tenant": tenant, "query": {"limit": LIMIT, "to": until.isoformat()}})
     last = answer["items"][-1]
@@ -116,7 +116,7 @@ async def _ours(system: System, keys: Mapping[str, str], pages: list[Page]) -> S
 
 
 async def ask(url: str, requests: list[tuple[str, str]]) -> dict[str, float]:
-    """Ask for pages: paths and keys."""
+    """Request pages; `requests` are paths and API keys."""
     prepared = [load.request("GET", path, key) for path, key in requests]
     connections = await load.connect(url, CONNECTIONS)
     settle()

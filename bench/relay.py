@@ -1,4 +1,4 @@
-"""`relay`: what feedback-svc has put into its outbox goes to Kafka, beside a bare producer of the same records."""
+"""`relay`: feedback-svc's worker sends a full outbox to Kafka; the floor is a bare producer of the same records."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ UPDATE kept SET id = nextval(pg_get_serial_sequence('outbox', 'id'))
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """feedback-svc's worker runs all the time; what its consumer left in the outbox fills it again for each run."""
+    """A running worker, and a copy of the rows that the consumer wrote to the outbox, which refill it for each run."""
     async with backlog.full_topic(bench) as system:
         await backlog.consume_afresh(system, WORKER[0])
         connection = await asyncpg.connect(system.dsn(WORKER[0]))
@@ -46,7 +46,7 @@ async def prepare(bench: Bench) -> AsyncIterator[Pair]:
 
 
 async def _ours(connection: asyncpg.Connection, rows: int) -> Sample:
-    """Seconds from the commit that fills the outbox until the relay has left it empty."""
+    """Records per second from the commit that fills the outbox until the relay has emptied it."""
     await connection.execute("TRUNCATE outbox")
     await connection.execute("CHECKPOINT")
     await connection.execute("INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT * FROM kept ORDER BY id")
@@ -57,7 +57,7 @@ async def _ours(connection: asyncpg.Connection, rows: int) -> Sample:
 
 
 async def _drained(connection: asyncpg.Connection) -> None:
-    """The highest id stands at one end of the index, so that looking costs next to nothing."""
+    """Wait until the outbox is empty; `max(id)` reads one end of the index, so a poll costs next to nothing."""
     async with asyncio.timeout(600):
         while await connection.fetchval("SELECT max(id) FROM outbox") is not None:  # noqa: ASYNC110 # it is another process that drains it
             await asyncio.sleep(LOOK_SECONDS)
@@ -69,7 +69,7 @@ async def _floor(system: System, rows: int) -> Sample:
 
 
 async def produce(kafka: dict[str, Any], count: int) -> dict[str, float]:
-    """Send what the relay has sent, in groups of its size, one after the other."""
+    """The floor: send the records that the relay sent, in groups of its size, one after the other."""
     settings = KafkaSettings(**kafka)
     records = list((await floors.records(settings, FEEDBACK, count)).values())
     records.sort(key=lambda record: record.event_id)  # a mix of all partitions, as in the outbox

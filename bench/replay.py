@@ -1,4 +1,4 @@
-"""`replay`: feedback-svc's worker gives a whole window to the handlers again, of which nothing or all was applied."""
+"""`replay`: feedback-svc's worker replays all events of a topic, with none of them applied, and with all applied."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ PASSED = "SELECT coalesce(sum(next - start), 0)::int FROM replay_checkpoints WHE
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """A day's events that feedback-svc has applied, to be forgotten and replayed by its worker again and again."""
+    """A day's events that feedback-svc has applied, and its running worker; each run deletes and replays them."""
     async with backlog.full_topic(bench) as system:
         await backlog.consume_afresh(system, SERVICE)
         system.start_part(WORKER)
@@ -43,7 +43,7 @@ async def _floor(system: System) -> Sample:
 
 
 async def _ours(system: System) -> Sample:
-    """Of all events missing; beside it, not part of the ratio, of the same window when all of it is there."""
+    """The rate with all events missing; in the details, not part of the ratio, the rate with all events applied."""
     connection = await asyncpg.connect(system.dsn(SERVICE))
     try:
         await connection.execute(FORGET)
@@ -55,7 +55,7 @@ async def _ours(system: System) -> Sample:
 
 
 async def plan(system: System, until: Bound) -> Replay:
-    """A repair of all from the log's beginning on."""
+    """Plan a repair of all events from the log's beginning to `until`."""
     begin = Bound(None, {(TOUCHPOINTS, number): 0 for number in range(system.kafka.partitions)})
     window = Window(begin, until)
     async with transaction_on(system.dsn(SERVICE), "bench") as session:
@@ -63,13 +63,13 @@ async def plan(system: System, until: Bound) -> Replay:
 
 
 async def start(system: System, planned: Replay) -> None:
-    """Let the worker carry it out."""
+    """Start a planned replay; the worker runs it."""
     async with transaction_on(system.dsn(SERVICE), "bench") as session:
         await replays.change(session, str(planned.id), "run", "bench", "measured")
 
 
 async def _replay(system: System, connection: asyncpg.Connection) -> Sample:
-    """Records per second, from the first commit of the replay to its end."""
+    """Plan and run a replay; records per second from its first commit to its end."""
     planned = await plan(system, Bound())
     await connection.execute("CHECKPOINT")
     await start(system, planned)

@@ -1,4 +1,4 @@
-"""`replay-live`: time until live events are readable during a replay, compared with the same without a replay."""
+"""`replay-live`: time until live events are readable while a replay runs, compared with the time without a replay."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,14 +18,14 @@ from touchpoint.replay.selection import Bound
 from touchpoint.testing.system import System
 
 SEEDS_FROM = 100
-"""Other than those of the past: the same events would be sent again."""
+"""Seeds that differ from those of the replayed events: equal seeds would send the same events again."""
 WINDOW = 200_000
-"""Events: more than a replay gets through while the live ones are watched."""
+"""Events to replay: more than a replay applies while the live events are measured."""
 
 
 @asynccontextmanager
 async def prepare(bench: Bench) -> AsyncIterator[Pair]:
-    """The gateway, every role of feedback-svc, and a past that it has applied."""
+    """The gateway, every role of feedback-svc, and `WINDOW` events that it has applied."""
     async with backlog.full_topic(bench, WINDOW) as system:
         await backlog.consume_afresh(system, replay.SERVICE, WINDOW)
         async with connected(system.kafka, [TOUCHPOINTS]) as log:

@@ -1,4 +1,4 @@
-"""Results as JSON: all scenarios in one file, those measured this time renewed."""
+"""Results as JSON: one file for all scenarios; a run replaces the results of the scenarios it measures."""
 
 import json
 import os
@@ -15,7 +15,7 @@ LATEST = FOLDER / "latest.json"
 
 
 def keep(path: Path, result: Result) -> dict[str, Any]:
-    """Put a result into the file; answers all that is in it."""
+    """Add or replace a scenario's result in the file; returns the file's whole content."""
     document = json.loads(path.read_text()) if path.exists() else {}
     document[result.scenario.name] = _as_json(result)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def _as_json(result: Result) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """When, of which version, and on what it was measured."""
+    """Time, version and machine of a measurement."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),

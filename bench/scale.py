@@ -1,7 +1,7 @@
-"""`python -m bench.scale`: what an event costs while the tables grow from 10⁵ to 10⁷ events. It must stay flat.
+"""`python -m bench.scale`: cost per event while the tables grow from 10⁵ to 10⁷ events. It must stay constant.
 
-At each point the tables are filled up by SQL with days like the first one; then events come through the gateway, and
-both consumers apply them. At the end the outbox is filled and relayed steadily, for it grows by what is not cleared up.
+At each point SQL fills the tables with copies of the first day; then events are sent through the gateway, and both
+consumers apply them. At the end the outbox is filled and relayed continuously: rows left behind would make it grow.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from touchpoint.db import databases
 from touchpoint.testing.system import System
 
 DAY = 100_000
-"""Events of one day."""
+"""Events per day."""
 DAYS_AGO = 130
-"""The first day; the others follow it, so that rows come in the order of time."""
+"""How many days ago the first day is; the other days follow it, so that rows are inserted in order of time."""
 POINTS = (100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
 MEASURED = 50_000
 CONSUMERS = {"store": "feedback-svc", "aggregate": "metrics-svc"}
 RELAYED_POINT = 100_000
 CHUNK = 5_000
 BACKLOG = 10_000
-"""Rows that wait for the relay at most, beside the last chunk."""
+"""The next chunk is inserted once at most this number of rows waits for the relay."""
 WAITING = "SELECT coalesce(max(id) - min(id), 0) FROM outbox"
 RESULT = results.FOLDER / "scale.json"
 
@@ -54,7 +54,7 @@ FILLED: dict[str, dict[str, dict[str, str]]] = {
         "tickets": {"ticket_id": "ticket_id || '-{day}'"},
     },
 }
-"""The tables that grow, and in what the rows of another day differ."""
+"""The tables that grow, and the columns in which the rows of another day differ, as SQL."""
 
 
 def main(
@@ -82,7 +82,7 @@ def main(
 
 
 class Scale:
-    """The tables of two services as they grow, and what was measured by the way."""
+    """The growing tables of two services, and the measurements."""
 
     def __init__(self, system: System, progress: Progress, bar: TaskID, path: Path) -> None:
         self._system = system
@@ -94,7 +94,7 @@ class Scale:
         self._measurements: dict[str, list[dict[str, Any]]] = {"store": [], "aggregate": [], "relay": []}
 
     async def first_day(self) -> None:
-        """Apply a first day and keep its rows as the model of the others."""
+        """Apply the first day's events and keep a copy of its rows as the model of the other days."""
         await self._send(DAY, days_ago=DAYS_AGO)
         for service, tables in FILLED.items():
             await backlog.consume(self._system, service, self._sent)
@@ -103,7 +103,7 @@ class Scale:
                     await connection.execute(f"CREATE TABLE model_{table} AS SELECT * FROM {table}")
 
     async def grow(self, point: int) -> None:
-        """Fill whole days until there are about as many events as the point asks for."""
+        """Fill the tables with whole days until they hold about `point` events."""
         while self._events() + DAY <= point:
             await asyncio.gather(*(self._fill_day(service, tables) for service, tables in FILLED.items()))
             self._days += 1
@@ -125,7 +125,7 @@ class Scale:
                 )
 
     async def measure(self, point: int) -> None:
-        """Let both consumers apply events of the day after the last."""
+        """Measure both consumers on events of the day after the last one."""
         rows = self._events()
         await self._send(MEASURED, days_ago=DAYS_AGO - self._days, seed=point)
         for name, service in CONSUMERS.items():
@@ -133,7 +133,7 @@ class Scale:
             self._keep(name, {"rows": rows, "us_per_event": 1e6 / seen.value, "cpu_us": seen.details["cpu_us"]})
 
     async def relay(self, count: int) -> None:
-        """Fill the outbox as fast as the relay empties it."""
+        """Fill the outbox as fast as the relay empties it, and measure the relay every `RELAYED_POINT` records."""
         bar = self._progress.add_task("relayed", total=count)
         async with databases.connected(self._system.dsn("feedback-svc")) as connection:
             columns = floors.joined(await floors.columns(connection, "outbox"))

@@ -1,4 +1,4 @@
-"""A scenario and its ratio: floor and ours run alternately; the pair with the median ratio is the result."""
+"""A scenario and its ratio: the floor and Touchpoint run alternately; the pair with the median ratio is the result."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,7 +11,7 @@ from touchpoint.testing.servers import Servers
 from touchpoint.testing.system import System
 
 PARTITIONS = 12
-"""Of every topic, as a deployment has by default."""
+"""Partitions of every topic: a deployment's default."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`prepare` gives what to measure; `least` and `aim` are the ratios asked for."""
+    """A benchmark: `prepare` yields the pair to measure; `least` is the required ratio, `aim` the desired one."""
 
     name: str
     unit: str
@@ -62,11 +62,11 @@ class Scenario:
     lower_is_better: bool = False
 
     def ratio(self, floor: Sample, ours: Sample) -> float:
-        """1 is as good as the floor, more is better."""
+        """The performance relative to the floor: 1 equals it, higher is better."""
         return floor.value / ours.value if self.lower_is_better else ours.value / floor.value
 
     async def run(self, bench: Bench, runs: int, say: Say) -> "Result":
-        """Measure `runs` pairs, after a warm-up pair."""
+        """Measure one warm-up pair, then `runs` pairs."""
         result = Result(self)
         say("preparing")
         async with self.prepare(bench) as pair:
@@ -83,19 +83,19 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Result:
-    """The runs of a scenario as (floor, ours)."""
+    """A scenario's measured pairs, each (floor, ours)."""
 
     scenario: Scenario
     pairs: list[tuple[Sample, Sample]] = field(default_factory=list)
 
     @property
     def median(self) -> tuple[Sample, Sample]:
-        """The pair with the median ratio: its two runs followed each other, so other load affected both."""
+        """The pair with the median ratio: its two runs followed each other directly, so other load affected both."""
         ordered = sorted(self.pairs, key=lambda pair: self.scenario.ratio(*pair))
         return ordered[len(ordered) // 2]
 
     def line(self) -> str:
-        """The one line a scenario prints."""
+        """The line that is printed for the scenario."""
         floor, ours = self.median
         ratio = self.scenario.ratio(floor, ours)
         return (
