@@ -1,4 +1,4 @@
-"""A running Touchpoint, as its users meet it."""
+"""Fixtures that run whole systems: all services, as users deploy them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,10 +13,10 @@ Running = Callable[..., AbstractAsyncContextManager[System]]
 
 @pytest.fixture(scope="session")
 def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """All services on topics and databases of their own.
+    """A context manager that runs all services on topics and databases of their own.
 
-    `policies` is the text of escalation-svc's file, by default its own; keyword arguments are further settings. A
-    service's roles run in one process, or `apart`, each in its own.
+    `policies` is the text of escalation-svc's policy file, by default the shipped one; keyword arguments are further
+    settings. A service's roles run in one process, or with `apart` each in its own.
     """
 
     @asynccontextmanager
@@ -38,6 +38,6 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Runni
 
 @pytest.fixture(scope="module")
 async def system(running: Running) -> AsyncIterator[System]:
-    """A system of each test file; a file that needs other settings overrides this fixture."""
+    """A running system for each test file; a file that needs other settings overrides this fixture."""
     async with running() as started:
         yield started

@@ -1,4 +1,4 @@
-"""The rule of import-linter that keeps a service's rooms apart: `type = "rooms"` in pyproject.toml."""
+"""A contract type of import-linter for the imports between a service's rooms: `type = "rooms"` in pyproject.toml."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -7,13 +7,13 @@ from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
 SHARED = ("config",)
-"""Modules of the service itself that a room may import; the others gather what the rooms offer."""
+"""Modules of the service itself that a room may import; its other modules combine the rooms."""
 
 
 class RoomsContract(Contract):
-    """A room imports the rooms below it, and of those only `service`.
+    """A room may import the rooms below it, and of those only the module `service`.
 
-    `package`: the service's package. `rooms`: its folders, the highest first; all of them but `migrations`.
+    `package`: the service's package. `rooms`: all its folders but `migrations`, the highest first.
     """
 
     type_name = "rooms"
@@ -22,7 +22,7 @@ class RoomsContract(Contract):
     rooms = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Look at every import of every room."""
+        """Check every import of every room."""
         package, rooms = str(self.package), cast("list[str]", self.rooms)
         broken = [f"{room} is no room of {package}: name it in the list" for room in _unlisted(graph, package, rooms)]
         for place, room in enumerate(rooms):
@@ -32,7 +32,7 @@ class RoomsContract(Contract):
         return ContractCheck(kept=not broken, metadata={"broken": broken})
 
     def render_broken_contract(self, check: ContractCheck) -> None:
-        """Print what is wrong, a line each."""
+        """Print the violations, one per line."""
         for line in cast("list[str]", check.metadata["broken"]):
             output.print_error(line)
 
@@ -45,7 +45,7 @@ def _unlisted(graph: ImportGraph, package: str, rooms: list[str]) -> list[str]:
 
 
 def _imports_of(graph: ImportGraph, package: str, room: str) -> Iterator[tuple[str, str]]:
-    """A room's imports from its own service: the importing module, and the imported module without the package."""
+    """A room's imports from its service: the importing module, and the imported module without the package's name."""
     start = f"{package}.{room}"
     for module in sorted({start, *graph.find_descendants(start)}):
         for imported in sorted(graph.find_modules_directly_imported_by(module)):

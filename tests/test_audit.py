@@ -1,4 +1,4 @@
-"""What CI makes of the advisories for the locked dependencies."""
+"""The verdict of CI's audit on the advisories for the locked dependencies."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,7 +22,7 @@ SICK = {
 UNKNOWN = {"name": "ours", "skip_reason": "Dependency not found on PyPI"}
 
 
-def test_nothing_known_of_anything_passes(audit):
+def test_dependencies_without_advisories_pass(audit):
     assert audit.verdict([WELL, WELL]) == (0, ["No known vulnerability in 2 dependencies."])
 
 
@@ -32,16 +32,16 @@ def test_a_known_vulnerability_fails_and_names_its_fix(audit):
     assert lines[0] == "sick 2.4.1: PYSEC-2019-217, fixed in 2.10.1"
 
 
-def test_an_accepted_advisory_passes_by_any_of_its_names(audit, monkeypatch):
+def test_an_advisory_accepted_by_an_alias_passes(audit, monkeypatch):
     monkeypatch.setattr(audit, "ACCEPTED", {"CVE-2019-10906": "we do not sandbox templates"})
     assert audit.verdict([SICK])[0] == 0
 
 
 @pytest.mark.parametrize("dependencies", [[], [UNKNOWN], [UNKNOWN, UNKNOWN]])
-def test_where_nobody_answers_it_says_loudly_that_nothing_is_known(audit, dependencies):
+def test_an_audit_without_any_answer_passes_with_a_loud_warning(audit, dependencies):
     code, [line] = audit.verdict(dependencies)
     assert (code, line.split(".")[0]) == (0, "WARNING: NOT AUDITED")
 
 
-def test_what_was_skipped_is_not_passed_over_in_silence(audit):
+def test_a_dependency_unknown_to_pypi_is_reported(audit):
     assert "not audited, unknown to PyPI: ours" in audit.verdict([WELL, UNKNOWN])[1][0]

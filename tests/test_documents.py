@@ -1,4 +1,4 @@
-"""Files and tests that the documents refer to exist."""
+"""The files and tests that the documents refer to exist."""
 
 import re
 from pathlib import Path

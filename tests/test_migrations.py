@@ -1,4 +1,4 @@
-"""What holds for every service's tables, and for the migrations that make them."""
+"""Rules for the tables of every service, and for the migrations that create them."""
 
 import asyncio
 from importlib import import_module
@@ -46,7 +46,7 @@ PLUMBING = {
     "log_losses", "offsets", "outbox", "processes", "projections", "replay_checkpoints", "replays", "subscriptions",
 }  # fmt: skip
 ABOVE_TENANTS = PLUMBING | {"api_keys", "rates"}
-"""Tables whose rows are found before the tenant is known, or belong to none."""
+"""Tables whose rows are read before the tenant is known, or belong to no tenant."""
 
 TYPES = {
     "BIGINT": "int8",
@@ -67,11 +67,11 @@ TYPES = {
     "UUID": "uuid",
     "VARCHAR": "text",
 }
-"""Names of types as SQLAlchemy and `touchpoint.db.tables` have them, and PostgreSQL's own."""
+"""PostgreSQL's internal name for each type name of SQLAlchemy and `touchpoint.db.tables`."""
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_two_upgrades_at_once_make_one_schema(package, empty_database):
+async def test_two_concurrent_upgrades_create_one_schema(package, empty_database):
     await asyncio.gather(*(migrate.upgrade(package, empty_database) for _ in range(2)))
     declared = {table for table, *_ in _models(package)}
     assert declared <= {row["table_name"] for row in await _fetch(empty_database, COLUMNS)}
@@ -86,7 +86,7 @@ async def test_an_upgrade_of_the_newest_schema_changes_nothing(package, empty_da
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_the_tables_are_what_the_models_say(package, database):
+async def test_the_migrated_columns_match_the_models(package, database):
     declared = _models(package)
     assert declared
     actual = {tuple(row) for row in await _fetch(await database(package), COLUMNS)}
@@ -95,7 +95,7 @@ async def test_the_tables_are_what_the_models_say(package, database):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_a_table_knows_its_primary_key(package, database):
+async def test_the_declared_keys_match_the_primary_keys(package, database):
     keys = await _fetch(await database(package), PRIMARY_KEYS)
     actual = {row["table"]: tuple(row["columns"]) for row in keys}
     declared = {table.name: table.key for table in declarations(package, "models", Table)}
@@ -103,7 +103,7 @@ async def test_a_table_knows_its_primary_key(package, database):
 
 
 @pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
-async def test_verify_and_rebuild_know_every_domain_table(package, database):
+async def test_verify_and_rebuild_cover_every_domain_table(package, database):
     tables = {row["table_name"] for row in await _fetch(await database(package), COLUMNS)}
     assert set(import_module(f"{package}.verify").subject().tables) == tables - PLUMBING
 
@@ -131,14 +131,14 @@ async def test_every_service_has_the_tables_of_the_engine(package, database):
 
 
 @pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
-async def test_an_outbox_is_vacuumed_by_what_was_sent_not_by_how_large_it_has_been(package, database):
+async def test_an_outbox_is_vacuumed_after_10000_dead_rows_whatever_its_size(package, database):
     [row] = await _fetch(await database(package), "SELECT reloptions FROM pg_class WHERE relname = 'outbox'")
     assert {"autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=10000"} <= set(row["reloptions"])
 
 
 @pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
 @pytest.mark.parametrize("change", ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"])
-async def test_what_the_audit_holds_stays(package, change, database):
+async def test_rows_of_the_audit_trail_cannot_be_changed_or_deleted(package, change, database):
     dsn = await database(package)
     await _fetch(dsn, "INSERT INTO audit (who, action, subject) VALUES ('ada', 'replay.run', 'some-svc')")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -147,8 +147,8 @@ async def test_what_the_audit_holds_stays(package, change, database):
 
 
 @pytest.mark.parametrize("package", ["escalation_svc", "feedback_svc", "metrics_svc"])
-async def test_a_consumer_has_one_replay_under_way(package, database):
-    """A rebuild that has failed may go on: until it is aborted nothing may be applied behind its back."""
+async def test_a_consumer_has_at_most_one_unfinished_replay(package, database):
+    """A failed rebuild counts, because it can be resumed: until it is aborted, no other replay may apply events."""
     dsn = await database(package)
     start = """
         INSERT INTO replays (id, consumer, kind, state, filter, summary, plan_hash, cluster_id, planned_by)

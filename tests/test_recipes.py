@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed to the letter on a copy of the project."""
+"""Apply the recipes of CONTRIBUTING.md to a copy of the project, and run its checks."""
 
 import os
 import re
@@ -31,7 +31,7 @@ CHECKS = {
 
 
 def follow(recipes: str, copy: Path) -> None:
-    """Write the files of a text and make its changes."""
+    """Write the files and apply the patches that a text contains."""
     for empty in EMPTY.finditer(recipes):
         _write(copy / empty["path"], "")
     for block in BLOCK.finditer(recipes):

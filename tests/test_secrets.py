@@ -15,7 +15,7 @@ AWAY = f"postgresql://someone:{SECRET}@127.0.0.1:1/feedback"
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int | None, str]:
-    """The exit code of a command of ours, and all it says."""
+    """The exit code and the whole output of one of our commands."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -31,16 +31,16 @@ async def run(*arguments: str, **environment: str) -> tuple[int | None, str]:
 
 @asynccontextmanager
 async def refusing_postgres() -> AsyncIterator[str]:
-    """A PostgreSQL that takes no password."""
+    """A PostgreSQL that refuses every password."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             length = int.from_bytes(await reader.readexactly(4))
             request = await reader.readexactly(length - 4)
-            if request[:4] != (80877103).to_bytes(4):  # asks for TLS
+            if request[:4] != (80877103).to_bytes(4):  # SSLRequest
                 break
             writer.write(b"N")
-        writer.write(b"R" + (8).to_bytes(4) + (3).to_bytes(4))  # send your password
+        writer.write(b"R" + (8).to_bytes(4) + (3).to_bytes(4))  # AuthenticationCleartextPassword
         await reader.readexactly(1)
         assert SECRET.encode() in await reader.read(1000)
         fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "someone"\0\0'
@@ -53,7 +53,7 @@ async def refusing_postgres() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("command", [("feedback_svc", "api"), ("touchpoint.cli", "keys", "list")], ids=" ".join)
-async def test_a_url_cut_by_its_own_password_is_not_shown(command):
+async def test_a_database_url_with_an_unencoded_password_is_not_shown(command):
     code, output = await run(*command, DATABASE_URL=f"postgresql://someone:p#{SECRET}@127.0.0.1/feedback")
     assert code == 2
     assert "percent-encoded" in output
@@ -66,7 +66,7 @@ async def test_a_url_cut_by_its_own_password_is_not_shown(command):
     [("feedback_svc", "migrate"), ("touchpoint.cli", "keys", "list"), ("touchpoint.cli", "consumer", "list")],
     ids=" ".join,
 )
-async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(command):
+async def test_an_error_about_an_unreachable_or_refusing_database_does_not_contain_the_password(command):
     async with refusing_postgres() as refusing:
         for url, why in ((refusing, "password authentication failed"), (AWAY, "127.0.0.1")):
             code, output = await run(*command, DATABASE_URL=url)
@@ -89,7 +89,7 @@ async def test_a_database_that_refuses_or_is_away_is_named_without_its_password(
     ],
     ids=" ".join,
 )
-async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(wrong):
+async def test_an_invalid_setting_is_named_and_its_value_is_not_shown(wrong):
     code, output = await run("gateway", "api", **wrong)
     assert code == 2
     for name in wrong:
@@ -98,7 +98,7 @@ async def test_a_setting_that_cannot_be_read_is_named_and_not_repeated(wrong):
     assert "Traceback" not in output
 
 
-async def test_a_broker_that_refuses_is_told_without_the_password(servers):
+async def test_an_error_about_a_refusing_broker_does_not_contain_the_password(servers):
     """The broker of the tests does not support SASL: a client with a password is refused."""
     code, output = await run(
         "feedback_svc",

@@ -1,4 +1,4 @@
-"""The tables of a rebuild equal the live tables in every respect, also after manual changes to the live ones."""
+"""A rebuild's new tables equal the live tables in every respect, also after manual changes to the live ones."""
 
 import uuid
 
@@ -52,7 +52,7 @@ async def connection(database, package):
 
 @pytest.fixture
 async def role(connection):
-    """Somebody's own: of whom no migration knows."""
+    """A role that an administrator created: no migration grants it anything."""
     name = f"readers_{uuid.uuid4().hex[:8]}"
     await connection.execute(f"CREATE ROLE {name}")
     yield name
@@ -60,7 +60,7 @@ async def role(connection):
 
 
 @pytest.mark.parametrize("package", PROJECTIONS)
-async def test_the_new_tables_are_in_everything_like_the_live_ones(package, connection, role):
+async def test_the_new_tables_equal_the_live_ones_in_every_respect(package, connection, role):
     shadow = Shadow("rebuild_12345678", PROJECTIONS[package])
     await connection.execute(BY_HAND.format(table=PROJECTIONS[package][0], role=role))
     before = [tuple(row) for row in await connection.fetch(EVERYTHING, shadow.tables)]
@@ -85,7 +85,7 @@ async def test_the_new_tables_are_in_everything_like_the_live_ones(package, conn
         ("CREATE TRIGGER mine BEFORE DELETE ON {table} EXECUTE FUNCTION refuse_change()", "trigger mine of {table}"),
     ],
 )
-async def test_what_hangs_on_a_live_table_is_told(package, connection, statement, message):
+async def test_objects_that_depend_on_a_live_table_are_named(package, connection, statement, message):
     table = {"feedback_svc": "feedback", "metrics_svc": "tickets"}[package]
     if package == "metrics_svc":
         statement = statement.replace("uuid", "text")
@@ -96,7 +96,7 @@ async def test_what_hangs_on_a_live_table_is_told(package, connection, statement
 
 
 @pytest.mark.parametrize("package", PROJECTIONS)
-async def test_what_handlers_say_is_not_kept_but_dead_letters_are(package, connection):
+async def test_events_that_handlers_publish_in_a_rebuild_are_dropped_and_dead_letters_kept(package, connection):
     shadow = Shadow("rebuild_12345678", PROJECTIONS[package])
     await shadow.create(connection)
     rows = [(topic, b"") for topic in ("feedback.v1", "touchpoints.v1.some-svc.dlq")]

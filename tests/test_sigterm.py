@@ -1,4 +1,4 @@
-"""A container's first process hears SIGTERM from its beginning, and `migrate` as long as it runs."""
+"""SIGTERM ends a container's first process (PID 1) from its start on, and `migrate` at any time."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ CONTAINER = ["unshare", "--pid", "--fork", "--kill-child"]
 
 @dataclass
 class First:
-    """The first process of a container, or one that is as deaf where this user may make none."""
+    """A process as PID 1 of a namespace; where this user may not create one, a process that ignores SIGTERM at first."""
 
     started: asyncio.subprocess.Process
     contained: bool
 
     def terminate(self) -> None:
-        """Send it SIGTERM, if it is still there."""
+        """Send it SIGTERM if it still runs."""
         own = self.started.pid
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             children = Path(f"/proc/{own}/task/{own}/children").read_text().split() if self.contained else [own]
@@ -40,14 +40,14 @@ class First:
                 os.kill(int(pid), signal.SIGTERM)
 
     async def code(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for its end; its exit code."""
         async with asyncio.timeout(60):
             return await self.started.wait()
 
 
 @contextlib.contextmanager
 def deaf() -> Iterator[None]:
-    """Who is started now ignores SIGTERM until it says otherwise: so has the kernel a container's first process."""
+    """Start processes with SIGTERM ignored until they set a handler, as the kernel ignores it for PID 1."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         yield
@@ -57,7 +57,7 @@ def deaf() -> Iterator[None]:
 
 @pytest.fixture
 async def first():
-    """Starts a service's role, with these settings."""
+    """A function that starts a service's role with these settings."""
     contained = shutil.which("unshare") is not None
     if contained:
         tried = await asyncio.create_subprocess_exec(*CONTAINER, "true")
@@ -79,7 +79,7 @@ async def first():
 
 
 @pytest.mark.parametrize("package", ["gateway", "feedback_svc", "escalation_svc", "metrics_svc"])
-async def test_a_process_that_is_still_starting_ends_by_the_first_signal_it_hears(first, package):
+async def test_sigterm_ends_a_process_that_is_still_starting(first, package):
     process = await first(package, "api", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     ending = asyncio.create_task(process.code())
     while not ending.done():
@@ -88,7 +88,7 @@ async def test_a_process_that_is_still_starting_ends_by_the_first_signal_it_hear
     assert ending.result() == ENDED
 
 
-async def test_a_migration_whose_database_does_not_answer_ends_when_told(first):
+async def test_sigterm_ends_a_migration_whose_database_does_not_answer(first):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
@@ -101,7 +101,7 @@ async def test_a_migration_whose_database_does_not_answer_ends_when_told(first):
 
 @pytest.fixture
 async def taken(servers) -> AsyncIterator[asyncpg.Connection]:
-    """An empty database that another one is migrating, without end."""
+    """A connection to an empty database that holds the lock of migrations until the test ends."""
     name = f"test_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(await databases.create(servers.dsn, name))
     await connection.execute("SELECT pg_advisory_lock($1)", zlib.crc32(b"touchpoint migrations"))
@@ -110,7 +110,7 @@ async def taken(servers) -> AsyncIterator[asyncpg.Connection]:
     await databases.drop(servers.dsn, name)
 
 
-async def test_a_migration_that_waits_for_another_ends_when_told_and_so_does_its_session(first, servers, taken):
+async def test_sigterm_ends_a_migration_that_waits_for_the_lock_and_its_session(first, servers, taken):
     async def waiting() -> bool:
         return await taken.fetchval(
             "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"

@@ -1,4 +1,4 @@
-"""The second wall: what PostgreSQL shows an API, whatever its queries forget to say."""
+"""The second line of defence: row-level security and privileges limit an API, whatever its queries ask for."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -70,7 +70,7 @@ Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 @pytest.fixture
 async def owner(dsn) -> AsyncIterator[Fetch]:
-    """Queries of the tables' owner: the consumer, the worker, an operator's command."""
+    """Runs queries as the tables' owner, as do consumers, workers and operators' commands."""
     connection = await asyncpg.connect(dsn)
     yield connection.fetch
     await connection.close()
@@ -78,7 +78,7 @@ async def owner(dsn) -> AsyncIterator[Fetch]:
 
 @pytest.fixture
 async def tables(owner) -> dict[str, list[str]]:
-    """The domain tables and their columns, each with a row of each tenant."""
+    """The domain tables and their columns; each table has a row of each tenant."""
     columns_of: dict[str, list[str]] = {}
     for table, column, kind in await owner(COLUMNS):
         columns_of.setdefault(table, []).append(f"'{{tenant}}' AS {column}" if column == "tenant_id" else _sample(kind))
@@ -94,7 +94,7 @@ def _sample(kind: str) -> str:
 
 @pytest.fixture
 def as_api(dsn, package):
-    """An engine whose connections are the API's."""
+    """A context manager: an engine whose connections have the API's role."""
 
     @asynccontextmanager
     async def connected():
@@ -110,7 +110,7 @@ def _readable(package: str) -> list[str]:
 
 
 @pytest.mark.parametrize("package", PRIVILEGES)
-async def test_an_api_may_do_what_its_routes_do_and_nothing_else(package, owner):
+async def test_an_api_has_exactly_the_privileges_that_its_routes_need(package, owner):
     granted: dict[str, Any] = {}
     for table, privilege in await owner(WHOLE, api_role(package)):
         granted.setdefault(table, {})[privilege] = ALL
@@ -121,7 +121,7 @@ async def test_an_api_may_do_what_its_routes_do_and_nothing_else(package, owner)
 
 
 @pytest.mark.parametrize("package", SERVICES)
-async def test_every_domain_table_is_guarded(package, owner):
+async def test_every_domain_table_has_row_level_security(package, owner):
     assert [row["relname"] for row in await owner(UNGUARDED)] == []
 
 
@@ -134,7 +134,7 @@ async def test_a_query_without_a_tenant_returns_nothing(package, tables, as_api)
 
 
 @pytest.mark.parametrize("package", SERVICES)
-async def test_a_query_that_names_no_tenant_sees_the_transactions_alone(package, tables, as_api):
+async def test_a_query_without_a_tenant_filter_returns_only_rows_of_the_transactions_tenant(package, tables, as_api):
     async with as_api() as engine:
         for tenant in (*TENANTS, "nobody"):
             async with Tenants(engine).transaction(tenant, read_only=True) as session:
@@ -144,7 +144,7 @@ async def test_a_query_that_names_no_tenant_sees_the_transactions_alone(package,
 
 
 @pytest.mark.parametrize("package", SERVICES)
-async def test_one_statement_sees_its_tenants_rows_alone(package, tables, as_api):
+async def test_a_single_statement_returns_only_rows_of_its_tenant(package, tables, as_api):
     async with as_api() as engine:
         for tenant in (*TENANTS, "nobody"):
             for table in _readable(package):
@@ -154,7 +154,7 @@ async def test_one_statement_sees_its_tenants_rows_alone(package, tables, as_api
 
 
 @pytest.mark.parametrize("package", SERVICES)
-async def test_a_query_that_names_another_tenant_sees_nothing(package, tables, as_api):
+async def test_a_query_for_another_tenant_returns_nothing(package, tables, as_api):
     async with as_api() as engine, Tenants(engine).transaction("acme", read_only=True) as session:
         for table in _readable(package):
             rows = await session.execute(text(f"SELECT * FROM {table} WHERE tenant_id = 'globex'"))
@@ -162,7 +162,7 @@ async def test_a_query_that_names_another_tenant_sees_nothing(package, tables, a
 
 
 @pytest.mark.parametrize("package", SERVICES)
-async def test_the_owner_stands_above_tenants(package, tables, owner):
+async def test_the_owner_reads_the_rows_of_all_tenants(package, tables, owner):
     for table in tables:
         assert {row["tenant_id"] for row in await owner(f"SELECT tenant_id FROM {table}")} == set(TENANTS)
 
@@ -188,7 +188,7 @@ async def test_a_command_changes_no_row_of_another_tenant(package, tables, as_ap
         ("INSERT INTO outbox (topic, key, headers) VALUES ('t', NULL, '')", "row-level security"),
     ],
 )
-async def test_what_is_not_the_apis_business_is_refused(package, as_api, statement, why):
+async def test_statements_beyond_the_apis_privileges_are_refused(package, as_api, statement, why):
     async with as_api() as engine:
         with pytest.raises(Exception, match=why) as raised:
             async with Tenants(engine).transaction("acme") as session:
@@ -197,15 +197,15 @@ async def test_what_is_not_the_apis_business_is_refused(package, as_api, stateme
 
 
 @pytest.mark.parametrize("package", ["escalation_svc"])
-async def test_an_event_of_its_own_tenant_may_be_published(package, as_api, owner):
+async def test_an_api_may_publish_an_event_of_its_own_tenant(package, as_api, owner):
     async with as_api() as engine, Tenants(engine).transaction("acme") as session:
         await session.execute(text("INSERT INTO outbox (topic, key, headers) VALUES ('t', 'acme:c-1', '')"))
     assert len(await owner("SELECT * FROM outbox")) == 1
 
 
 @pytest.mark.parametrize("package", ["feedback_svc"])
-async def test_the_guard_leaves_the_queries_plan_as_it_was(package, as_api, owner):
-    """The tenant is compared once for the query, not once for each row: the operators are leakproof."""
+async def test_row_level_security_does_not_change_a_querys_plan(package, as_api, owner):
+    """The policy compares the tenant once per query, not once per row: the operators are leakproof."""
     await owner("""
         INSERT INTO feedback (tenant_id, id, source, event_id, occurred_at, recorded_at, backfill, kind, channel)
         SELECT 'tenant-' || n % 10, gen_random_uuid(), '/s', n::text, now() - n * interval '1 min', now(), false,

@@ -1,4 +1,4 @@
-"""The services' own door: whatever is not a token of the gateway, for this service and of this minute, gets nothing."""
+"""The services' authentication: only a valid token, signed by the gateway for this service, opens a route."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ BODIES = {
     "/v1/ops/replays": {"consumer": "some-svc", "from": ["2h"]},
     "/v1/ops/rebuilds": {"consumer": "some-svc", "reason": "a test"},
 }
-"""What commands are asked with, by the first of these their path begins with."""
+"""The bodies of commands: a path gets the body of the first key that it begins with."""
 
 
 def claims(audience: str, **over: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def unsigned(audience: str, algorithm: str) -> str:
 
 
 def wrong(audience: str) -> Iterator[tuple[str, str]]:
-    """What may come in place of a token, by what is wrong with it."""
+    """Authorization headers without a valid token; the first item says what is wrong with it."""
     yield "nothing", ""
     yield "no scheme", signed(audience)
     yield "another scheme", f"Basic {signed(audience)}"
@@ -87,7 +87,7 @@ def wrong(audience: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(params=SERVICES)
 def app(request: pytest.FixtureRequest) -> Any:
-    """A service without a database: a refused request never reaches it."""
+    """A service whose database cannot be reached: a refused request never needs it."""
     settings = import_module(f"{request.param}.config").Settings(
         database_url="postgresql:///unused", internal_token_secrets=[SECRET]
     )
@@ -98,7 +98,7 @@ def app(request: pytest.FixtureRequest) -> Any:
 
 
 def routes(app: Any) -> Iterator[tuple[str, str]]:
-    """Every route of the service, ready to be asked."""
+    """Method and path of every route of the service, with the path's parameters filled in."""
     for route in iter_route_contexts(app.routes):
         path = route.path
         for parameter, value in FILLED.items():
@@ -111,7 +111,7 @@ def _body(path: str) -> Any:
     return next((body for begin, body in BODIES.items() if path.startswith(begin)), None)
 
 
-async def test_whatever_is_no_token_of_the_gateways_is_refused_alike_on_every_route(app):
+async def test_every_route_answers_every_invalid_token_with_the_same_401(app):
     bodies = set()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         for method, path in routes(app):
@@ -122,7 +122,7 @@ async def test_whatever_is_no_token_of_the_gateways_is_refused_alike_on_every_ro
     assert len(bodies) == 1
 
 
-async def test_the_gateways_token_gets_as_far_as_the_database_and_one_without_scopes_does_not(app):
+async def test_a_valid_token_opens_every_route_and_one_without_scopes_gets_403(app):
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         for method, path in routes(app):
             for scopes, status in ((frozenset(Scope), 503), (frozenset[str](), 403)):
@@ -142,7 +142,7 @@ async def test_a_tenants_token_reaches_no_operators_route(app):
             assert answer.status_code == 403, f"{method} {path}"
 
 
-async def test_a_public_caller_reaches_only_a_route_that_asks_for_it(app):
+async def test_a_public_caller_reaches_only_routes_declared_public(app):
     @app.get("/v1/pages/{name}")
     async def page(caller: Annotated[Caller, Depends(current_or_public)], name: str) -> str:
         return f"{name} for {caller.tenant or 'everybody'}"
@@ -157,7 +157,7 @@ async def test_a_public_caller_reaches_only_a_route_that_asks_for_it(app):
                 assert (answer.status_code, answer.json()["type"]) == (403, KEY_REQUIRED), f"{method} {path}"
 
 
-async def test_a_token_lives_a_minute_at_most(app):
+async def test_a_token_is_valid_for_a_minute_at_most(app):
     token = sign(CALLER, app.state.name, SECRET)
     left = jwt.decode(token, options={"verify_signature": False})["exp"] - time.time()
     assert LIFETIME_SECONDS - REUSE_SECONDS - 2 < left <= LIFETIME_SECONDS == 60

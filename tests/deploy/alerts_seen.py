@@ -1,8 +1,8 @@
 """`make alerts`: injects four faults and measures the seconds until Alertmanager has each alert.
 
-The whole system runs under a little load, watched by a real Prometheus with the scrape interval and rules that are
-shipped, and a real Alertmanager. For every alert that a fault makes: seconds from the fault until Alertmanager has it,
-and from the repair until it is resolved there.
+The whole system runs under a small load, monitored by a real Prometheus with the shipped scrape interval and rules, and
+a real Alertmanager. Measured for every alert that a fault causes: seconds from the fault until Alertmanager has the
+alert, and from the repair until Alertmanager has resolved it.
 """
 
 import asyncio
@@ -33,27 +33,27 @@ LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 480
 STOPPED = ("metrics-svc", "consumer")
 FEW, MANY = 60, 300
-"""Events nobody can read: fewer and more than the hundred in a row at which a consumer halts."""
+"""Numbers of events with invalid JSON: fewer and more than the hundred in a row at which a consumer halts."""
 CALM_SECONDS = 30
-"""Of ordinary work before a fault: rates are taken over what Prometheus has seen."""
+"""Seconds of normal load before a fault: rules compute rates over the samples that Prometheus has."""
 
 Alert = tuple[str, str]
-"""Its name, and the service or consumer it is about."""
+"""The alert's name, and the service or consumer that it concerns."""
 
 
 class Trial(NamedTuple):
-    """A fault: how to make and mend it, and the alerts it must lead to."""
+    """A fault: how to inject and repair it, and the alerts that it must cause."""
 
     name: str
     hurt: Callable[[], Awaitable[object]]
     mend: Callable[[], Awaitable[object]]
     expected: Sequence[Alert]
     lasting: Sequence[Alert] = ()
-    """Alerts it leads to as well, which end only when a window of half an hour has forgotten it."""
+    """Further alerts that it must cause; they are resolved only after a window of half an hour."""
 
 
 async def main() -> int:
-    """Try them all, and print what was seen."""
+    """Run all trials, and print the measured times."""
     if not (monitoring.prometheus() and monitoring.alertmanager()):
         print("Prometheus and Alertmanager are not installed (Debian: apt install prometheus prometheus-alertmanager)")
         return 2
@@ -92,7 +92,7 @@ def _trials(system: System, broker: servers.Mortal) -> list[Trial]:
         Trial(
             f"{FEW} events nobody can read",
             lambda: _poison(system, FEW),
-            lambda: asyncio.sleep(0),  # no more of them come
+            lambda: asyncio.sleep(0),  # nothing to repair: no further ones are sent
             [("DeadLettersRise", each) for each in READS],
         ),
         Trial(
@@ -105,7 +105,7 @@ def _trials(system: System, broker: servers.Mortal) -> list[Trial]:
 
 
 async def _try(trial: Trial, alerts: httpx.AsyncClient) -> None:
-    """Make the fault, wait for its alerts, mend it, wait for their end."""
+    """Inject the fault, wait for its alerts, repair it, and wait until they are resolved."""
     await asyncio.sleep(CALM_SECONDS)
     hurt = time.monotonic()
     await trial.hurt()
@@ -120,7 +120,7 @@ async def _try(trial: Trial, alerts: httpx.AsyncClient) -> None:
 
 
 async def _when(alerts: httpx.AsyncClient, alert: Alert, firing: bool, since: float) -> float:
-    """Seconds until Alertmanager has the alert, or has it no longer."""
+    """Wait until Alertmanager has the alert, or no longer has it; returns the seconds since `since`."""
     while (alert in await _firing(alerts)) is not firing:
         if time.monotonic() - since > PATIENCE_SECONDS:
             sys.exit(f"{alert} {'did not fire' if firing else 'was not resolved'} within {PATIENCE_SECONDS} s")
@@ -129,7 +129,7 @@ async def _when(alerts: httpx.AsyncClient, alert: Alert, firing: bool, since: fl
 
 
 async def _firing(alerts: httpx.AsyncClient) -> set[Alert]:
-    """What Alertmanager has, held back by another alert or not."""
+    """The alerts that Alertmanager has, inhibited or not."""
     alerts_now = (await alerts.get("/api/v2/alerts")).raise_for_status().json()
     labels = [each["labels"] for each in alerts_now]
     return {(each["alertname"], each.get("consumer") or each.get("service", "")) for each in labels}
@@ -137,7 +137,7 @@ async def _firing(alerts: httpx.AsyncClient) -> set[Alert]:
 
 @contextlib.asynccontextmanager
 async def _watched(system: System, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Prometheus and Alertmanager at work, and a way to ask the latter."""
+    """Run Prometheus and Alertmanager; yields a client of Alertmanager's API."""
     mine, its = ports.reserve(2)
     manager = Alertmanager(folder / "alertmanager", folder / "alertmanager.log", its)
     targets = [Target(url, *part) for part, url in system.admin_urls.items()]
@@ -181,7 +181,7 @@ async def _started(system: System) -> None:
 
 
 async def _poison(system: System, count: int) -> None:
-    """Events whose data is no JSON."""
+    """Write events with invalid JSON to the topic."""
     good = [encode(factories.feedback(customer_id=f"C-{number}")) for number in range(count)]
     producer = Producer(system.kafka, "poison")
     await producer.start()
@@ -191,7 +191,7 @@ async def _poison(system: System, count: int) -> None:
 
 
 async def _resume(system: System) -> None:
-    """As `touchpoint consumer resume NAME --skip 300` does it."""
+    """Resume all consumers, as `touchpoint consumer resume NAME --skip 300` does."""
     for service in READS:
         async with transaction_on(system.dsn(service), "tests") as session:
             await consumers.set_state(session, service, ConsumerState("running", "resumed", may_skip=MANY))

@@ -1,4 +1,4 @@
-"""A system that has been used by a thousand tenants, for what looks at it from outside."""
+"""A system with data of many tenants, for the tests of metrics, alerts and dashboards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -25,14 +25,14 @@ TENANTS = 1000
 
 @pytest.fixture(scope="package")
 async def system(running) -> AsyncIterator[System]:
-    """All services, and what a few tenants have sent."""
+    """All services, and data of ten tenants."""
     async with running(QUICK, apart=True, BUSINESS_TENANTS='["tenant-3"]') as started:
         await use(started, range(10))
         yield started
 
 
 async def use(system: System, tenants: Sequence[int]) -> None:
-    """Have each of these tenants send something of every kind; a hundred of them do so at the gateway, too."""
+    """Write events of several types for each of these tenants; a hundred of them also send feedback to the gateway."""
     names = [f"tenant-{number}" for number in tenants]
     async with transaction_on(system.dsn("gateway"), "tests") as session:
         tokens = [(await keys.create(session, name, "tests", frozenset(Scope))).token for name in names[:100]]
@@ -50,7 +50,7 @@ async def use(system: System, tenants: Sequence[int]) -> None:
 
 
 async def _is_measured(system: System) -> bool:
-    """Whether the workers have measured every partition that is read, and the tenant that was named."""
+    """Whether the workers have measured every partition's lag and the configured tenant's business metrics."""
     partitions = sum(len(topics) for topics in READS.values()) * system.partitions
     text = "".join((await metrics(system)).values())
     named = [f"touchpoint_{name}{{" for name in ("metrics_nps_points", "escalation_open_cases")]
@@ -58,7 +58,7 @@ async def _is_measured(system: System) -> bool:
 
 
 async def metrics(system: System) -> dict[Part, str]:
-    """What each part serves."""
+    """The text of `/metrics` of each process."""
     async with httpx.AsyncClient() as client:
         answers = [await client.get(f"{url}/metrics") for url in system.admin_urls.values()]
     return dict(zip(system.admin_urls, (answer.text for answer in answers), strict=True))
@@ -85,7 +85,7 @@ async def _call(client: httpx.AsyncClient, token: str) -> None:
 
 
 async def _ask(client: httpx.AsyncClient, token: str) -> None:
-    """Questions of the API, and one it has no answer to."""
+    """Send a few GET requests, one of them to an unknown path."""
     paths = {
         "/v1/feedback?limit=1": 200,
         "/v1/escalations": 200,
@@ -98,7 +98,7 @@ async def _ask(client: httpx.AsyncClient, token: str) -> None:
 
 @pytest.fixture(scope="package")
 async def prometheus(system, tmp_path_factory) -> AsyncIterator[httpx.AsyncClient]:
-    """A Prometheus that scrapes all processes every second and has seen them at work."""
+    """A Prometheus that scrapes all processes every second and has samples of them under load."""
     program("prometheus")
     folder, [port] = tmp_path_factory.mktemp("prometheus"), ports.reserve(1)
     targets = [Target(url, *part) for part, url in system.admin_urls.items()]
@@ -115,7 +115,7 @@ async def prometheus(system, tmp_path_factory) -> AsyncIterator[httpx.AsyncClien
 
 
 async def _sees_all(client: httpx.AsyncClient, targets: int) -> bool:
-    """Whether every target was scraped twice: a rate needs two samples."""
+    """Whether every target was scraped at least twice: a rate needs two samples."""
     answer = await client.get("/api/v1/query", params={"query": 'count(count_over_time(up{job="touchpoint"}[1m]) > 1)'})
     result = answer.json()["data"]["result"]
     return bool(result) and result[0]["value"][1] == str(targets)

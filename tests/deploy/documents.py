@@ -1,4 +1,4 @@
-"""The files of a deployment as data, and the services they are about."""
+"""docker-compose.yml as data, and the settings that each service reads."""
 
 import re
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ SERVICES = {
     "escalation-svc": "escalation_svc",
     "metrics-svc": "metrics_svc",
 }
-"""Each service's package."""
+"""The package of each service."""
 
 PINNED = re.compile(r"[\w./-]+(:\d+)?/?[\w./-]*:v?\d+\.\d+(\.\d+)?[\w.-]*|.+@sha256:[0-9a-f]{64}")
-"""An image whose tag names a version: never none, `latest` or a major version alone."""
+"""An image with a tag of at least major and minor version, or with a digest."""
 
 
 def settings_class(service: str) -> type[ServiceSettings]:
@@ -30,7 +30,7 @@ def settings_class(service: str) -> type[ServiceSettings]:
 
 
 def environment_names(service: str) -> set[str]:
-    """Every variable that means something to the service."""
+    """The environment variables that the service reads."""
     return set(_names(settings_class(service)))
 
 
@@ -45,7 +45,7 @@ def _names(settings: type[Any]) -> Iterator[str]:
 
 
 def compose(**environment: str) -> dict[str, Any]:
-    """docker-compose.yml with its variables put in: their defaults, unless given, and `x…` where one is required."""
+    """docker-compose.yml with its variables filled in: the given values, else the defaults, or `x…` for required ones."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, default = match.groups()

@@ -1,4 +1,4 @@
-"""Programs that tests of what is deployed need and Touchpoint does not: `.ci/tools` installs them."""
+"""Programs that only the tests of the deployment need: `.ci/tools` installs them."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def program(*names: str) -> str:
-    """The path of the first of these that is installed. None is: the test is skipped, but fails in CI."""
+    """The path of the first of these programs that is installed. If none is, the test is skipped, or fails in CI."""
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         reason = f"{names[0]} is not installed (Debian: .ci/tools)"

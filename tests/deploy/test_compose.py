@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid, in the order things need one another, and as closed as it can be."""
+"""docker-compose.yml: valid, with the right start order, and with as few privileges and open ports as possible."""
 
 import json
 import re
@@ -24,18 +24,18 @@ def of(name: str) -> str:
     return name.removesuffix("-migrate")
 
 
-def test_it_is_a_compose_file():
+def test_the_file_is_valid_by_the_schema_of_compose():
     assert [error.message for error in Draft202012Validator(SCHEMA).iter_errors(compose())] == []
 
 
-def test_there_are_the_four_services_and_a_migration_of_each():
+def test_the_file_has_the_four_services_and_a_migration_for_each():
     assert set(OURS) - set(MIGRATIONS) == set(SERVICES)
     assert {of(name) for name in MIGRATIONS} == set(SERVICES)
     assert {*MIGRATIONS, "grafana-reader"} == ONE_SHOTS
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_write_nowhere_and_may_do_nothing_beyond_their_work(name):
+def test_our_containers_are_read_only_and_have_no_capabilities(name):
     service = OURS[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -45,7 +45,7 @@ def test_our_containers_write_nowhere_and_may_do_nothing_beyond_their_work(name)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_no_container_is_privileged_unpinned_or_unwatched(name):
+def test_every_container_is_unprivileged_pinned_and_has_a_health_check(name):
     service = ALL[name]
     assert PINNED.fullmatch(service["image"])
     assert not {"privileged", "network_mode", "pid", "ipc", "container_name"} & set(service)
@@ -55,24 +55,24 @@ def test_no_container_is_privileged_unpinned_or_unwatched(name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_starts_once_its_migration_has_done_its_work(name):
+def test_a_service_starts_after_its_migration_has_completed(name):
     assert ALL[name]["depends_on"][f"{name}-migrate"] == {"condition": "service_completed_successfully"}
     waits = ALL[f"{name}-migrate"]["depends_on"]
     assert waits == {server: {"condition": "service_healthy"} for server in ("kafka", "postgres")}
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - {"gateway"}))
-def test_a_service_can_be_scaled(name):
+def test_a_service_publishes_no_port_so_that_it_can_be_scaled(name):
     assert "ports" not in ALL[name]
 
 
-def test_the_gateways_public_port_is_the_only_one_beyond_this_machine():
+def test_only_the_gateways_public_port_is_published_beyond_the_loopback_interface():
     ports = {port for service in ALL.values() for port in service.get("ports", ())}
     assert {port for port in ports if not port.startswith("127.0.0.1:")} == {"8080:8080"}
     assert "127.0.0.1:9080:9080" in ALL["gateway"]["ports"]
 
 
-def test_prometheus_looks_where_the_services_are():
+def test_prometheus_scrapes_the_admin_port_of_every_service():
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     [scrape] = config["scrape_configs"]
     ports = {name: each["port"] for each in scrape["dns_sd_configs"] for name in each["names"]}
@@ -81,7 +81,7 @@ def test_prometheus_looks_where_the_services_are():
     assert alerting["static_configs"] == [{"targets": ["alertmanager:9093"]}]
 
 
-def test_grafana_is_told_what_its_data_sources_ask_for():
+def test_grafana_has_the_variables_of_its_data_sources_and_the_dashboards_folder():
     folder = ROOT / "deploy" / "grafana" / "provisioning"
     sources = (folder / "datasources" / "touchpoint.yml").read_text()
     variables = ALL["grafana"]["environment"]
@@ -92,7 +92,7 @@ def test_grafana_is_told_what_its_data_sources_ask_for():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_is_told_what_it_can_be_told_and_starts_with_it(name, monkeypatch):
+def test_a_service_knows_all_its_variables_and_accepts_their_values(name, monkeypatch):
     environment = OURS[name]["environment"]
     assert set(environment) <= environment_names(of(name)) | vars(environment_variables).keys()
     for key, value in environment.items():
@@ -104,12 +104,12 @@ def test_a_service_is_told_what_it_can_be_told_and_starts_with_it(name, monkeypa
     assert settings.database_url.get_secret_value().endswith(f"@postgres:5432/{of(name).removesuffix('-svc')}")
 
 
-def test_the_servers_are_those_that_the_tests_run_on():
+def test_kafka_and_postgresql_have_the_versions_that_the_tests_use():
     assert ALL["kafka"]["image"].rpartition(":")[2] == jars.WANTED[0].rpartition(":")[2]
     assert ALL["postgres"]["image"].rpartition(":")[2].startswith(f"{postgres.MAJOR}.")
 
 
-def test_the_example_names_every_variable_and_holds_no_secret():
+def test_the_example_env_file_names_every_variable_and_contains_no_secret():
     text = (ROOT / "docker-compose.yml").read_text()
     example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     used = dict(re.findall(r"\$\{(\w+)(:[-?])", text))
@@ -119,7 +119,7 @@ def test_the_example_names_every_variable_and_holds_no_secret():
     }
 
 
-def test_what_is_mounted_from_here_is_here():
+def test_every_mounted_path_of_the_repository_exists():
     for service in ALL.values():
         for volume in service.get("volumes", ()):
             source = volume.partition(":")[0]

@@ -1,4 +1,4 @@
-"""The dashboards: fresh, as Grafana's own types have them, and every panel's query answers on a system at work."""
+"""The dashboards: up to date, valid by Grafana's types, and every panel's query returns data of a running system."""
 
 import json
 import re
@@ -21,7 +21,7 @@ SERVICES = {"${metrics}": "metrics-svc", "${escalation}": "escalation-svc"}
 
 
 def panels(board):
-    """Those that show something."""
+    """The board's panels without rows."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
@@ -33,12 +33,12 @@ ASKS_POSTGRESQL = [each for each in PANELS if each.values[0]["datasource"]["type
 READER = (ROOT / "deploy" / "grafana" / "reader.sql").read_text()
 
 
-def test_what_is_committed_is_what_the_code_makes():
+def test_the_committed_dashboards_are_what_the_code_generates():
     assert {path: path.read_text() for path in grafana.documents()} == grafana.documents()
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_grafanas_own_types_know_every_field(name):
+def test_grafanas_own_types_have_every_field_of_a_dashboard(name):
     def without_targets(document):
         if isinstance(document, dict):
             return {key: without_targets(value) for key, value in document.items() if key != "targets"}
@@ -50,7 +50,7 @@ def test_grafanas_own_types_know_every_field(name):
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_a_dashboard_can_be_imported_anywhere(name):
+def test_a_dashboard_has_unique_panel_ids_and_takes_its_data_sources_from_variables(name):
     board = BOARDS[name]
     ids = [panel["id"] for panel in board["panels"]]
     assert board["uid"] == f"touchpoint-{name}"
@@ -61,7 +61,7 @@ def test_a_dashboard_can_be_imported_anywhere(name):
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows_and_asks_for_what_there_is(panel):
+def test_a_panel_has_title_and_description_and_queries_only_documented_metrics(panel):
     assert panel["title"]
     assert panel["description"]
     assert panel["targets"]
@@ -71,7 +71,7 @@ def test_a_panel_says_what_it_shows_and_asks_for_what_there_is(panel):
 
 
 @pytest.mark.parametrize("panel", ASKS_PROMETHEUS)
-async def test_a_panels_query_answers_on_a_system_at_work(panel, prometheus):
+async def test_a_panels_prometheus_query_returns_data_of_a_running_system(panel, prometheus):
     for target in panel["targets"]:
         expr = re.sub(r"\$__(rate_)?interval|\$__range", "2m", target["expr"]).replace("$service", ".+")
 
@@ -85,7 +85,7 @@ async def test_a_panels_query_answers_on_a_system_at_work(panel, prometheus):
 
 
 @pytest.mark.parametrize("panel", ASKS_POSTGRESQL)
-async def test_a_panels_statement_answers_whom_the_reader_is_made_for(panel, system):
+async def test_a_panels_sql_statement_returns_data_to_grafanas_reader(panel, system):
     async with _reading(system, panel["datasource"]["uid"]) as connection:
         for target in panel["targets"]:
             statement = _filled_in(target["rawSql"])
@@ -97,7 +97,7 @@ async def test_a_panels_statement_answers_whom_the_reader_is_made_for(panel, sys
             await eventually(answers, 30)
 
 
-async def test_tenants_can_be_chosen_and_the_reader_reads_no_more_than_it_has_to(system):
+async def test_the_tenant_variable_lists_tenants_and_the_reader_cannot_read_other_tables(system):
     [choice] = [each for each in BOARDS["experience"]["templating"]["list"] if each["name"] == "tenant"]
     async with _reading(system, choice["datasource"]["uid"]) as connection:
         assert "tenant-3" in {row[0] for row in await connection.fetch(choice["query"])}
@@ -107,7 +107,7 @@ async def test_tenants_can_be_chosen_and_the_reader_reads_no_more_than_it_has_to
 
 @asynccontextmanager
 async def _reading(system, source):
-    """A connection as Grafana has it."""
+    """A connection with the role that Grafana uses."""
     connection = await asyncpg.connect(system.dsn(SERVICES[source]))
     try:
         try:
@@ -121,6 +121,6 @@ async def _reading(system, source):
 
 
 def _filled_in(statement):
-    """As Grafana does it."""
+    """The statement with Grafana's variables and macros filled in."""
     during = r"\1 BETWEEN now() - interval '1 day' AND now() + interval '1 day'"
     return re.sub(r"\$__timeFilter\((\w+)\)", during, statement).replace("${tenant:sqlstring}", "'tenant-3'")

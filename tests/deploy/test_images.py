@@ -1,4 +1,4 @@
-"""The Dockerfiles: alike, true to the settings, and with what is locked alone."""
+"""The Dockerfiles: alike, in line with the settings, and with locked dependencies only."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ def project(service: str) -> dict[str, str]:
 
 
 def without_names(service: str) -> str:
-    """A Dockerfile with what is its service's own taken out."""
+    """A Dockerfile with everything specific to its service replaced by placeholders."""
     settings = settings_class(service).model_fields
     own = {
         project(service)["description"]: "DESCRIPTION",
@@ -41,7 +41,7 @@ def without_names(service: str) -> str:
     return text
 
 
-def test_the_dockerfiles_differ_in_names_ports_and_descriptions_alone():
+def test_the_dockerfiles_differ_only_in_names_ports_and_descriptions():
     assert len({without_names(service) for service in SERVICES}) == 1
 
 
@@ -54,16 +54,16 @@ def test_an_image_has_the_version_of_its_package_and_a_pinned_base(service):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_an_image_runs_its_service_itself_as_a_user_without_a_name(service):
-    """Without a shell, so that SIGTERM reaches it; by number, so that Kubernetes sees that it is not root."""
+def test_an_image_runs_its_service_without_a_shell_and_as_a_numeric_user(service):
+    """No shell, so that SIGTERM reaches the service; a numeric user, so that Kubernetes sees that it is not root."""
     last_stage = dockerfile(service).rpartition("FROM ")[2]
     assert re.findall("^USER (.*)", last_stage, re.MULTILINE) == ["10001:10001"]
     assert f'\nENTRYPOINT ["python", "-m", "{SERVICES[service]}"]\n' in last_stage
     assert re.search(r"^HEALTHCHECK .*CMD \[", last_stage, re.MULTILINE)
 
 
-def test_everything_the_images_install_is_in_the_lock():
-    """What is installed is held to the lock where the lock names it; so nothing may be needed that it does not name."""
+def test_every_package_that_the_images_install_is_in_the_lock():
+    """The lock constrains only the packages that it names, so it must name every package that the images need."""
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     members = {"touchpoint", *SERVICES}
     wanted, seen = {(name, "") for name in members} | {("hatchling", "")}, set[tuple[str, str]]()
@@ -77,14 +77,14 @@ def test_everything_the_images_install_is_in_the_lock():
     assert {name for name, _ in seen} - members <= locked
 
 
-def test_what_is_built_from_is_code_and_its_lock_alone():
+def test_the_build_context_contains_only_the_code_and_the_lock():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert next(line for line in lines if line and not line.startswith("#")) == "*"
     assert {line for line in lines if line.startswith("!")} == {"!requirements.lock", "!shared", "!services"}
 
 
 @pytest.mark.parametrize(("problem", "code"), [(None, 0), ("Kafka does not answer", 1)])
-async def test_the_health_check_says_what_the_process_says_and_fails_with_it(problem, code, capsys, monkeypatch):
+async def test_the_health_check_prints_the_processs_problem_and_fails_with_it(problem, code, capsys, monkeypatch):
     async def check() -> str | None:
         return problem
 
@@ -100,7 +100,7 @@ async def test_the_health_check_says_what_the_process_says_and_fails_with_it(pro
         await serving
 
 
-def test_the_health_check_fails_where_nothing_listens(capsys, monkeypatch):
+def test_the_health_check_fails_if_no_process_listens(capsys, monkeypatch):
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("ADMIN_PORT", str(port))

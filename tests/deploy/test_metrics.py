@@ -13,7 +13,7 @@ from touchpoint.testing.system import READS
 LISTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-async def test_promtool_has_nothing_to_say_about_any_process(system):
+async def test_promtool_reports_nothing_about_the_metrics_of_any_process(system):
     promtool = program("promtool")
     for part, text in (await metrics(system)).items():
         checking = await asyncio.create_subprocess_exec(
@@ -31,7 +31,7 @@ async def test_a_thousand_tenants_make_no_more_series_than_ten(system):
     assert max(per_part(await metrics(system)).values()) < 600
 
 
-async def test_the_scores_and_cases_of_the_one_tenant_that_was_named_are_shown(system):
+async def test_scores_and_open_cases_are_served_only_for_the_configured_tenant(system):
     async def shown():
         text = "".join((await metrics(system)).values())
         return re.findall(r'^(touchpoint_\w+)\{.*tenant="([^"]+)".*\} (\S+)', text, re.MULTILINE)
@@ -51,13 +51,13 @@ async def _same(shown, expected):
     return True
 
 
-async def test_what_is_served_is_what_is_documented(system):
+async def test_exactly_the_documented_metrics_are_served(system):
     documented = set(re.findall(r"^\| `(touchpoint_\w+)`", LISTED.read_text(), re.MULTILINE))
     served = {name for text in (await metrics(system)).values() for name in re.findall(r"^# TYPE (\w+)", text, re.M)}
     assert {name for name in served if name.startswith("touchpoint_")} == documented
 
 
-async def test_how_large_tables_are_is_told_of_every_service_once_a_worker_and_by_each_gateway(system):
+async def test_table_sizes_are_served_by_the_workers_and_the_gateway(system):
     async def tell():
         return {part for part, text in (await metrics(system)).items() if "touchpoint_table_size_bytes{" in text}
 
@@ -66,7 +66,7 @@ async def test_how_large_tables_are_is_told_of_every_service_once_a_worker_and_b
 
 
 def series(pages):
-    """How many series of each name there are, in all parts."""
+    """The number of series by metric name, over all processes."""
     return Counter(
         line.partition("{")[0].partition(" ")[0]
         for text in pages.values()

@@ -20,7 +20,7 @@ Labels = dict[str, str]
 
 @cache
 def build(folder: str) -> list[Object]:
-    """Every object of a folder of deploy/k8s, as kustomize makes it."""
+    """Every object that kustomize builds from a folder of deploy/k8s."""
     kustomize = program("kustomize", "kubectl")
     command = [kustomize, "kustomize" if kustomize.endswith("kubectl") else "build", str(K8S / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -35,11 +35,11 @@ class Cluster:
     objects: list[Object]
 
     def of(self, *kinds: str) -> list[Object]:
-        """All of some kinds."""
+        """All objects of these kinds."""
         return [each for each in self.objects if each["kind"] in kinds]
 
     def get(self, kind: str, name: str) -> Object:
-        """The one of this name."""
+        """The object of this kind and name."""
         [document] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
         return document
 
@@ -48,15 +48,15 @@ class Cluster:
         return self.of("Deployment", "Job", "CronJob")
 
     def processes(self) -> list[Object]:
-        """Those that run a service, in a role of it; the others wait for operators' commands."""
+        """The workloads that run a service's role or its migration; the CronJobs are for operators' commands."""
         return self.of("Deployment", "Job")
 
     def services_pods(self) -> list[Labels]:
-        """The labels of our pods, one of each kind."""
+        """The labels of the services' pods, one pod per workload."""
         return [pod_labels(each) for each in self.workloads()]
 
     def all_pods(self) -> list[Labels]:
-        """And of the brokers and databases that operators make: what policies select them by."""
+        """The labels of all pods: the services', and those that Kubernetes operators create for brokers and databases."""
         databases = [
             {"cnpg.io/cluster": each["metadata"]["name"], **each["spec"]["inheritedMetadata"]["labels"]}
             for each in self.of("Cluster")
@@ -65,7 +65,7 @@ class Cluster:
         return [*self.services_pods(), *databases, brokers]
 
     def reach(self, pod: Labels) -> set[tuple[str, str]]:
-        """Which of all pods (by label) this one may open a connection to, at which port, as its own policies say."""
+        """The pods and ports to which this pod's egress policies allow connections: (`describe`, port)."""
         return {
             (describe(other), str(port["port"]))
             for rule in self.rules(pod, "Egress")
@@ -76,7 +76,7 @@ class Cluster:
         }
 
     def entries(self, pod: Labels) -> list[tuple[list[Object] | None, list[str]]]:
-        """From where (None: anywhere) this pod may be reached, and at which ports."""
+        """The sources (None: any) and ports from which the ingress policies allow connections to this pod."""
         return [
             (rule.get("from"), [str(port["port"]) for port in rule.get("ports", [])])
             for rule in self.rules(pod, "Ingress")
@@ -90,33 +90,33 @@ class Cluster:
 
 
 def pod(workload: Object) -> Object:
-    """The pod's spec."""
+    """The spec of a workload's pods."""
     spec: Object = _template(workload)["spec"]
     return spec
 
 
 def container(workload: Object) -> Object:
-    """The one container."""
+    """The only container of a workload's pods."""
     [only] = pod(workload)["containers"]
     assert "initContainers" not in pod(workload)
     return dict(only)
 
 
 def pod_labels(workload: Object) -> Labels:
-    """Of the pods of a workload."""
+    """The labels of a workload's pods."""
     labels: Labels = _template(workload)["metadata"]["labels"]
     return labels
 
 
 def _template(workload: Object) -> Object:
-    """The labels of the pods of a Deployment or Job, or of the Jobs created from a CronJob."""
+    """The pod template of a Deployment or Job, or of the Jobs created from a CronJob."""
     spec = workload["spec"]
     template: Object = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
     return template
 
 
 def selects(selector: Object, labels: Labels) -> bool:
-    """Whether a label selector fits."""
+    """Whether a label selector matches the labels."""
     wanted = selector.get("matchLabels", {}).items()
     expressions = selector.get("matchExpressions", [])
     assert all(expression["operator"] == "In" for expression in expressions)
@@ -124,7 +124,7 @@ def selects(selector: Object, labels: Labels) -> bool:
 
 
 def describe(labels: Labels) -> str:
-    """A pod in a word: `feedback-svc api`, `feedback-svc-db`, `Kafka`."""
+    """A short name of a pod: `feedback-svc api`, `feedback-svc-db`, `Kafka`."""
     if NAME in labels:
         return f"{labels[NAME]} {labels[ROLE]}"
     return labels.get("cnpg.io/cluster") or labels["strimzi.io/kind"]

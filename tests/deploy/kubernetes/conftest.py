@@ -1,4 +1,4 @@
-"""The overlays, as a cluster would get them."""
+"""The overlays' objects as a cluster would get them."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.deploy.kubernetes.cluster import Cluster, build
 
 @pytest.fixture(params=["dev", "prod"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    """Everything of one overlay."""
+    """All objects of one overlay."""
     return Cluster(build(f"overlays/{request.param}"))

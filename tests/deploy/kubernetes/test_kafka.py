@@ -1,4 +1,4 @@
-"""Kafka in a cluster: the topics that the services need, and for each user no more rights than it uses."""
+"""Kafka on Kubernetes: the topics that the services need, and for each user no more rights than it needs."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from touchpoint.testing.system import READS
 
 
 def reads(service: str) -> list[str]:
-    """The topics its consumer reads."""
+    """The topics that the service's consumer reads."""
     return READS.get(service, [])
 
 
@@ -35,12 +35,12 @@ def operations(cluster, user: str) -> dict[str, set[tuple[str, str]]]:
     return rights
 
 
-def test_the_topics_are_those_that_the_services_would_make(cluster):
+def test_the_topics_are_those_that_the_services_would_create(cluster):
     expected = {*WRITERS, *(dead_letters(topic, name) for name in SERVICES for topic in reads(name))}
     assert {each["metadata"]["name"] for each in cluster.of("KafkaTopic")} == expected
 
 
-def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(cluster):
+def test_a_topic_has_the_partitions_the_replicas_and_the_configuration_of_the_settings(cluster):
     kafka = kafka_settings(cluster)
     for each in cluster.of("KafkaTopic"):
         spec = each["spec"]
@@ -49,7 +49,7 @@ def test_a_topic_is_kept_for_ever_in_order_and_as_often_as_the_settings_say(clus
         assert {name: str(value) for name, value in spec["config"].items()} == configs(kafka)
 
 
-def test_there_are_as_many_brokers_as_replicas_and_in_production_one_may_be_gone(cluster, request):
+def test_brokers_equal_replicas_and_in_production_one_of_three_may_fail(cluster, request):
     kafka = kafka_settings(cluster)
     [pool] = cluster.of("KafkaNodePool")
     config = cluster.get("Kafka", "touchpoint")["spec"]["kafka"]["config"]
@@ -61,7 +61,7 @@ def test_there_are_as_many_brokers_as_replicas_and_in_production_one_may_be_gone
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_user_writes_what_its_service_writes_and_reads_what_it_reads(cluster, service):
+def test_a_kafka_user_may_write_and_read_exactly_the_topics_of_its_service(cluster, service):
     may = operations(cluster, service)
     own = {("topic", topic) for topic, writer in WRITERS.items() if writer == service}
     letters = {("topic", dead_letters(topic, service)) for topic in reads(service)}
@@ -74,16 +74,16 @@ def test_a_user_writes_what_its_service_writes_and_reads_what_it_reads(cluster, 
     assert may == {}
 
 
-def test_an_operator_reads_every_topic_and_does_nothing_else(cluster):
+def test_an_operator_may_only_read_topics(cluster):
     topics = {("topic", each["metadata"]["name"]) for each in cluster.of("KafkaTopic")}
     assert operations(cluster, "operator") == {"Read": topics, "Describe": topics, "DescribeConfigs": topics}
 
 
-def test_whoever_scales_by_lag_may_only_look(cluster):
+def test_the_autoscalers_user_may_only_describe(cluster):
     assert set(operations(cluster, "kafka-lag")) == {"Describe", "DescribeConfigs"}
 
 
-def test_clients_come_encrypted_with_a_password_and_nobody_is_above_the_rules(cluster):
+def test_clients_need_tls_and_a_password_and_acls_apply_to_everyone(cluster):
     kafka = cluster.get("Kafka", "touchpoint")["spec"]["kafka"]
     [listener] = kafka["listeners"]
     assert (listener["type"], listener["tls"], listener["authentication"]["type"]) == (

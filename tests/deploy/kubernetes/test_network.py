@@ -1,4 +1,4 @@
-"""Who may talk to whom in a cluster."""
+"""The connections that the network policies allow."""
 
 from tests.deploy.documents import SERVICES
 from tests.deploy.kubernetes.cluster import NAME, ROLE, Cluster, describe
@@ -7,36 +7,36 @@ KAFKA = ("Kafka", "9093")
 
 
 def pods(cluster: Cluster):
-    """Our pods, each with its service and role."""
+    """Service, role and labels of each of the services' pods."""
     return [(labels[NAME], labels[ROLE], labels) for labels in cluster.services_pods()]
 
 
-def test_nothing_is_allowed_unless_it_is_said(cluster):
+def test_all_connections_are_denied_by_default(cluster):
     default = cluster.get("NetworkPolicy", "default-deny")["spec"]
     assert default == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_a_service_reaches_kafka_and_its_own_database_and_the_gateway_the_services(cluster):
+def test_a_pod_reaches_only_kafka_and_its_database_and_the_gateway_also_the_apis(cluster):
     apis = {(f"{name} api", "http") for name in SERVICES if name != "gateway"}
     for name, role, labels in pods(cluster):
         more = apis if (name, role) == ("gateway", "api") else set()
         assert cluster.reach(labels) == {KAFKA, (f"{name}-db", "5432")} | more
 
 
-def test_beyond_that_a_pod_of_ours_can_ask_for_names_alone(cluster):
+def test_outside_the_namespace_a_pod_reaches_only_dns(cluster):
     for _, _, labels in pods(cluster):
         for rule in cluster.rules(labels, "Egress"):
             outside = [peer for peer in rule["to"] if "namespaceSelector" in peer or "ipBlock" in peer]
             assert outside == [] or {port["port"] for port in rule["ports"]} == {53}
 
 
-def test_from_anywhere_there_is_the_gateways_public_port_alone(cluster):
+def test_only_the_gateways_public_port_is_open_to_every_source(cluster):
     for name, role, labels in pods(cluster):
         open_ports = [ports for source, ports in cluster.entries(labels) if source is None]
         assert open_ports == ([["http"]] if (name, role) == ("gateway", "api") else [])
 
 
-def test_an_admin_port_is_for_prometheus_and_the_gateways_for_operators_too(cluster):
+def test_admin_ports_are_open_to_prometheus_and_the_gateways_also_to_operators(cluster):
     prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     operators = [{"podSelector": {"matchLabels": {ROLE: "operator"}}}]
     for name, role, labels in pods(cluster):
@@ -45,7 +45,7 @@ def test_an_admin_port_is_for_prometheus_and_the_gateways_for_operators_too(clus
         assert sorted(admin, key=str, reverse=True) == expected
 
 
-def test_a_services_api_is_for_the_gateway(cluster):
+def test_only_the_gateway_reaches_the_services_apis(cluster):
     gateway = [{"podSelector": {"matchLabels": {NAME: "gateway", ROLE: "api"}}}]
     for name, role, labels in pods(cluster):
         asked = [source for source, ports in cluster.entries(labels) if ports == ["http"]]
@@ -53,7 +53,7 @@ def test_a_services_api_is_for_the_gateway(cluster):
             assert asked == ([gateway] if role == "api" else [])
 
 
-def test_a_database_is_for_its_service_its_replicas_its_operator_and_prometheus(cluster):
+def test_inside_the_namespace_only_its_service_and_its_replicas_reach_a_database(cluster):
     for labels in cluster.all_pods():
         if "cnpg.io/cluster" in labels:
             inside = [peer for source, _ in cluster.entries(labels) for peer in source or () if "podSelector" in peer]

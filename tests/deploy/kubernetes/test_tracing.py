@@ -22,10 +22,10 @@ def cluster(tmp_path):
     return Cluster(build(str(tmp_path)))
 
 
-def test_every_process_is_told_to_trace_and_reaches_the_collector(cluster):
+def test_every_process_has_the_setting_to_export_traces_and_may_reach_the_collector(cluster):
     [settings] = [each["data"] for each in cluster.of("ConfigMap") if "OTEL_TRACES_EXPORTER" in each.get("data", {})]
     assert settings["OTEL_TRACES_EXPORTER"] == "otlp"
-    assert "KAFKA_PARTITIONS" in settings  # the one that all pods have
+    assert "KAFKA_PARTITIONS" in settings  # the ConfigMap that all pods use
     for labels in cluster.services_pods():
         outside = [
             peer for rule in cluster.rules(labels, "Egress") for peer in rule["to"]
@@ -34,5 +34,5 @@ def test_every_process_is_told_to_trace_and_reaches_the_collector(cluster):
         assert len(outside) == 1
 
 
-def test_the_setting_is_one_that_services_know(cluster):
+def test_the_services_have_the_setting_for_traces(cluster):
     assert "otel_traces_exporter" in ServiceSettings.model_fields

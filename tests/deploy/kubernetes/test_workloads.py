@@ -1,4 +1,4 @@
-"""Our rules for what runs in a cluster: closed, bounded, watched, and told what the settings classes know."""
+"""Rules for the workloads on Kubernetes: restricted, with resource limits and probes, and with valid settings only."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from touchpoint.testing.system import roles_of
 
 ROLES = {name: set(roles_of(name)) for name in SERVICES}
 LIBPQ = {"PGSSLMODE", "PGSSLROOTCERT"}
-"""Settings of PostgreSQL's clients, which the driver reads itself."""
+"""Environment variables of libpq that the PostgreSQL driver reads itself."""
 SECRETS = {"DATABASE_URL": "postgresql://who:what@where/db", "INTERNAL_TOKEN_SECRETS": '["' + "x" * 32 + '"]'}
 
 
@@ -36,7 +36,7 @@ def settings(cluster: Cluster, workload, monkeypatch) -> ServiceSettings:
     return settings_class(pod_labels(workload)[NAME])()
 
 
-def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job(cluster):
+def test_every_role_of_a_service_is_one_deployment_and_its_migration_one_job(cluster):
     deployed = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Deployment"))
     assert deployed == {(name, role): 1 for name, roles in ROLES.items() for role in roles}
     jobs = Counter((pod_labels(each)[NAME], *container(each)["args"]) for each in cluster.of("Job"))
@@ -45,14 +45,14 @@ def test_every_role_of_every_service_is_one_deployment_and_its_migration_one_job
         assert container(each)["args"] == [pod_labels(each)[ROLE]]
 
 
-def test_every_pod_runs_its_services_image_at_the_one_version_there_is(cluster):
+def test_every_pod_runs_its_services_image_and_all_have_the_same_version(cluster):
     [version] = {pod_labels(each)["app.kubernetes.io/version"] for each in cluster.workloads()}
     for each in cluster.workloads():
         assert container(each)["image"] == f"touchpoint/{pod_labels(each)[NAME]}:{version}"
 
 
-def test_a_versions_migration_is_a_job_of_its_own_and_soon_out_of_the_next_ones_way(cluster):
-    """A Job is immutable: a deployment with other settings or another version needs another name."""
+def test_a_migration_job_is_named_by_its_version_and_deleted_soon_after_its_end(cluster):
+    """A Job is immutable: another version needs another name, and finished Jobs are deleted within a minute."""
     for job in cluster.of("Job"):
         assert (
             job["metadata"]["name"] == f"{pod_labels(job)[NAME]}-migrate-{container(job)['image'].rpartition(':')[2]}"
@@ -60,7 +60,7 @@ def test_a_versions_migration_is_a_job_of_its_own_and_soon_out_of_the_next_ones_
         assert job["spec"]["ttlSecondsAfterFinished"] <= 60
 
 
-def test_a_registry_with_a_port_is_in_images_and_in_no_name(tmp_path):
+def test_a_registry_with_a_port_appears_in_images_and_not_in_job_names(tmp_path):
     copy = shutil.copytree(K8S, tmp_path / "k8s")
     release = copy / "release" / "kustomization.yaml"
     named = re.sub(r"- name: (\S+)\n", r"\g<0>    newName: registry.example:5000/\1\n", release.read_text())
@@ -72,7 +72,7 @@ def test_a_registry_with_a_port_is_in_images_and_in_no_name(tmp_path):
         assert job["metadata"]["name"] == f"{service}-migrate-{version}"
 
 
-def test_an_operators_pod_is_its_services_own_with_another_user_of_kafka_and_ends_with_the_shift(cluster):
+def test_an_operators_pod_has_its_services_settings_its_own_kafka_user_and_a_deadline(cluster):
     def variables(workload):
         return {each["name"]: each for each in container(workload)["env"]}
 
@@ -90,7 +90,7 @@ def test_an_operators_pod_is_its_services_own_with_another_user_of_kafka_and_end
         assert "args" not in container(operator)
 
 
-def test_pods_are_restricted_and_write_nowhere(cluster):
+def test_pods_are_restricted_and_have_a_read_only_file_system(cluster):
     [namespace] = cluster.of("Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {each["metadata"].get("namespace", "touchpoint") for each in cluster.objects} == {"touchpoint"}
@@ -108,7 +108,7 @@ def test_pods_are_restricted_and_write_nowhere(cluster):
         assert {kind for volume in pod(each)["volumes"] for kind in set(volume) - {"name"}} == {"secret"}
 
 
-def test_no_pod_can_ask_the_cluster_for_anything(cluster):
+def test_no_pod_has_a_token_for_the_cluster(cluster):
     accounts = {each["metadata"]["name"]: each for each in cluster.of("ServiceAccount")}
     for each in cluster.workloads():
         assert accounts[pod(each)["serviceAccountName"]]["automountServiceAccountToken"] is False
@@ -117,14 +117,14 @@ def test_no_pod_can_ask_the_cluster_for_anything(cluster):
     assert not cluster.of("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 
-def test_everything_has_requests_and_limits(cluster):
+def test_every_container_has_resource_requests_and_limits(cluster):
     databases = [each["spec"]["resources"] for each in cluster.of("Cluster")]
     brokers = [each["spec"]["resources"] for each in cluster.of("KafkaNodePool")]
     for resources in [*databases, *brokers, *(container(each)["resources"] for each in cluster.workloads())]:
         assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
 
 
-def test_every_image_names_its_version(cluster):
+def test_every_image_has_a_pinned_version(cluster):
     images = [container(each)["image"] for each in cluster.workloads()]
     for image in images + [each["spec"]["imageName"] for each in cluster.of("Cluster")]:
         assert PINNED.fullmatch(image), image
@@ -142,13 +142,13 @@ def test_a_deployment_is_probed_at_its_admin_port(cluster):
         }
 
 
-def test_a_pod_has_the_time_its_process_takes_to_stop(cluster):
+def test_a_pods_grace_period_is_longer_than_its_process_takes_to_stop(cluster):
     for each in cluster.of("Deployment"):
         before = container(each).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         assert pod(each)["terminationGracePeriodSeconds"] > STOP_SECONDS + before
 
 
-def test_every_deployment_has_a_disruption_budget_and_is_spread(cluster):
+def test_every_deployment_has_a_disruption_budget_and_is_spread_over_zones_and_nodes(cluster):
     budgets = {each["metadata"]["name"]: each["spec"] for each in cluster.of("PodDisruptionBudget")}
     for each in cluster.of("Deployment"):
         budget = budgets.pop(each["metadata"]["name"])
@@ -162,7 +162,7 @@ def test_every_deployment_has_a_disruption_budget_and_is_spread(cluster):
     assert budgets == {}
 
 
-def test_every_selector_finds_its_own_pods_alone(cluster):
+def test_every_selector_matches_only_its_own_pods(cluster):
     for each in cluster.of("Deployment"):
         selected = [labels for labels in cluster.services_pods() if selects(each["spec"]["selector"], labels)]
         assert selected == [pod_labels(each)]
@@ -176,7 +176,7 @@ def test_every_selector_finds_its_own_pods_alone(cluster):
         }
 
 
-def test_what_is_not_ready_is_scraped_too(cluster):
+def test_pods_that_are_not_ready_are_scraped_too(cluster):
     [monitor] = cluster.of("ServiceMonitor")
     wanted = monitor["spec"]["selector"]
     monitored = [each for each in cluster.of("Service") if selects(wanted, each["metadata"]["labels"])]
@@ -185,7 +185,7 @@ def test_what_is_not_ready_is_scraped_too(cluster):
     assert [each["port"] for each in monitor["spec"]["endpoints"]] == [monitored[0]["spec"]["ports"][0]["name"]]
 
 
-def test_apis_and_consumers_are_scaled_and_nobody_else_says_how_many(cluster):
+def test_apis_and_consumers_are_autoscaled_and_their_deployments_set_no_replicas(cluster):
     targets = [each["spec"]["scaleTargetRef"]["name"] for each in cluster.of("HorizontalPodAutoscaler", "ScaledObject")]
     expected = {f"{name}-{role}" for name, roles in ROLES.items() for role in roles & {"api", "consumer"}}
     assert sorted(targets) == sorted(expected)
@@ -204,7 +204,7 @@ def test_there_are_never_more_consumers_than_partitions(cluster, monkeypatch):
         assert trigger["metadata"]["bootstrapServers"] == f"{host}.touchpoint.svc:{port}"
 
 
-def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster, monkeypatch):
+def test_a_process_knows_all_its_variables_and_accepts_their_values(cluster, monkeypatch):
     for each in cluster.processes():
         assert set(environment(cluster, each)) <= environment_names(pod_labels(each)[NAME]) | LIBPQ
         config = settings(cluster, each, monkeypatch)
@@ -212,7 +212,7 @@ def test_a_process_starts_with_what_it_is_told_and_is_told_nothing_else(cluster,
         assert config.kafka.sasl_username == pod_labels(each)[NAME]
 
 
-def test_ports_are_those_that_processes_listen_at(cluster, monkeypatch):
+def test_declared_ports_are_those_that_processes_listen_on(cluster, monkeypatch):
     for each in cluster.of("Deployment"):
         config = settings(cluster, each, monkeypatch)
         ports = {port["name"]: port["containerPort"] for port in container(each)["ports"]}
@@ -224,13 +224,13 @@ def test_ports_are_those_that_processes_listen_at(cluster, monkeypatch):
                 assert port["port"] == {"http": config.port, "admin": config.admin_port}[port["targetPort"]]
 
 
-def test_the_gateway_asks_the_services_where_they_are(cluster, monkeypatch):
+def test_the_gateways_service_urls_name_existing_services_and_their_ports(cluster, monkeypatch):
     config = settings(cluster, cluster.get("Deployment", "gateway-api"), monkeypatch)
     for url in (config.feedback_url, config.escalation_url, config.metrics_url):
         assert url.port == cluster.get("Service", url.host)["spec"]["ports"][0]["port"]
 
 
-def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster):
+def test_certificates_are_verified_and_mounted_at_the_configured_paths(cluster):
     for each in cluster.workloads():
         mounts = {mount["mountPath"]: mount["name"] for mount in container(each)["volumeMounts"]}
         volumes = {volume["name"]: volume["secret"] for volume in pod(each)["volumes"]}
@@ -245,7 +245,7 @@ def test_certificates_are_checked_and_mounted_where_they_are_looked_for(cluster)
             assert {item["path"] for item in volumes[mounts[folder]]["items"]} == {name}
 
 
-def test_every_secret_comes_from_an_operator_or_is_named_in_the_guide(cluster):
+def test_every_secret_is_created_by_a_kubernetes_operator_or_described_in_the_guide(cluster):
     databases = {each["metadata"]["name"] for each in cluster.of("Cluster")}
     made = {f"{name}-{what}" for name in databases for what in ("app", "ca")}
     made |= {each["metadata"]["name"] for each in cluster.of("KafkaUser")} | {"touchpoint-cluster-ca-cert"}
@@ -258,7 +258,7 @@ def test_every_secret_comes_from_an_operator_or_is_named_in_the_guide(cluster):
     assert "create secret generic touchpoint-tokens" in (K8S.parents[1] / "docs" / "deploy.md").read_text()
 
 
-def test_a_database_has_connections_for_every_process_there_may_be(cluster, monkeypatch):
+def test_a_database_allows_enough_connections_for_all_its_processes(cluster, monkeypatch):
     most = {
         each["spec"]["scaleTargetRef"]["name"]: each["spec"]
         for each in cluster.of("HorizontalPodAutoscaler", "ScaledObject")
@@ -268,13 +268,15 @@ def test_a_database_has_connections_for_every_process_there_may_be(cluster, monk
         scaled = most.get(each["metadata"]["name"], {})
         replicas = scaled.get("maxReplicas") or scaled.get("maxReplicaCount") or each["spec"]["replicas"]
         pool = settings(cluster, each, monkeypatch).database_pool_size
-        wanted[pod_labels(each)[NAME]] += (replicas + 1) * (pool + OPERATORS_CONNECTIONS)  # one more while rolling out
+        wanted[pod_labels(each)[NAME]] += (replicas + 1) * (
+            pool + OPERATORS_CONNECTIONS
+        )  # one more pod during a rollout
     for name, connections in wanted.items():
         parameters = cluster.get("Cluster", f"{name}-db")["spec"]["postgresql"]["parameters"]
         assert connections + 10 <= int(parameters["max_connections"])
 
 
-def test_only_the_gateway_has_a_way_in_from_outside(cluster):
+def test_only_the_gateway_is_reachable_from_outside_the_cluster(cluster):
     assert {each["spec"].get("type", "ClusterIP") for each in cluster.of("Service")} == {"ClusterIP"}
     [ingress] = cluster.of("Ingress")
     [rule] = ingress["spec"]["rules"]

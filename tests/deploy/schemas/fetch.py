@@ -1,7 +1,7 @@
-"""Write the schemas that deploy/ is held to, without their descriptions, from the projects' own packages.
+"""Write the schemas by which the tests validate deploy/, without their descriptions, from the projects' own packages.
 
-`python tests/deploy/schemas/fetch.py`, after changing a version here. Needs Go, and our environment for a Java and what
-comes from Maven Central. All are Apache-2.0: README.md.
+Run `python tests/deploy/schemas/fetch.py` after changing a version here. Needs Go, and the project's environment, which
+has Java and the client of Maven Central. All schemas are under Apache-2.0: README.md.
 """
 
 import json
@@ -29,7 +29,7 @@ KAFKA_KINDS = {"Kafka": "kafka", "KafkaNodePool": "nodepool", "KafkaTopic": "top
 
 
 def main() -> None:
-    """Fetch all of them."""
+    """Fetch and write all schemas."""
     compose = _module(COMPOSE) / "schema" / "compose-spec.json"
     _write("compose", json.loads(compose.read_text()))
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _definitions(folder: Path) -> Iterator[Path]:
-    """CustomResourceDefinitions, as files."""
+    """The files of all CustomResourceDefinitions."""
     for module in (KEDA, CLOUDNATIVE_PG):
         yield from (_module(module) / "config" / "crd" / "bases").glob("*.yaml")
     yield from _prometheus_operator(folder)
@@ -48,7 +48,7 @@ def _definitions(folder: Path) -> Iterator[Path]:
 
 
 def _prometheus_operator(folder: Path) -> Iterator[Path]:
-    """Its module has the types alone: their definitions are made of them, as the project does."""
+    """Generate the definitions from the Go types, as the project does: its module contains only the types."""
     source = folder / "prometheus-operator"
     shutil.copytree(_module(PROMETHEUS_OPERATOR), source, copy_function=shutil.copyfile)
     _run("go", "run", CONTROLLER_GEN, "crd", "paths=./v1", f"output:crd:dir={folder}", folder=source)
@@ -56,7 +56,7 @@ def _prometheus_operator(folder: Path) -> Iterator[Path]:
 
 
 def _strimzi(folder: Path) -> Iterator[Path]:
-    """Its definitions are made of the Java classes, by the project's own program."""
+    """Generate the definitions from the Java classes, by the project's own generator."""
     jars = {
         artifact.resolve(): None
         for name in ("crd-generator", "api")
@@ -80,7 +80,7 @@ def _write(name: str, schema: Any) -> None:
 
 
 def _bare(schema: Any) -> Any:
-    """Without descriptions, which are most of it."""
+    """The schema without descriptions, which make up most of it."""
     if isinstance(schema, dict):
         return {key: _bare(value) for key, value in schema.items() if key != "description" or isinstance(value, dict)}
     return [_bare(each) for each in schema] if isinstance(schema, list) else schema
