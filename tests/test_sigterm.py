@@ -26,7 +26,7 @@ CONTAINER = ["unshare", "--pid", "--fork", "--kill-child"]
 
 @dataclass
 class First:
-    """A process as PID 1 of a namespace; where this user may not create one, a process that ignores SIGTERM at first."""
+    """A process as PID 1 of a namespace; if this user may not create one, a process that ignores SIGTERM at first."""
 
     started: asyncio.subprocess.Process
     contained: bool

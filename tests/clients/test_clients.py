@@ -1,4 +1,4 @@
-"""Clients that generators make from the gateway's document, against the running gateway.
+"""API clients generated from the gateway's OpenAPI document, run against the gateway.
 
 Python and TypeScript are part of every run; `make clients` (CLIENTS=all) tries all generators and the linters.
 """
@@ -52,7 +52,7 @@ def run(*command: str | Path, folder: Path, **environment: str) -> str:
 
 
 def tool(package: str, *arguments: str | Path, folder: Path) -> None:
-    """Run a Python package's command of the same name, in an environment of its own."""
+    """Run the command of a Python package, which has the package's name, in an environment of its own."""
     run(
         sys.executable,
         "-m",
@@ -86,7 +86,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def npm(node: Path, command: str, *arguments: str | Path, folder: Path) -> None:
-    """Run a command of an npm package; none of them asks elsewhere for news."""
+    """Run a command of an npm package, without telemetry and update checks."""
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     run(node / "node_modules" / ".bin" / command, *arguments, folder=folder, **quiet)
 
@@ -101,7 +101,7 @@ def compile_typescript(node: Path, folder: Path) -> None:
 
 @pytest.fixture
 def tour(tmp_path: Path, system: System) -> Callable[..., Any]:
-    """Prepares a tenant for a client's program; what is answered runs the program and looks at its last line."""
+    """A function that prepares a tenant; it returns a function that runs a client's program and checks its output."""
 
     async def prepare(name: str) -> Callable[..., None]:
         key = await system.create_key(f"{name}-{tmp_path.name}"[:60].replace("_", "-"))
@@ -126,7 +126,7 @@ def tour(tmp_path: Path, system: System) -> Callable[..., Any]:
 
 
 def _examples() -> list[dict[str, Any]]:
-    """One event of each type, as the document shows it."""
+    """One event of each type: the document's example."""
     schemas = json.loads(DOCUMENT.read_text())["components"]["schemas"]
     mapping = schemas["CloudEvent"]["discriminator"]["mapping"]
     return [
@@ -135,7 +135,7 @@ def _examples() -> list[dict[str, Any]]:
 
 
 async def _seed(url: str, key: str) -> str:
-    """Five pieces of feedback of the customer C-list; answers the id of an open case."""
+    """Store five pieces of feedback of the customer C-list and open a case; returns the case's id."""
     urgent = {"ticket_id": "T-urgent", "customer_id": "C-case", "channel": "email", "priority": "urgent"}
     events = [{"type": "ticket.opened", "id": "urgent", "data": urgent}]
     for number in range(5):
@@ -172,7 +172,7 @@ async def test_openapi_typescript(tour: Any, node: Path, tmp_path: Path) -> None
     check(node / "node_modules" / ".bin" / "tsx", "tour.ts", folder=tmp_path)
 
 
-def test_the_readmes_bodies_are_of_the_generated_types(node: Path, tmp_path: Path) -> None:
+def test_the_readmes_request_bodies_match_the_generated_types(node: Path, tmp_path: Path) -> None:
     npm(node, "openapi-typescript", DOCUMENT, "-o", "schema.d.ts", folder=tmp_path)
     texts = re.findall(r"/v1/(events|feedback) .*?-d '(\{.*?\})'\n", (ROOT / "README.md").read_text(), re.DOTALL)
     assert [path for path, _ in texts] == ["feedback", "events"]

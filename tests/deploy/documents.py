@@ -45,7 +45,7 @@ def _names(settings: type[Any]) -> Iterator[str]:
 
 
 def compose(**environment: str) -> dict[str, Any]:
-    """docker-compose.yml with its variables filled in: the given values, else the defaults, or `x…` for required ones."""
+    """docker-compose.yml with its variables filled in: given values, else the defaults, or `x…` for required ones."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, default = match.groups()

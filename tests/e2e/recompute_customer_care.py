@@ -1,11 +1,11 @@
 """Recompute first response and resolution of customer-care conversations straight from their file.
 
-The independent witness of an import: it shares no code with the project. `python recompute_customer_care.py FILE`
+An independent check of an import: it shares no code with the project. `python recompute_customer_care.py FILE`
 prints for each metric n, mean, p50 and p90 in seconds.
 
-First response: the agent's first message minus the opening. The agent's last answer counts as a message; it stands at
-conversationDateTime + duration. Resolution: the duration. A conversation whose duration is not hh:mm:ss (the real file
-has negative ones) is left out of both, as its end is not known.
+First response: the time from the opening to the agent's first message. The agent's last answer counts as a message; its
+time is conversationDateTime + duration. Resolution: the duration. A conversation whose duration is not hh:mm:ss (the
+real file has negative ones) is left out of both, because the time of its end is unknown.
 """
 
 import json

@@ -16,7 +16,7 @@ from touchpoint.testing.system import System
 BATCH = "application/cloudevents-batch+json"
 MIB = 2**20
 MOST_MIB = 150
-"""The budget for bodies is 64 MiB, half of it for one tenant, and what is made of a body takes more than its bytes."""
+"""The budget for bodies is 64 MiB, half of it for one tenant; a parsed body takes more memory than its bytes."""
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: " + BATCH.encode() + b"\r\n"
 
 
@@ -39,7 +39,7 @@ async def gateway(system, key) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def slow_feedback(system) -> AsyncIterator[asyncpg.Connection]:
-    """The service's database, in which reading feedback takes a minute."""
+    """A connection to feedback-svc's database, in which every query of feedback takes a minute."""
     connection = await asyncpg.connect(system.dsn("feedback-svc"))
     await connection.execute(
         "ALTER TABLE feedback RENAME TO quick; "
@@ -51,7 +51,7 @@ async def slow_feedback(system) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def test_a_client_that_hangs_up_at_the_gateway_ends_its_query_in_the_services_database(gateway, slow_feedback):
+async def test_a_client_that_disconnects_ends_its_query_in_the_services_database(gateway, slow_feedback):
     async def queries() -> int:
         return await slow_feedback.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
@@ -70,7 +70,7 @@ async def test_a_client_that_hangs_up_at_the_gateway_ends_its_query_in_the_servi
 
 @pytest.fixture
 async def bounded_memory(system) -> AsyncIterator[None]:
-    """The gateway takes no more than MOST_MIB while the test runs."""
+    """Fails if the gateway's memory grows by MOST_MIB or more while the test runs."""
     process = system.process(("gateway", "api")).handle
     before = peak = process.memory_info().rss
 
@@ -97,7 +97,7 @@ async def bounded_memory(system) -> AsyncIterator[None]:
     ],
     ids=["an address", "a header", "headers", "a chunk extension", "trailers"],
 )
-async def test_what_has_no_end_is_ended_soon(system, key, bounded_memory, start, more):
+async def test_an_endless_part_of_a_request_is_refused_before_it_takes_memory(system, key, bounded_memory, start, more):
     async with _connected(system.url) as (reader, writer):
         ended, sent = asyncio.create_task(_answer(reader)), 0
         writer.write(start % key.encode() if b"%s" in start else start)
@@ -105,13 +105,13 @@ async def test_what_has_no_end_is_ended_soon(system, key, bounded_memory, start,
             while not ended.done() and sent < 100 * MIB:
                 writer.write(more)
                 await writer.drain()
-                await asyncio.sleep(0)  # drain() alone gives the reader no turn
+                await asyncio.sleep(0)  # drain() alone does not let the reader's task run
                 sent += len(more)
         await ended
     assert sent < 20 * MIB, "what the sockets' buffers hold, and no more"
 
 
-async def test_small_bodies_that_unpack_to_large_ones_are_refused(gateway, bounded_memory):
+async def test_gzip_bombs_are_refused(gateway, bounded_memory):
     bomb = gzip.compress(b" " * 100_000_000)
     headers = {"Content-Type": BATCH, "Content-Encoding": "gzip"}
     answers = await asyncio.gather(*(gateway.post("/v1/events", content=bomb, headers=headers) for _ in range(20)))
@@ -119,16 +119,16 @@ async def test_small_bodies_that_unpack_to_large_ones_are_refused(gateway, bound
     assert (await gateway.post("/v1/events", content=bomb, headers=headers)).status_code == 413
 
 
-async def test_a_batch_of_mistakes_is_not_told_all_of_them(gateway, bounded_memory):
+async def test_a_batch_with_very_many_errors_gets_a_bounded_response(gateway, bounded_memory):
     mistakes = json.dumps([{f"a{number}": {} for number in range(90)}] * 5000)
     refused = await gateway.post("/v1/events", content=mistakes, headers={"Content-Type": BATCH})
     assert (refused.status_code, len(refused.content) < 2_000_000) == (422, True)
 
 
-async def test_a_tenants_unfinished_bodies_hold_half_of_the_room_and_all_others_are_answered(
+async def test_a_tenants_unfinished_bodies_take_half_of_the_budget_and_other_requests_are_answered(
     system, key, gateway, bounded_memory
 ):
-    """Each body is said to have 8 MiB, of which 7 come at once and the rest just fast enough not to be given up."""
+    """Each body declares 8 MiB; 7 are sent at once and the rest just fast enough not to be timed out."""
     clients, places = 50, 4  # 32 MiB
 
     async def send() -> bytes:
@@ -155,7 +155,7 @@ async def test_a_tenants_unfinished_bodies_hold_half_of_the_room_and_all_others_
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is cut at the end."""
+    """A connection that is aborted at the end."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -165,7 +165,7 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:
-    """The first line of the answer; none where the connection was cut."""
+    """The first line of the response; empty if the connection was reset."""
     with suppress(ConnectionError):
         return await reader.readline()
     return b""

@@ -1,6 +1,6 @@
-"""Hundreds of connections that do next to nothing, and another tenant whose requests are answered all the same.
+"""Hundreds of slow or idle connections do not keep another tenant's requests from being answered.
 
-All come from one address, as behind a proxy: nothing but what they do tells them apart.
+All connections come from one address, as behind a proxy, so only their behaviour distinguishes them.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from touchpoint.testing import eventually
 from touchpoint.testing.system import System
 
 CONNECTIONS = 900
-"""More than the gateway takes by default."""
+"""More than the gateway's default limit."""
 REQUESTS = 200
 AT_ONCE = 4
 MOST_SECONDS = 20
-"""An answer takes milliseconds; here client, attackers and servers share what may be one busy core."""
+"""A response takes milliseconds; in this test the client, the attackers and the servers may share one busy core."""
 
 SLOW_BODY = (
     b"POST /v1/feedback HTTP/1.1\r\nHost: touchpoint\r\nAuthorization: Bearer KEY\r\nContent-Type: application/json\r\n"
@@ -37,7 +37,7 @@ SLOW_READER = b"GET /openapi.json HTTP/1.1\r\nHost: touchpoint\r\n\r\n" * 20
 
 @pytest.fixture(scope="module")
 async def system(servers, tmp_path_factory) -> AsyncIterator[System]:
-    """A gateway, and nothing behind it."""
+    """A gateway without any other service."""
     alone = System(servers, tmp_path_factory.mktemp("system"))
     try:
         await alone.prepare()
@@ -50,7 +50,7 @@ async def system(servers, tmp_path_factory) -> AsyncIterator[System]:
 
 @pytest.fixture(scope="module")
 async def keys(system) -> dict[str, str]:
-    """Of two tenants."""
+    """API keys of two tenants."""
     return {tenant: await system.create_key(tenant, limited=True) for tenant in ("globex", "initech")}
 
 
@@ -59,9 +59,9 @@ async def keys(system) -> dict[str, str]:
     [(SLOW_BODY, True), (SLOW_HEADERS, True), (IDLE, True), (SLOW_READER, False)],
     ids=["slow bodies", "slow headers", "idle connections", "answers nobody reads"],
 )
-async def test_nobody_takes_all_connections(system, keys, opening, reads):
+async def test_slow_and_idle_connections_do_not_shut_out_another_tenant(system, keys, opening, reads):
     async with _crowd(system, opening.replace(b"KEY", keys["initech"].encode()), reads):
-        if not reads:  # at first the gateway is busy with what they have asked for
+        if not reads:  # at first the gateway is busy with the crowd's requests
             await eventually(lambda: _answers_soon(system), 60)
         answers, slowest = await _visit(system, keys["globex"])
     print(f"{answers}, slowest {slowest:.2f} s")
@@ -70,7 +70,7 @@ async def test_nobody_takes_all_connections(system, keys, opening, reads):
     assert slowest < MOST_SECONDS
 
 
-async def test_a_key_that_has_too_many_requests_in_work_is_told_so_and_it_is_counted(system, keys):
+async def test_a_key_with_too_many_concurrent_requests_gets_429_and_the_metric_counts_it(system, keys):
     async with _crowd(system, SLOW_BODY.replace(b"KEY", keys["initech"].encode()), reads=True):
 
         async def refused() -> httpx.Response | None:
@@ -125,7 +125,7 @@ async def _crowd(system: System, opening: bytes, reads: bool) -> AsyncIterator[N
 
 
 async def _answers_soon(system: System) -> bool:
-    """Whether the gateway is done with what the crowd has sent at first."""
+    """Whether the gateway has worked off the crowd's first requests: it answers within a second."""
     with suppress(httpx.TransportError):
         async with httpx.AsyncClient(base_url=system.url, timeout=1) as client:
             return (await client.get("/nothing")).status_code == 404
@@ -133,7 +133,7 @@ async def _answers_soon(system: System) -> bool:
 
 
 async def _connected(host: str, port: int) -> socket.socket:
-    """A socket that buffers little."""
+    """A connected socket with a small receive buffer."""
     connected = socket.socket()
     connected.setblocking(False)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -146,9 +146,9 @@ async def _connected(host: str, port: int) -> socket.socket:
 
 
 async def _visit(system: System, key: str) -> tuple[Counter[int], float]:
-    """Send feedback, each on a connection of its own; how often each status came (0: none), and the longest wait.
+    """Send feedback, each on its own connection; the number of responses by status (0: none), and the longest wait.
 
-    In threads: the loop of the crowd would let a client that has connected wait before it sends.
+    It uses threads: on the crowd's event loop a connected client would have to wait before it can send.
     """
     host, _, port = system.url.removeprefix("http://").partition(":")
     body = json.dumps({"kind": "text", "channel": "web", "text": "All is well."})

@@ -1,6 +1,6 @@
 """The exposure of a running system: its ports, and secrets or customers' data in responses and logs when it fails.
 
-Each secret and each customer's word is a canary that is found again wherever it comes out.
+Each secret and each piece of customer data is a canary: a unique text that is easy to find in any output.
 """
 
 import ipaddress
@@ -35,7 +35,7 @@ CUSTOMER = {"customer_id": canary("customer") + "@example.com", "text": canary("
 
 @pytest.fixture(scope="module")
 async def system(servers, tmp_path_factory) -> AsyncIterator[System]:
-    """As talkative as it can be made."""
+    """A system with log level debug, whose secrets are canaries."""
     started = System(
         replace(servers, dsn=servers.dsn.replace("postgres@", f"postgres:{SECRETS['database']}@")),
         tmp_path_factory.mktemp("system"),
@@ -55,7 +55,7 @@ async def system(servers, tmp_path_factory) -> AsyncIterator[System]:
 
 
 class Heard:
-    """Everything the gateway answered; `asked` with which keys."""
+    """Records every response of the gateway."""
 
     def __init__(self) -> None:
         self.answers: list[httpx.Response] = []
@@ -90,7 +90,7 @@ async def door(system, heard, key) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_every_port_is_on_the_loopback_interface_and_the_apis_are_apart_from_the_rest(system):
+async def test_every_port_is_on_the_loopback_interface_and_apis_have_their_own(system):
     for part, process in system._running.items():
         listening = [c.laddr for c in process.handle.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert all(ipaddress.ip_address(address.ip).is_loopback for address in listening), part
@@ -103,7 +103,7 @@ async def test_no_process_shows_a_secret_in_its_command_line(system):
         assert not found_in(" ".join(process.handle.cmdline()), SECRETS.values())
 
 
-async def test_nothing_that_fails_shows_a_secret_or_a_customer(system, door, heard, key):
+async def test_failures_show_no_secret_and_no_customer_data(system, door, heard, key):
     await _succeed(door)
     await _send_what_is_refused(door)
     await _ask_what_is_refused(door)
@@ -123,7 +123,7 @@ async def test_nothing_that_fails_shows_a_secret_or_a_customer(system, door, hea
 
 
 def found_in(text: str, canaries: Any) -> list[str]:
-    """The lines that show a canary."""
+    """The lines of a text that contain a canary."""
     return [line[:2000] for line in text.splitlines() if any(canary in line for canary in canaries)]
 
 
@@ -145,7 +145,7 @@ async def _succeed(door: httpx.AsyncClient) -> None:
 
 
 async def _send_what_is_refused(door: httpx.AsyncClient) -> None:
-    """Every example of the document, each of its values in turn replaced by something a customer may have said."""
+    """Send every example of the document, with each of its values in turn replaced by customer data."""
     schemas = (await door.get("/openapi.json")).json()["components"]["schemas"]
     types = [schemas[each["$ref"].rpartition("/")[2]] for each in schemas["CloudEvent"]["oneOf"]]
     word = CUSTOMER["text"]
@@ -173,7 +173,7 @@ async def _send_what_is_refused(door: httpx.AsyncClient) -> None:
 
 
 def _spoil(event: Any, other: Any) -> Iterator[Any]:
-    """The event, with one of its values after the other replaced; its name is what logs call it by."""
+    """Copies of the event, each with one value replaced; the id is kept, because logs contain it."""
     places = [place for place in event.items() if place[0] != "id"] if isinstance(event, dict) else enumerate(event)
     for place, value in places:
         spoilt = deepcopy(event)
@@ -187,7 +187,7 @@ def _spoil(event: Any, other: Any) -> Iterator[Any]:
 
 
 async def _ask_what_is_refused(door: httpx.AsyncClient) -> None:
-    """Every parameter and body of every operation, filled with something a customer may have said."""
+    """Send customer data in every parameter and body of every operation."""
     word = CUSTOMER["text"]
     for path, operations in (await door.get("/openapi.json")).json()["paths"].items():
         for method, operation in operations.items():
@@ -210,7 +210,7 @@ async def _come_with_keys_that_open_nothing(door: httpx.AsyncClient, key: str) -
 
 
 async def _bring_poison(system: System) -> None:
-    """A record the gateway would have refused, one with broken attributes, and one that the database will not store."""
+    """Write records that the gateway would refuse, one with broken attributes, and one that PostgreSQL refuses."""
     word, about = CUSTOMER["text"], {"customer_id": CUSTOMER["customer_id"]}
     async with _database(system, "feedback-svc") as database:
         await database.execute("ALTER TABLE feedback ADD CHECK (language IS DISTINCT FROM 'zz')")
@@ -240,7 +240,7 @@ async def _bring_poison(system: System) -> None:
 
 
 async def _break_the_database(system: System, door: httpx.AsyncClient) -> None:
-    """Tables that are gone, and connections that end in the middle of everything."""
+    """Send requests while a table is missing, and while PostgreSQL's connections are being terminated."""
     async with _database(system, "feedback-svc") as database:
         await database.execute("ALTER TABLE timeline RENAME TO gone")
         await door.get(f"/v1/customers/{CUSTOMER['customer_id']}/timeline", params={"cursor": CUSTOMER["text"]})
@@ -279,7 +279,7 @@ async def _metrics(system: System) -> str:
 
 
 async def _dead_letters(system: System) -> str:
-    """What we added to the records, and what the index says of them beside whose they are."""
+    """The headers that we add to dead letters, and their rows in the index without the customer id."""
     logs = ""
     for service in SERVICES:
         if service != "gateway":

@@ -1,4 +1,4 @@
-"""Real conversations, imported as a user would, measure what an independent script reads from their file."""
+"""Metrics of imported real conversations equal those that an independent script computes from their file."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def sample(tmp_path: Path) -> Path:
     return Path(shutil.copy(EXAMPLES / "customer-care.sample.json", tmp_path))
 
 
-async def test_imported_conversations_measure_what_their_file_says_however_often_and_page_nobody(running, sample):
+async def test_metrics_of_imported_conversations_match_their_file_also_after_a_second_import(running, sample):
     expected = recompute(sample)
     async with running() as system:
         key = await system.create_key("acme")

@@ -1,4 +1,4 @@
-"""The main job: what another system sends in at the gateway is stored, routed, timed, counted, and can be asked for."""
+"""The main job: events sent to the gateway are stored, routed, timed and counted, and can be queried."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ async def key(system) -> str:
 
 @pytest.fixture
 async def gateway(system, key) -> AsyncIterator[httpx.AsyncClient]:
-    """The door, as a system of the company acme uses it."""
+    """A client of the gateway with a key of the tenant acme."""
     async with httpx.AsyncClient(base_url=system.url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
         yield client
 
@@ -86,14 +86,14 @@ async def test_feedback_of_a_key_account_is_stored_counted_and_opens_a_case(gate
     ]
 
 
-async def test_what_became_of_an_event_can_be_asked(gateway, customer):
+async def test_an_events_status_names_what_each_consumer_did(gateway, customer):
     taken = await _send(gateway, "usage.reported", customer_id=customer, **_usage())
     statuses = await eventually(lambda: _statuses(gateway, taken["status_url"], "applied"))
     assert statuses == {"feedback-svc": "applied", "escalation-svc": "ignored", "metrics-svc": "ignored"}
 
 
-async def test_an_event_never_sent_is_unknown_also_while_others_flow(gateway, customer):
-    """Consumers are always a little behind a log that grows; that is no reason to call it pending."""
+async def test_an_event_never_sent_is_not_found_while_others_arrive(gateway, customer):
+    """Consumers always lag a little behind a growing log; that must not make an unknown event `pending`."""
     stop = asyncio.Event()
 
     async def flow() -> None:
@@ -107,7 +107,7 @@ async def test_an_event_never_sent_is_unknown_also_while_others_flow(gateway, cu
     assert answers == [404] * 15
 
 
-async def test_another_payload_under_a_used_id_is_refused_as_a_conflict(gateway, customer):
+async def test_another_payload_under_a_used_id_is_a_conflict_and_not_applied(gateway, customer):
     about = {"id": f"twice-{customer}", "kind": "text", "channel": "web", "customer_id": customer}
     first = (await gateway.post("/v1/feedback", json={**about, "text": "first"})).json()
     await eventually(lambda: _found(gateway, f"/v1/feedback/{first['feedback_id']}"))
@@ -129,7 +129,7 @@ async def test_an_event_is_pending_while_a_consumer_is_down_and_applied_after_it
     await eventually(lambda: _statuses(gateway, taken["status_url"], "applied", consumer="metrics-svc"), 40)
 
 
-async def test_a_record_nobody_can_read_is_dead_lettered_and_says_so(system, gateway, customer):
+async def test_an_unreadable_record_is_dead_lettered_and_its_status_says_so(system, gateway, customer):
     broken = factories.feedback(customer_id=customer, source="/elsewhere")
     await _write(system, broken.partition_key, broken.meta, type(broken), b'{"kind": "nps"}')
     url = f"/v1/events/%2Felsewhere/{broken.meta.id}"
@@ -137,14 +137,14 @@ async def test_a_record_nobody_can_read_is_dead_lettered_and_says_so(system, gat
     assert set(statuses.values()) == {"dead-lettered"}
 
 
-async def test_an_event_nobody_sent_is_not_found(gateway):
+async def test_an_event_never_sent_is_not_found(gateway):
     async def unknown() -> bool:
         return (await gateway.get("/v1/events/%2Fnowhere/never-sent")).status_code == 404
 
     await eventually(unknown)
 
 
-async def test_a_ticket_without_an_agents_reply_breaches_once_although_a_bot_replied(system, gateway, customer):
+async def test_a_ticket_with_only_a_bots_reply_breaches_its_clock_once(system, gateway, customer):
     ticket = f"ticket-{customer}"
     about = {"customer_id": customer, "ticket_id": ticket}
     await _send(gateway, "ticket.opened", **about, channel="email", priority="urgent")
@@ -170,7 +170,7 @@ async def test_a_ticket_an_agent_replied_to_in_time_opens_no_case(gateway, custo
     assert await _items(gateway, "/v1/escalations", ticket_id=about["ticket_id"]) == []
 
 
-async def test_history_is_counted_and_pages_nobody(gateway, customer):
+async def test_a_backfill_is_counted_and_opens_no_case(gateway, customer):
     past = datetime(2020, 3, 1, 9, 0, tzinfo=UTC)
     hours = {"from": "2020-03-01T00:00:00Z", "to": "2020-03-02T00:00:00Z", "group_by": "segment"}
     about = {"customer_id": customer, "ticket_id": f"ticket-{customer}"}
@@ -185,7 +185,7 @@ async def test_history_is_counted_and_pages_nobody(gateway, customer):
     assert await _items(gateway, "/v1/escalations", customer_id=customer) == []
 
 
-async def test_another_tenant_sees_nothing_of_it(system, gateway, customer):
+async def test_another_tenant_cannot_read_the_feedback(system, gateway, customer):
     sent = (await gateway.post("/v1/feedback", json={"customer_id": customer, "channel": "web", **_nps(9)})).json()
     await eventually(lambda: _found(gateway, f"/v1/feedback/{sent['feedback_id']}"))
     other = {"Authorization": f"Bearer {await system.create_key('globex')}"}
@@ -254,7 +254,7 @@ async def _statuses(gateway: httpx.AsyncClient, url: str, wanted: str, consumer:
 
 
 async def _write(system: System, key: str, meta: Meta, kind: Any, value: bytes) -> None:
-    """Put a record past the gateway."""
+    """Write a record directly to the topic."""
     producer = Producer(system.kafka, "tests")
     await producer.start()
     await producer.send(Record("touchpoints.v1", key.encode(), value, headers(meta, kind)))

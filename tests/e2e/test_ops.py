@@ -1,4 +1,4 @@
-"""An operator's night over HTTP: what failed is redriven, what is lost is replayed, and the trail names the key."""
+"""An operator's work over HTTP: dead letters are redriven, lost events replayed, and the audit trail names the key."""
 
 from collections.abc import AsyncIterator
 
@@ -23,7 +23,7 @@ async def ops(system) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def query(system):
-    """Asks the service's database, as its owner."""
+    """Runs queries on the service's database as its owner."""
     connection = await asyncpg.connect(system.dsn(SERVICE))
     yield connection.fetch
     await connection.close()
@@ -42,7 +42,7 @@ async def ended(ops: httpx.AsyncClient, replay_id: str):
     return await eventually(over, 60)
 
 
-async def test_every_service_answers_for_its_consumer(ops):
+async def test_the_consumers_of_all_services_are_listed(ops):
     async def all_of_them():
         answer = await body_of(await ops.get("/consumers"))
         return sorted(item["consumer"] for item in answer["items"]) == ["escalation-svc", SERVICE, "metrics-svc"]
@@ -50,7 +50,7 @@ async def test_every_service_answers_for_its_consumer(ops):
     await eventually(all_of_them, 60)
 
 
-async def test_what_is_lost_is_planned_and_replayed(system, ops, query):
+async def test_deleted_events_are_planned_and_replayed(system, ops, query):
     async with httpx.AsyncClient(
         base_url=system.url, headers={"Authorization": f"Bearer {await system.create_key('acme')}"}
     ) as door:
@@ -111,7 +111,7 @@ async def test_the_trail_names_the_key_and_not_its_secret(ops):
     assert secret not in trail.text
 
 
-async def test_the_public_address_and_the_services_own_know_nothing_of_it(system, ops):
+async def test_operators_routes_are_closed_at_the_public_address_and_at_the_services(system, ops):
     async with httpx.AsyncClient(headers=ops.headers) as client:
         assert (await client.get(f"{system.url}/v1/ops/consumers")).status_code == 404
         assert (await client.get(f"{system.service_url(SERVICE)}/v1/ops/consumers")).status_code == 401

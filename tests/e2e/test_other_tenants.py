@@ -24,7 +24,7 @@ async def system(running):
 
 @pytest.fixture(scope="module")
 async def doors(system) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """The gateway as two companies use it, each with a key for everything."""
+    """Clients of the gateway for two tenants, each with a key with all scopes."""
     async with AsyncExitStack() as stack:
         made = {}
         for tenant in ("acme", "globex"):
@@ -36,7 +36,7 @@ async def doors(system) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
 
 @pytest.fixture(scope="module")
 async def acmes(doors) -> dict[str, str]:
-    """Ids of acme's objects, by the name of the path or query parameter."""
+    """Ids of acme's objects by the name of the path parameter."""
     customer, event = str(uuid4()), str(uuid4())
     feedback = {
         "id": event, "kind": "nps", "channel": "web", "customer_id": customer, "product": SECRET, "text": SECRET,
@@ -63,7 +63,7 @@ async def acmes(doors) -> dict[str, str]:
 
 _NEXT = "2030-01-01T00:00:00Z"
 NOT_AN_ID = {"metric", "source"}
-"""Parameters that name the same for everyone."""
+"""Parameters whose values are the same for all tenants."""
 
 
 async def _items(answer):
@@ -85,8 +85,8 @@ def _query(operation: dict) -> dict[str, str]:
     return {name: value for name, value in {"from": "2026-01-01T00:00:00Z", "to": _NEXT}.items() if name in required}
 
 
-async def test_anothers_id_is_answered_as_one_that_does_not_exist(doors, acmes):
-    """Byte for byte, the id itself aside; a command changes nothing."""
+async def test_another_tenants_id_gets_the_same_response_as_an_unknown_id(doors, acmes):
+    """The responses are equal byte for byte, except the id; a command changes nothing."""
     asked = 0
     for method, path, operation in await _operations(doors["globex"]):
         if not set(re.findall(r"\{(\w+)\}", path)) - NOT_AN_ID:
@@ -107,8 +107,8 @@ async def test_anothers_id_is_answered_as_one_that_does_not_exist(doors, acmes):
     assert (case["state"], case["case_version"]) == ("open", 1)
 
 
-async def test_no_route_shows_another_company_anything(doors, acmes):
-    """The same questions show acme its data: what is not found was there to be found."""
+async def test_no_route_shows_another_tenants_data(doors, acmes):
+    """The same requests show acme its data, so there is something to find."""
     seen = {}
     for tenant, door in doors.items():
         text = ""
@@ -122,7 +122,7 @@ async def test_no_route_shows_another_company_anything(doors, acmes):
     assert '"n":1' not in seen["globex"]
 
 
-async def test_the_same_id_from_two_companies_is_two_events(doors, acmes):
+async def test_the_same_id_from_two_tenants_is_two_events(doors, acmes):
     again = {"id": acmes["id"], "kind": "text", "channel": "web", "customer_id": acmes["customer_id"], "text": "ours"}
     taken = (await doors["globex"].post("/v1/feedback", json=again)).json()
     assert taken["feedback_id"] != acmes["feedback_id"]

@@ -1,4 +1,4 @@
-"""A new version rolled out beside its migration."""
+"""A new version's processes start before its migration has run."""
 
 import httpx
 
@@ -10,7 +10,7 @@ from touchpoint.testing.system import READS, System
 CONSUMER = ("metrics-svc", "consumer")
 
 
-async def test_a_process_works_once_its_migration_is_done_and_can_be_stopped_before(servers, tmp_path):
+async def test_a_process_waits_for_its_migration_and_can_be_stopped_meanwhile(servers, tmp_path):
     system = System(servers, tmp_path)
     await admin.provision(system.kafka, READS)
     dsn = await databases.create(servers.dsn, system.databases["metrics-svc"])

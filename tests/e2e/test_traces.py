@@ -1,4 +1,4 @@
-"""One trace an event: from the gateway through Kafka to each database write, whichever service it is."""
+"""Each event has one trace: from the gateway through Kafka to each database write of every service."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +13,7 @@ from touchpoint.testing.policies import QUICK
 from touchpoint.testing.system import System
 
 Path = tuple[str, tuple[str, ...]]
-"""A service, and names of spans from the top down."""
+"""A service, and the names of spans from the root down."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ async def test_feedback_is_one_trace_from_the_gateway_to_each_database_write(gat
     )
 
 
-async def test_a_clock_that_fires_is_in_the_trace_of_the_ticket_that_set_it(gateway, collector, trace):
+async def test_a_clock_that_expires_is_in_the_trace_of_its_ticket(gateway, collector, trace):
     ticket = {"customer_id": "c1", "ticket_id": f"ticket-{trace}", "channel": "email", "priority": "urgent"}
     await send(gateway, event("ticket.opened", ticket, traceparent=f"00-{trace}-{1:016x}-01"))
     sent = ("send touchpoints.v1",)
@@ -96,7 +96,7 @@ async def test_each_event_of_a_batch_begins_a_trace_linked_with_its_request(gate
     assert len({span.trace for span in begun().values()}) == 3
 
 
-async def test_a_question_is_followed_into_the_service_and_its_query_and_names_nobody(gateway, collector, trace):
+async def test_a_get_requests_trace_contains_the_services_query_and_no_customer_id(gateway, collector, trace):
     asked = {"traceparent": f"00-{trace}-{1:016x}-01"}
     await gateway.get("/v1/customers/customer-nobody/timeline?type=feedback.submitted", headers=asked)
     route = "GET /v1/customers/{customer_id:path}/timeline"
@@ -104,7 +104,7 @@ async def test_a_question_is_followed_into_the_service_and_its_query_and_names_n
     assert "customer-nobody" not in str(collector.spans)
 
 
-async def test_a_trace_its_client_does_not_keep_is_not_kept_here(gateway, collector, trace):
+async def test_a_trace_that_the_client_does_not_sample_is_not_exported(gateway, collector, trace):
     kept = uuid4().hex
     for each, flag in ((trace, "00"), (kept, "01")):
         answer = await gateway.post(
@@ -116,7 +116,7 @@ async def test_a_trace_its_client_does_not_keep_is_not_kept_here(gateway, collec
     assert collector.trace(trace) == []
 
 
-async def test_with_its_collector_gone_a_process_works_on_and_stops(system, gateway, collector):
+async def test_a_process_works_and_stops_while_its_collector_is_unreachable(system, gateway, collector):
     await collector.close()
     answer = await gateway.post("/v1/feedback", json=detractor())
     path = f"/v1/feedback/{answer.json()['feedback_id']}"
@@ -143,7 +143,7 @@ async def send(gateway: httpx.AsyncClient, event: dict[str, Any]) -> None:
 
 
 async def collected(collector: Collector, trace: str, *expected: Path) -> None:
-    """Wait until these are among a trace's spans."""
+    """Wait until a trace contains these paths."""
 
     def complete() -> bool:
         seen = paths(collector.trace(trace))
@@ -154,7 +154,7 @@ async def collected(collector: Collector, trace: str, *expected: Path) -> None:
 
 
 def paths(spans: list[Span]) -> set[Path]:
-    """Each span's service, and the names from the top down to it."""
+    """Each span's service, and the names from the root down to the span."""
     by_id = {span.id: span for span in spans}
 
     def path(span: Span) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The table of raw requests, and a client that sends bytes and reads the answers to them."""
+"""The table of raw requests (requests.yaml), and a client that sends bytes and reads responses."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 LAST = b"GET /docs HTTP/1.1\r\nHost: touchpoint\r\nConnection: close\r\n\r\n"
-"""Sent where a connection should still be of use."""
+"""A last request, sent if the connection should still be usable after the row."""
 SECONDS = 60
 
 
@@ -32,7 +32,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All of the table."""
+    """All rows of the table."""
     groups = yaml.safe_load(Path(__file__).with_name("requests.yaml").read_text())
     texts = groups.pop("texts")
     texts |= {
@@ -63,7 +63,7 @@ def _row(name: str, row: dict[str, Any], texts: dict[str, str]) -> Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, read by its Content-Length."""
+    """One response."""
 
     status: int
     headers: dict[str, str]
@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The problem's code; none of what is no problem."""
+        """The code of a problem, else an empty text."""
         if self.headers.get("content-type") != "application/problem+json":
             return ""
         problem = json.loads(self.body)
@@ -88,11 +88,11 @@ class Connection:
 
     @classmethod
     async def to(cls, host: str, port: int) -> "Connection":
-        """Open one."""
+        """Open a connection."""
         return cls(*await asyncio.open_connection(host, port))
 
     async def send(self, segments: list[bytes]) -> None:
-        """Send in several segments, as far as the server takes them."""
+        """Send segments one after the other, until the server closes the connection."""
         with suppress(ConnectionError):
             for segment in segments:
                 self.writer.write(segment)
@@ -105,7 +105,7 @@ class Connection:
             return await self._reader.read(65_536)
 
     async def answer(self, method: bytes = b"GET") -> Answer | None:
-        """The next answer; None: the connection has ended."""
+        """The next response, read by its Content-Length; None if the connection ended."""
         try:
             async with asyncio.timeout(SECONDS):
                 head = await self._reader.readuntil(b"\r\n\r\n")

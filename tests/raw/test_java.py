@@ -1,4 +1,4 @@
-"""The JDK's own HTTP client with its defaults: each of its requests asks for an upgrade to HTTP/2."""
+"""The JDK's HTTP client with its defaults: each of its requests asks for an upgrade to HTTP/2."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(not _has_compiler(), reason="needs a JDK, 11 or 
 
 
 async def post(url: str, key: str, body: dict[str, Any], *more: str) -> tuple[int, dict[str, Any]]:
-    """Status and body of the answer to the JDK's client."""
+    """Send a POST by the JDK's client; status and body of the response."""
     process = await asyncio.create_subprocess_exec(
         "java", str(PROGRAM), url, key, json.dumps(body), *more, stdout=asyncio.subprocess.PIPE
     )
@@ -58,7 +58,7 @@ async def key(system) -> str:
 
 
 @pytest.mark.parametrize("more", [(), ("chunked",)], ids=["with a length", "in chunks"])
-async def test_feedback_is_accepted_and_a_command_keeps_who_gave_it(system, key, more):
+async def test_feedback_is_accepted_and_an_acknowledgement_records_the_person(system, key, more):
     customer = f"C-{more}"
     answer = await post(f"{system.url}/v1/feedback", key, FEEDBACK | {"customer_id": customer}, *more)
     assert answer[0] == 202, answer

@@ -1,7 +1,8 @@
 """The table of raw requests through real proxies: this server sees exactly the requests that the proxy passed on.
 
-Where the two split a connection's bytes differently, a request is hidden from the proxy, or an answer goes to somebody
-else. So each proxy keeps a log of what it has passed on, and another client's requests go over the same connections.
+If the two split a connection's bytes into requests differently (request smuggling), the proxy does not see a request,
+or a client gets another client's response. So the test compares the server's requests with each proxy's log, while
+another client's requests go over the same connections.
 """
 
 import asyncio
@@ -26,16 +27,16 @@ pytestmark = pytest.mark.servers
 
 HOST = "127.0.0.1"
 SECONDS = 3
-"""A proxy is given so long to answer what is cut short or malformed."""
+"""Seconds that a proxy has to answer a truncated or malformed request."""
 AT_ONCE = 40
-"""Rows under way: most of their time is waiting for a proxy to give up."""
+"""Rows sent concurrently: most of their time is spent waiting for a proxy's timeout."""
 KEPT_SECONDS = 1
-"""How long a proxy keeps a client's connection that asks nothing more."""
+"""Seconds that a proxy keeps a client's idle connection open."""
 
 
 @dataclass
 class Recorder:
-    """An application that notes what it is asked, and answers with it."""
+    """An application that records each request's method and target, and returns them as the response."""
 
     seen: Counter[str] = field(default_factory=Counter)
     bodies: list[bytes] = field(default_factory=list)
@@ -87,24 +88,24 @@ http {{
 
 
 def nginx(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
-    """As its documentation has it for connections that are kept."""
+    """As nginx's documentation recommends for keep-alive connections to the server."""
     return _nginx(folder, port, behind, 'proxy_set_header Connection "";')
 
 
 def nginx_for_websockets(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
-    """As its documentation has it for WebSockets: every request asks for an upgrade, if its client does."""
+    """As nginx's documentation recommends for WebSockets: it forwards a client's request for an upgrade."""
     headers = 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
     return _nginx(folder, port, behind, headers)
 
 
 def nginx_of_old(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
-    """HTTP/1.0 to the server, which was its default."""
+    """With HTTP/1.0 to the server, nginx's former default."""
     command, config = _nginx(folder, port, behind, "")
     return command, config.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
 
 
 def haproxy(folder: Path, port: int, behind: int) -> tuple[list[str], str]:
-    """With connections to the server shared among all clients."""
+    """HAProxy with connections to the server shared among all clients."""
     return (
         ["haproxy", "-f", "{config}"],
         f"""
@@ -136,7 +137,7 @@ Proxy = Callable[[Path, int, int], tuple[list[str], str]]
 
 @asynccontextmanager
 async def proxied(proxy: Proxy, folder: Path) -> AsyncIterator[tuple[Recorder, int]]:
-    """A server behind a proxy; what it sees, and the proxy's port."""
+    """Run a server behind a proxy; yields the server's recorder and the proxy's port."""
     recorder, stop, listening = Recorder(), asyncio.Event(), listen(HOST, 0)
     serving = asyncio.create_task(serve(recorder, listening, 100, stop))
     [port] = ports.reserve(1)
@@ -179,7 +180,7 @@ def _passed_on(folder: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("proxy", [nginx, nginx_for_websockets, nginx_of_old, haproxy], ids=lambda f: f.__name__)
-async def test_the_server_sees_what_the_proxy_has_passed_on_and_nobody_gets_anothers_answer(proxy, tmp_path):
+async def test_the_server_sees_exactly_the_requests_that_the_proxy_forwarded(proxy, tmp_path):
     program = proxy.__name__.partition("_")[0]
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -211,7 +212,7 @@ async def test_the_server_sees_what_the_proxy_has_passed_on_and_nobody_gets_anot
 
 
 async def _bystander(port: int, done: asyncio.Event) -> int:
-    """Ask for something else each time, and get the answer to that; how often."""
+    """Send a different request each time and check that its own response comes back; the number of requests."""
     asked = 0
     while not done.is_set():
         target = f"/bystander-{asked}"
@@ -226,7 +227,7 @@ async def _bystander(port: int, done: asyncio.Event) -> int:
 
 
 async def _exchange(port: int, data: bytes) -> list[int]:
-    """The statuses of all that comes back before the connection ends, or nothing more comes."""
+    """Send bytes; the statuses of all responses until the connection ends or nothing more arrives."""
     connection = await Connection.to(HOST, port)
     try:
         await connection.send([data])

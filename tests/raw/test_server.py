@@ -1,4 +1,4 @@
-"""The table of raw requests against the running gateway, over real sockets, in segments of every kind."""
+"""The table of raw requests against the running gateway, over real sockets, split into segments in several ways."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ import pytest
 from .table import LAST, Answer, Connection, Row, rows
 
 AT_ONCE = 20
-"""Rows under way."""
+"""Rows sent concurrently."""
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -26,7 +26,7 @@ def in_the_middle(data: bytes) -> list[bytes]:
 
 
 def byte_by_byte(data: bytes) -> list[bytes]:
-    """Long ones but for the middle, in which there is nothing to see."""
+    """Single bytes; of long requests only the beginning and the end, because the middle is padding."""
     ends = 700
     if len(data) <= 2 * ends:
         return [data[at : at + 1] for at in range(len(data))]
@@ -49,7 +49,7 @@ def address(request, system) -> tuple[str, int]:
     return str(parts.hostname), parts.port or 80
 
 
-def test_the_table_has_enough_rows_each_with_its_section():
+def test_the_table_has_enough_rows_and_each_names_its_rfc_section():
     table = rows()
     assert len(table) >= 80
     assert len({row.name for row in table}) == len(table)
@@ -70,7 +70,7 @@ async def test_the_gateway_answers_each_row_as_the_rfc_says(system, key, segment
 async def _all(
     host: str, port: int, key: str, segments: Callable[[bytes], list[bytes]]
 ) -> AsyncIterator[tuple[Row, list[int], str]]:
-    """What every row's connection brought, and what is wrong with it beyond the statuses."""
+    """Each row with the statuses of its responses, and with a problem beyond the statuses, if there is one."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def tried(row: Row) -> tuple[Row, list[int], str]:
@@ -113,8 +113,8 @@ def _wrong_with(answer: Answer) -> str:
     return ""
 
 
-async def test_every_address_has_the_same_server(address):
-    """The JDK's upgrade, a body in it, and nothing executed that is a body."""
+async def test_every_address_ignores_an_upgrade_and_does_not_execute_its_body(address):
+    """An upgrade request as the JDK sends it, with a request as its body: the body must not be executed."""
     connection = await Connection.to(*address)
     hidden = b"GET /healthz HTTP/1.1\r\nHost: touchpoint\r\n\r\n"
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"

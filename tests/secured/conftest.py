@@ -1,4 +1,4 @@
-"""Touchpoint on servers that trust nobody: each service as its own user, with the rights it is deployed with."""
+"""Touchpoint on servers with authentication: each service as its own user, with the rights of the deployment."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ async def secured() -> AsyncIterator[Secured]:
 
 @dataclass
 class SecuredSystem(System):
-    """A system of which no process is anybody's superuser."""
+    """A system none of whose processes is a superuser of Kafka or PostgreSQL."""
 
     secured: Secured | None = None
 
@@ -44,14 +44,14 @@ class SecuredSystem(System):
             assert await self.run_part((service, "migrate")) == 0, self.logs
 
     def environment_of_operators(self, service: str) -> dict[str, str]:
-        """The environment of commands on a service: its database, and Kafka as another user."""
+        """The environment of operators' commands on a service: its database, and Kafka as the user `operator`."""
         assert self.secured
         kafka = {"KAFKA_SASL_USERNAME": "operator", "KAFKA_SASL_PASSWORD": self.secured.passwords["operator"]}
         return {**self.own[service], **kafka, "KAFKA_TOPIC_PREFIX": self.kafka.topic_prefix}
 
 
 def _handed_over(database: str, service: str) -> list[str]:
-    """An administrator's part of a service's database: its owner, nobody else, and the role that its API acts as."""
+    """Statements of an administrator for a service's database: its owner, no access for others, and the API's role."""
     role = f"{service.replace('-', '_')}_api"
     return [
         f'ALTER DATABASE "{database}" OWNER TO "{service}"',

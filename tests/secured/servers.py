@@ -1,6 +1,6 @@
-"""A Kafka and a PostgreSQL that let in over TLS alone, only whom they know, and only to what is theirs.
+"""A Kafka and a PostgreSQL that require TLS and passwords, and give each user only its own rights.
 
-Kafka's users are those of `deploy/k8s/kafka/users.yaml`: what is tried here is what is deployed.
+Kafka's users are those of `deploy/k8s/kafka/users.yaml`, so the tests use the deployed rights.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _BUILDS = {
     "x86_64": ("amd64", "65d0723e0274ad3ec6230dcbdfe034af6ee096fce15a77b0f9b8be71d2702934"),
     "aarch64": ("arm64v8", "ea0f16b754fc0a10d9d8993bbd426c20f8c709b318b28e49b42d9cac1c958b8f"),
 }
-"""The wheel's PostgreSQL is built without TLS; these are built with it."""
+"""Builds of PostgreSQL with TLS, by machine, and their SHA-256: the wheel's PostgreSQL is built without TLS."""
 
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7, "Describe": 8, "DescribeConfigs": 10}
 _RESOURCES = {"topic": 2, "group": 3, "cluster": 4}
@@ -51,20 +51,20 @@ _ALLOW = 3
 
 @dataclass(frozen=True)
 class Secured:
-    """Both servers, and what their users need to know."""
+    """The addresses, certificates and passwords of both servers."""
 
     kafka: KafkaSettings
-    """Of an administrator; no user of Touchpoint comes this way."""
+    """An administrator's settings; no user of Touchpoint has them."""
     dsn: str
-    """Of an administrator, through a socket that nobody else can reach."""
+    """An administrator's URL, through a Unix socket."""
     kafka_address: str
     postgres_port: int
     ca: Path
     passwords: dict[str, str]
-    """By user; the same at both servers."""
+    """By user; both servers have the same passwords."""
 
     def kafka_as(self, user: str, prefix: str = "") -> KafkaSettings:
-        """The settings of a user."""
+        """A user's settings for Kafka."""
         return KafkaSettings(
             bootstrap_servers=self.kafka_address,
             security_protocol="SASL_SSL",
@@ -75,12 +75,12 @@ class Secured:
         )
 
     def dsn_as(self, user: str, database: str, options: str = "") -> str:
-        """The URL a user has of a database."""
+        """A user's URL of a database."""
         options = options or f"sslmode=verify-full&sslrootcert={self.ca}"
         return f"postgresql://{user}:{self.passwords[user]}@{HOST}:{self.postgres_port}/{database}?{options}"
 
     async def let_in(self, prefix: str) -> None:
-        """Give every user the rights it has where Touchpoint is deployed, on topics and groups with this prefix."""
+        """Grant every user the rights of the deployment, on topics and groups with this prefix."""
         async with admin.connected(self.kafka) as client:
             for user, acl in rights():
                 for operation in acl["operations"]:
@@ -98,7 +98,7 @@ class Secured:
                     assert all(code == 0 for code, _ in answer.creation_responses), answer
 
     async def execute(self, *statements: str, database: str = "postgres") -> None:
-        """Do this in PostgreSQL as its administrator."""
+        """Execute statements in PostgreSQL as its administrator."""
         connection = await asyncpg.connect(self.dsn.replace("/postgres?", f"/{database}?"))
         try:
             for statement in statements:
@@ -108,7 +108,7 @@ class Secured:
 
 
 def rights() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each user with each of its access control lists, as deployed."""
+    """Each user with each of its ACLs, as deployed."""
     for user in yaml.safe_load_all(USERS.read_text()):
         for acl in user["spec"]["authorization"]["acls"]:
             yield user["metadata"]["name"], acl
@@ -116,7 +116,7 @@ def rights() -> Iterator[tuple[str, dict[str, Any]]]:
 
 @asynccontextmanager
 async def secured_servers() -> AsyncIterator[Secured]:
-    """Both, for the tests of this folder."""
+    """Start both servers; stop and delete them at the end."""
     folder, processes = new_folder(), list[Process]()
     folder.mkdir(mode=0o711, parents=True)
     try:
@@ -147,7 +147,7 @@ async def secured_servers() -> AsyncIterator[Secured]:
 
 
 async def _kafka(folder: Path, certificate: trustme.LeafCert, port: int, passwords: dict[str, str]) -> Kafka:
-    """The other listeners are the broker's own, and the administrator's."""
+    """A broker with a listener for users; the other listeners are for the broker itself and the administrator."""
     plain, controller = ports.reserve(2)
     store = folder / "kafka.pem"
     key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)

@@ -1,4 +1,4 @@
-"""Operators' commands, as the user of Kafka that they are deployed with: they look at everything, and write nothing."""
+"""Operators' commands as the deployment's Kafka user `operator`, which may read every topic and write none."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Command = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 def touchpoint(system, monkeypatch) -> Command:
-    """Runs a command in the environment of a service's pod for operators; answers what it says, as JSON."""
+    """Runs a command in the environment of a service's operators' pod; returns its output, parsed from JSON."""
 
     async def run(service: str, *arguments: str) -> Any:
         for name, value in system.environment_of_operators(service).items():
@@ -39,7 +39,7 @@ def touchpoint(system, monkeypatch) -> Command:
 
 @pytest.fixture(scope="module")
 async def letters(system) -> None:
-    """Each consumer has a dead letter, and it has reached its topic."""
+    """Each consumer has a dead letter, and its copy is in the dead-letter topic."""
     broken = replace(encode(factories.feedback(id="broken", customer_id="C-9")), value=b"{")
     producer = Producer(system.kafka, "tests")
     await producer.start()
@@ -49,7 +49,7 @@ async def letters(system) -> None:
 
 
 @pytest.mark.parametrize("service", READS)
-async def test_an_operator_checks_a_service_its_dead_letters_and_what_it_published(touchpoint, letters, service):
+async def test_an_operator_may_run_verify_and_doctor(touchpoint, letters, service):
     [report] = await touchpoint(service, "verify")
     assert (report["consumer"], report["clean"]) == (service, True)
     assert report["outcomes"]["open"] == 1
@@ -58,7 +58,7 @@ async def test_an_operator_checks_a_service_its_dead_letters_and_what_it_publish
     assert kafka["text"].startswith("all ")
 
 
-async def test_an_operator_sees_a_dead_letter_and_may_give_up_on_it(touchpoint, letters):
+async def test_an_operator_may_show_and_discard_a_dead_letter(touchpoint, letters):
     [letter] = await touchpoint("metrics-svc", "dlq", "list")
     place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
     shown = await touchpoint("metrics-svc", "dlq", "show", place)
@@ -72,18 +72,18 @@ async def test_an_operator_sees_a_dead_letter_and_may_give_up_on_it(touchpoint, 
 
 
 @pytest.mark.parametrize("service", READS)
-async def test_an_operator_has_a_window_replayed(touchpoint, letters, service):
+async def test_an_operator_may_replay_a_window(touchpoint, letters, service):
     plan = await touchpoint(service, "replay", "plan", "--consumer", service, "--from", "1h")
     assert plan["summary"]["missing"] == 0
     assert (await touchpoint(service, "replay", "run", plan["id"], "--reason", "tried"))["state"] == "done"
 
 
-async def test_an_operator_has_tables_made_anew(touchpoint, letters):
+async def test_an_operator_may_rebuild_tables(touchpoint, letters):
     built = await touchpoint("metrics-svc", "replay", "rebuild", "--consumer", "metrics-svc", "--reason", "tried")
     assert built["state"] == "built"
     aborted = await touchpoint("metrics-svc", "replay", "abort", built["id"], "--reason", "tried")
     assert aborted["state"] == "aborted"
 
 
-async def test_an_operator_makes_a_key(touchpoint):
+async def test_an_operator_may_create_a_key(touchpoint):
     assert (await touchpoint("gateway", "keys", "create", "shop", "--tenant", "acme"))["token"]

@@ -1,4 +1,4 @@
-"""A process that the servers refuse ends with one line that names the setting and contains no secret."""
+"""The error when a server refuses a connection: one line that names the setting and contains no secret."""
 
 import pytest
 import trustme
@@ -17,7 +17,7 @@ STRANGER = "stranger.pem"
 
 @pytest.fixture(autouse=True)
 def stranger(tmp_path, monkeypatch):
-    """A certificate authority that nobody here uses."""
+    """The certificate of an authority that signed none of the servers' certificates."""
     monkeypatch.chdir(tmp_path)
     trustme.CA().cert_pem.write_to_path(STRANGER)
 
@@ -32,7 +32,7 @@ def stranger(tmp_path, monkeypatch):
         ({"security_protocol": "PLAINTEXT"}, "are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL right"),
     ],
 )
-async def test_kafka_refuses_and_the_setting_is_named(secured, wrong, message):
+async def test_the_error_of_a_refused_kafka_connection_names_the_setting(secured, wrong, message):
     with pytest.raises(UnreachableError, match=message) as refused:
         async with admin.connected(secured.kafka_as("feedback-svc").model_copy(update=wrong)):
             pass
@@ -46,14 +46,14 @@ async def test_kafka_refuses_and_the_setting_is_named(secured, wrong, message):
         (f"sslmode=verify-full&sslrootcert={STRANGER}", "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
-async def test_postgresql_is_reached_over_tls_to_the_right_server_alone(system, options, message):
+async def test_postgresql_requires_tls_and_its_certificate_is_verified(system, options, message):
     url = system.secured.dsn_as("feedback-svc", system.databases["feedback-svc"], options)
     with pytest.raises(UnreachableError, match=message):
         async with databases.connected(url):
             pass
 
 
-async def test_a_wrong_password_is_refused_and_not_repeated(system):
+async def test_the_error_about_a_wrong_password_does_not_contain_it(system):
     url = system.own["feedback-svc"]["DATABASE_URL"].replace(system.secured.passwords["feedback-svc"], SECRET)
     with pytest.raises(UnreachableError, match="password authentication failed") as refused:
         async with databases.connected(url):
@@ -62,7 +62,7 @@ async def test_a_wrong_password_is_refused_and_not_repeated(system):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_enters_its_own_database_and_no_other(system, service):
+async def test_a_service_may_connect_only_to_its_own_database(system, service):
     for other, database in system.databases.items():
         url = system.secured.dsn_as(service, database)
         if other == service:

@@ -1,4 +1,4 @@
-"""Who may read and write what in Kafka: each service what it must, and nothing that is another's."""
+"""The rights of each user in Kafka: each service may read and write exactly the topics that it needs."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ MAY_READ = {"gateway": set(), **{service: set(topics) for service, topics in REA
 
 @pytest.fixture(scope="module")
 async def topics(secured):
-    """All topics, with a record each."""
+    """All topics; each has a record."""
     settings = secured.kafka.model_copy(update={"topic_prefix": PREFIX, "partitions": 1})
     await admin.provision(settings, READS)
     await secured.let_in(PREFIX)
@@ -39,7 +39,7 @@ async def topics(secured):
 
 
 async def written(settings, names):
-    """Those of the topics that can be written to."""
+    """The topics of `names` that this user may write to."""
     producer = AIOKafkaProducer(**settings.client_options())
     await producer.start()
     try:
@@ -57,7 +57,7 @@ async def _is_sent(producer, topic):
 
 
 async def read(settings, names):
-    """Those of the topics that can be read."""
+    """The topics of `names` that this user may read."""
     async with admin.connected(settings) as client:
         topics = await client.describe_topics([settings.topic_prefix + name for name in names])
     seen = {topic["topic"] for topic in topics if topic["error_code"] != TopicAuthorizationFailedError.errno}
@@ -75,17 +75,17 @@ async def _is_read(settings, topic):
 
 
 @pytest.mark.parametrize("user", WRITES)
-async def test_a_service_writes_its_own_topic_and_dead_letters_and_an_operator_nothing(secured, topics, user):
+async def test_a_service_may_write_only_its_topic_and_dead_letters_and_an_operator_nothing(secured, topics, user):
     assert await written(secured.kafka_as(user, PREFIX), topics) == WRITES[user]
 
 
 @pytest.mark.parametrize("user", MAY_READ)
-async def test_a_service_reads_what_its_consumer_reads_and_an_operator_everything(secured, topics, user):
+async def test_a_service_may_read_only_its_consumers_topics_and_an_operator_all(secured, topics, user):
     assert await read(secured.kafka_as(user, PREFIX), topics) == MAY_READ[user]
 
 
 @pytest.mark.parametrize("user", WRITES)
-async def test_nobody_joins_anothers_consumer_group(secured, topics, user):
+async def test_a_user_may_use_only_its_own_consumer_group(secured, topics, user):
     for group in READS:
         settings = secured.kafka_as(user, PREFIX)
         consumer = AIOKafkaConsumer(**settings.client_options(), group_id=PREFIX + group)
@@ -100,13 +100,13 @@ async def test_nobody_joins_anothers_consumer_group(secured, topics, user):
             await consumer.stop()
 
 
-async def test_a_service_makes_no_topic_and_says_what_is_missing(secured, topics):
+async def test_a_service_may_not_create_topics_and_the_error_names_the_missing_right(secured, topics):
     settings = secured.kafka_as("feedback-svc", "unknown.").model_copy(update={"partitions": 1})
     with pytest.raises(UsageError, match=r"grant it (DESCRIBE|CREATE)"):
         await admin.provision(settings, {})
 
 
-async def test_an_operator_changes_no_topic(secured, topics):
+async def test_an_operator_may_not_delete_or_change_a_topic(secured, topics):
     name = PREFIX + "feedback.v1"
     async with admin.connected(secured.kafka_as("operator", PREFIX)) as client:
         [(_, deleted)] = (await client.delete_topics([name])).topic_error_codes

@@ -1,4 +1,4 @@
-"""The main job and an operator's night, where no process may do more than it must."""
+"""The main job and operators' work on servers where each process has only the rights that it needs."""
 
 from collections.abc import AsyncIterator
 
@@ -35,7 +35,7 @@ async def body_of(answer: httpx.Response):
     return answer.json()
 
 
-async def test_what_comes_in_is_stored_counted_and_opens_a_case(door):
+async def test_feedback_is_stored_counted_and_opens_a_case(door):
     known = {"id": "1", "source": "/crm", "type": "customer.updated", "specversion": "1.0"}
     await body_of(
         await door.post("/v1/events", json=known | {"data": {"customer_id": "C-1", "tier": "key"}}, headers=JSON)

@@ -1,4 +1,4 @@
-"""Send every event type, read a list to its end, take on a case, and read the problem of a command that is refused."""
+"""Send every event type, read all pages of a list, acknowledge a case, and read the problem of a refused command."""
 
 import json
 import os

@@ -56,7 +56,7 @@ class Cluster:
         return [pod_labels(each) for each in self.workloads()]
 
     def all_pods(self) -> list[Labels]:
-        """The labels of all pods: the services', and those that Kubernetes operators create for brokers and databases."""
+        """The labels of all pods: the services' and those that Kubernetes operators create for Kafka and PostgreSQL."""
         databases = [
             {"cnpg.io/cluster": each["metadata"]["name"], **each["spec"]["inheritedMetadata"]["labels"]}
             for each in self.of("Cluster")
