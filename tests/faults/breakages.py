@@ -1,4 +1,4 @@
-"""The breakages of a bad night. Each ends when its cause is gone; what must be done by hand then is part of it."""
+"""The breakages: each function injects a failure, waits for its detection, and repairs it, by hand where necessary."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ METRICS: Part = ("metrics-svc", "all")
 ESCALATION: Part = ("escalation-svc", "all")
 FILL_BYTES = 1024 * 1024
 ROOM_BYTES = 24 * 1024 * 1024
-"""Free on the small disk before it is filled."""
+"""Bytes free on the small disk before it is filled."""
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
@@ -98,7 +98,7 @@ async def column_renamed(night: Night) -> None:
 
 
 async def no_connections_left(night: Night) -> None:
-    """Somebody else takes all, and a service has to start meanwhile."""
+    """Other clients take all connections while a service restarts."""
     async with AsyncExitStack() as taken:
         night.strike()
         await night.stage.system.kill(METRICS)
@@ -155,7 +155,7 @@ async def rows_changed(night: Night) -> None:
 async def tail_overwritten(night: Night) -> None:
     [broker] = night.stage.brokers
     night.stage.strike()
-    await recovered(night.stage)  # all consumers are level: they have applied what is going to be lost
+    await recovered(night.stage)  # all consumers have applied the records that will be lost
     await broker.kill()
     prefix = f"{night.stage.system.kafka.topic_prefix}{TOUCHPOINTS}-"
     folders = (broker.server.folder / "data").glob(f"{prefix}*")
@@ -213,7 +213,7 @@ async def _disk_full(night: Night, server: Mortal, name: str) -> None:
 
 
 async def postgres_clock_jumps(night: Night) -> None:
-    """By an hour ahead, then by an hour back: no clock of a ticket may run out early."""
+    """The clock is an hour ahead, then an hour behind: no clock of a ticket may expire early."""
     clock = wrong_clock(night)
     await _restarted_with(night.stage.postgres, clock.environment)
     await night.is_well()
@@ -257,7 +257,7 @@ async def _clock_jumps_of(night: Night, part: Part, *jumps: int) -> None:
 
 
 async def kafkas_clock_jumps(night: Night) -> None:
-    """The log's times go back: nothing that is applied or timed goes by them."""
+    """The log's timestamps go back: no event's processing and no ticket's clock depends on them."""
     clock, [broker] = wrong_clock(night), night.stage.brokers
     await _restarted_with(broker, clock.environment)
     await night.is_well()
@@ -330,7 +330,7 @@ async def retention_took_what_was_unread(night: Night) -> None:
     night.mended("`consumer resume --accept-loss …`")
 
 
-BREAKAGES = (  # those by which Kafka loses records come last: what is lost stays lost
+BREAKAGES = (  # those that make Kafka lose records come last: lost records stay lost
     Breakage("a service killed and kept dead for 35 s", service_dead, quick=True),
     Breakage("PostgreSQL frozen for 90 s", postgres_frozen),
     Breakage("PostgreSQL stopped for 90 s", postgres_stopped),
@@ -361,7 +361,7 @@ async def _database(night: Night, service: str) -> AsyncIterator[asyncpg.Connect
 
 
 async def _accept_losses(night: Night, service: str) -> None:
-    """Resume a consumer without what Kafka has lost, which the command names."""
+    """Resume a consumer and accept the lost records that the refused `resume` names."""
     resume = ("consumer", "resume", service, "--reason", REASON)
     output = await night.operate(service, *resume)
     lost = [word for place in re.findall(r"--accept-loss (\S+)", output) for word in ("--accept-loss", place)]
@@ -370,7 +370,7 @@ async def _accept_losses(night: Night, service: str) -> None:
 
 
 async def _on_a_small_disk(night: Night, mortal: Mortal) -> Path:
-    """Move a server's data to a disk with little room; answers a file to fill it with."""
+    """Move a server's data to a small disk; returns the path of a file with which to fill it."""
     await mortal.process.stop()
     folder, kept = mortal.server.folder, mortal.server.folder.with_name("kept")
     folder.rename(kept)
@@ -387,7 +387,7 @@ async def _on_a_small_disk(night: Night, mortal: Mortal) -> Path:
 
 
 async def _make_room(filler: Path) -> None:
-    """Free what the filler takes, and let the disk grow for what comes after."""
+    """Delete the filler, and enlarge the disk for the breakages that follow."""
     await asyncio.to_thread(filler.unlink)
     await _run("mount", "-o", "remount,size=4g", str(filler.parent))
 
@@ -414,7 +414,7 @@ async def _restarted_with(mortal: Mortal, environment: dict[str, str]) -> None:
 
 
 async def _ticket_due_within_the_hour(night: Night) -> None:
-    """An urgent ticket that nobody has answered: its clock has a quarter of an hour to go."""
+    """Open an urgent ticket without a reply, whose clock expires in a quarter of an hour."""
     about = {"ticket_id": "waiting", "customer_id": "c-waiting", "channel": "email", "priority": "urgent"}
     event = {
         "specversion": "1.0",

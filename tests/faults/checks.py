@@ -1,4 +1,4 @@
-"""Checks after a fault: whether the system works again, and which events are lost or doubled."""
+"""Checks after a fault: whether the system works again, and which events are lost or duplicated."""
 
 import time
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ _probes = count()
 
 
 async def recovered(stage: Stage) -> float:
-    """Seconds from the damage until an event sent after it has been applied by every consumer."""
+    """Send an event; returns the seconds from the damage until every consumer has applied the event."""
     event = a_score(f"probe-{next(_probes)}-{stage.chance.random()}", datetime.now(UTC), source=PROBES)
     async with httpx.AsyncClient(base_url=stage.system.url, timeout=10) as client:
 
@@ -57,13 +57,13 @@ async def _is_applied(stage: Stage, probe: UUID) -> bool:
             async with stage.connected(stage.system.databases[service]) as connection:
                 if not await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = $1", probe):
                     return False
-        except UsageError:  # not up yet
+        except UsageError:  # the server has not started yet
             return False
     return True
 
 
 async def verified(stage: Stage, since: datetime | None = None) -> list[Report]:
-    """What `touchpoint verify` finds, of each consumer."""
+    """The reports of `touchpoint verify` on all consumers."""
     return [
         await verify(subject, stage.system.dsn(subject.consumer), stage.system.kafka, since=since)
         for subject in SUBJECTS
@@ -71,7 +71,7 @@ async def verified(stage: Stage, since: datetime | None = None) -> list[Report]:
 
 
 async def not_in_the_log(system: System, accepted: Iterable[str]) -> set[str]:
-    """Those of the load's ids that Kafka does not have."""
+    """The ids of accepted events of the load that are not in Kafka."""
     missing, topics = set(accepted), [TOUCHPOINTS]
     async with logs.connected(system.kafka, topics) as log:
         begins, ends = await log.begins(topics), await log.ends(topics)

@@ -1,4 +1,4 @@
-"""A wrong clock for one process, made to jump while it runs."""
+"""A wrong clock for one process, which can jump while the process runs."""
 
 import shutil
 import subprocess
@@ -15,23 +15,23 @@ SOURCE = Path(__file__).with_name("clock.c")
 
 @dataclass(frozen=True)
 class WrongClock:
-    """How far a process's time of day is from the right one. Its other clocks and its waiting are left alone."""
+    """Shifts a process's time of day. Its other clocks and its timeouts are unchanged."""
 
     folder: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the process."""
+        """The environment variables for the process."""
         return {"LD_PRELOAD": str(self.folder / "clock.so"), "WRONG_CLOCK": str(self.folder / "ahead")}
 
     def set(self, hours: int) -> None:
-        """Let it be so far ahead of the right time from now on; negative: behind."""
-        with (self.folder / "ahead").open("r+b") as file:  # in place: the process has it in its memory
+        """Set the clock ahead of the right time by this number of hours; a negative number sets it behind."""
+        with (self.folder / "ahead").open("r+b") as file:  # in place: the process has mapped the file into its memory
             file.write((hours * 3600).to_bytes(8, "little", signed=True))
 
 
 def wrong_clock(night: Night) -> WrongClock:
-    """A clock that is right, until it is set."""
+    """A clock that is right until `set` is called."""
     if (compiler := shutil.which("cc")) is None:
         pytest.skip("needs a C compiler (Debian: apt install gcc libc6-dev)")
     folder = Path(tempfile.mkdtemp(prefix="touchpoint-clock-"))

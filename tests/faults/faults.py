@@ -1,4 +1,4 @@
-"""What may happen to a running system: each fault does its damage, and mends it after the system has recovered."""
+"""Faults of a running system: each context manager injects a fault, and cleans up after the system has recovered."""
 
 import asyncio
 import json
@@ -24,17 +24,17 @@ from touchpoint.testing.system import READS, Part, System
 from .load import SOURCE
 
 FROZEN_SECONDS = 15
-"""Beyond the ten seconds after which a consumer's group goes on without it."""
+"""More than the ten seconds after which the consumer group removes a silent member."""
 GONE_SECONDS = 60
 REFUSING_SECONDS = 3
 GATEWAY: Part = ("gateway", "api")
 USER = "faults"
-"""The services' user of PostgreSQL: no superuser, so that its connections can be limited."""
+"""The services' user of PostgreSQL: not a superuser, so that its connections can be limited."""
 
 
 @dataclass
 class Stage:
-    """The system and the servers under it; `struck` is when the fault under way did its damage."""
+    """The system and its servers; `struck` is the time from which the current fault's recovery is measured."""
 
     system: System
     brokers: Sequence[Mortal]
@@ -44,7 +44,7 @@ class Stage:
     struck: float = field(default_factory=time.monotonic)
 
     def strike(self) -> None:
-        """From now on the system is recovering."""
+        """Measure the recovery from now on."""
         self.struck = time.monotonic()
 
     async def replicated(self) -> None:
@@ -59,17 +59,17 @@ class Stage:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of a request with one event."""
+        """The headers of a request with one event."""
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/cloudevents+json"}
 
     @property
     def consumer(self) -> Part:
-        """One of the consumers."""
+        """A random consumer."""
         return self.chance.choice(sorted(READS)), "consumer"
 
     @asynccontextmanager
     async def connected(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
-        """A connection of PostgreSQL's superuser, whom no limit concerns."""
+        """A connection as PostgreSQL's superuser, to whom no connection limit applies."""
         async with databases.connected(database_url.named(self.postgres.server.address, database)) as connection:
             yield connection
 
@@ -79,7 +79,7 @@ Happening = Callable[[Stage], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, and how often in a whole run and in the smoke of every test run."""
+    """A fault, and how often to inject it in a whole run (`times`) and in every test run (`smoke`)."""
 
     name: str
     times: int
@@ -133,7 +133,7 @@ async def kafka_gone(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def one_broker_killed(stage: Stage) -> AsyncIterator[None]:
-    """The others go on without it; it comes back, and catches up before the next one may go."""
+    """The other brokers continue without it; it is started again and catches up before the next fault."""
     broker = stage.chance.choice(stage.brokers)
     stage.strike()
     await broker.kill()
@@ -144,7 +144,7 @@ async def one_broker_killed(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def a_leader_gone(stage: Stage) -> AsyncIterator[None]:
-    """Of a third of the partitions, longer than a request to it may take."""
+    """The leader of a third of the partitions is down for longer than a request to it may take."""
     broker = stage.chance.choice(stage.brokers)
     stage.strike()
     await broker.kill()
@@ -156,7 +156,7 @@ async def a_leader_gone(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def consumer_frozen(stage: Stage) -> AsyncIterator[None]:
-    """It has partitions and perhaps a transaction; another member takes them over; then it wakes."""
+    """Freeze a consumer, perhaps in a transaction; another member takes over its partitions; then resume it."""
     frozen = stage.consumer
     other = (frozen[0], "consumer-2")
     stage.system.start_part(other)
@@ -185,7 +185,7 @@ async def member_joins_and_leaves(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connections_cut(stage: Stage) -> AsyncIterator[None]:
-    """Half of a request, or a whole one whose answer nobody waits for; then a reset."""
+    """Send half a request, or a whole one without waiting for the response; then reset the connection."""
     stage.strike()
     for number in range(20):
         body = json.dumps(a_score(f"cut-{stage.chance.random()}", datetime.now(UTC))).encode()
@@ -199,7 +199,7 @@ async def connections_cut(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def disk_full(stage: Stage) -> AsyncIterator[None]:
-    """As PostgreSQL says it, wherever something is claimed."""
+    """Every INSERT into an inbox raises PostgreSQL's error `disk_full`."""
     for service in READS:
         async with stage.connected(stage.system.databases[service]) as connection:
             await connection.execute(
@@ -228,7 +228,7 @@ async def no_connections(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def past_and_future(stage: Stage) -> AsyncIterator[None]:
-    """Events of 1990 count; what is dated further ahead than clocks differ is refused."""
+    """An event dated 1990 is accepted; one dated an hour ahead is refused."""
     stage.strike()
     answers = []
     async with httpx.AsyncClient(base_url=stage.system.url, timeout=30) as client:
@@ -270,11 +270,11 @@ FAULTS = (
     Fault("events from past and future", 10, past_and_future, smoke=1),
     Fault("SIGTERM of everything", 20, everything_stopped),
 )
-"""`kill` is always -9. Recovery is measured from the end of the cause."""
+""""Killed" is always by SIGKILL. Recovery is measured from the end of the cause."""
 
 
 def a_score(event_id: str, when: datetime, source: str = f"{SOURCE}/beside") -> dict[str, object]:
-    """An event beside the load."""
+    """Feedback with a score, sent in addition to the load."""
     data = {"kind": "nps", "channel": "web", "score": {"value": 9, "min": 0, "max": 10}}
     about = {"id": event_id, "source": source, "type": "feedback.submitted", "time": when.isoformat()}
     return {"specversion": "1.0", **about, "data": data}
@@ -283,5 +283,5 @@ def a_score(event_id: str, when: datetime, source: str = f"{SOURCE}/beside") -> 
 def _cut(url: str, sent: bytes) -> None:
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends a reset
         connection.sendall(sent)

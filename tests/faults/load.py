@@ -15,11 +15,11 @@ SOURCE = "/tests/load"
 CUSTOMERS = 300
 BATCH = 100
 START = datetime.now(UTC).replace(microsecond=0)
-"""Everything happens within minutes of now: no clock runs out while the load runs."""
+"""All events are dated within minutes of now, so that no ticket's clock expires while the load runs."""
 
 
 def day(seed: int, lane: int, lanes: int) -> Iterator[dict[str, Any]]:
-    """Structured CloudEvents without end, for this lane's share of the customers, in order."""
+    """An endless sequence of structured CloudEvents of this lane's share of the customers, in order."""
     chance = random.Random(f"{seed}/{lane}")
     number = 0
     for customer in range(lane, CUSTOMERS, lanes):
@@ -38,7 +38,7 @@ def _customer(number: int, chance: random.Random) -> dict[str, Any]:
 
 
 def _moments(chance: random.Random, customer: str, ticket: str) -> list[tuple[str, dict[str, Any]]]:
-    """What happens next: an answer, or a ticket with its replies, or a change of the customer."""
+    """The next events' types and data: feedback, or a ticket with its replies, or a change of the customer."""
     common = {"customer_id": customer}
     channel = chance.choice(["email", "web", "chat"])
     what = chance.randrange(10)
@@ -75,8 +75,8 @@ def _event(event_id: str, at: datetime, kind: str, data: dict[str, Any]) -> dict
 class Load:
     """Sends events in several lanes, each in order; a batch is sent again until all of it is accepted.
 
-    `count`: how many at least; it goes on until `enough` is set, too. `rate`: events per second, all lanes together,
-    as far as the gateway takes them.
+    It sends at least `count` events and continues until `enough` is set. `rate`: events per second of all lanes
+    together, at most as many as the gateway accepts.
     """
 
     url: str
@@ -104,7 +104,7 @@ class Load:
             sent += len(batch)
             while not await self._accepted(client, batch):
                 self.retries += 1
-                await asyncio.sleep(0.1)  # what a polite client does
+                await asyncio.sleep(0.1)  # a pause before each retry
 
     async def _accepted(self, client: httpx.AsyncClient, batch: list[dict[str, Any]]) -> bool:
         self.in_flight += 1

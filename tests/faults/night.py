@@ -20,44 +20,44 @@ from .load import Load
 
 LOOK_SECONDS = 0.5
 WATCHED_SECONDS = 30
-"""How long the doctor's answer may be away before the next one is asked all the same."""
+"""Seconds after which a run of the doctor is cancelled and the next one begins."""
 REASON = "the night's trial"
 
 
 @dataclass
 class Night:
-    """A system under a small load, and what was noticed since the damage was done."""
+    """A system under a small load, and the signs of the current breakage that were noticed."""
 
     stage: Stage
     load: Load
     policies: Path
     """escalation-svc's policy file."""
     noticed: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """By whom (readiness, doctor, clients, log), after how many seconds, and how it was shown."""
+    """By detector (readiness, doctor, clients, log): the seconds until it noticed the breakage, and its message."""
     recovered_by: str = ""
     struck: float | None = None
     leaving: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """Restores to run after the checks."""
+    """Callbacks that restore the servers after all breakages."""
 
     def begin(self) -> None:
-        """Forget the breakage before."""
+        """Reset the results of the previous breakage."""
         self.noticed, self.recovered_by, self.struck = {}, "", None
 
     def strike(self) -> None:
-        """The damage is done now: what is seen from here on counts."""
+        """Count what is noticed from now on: the failure has just been injected."""
         self.struck = time.monotonic()
 
     def notice(self, by: str, shown: str) -> None:
-        """Somebody has seen that something is wrong."""
+        """Record the first message of a detector."""
         if self.struck is not None:
             self.noticed.setdefault(by, (time.monotonic() - self.struck, shown))
 
     async def is_noticed(self, *by: str, seconds: float = 120) -> None:
-        """Wait until all of these have noticed."""
+        """Wait until all of these detectors have noticed the breakage."""
         await eventually(lambda: all(each in self.noticed for each in by), seconds)
 
     async def is_well(self) -> None:
-        """Wait until the doctor finds nothing wrong: after a restart that is not the breakage itself."""
+        """Wait until the doctor finds nothing wrong, after a restart that only prepares the breakage."""
 
         async def well() -> bool:
             reports = [await doctor.examine(self.stage.system.dsn(service)) for service in READS]
@@ -66,17 +66,17 @@ class Night:
         await eventually(well, 120)
 
     async def is_halted(self, service: str) -> None:
-        """Wait until a service's consumer has halted; the doctor is asked meanwhile."""
+        """Wait until a service's consumer has halted."""
         await eventually(lambda: self._count(service, "consumers WHERE state = 'halted'"), 120)
 
     def mended(self, how: str) -> None:
-        """The cause is gone; the system is to recover from now on."""
+        """Measure the recovery from now on: the cause has been removed."""
         self.recovered_by = how
         self.stage.strike()
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Have readiness, the doctor and the load's clients looked at, again and again."""
+        """Poll readiness, metrics, the doctor and the load's clients during the block."""
         watching = [asyncio.create_task(look) for look in (self._watch_readiness(), self._watch_doctor())]
         try:
             yield
@@ -106,7 +106,7 @@ class Night:
                         findings = await doctor.examine(self.stage.system.dsn(service))
                 except TimeoutError:
                     continue
-                except Exception as error:  # a traceback is a finding as well, of the doctor itself
+                except Exception as error:  # a traceback of the doctor is also a finding
                     self.notice("doctor's traceback", repr(error))
                     continue
                 for finding in findings:
@@ -115,14 +115,14 @@ class Night:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def resume_halted(self) -> str:
-        """Let consumers that halted go on, as the runbook says; answers what was done."""
+        """Resume halted consumers, as the runbook says; returns the commands for the report."""
         halted = [service for service in READS if await self._count(service, "consumers WHERE state = 'halted'")]
         for service in halted:
             await self.operate(service, "consumer", "resume", service, "--reason", REASON)
         return ", ".join(f"`consumer resume {service}`" for service in halted)
 
     async def redrive(self) -> str:
-        """Have dead letters tried again; answers what was done."""
+        """Redrive open dead letters; returns the commands for the report."""
         done = []
         for service in READS:
             if letters := await self._count(service, "dead_letters WHERE state = 'open'"):
@@ -159,16 +159,16 @@ async def _failing_tasks(client: httpx.AsyncClient, url: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Breakage:
-    """`quick`: short enough for every test run."""
+    """A breakage; `quick` ones run in every test run."""
 
     name: str
     happen: Callable[[Night], Awaitable[None]]
     quick: bool = False
     needs_root: bool = False
     loses: bool = False
-    """Kafka itself loses records by it."""
+    """Whether Kafka itself loses records."""
 
 
 def seconds(long: float, short: float) -> float:
-    """How long something is kept broken: whole in `make night`, short in every test run."""
+    """The duration of a breakage: `long` in `make night`, `short` in other test runs."""
     return long if os.environ.get("FAULT_NIGHT") else short

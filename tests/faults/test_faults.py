@@ -1,8 +1,8 @@
-"""Accepted means exactly once, everywhere, whatever happens meanwhile.
+"""Every accepted event is applied exactly once by every consumer, whatever faults occur.
 
-`FAULT_SHARE` is the share of a whole run's faults (`make faults`: 1); without it this is the smoke of every test run.
-`FAULT_EVENTS`: how many events are sent at least. `FAULT_BROKERS`: 3, of which one at a time is killed. `FAULT_SEED`:
-another order of faults and victims.
+`FAULT_SHARE` is the share of a whole run's faults (`make faults`: 1); without it only the smoke faults of every test
+run are injected. `FAULT_EVENTS`: the minimum number of events. `FAULT_BROKERS`: 1, or 3, of which one at a time is
+killed. `FAULT_SEED`: the seed for the order of faults and the choice of victims.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SHARE = float(os.environ.get("FAULT_SHARE", "0"))
 EVENTS = int(os.environ.get("FAULT_EVENTS", "3000"))
 SEED = int(os.environ.get("FAULT_SEED", "5"))
 RATE = float(os.environ.get("FAULT_RATE", "200"))
-"""Events per second, as far as the gateway takes them."""
+"""Events per second, at most as many as the gateway accepts."""
 BROKERS = int(os.environ.get("FAULT_BROKERS", "1"))
 
 pytestmark = [pytest.mark.faults, pytest.mark.servers]
@@ -46,11 +46,11 @@ class Outcome:
 
     name: str
     recoveries: list[float] = field(default_factory=list)
-    """Seconds each, from the damage until an event sent after it was applied by every consumer."""
+    """Seconds from each fault's damage until every consumer has applied an event sent after it."""
     accepted: set[str] = field(default_factory=set)
     reports: list[Report] = field(default_factory=list)
     lost: int = 0
-    """Accepted and not in the log."""
+    """The number of accepted events that are not in the log."""
 
     def count(self, *kinds: Finding) -> int:
         return sum(report.count(kind) for report in self.reports for kind in kinds)
@@ -77,10 +77,10 @@ async def stage(tmp_path) -> AsyncIterator[Stage]:
             await system.start()
             yield Stage(system, brokers, postgres, await system.create_key(TENANT), random.Random(SEED))
         finally:
-            await system.terminate()  # what it leaves in the servers goes with them
+            await system.terminate()  # its topics and databases are deleted with the servers
 
 
-async def test_every_accepted_event_has_its_effects_once_and_in_order_whatever_happens_meanwhile(stage):
+async def test_every_accepted_event_is_applied_once_and_in_order_despite_faults(stage):
     load = Load(stage.system.url, stage.key, EVENTS, RATE, SEED)
     faults = [(fault, round(fault.times * SHARE) or fault.smoke) for fault in (*FAULTS, *OF_KAFKA[BROKERS])]
     if SHARE:
@@ -118,7 +118,7 @@ async def _suffer(stage: Stage, load: Load, fault: Fault, times: int) -> Outcome
 
 @asynccontextmanager
 async def _loading(load: Load) -> AsyncIterator[None]:
-    """Events come in until the end of the block, and until all that were sent are accepted."""
+    """Send events during the block; at its end wait until all sent events are accepted."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.run())
         yield
@@ -126,7 +126,7 @@ async def _loading(load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _supervised(system: System) -> AsyncIterator[list[Any]]:
-    """Start again what ends by itself; answers what that was."""
+    """Restart processes that end by themselves during the block; yields the list of restarts."""
     restarts: list[Any] = []
 
     async def keep() -> None:

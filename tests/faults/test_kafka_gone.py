@@ -1,7 +1,7 @@
-"""Kafka fails under load and comes back: clients get errors at once, memory stays bounded, nothing is lost or doubled.
+"""Kafka fails under load and restarts: clients get errors at once, memory is bounded, no event is lost or duplicated.
 
-`FAULT_OUTAGE` is how many seconds it is away (`make faults`: three minutes). Not part of every test run: it takes more
-than a minute, and the smoke of `test_faults.py` kills Kafka as well.
+`FAULT_OUTAGE` is the length of the outage in seconds (`make faults`: three minutes). Not part of every test run: it
+takes more than a minute, and the smoke faults of `test_faults.py` include a killed Kafka.
 """
 
 import os
@@ -12,7 +12,7 @@ from bench import kafka_gone
 
 OUTAGE = int(os.environ.get("FAULT_OUTAGE", "0"))
 MOST_MIB = 200
-"""The budgets for what waits for Kafka and for bodies, and what both cost beside their bytes."""
+"""The budgets for records that wait for Kafka and for bodies, and the overhead of both."""
 
 pytestmark = [
     pytest.mark.faults,
@@ -20,9 +20,7 @@ pytestmark = [
 ]
 
 
-async def test_a_gateway_whose_broker_goes_away_refuses_at_once_keeps_its_memory_and_goes_on_by_itself(
-    servers, tmp_path
-):
+async def test_a_gateway_without_its_broker_answers_503_bounds_memory_and_recovers(servers, tmp_path):
     async with kafka_gone.outage(servers, tmp_path, OUTAGE, print) as (system, course):
         lost, repeated = await kafka_gone.compare(system.kafka, course)
         summary = course.summary()

@@ -1,6 +1,6 @@
 """Production failures one by one: which check detects each, after how long, its message, the recovery and the loss.
 
-`make night` runs all and prints a table; a test run the quick ones, shortened.
+`make night` runs all breakages and prints a table; other test runs include only the quick ones, shortened.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from .night import Breakage, Night
 
 LONG = "FAULT_NIGHT" in os.environ
 RATE = 20
-"""Events a second: a small load."""
+"""Events per second: a small load."""
 SHOWN = ("doctor's traceback", "verify", "log", "doctor", "readiness", "metrics")
-"""Whose text stands in the table, where several have noticed."""
+"""The detectors by priority: the table shows the message of the first one that noticed the breakage."""
 PAUSE_SECONDS = 2
-"""A supervisor's, before it starts again what has ended."""
+"""Seconds between two checks for processes to restart, as by a supervisor."""
 
 pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
 @pytest.fixture(scope="module")
 async def night(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Night]:
-    """A system under load, one process a service, on servers of its own. One breakage comes after another."""
+    """A system under load, one process per service, on servers of its own, for all breakages in turn."""
     folder = tmp_path_factory.mktemp("night")
     policies = folder / "policies.yaml"
     policies.write_text((files("escalation_svc.policies") / "policies.yaml").read_text())
@@ -65,7 +65,7 @@ async def night(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Night
 
 
 def params() -> list[Any]:
-    """Each breakage; those that take long are for `make night`."""
+    """All breakages; the long ones are skipped except in `make night`."""
     return [
         pytest.param(each, id=each.name, marks=[] if LONG or each.quick else [pytest.mark.skip("for `make night`")])
         for each in BREAKAGES
@@ -73,7 +73,7 @@ def params() -> list[Any]:
 
 
 @pytest.mark.parametrize("breakage", params())
-async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
+async def test_a_breakage_is_detected_and_repaired_without_loss(
     night: Night, breakage: Breakage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if breakage.needs_root and os.getuid() != 0:
@@ -95,7 +95,7 @@ async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
     reports = await verified(night.stage)
     missing = await not_in_the_log(system, accepted)
     lost = len(missing) + count(reports, Finding.MISSING, Finding.UNPUBLISHED)
-    # Rows of records that Kafka has lost follow from nothing that is left: they are no doubles.
+    # Rows of records that Kafka has lost are UNEXPLAINED or CHANGED for verify: they are no duplicates.
     doubles = [Finding.TWICE] if breakage.loses else [Finding.TWICE, Finding.UNEXPLAINED, Finding.CHANGED]
     doubled = count(reports, *doubles)
     print("\n" + row(night, breakage, by_hand, after, len(accepted), lost, doubled), flush=True)
@@ -105,12 +105,12 @@ async def test_what_breaks_is_noticed_shown_and_mended_without_loss(
 
 
 def count(reports: Iterable[Report], *kinds: Finding) -> int:
-    """How many of these all consumers have together."""
+    """The number of findings of these kinds in all reports."""
     return sum(report.count(kind) for report in reports for kind in kinds)
 
 
 async def keep(system: System) -> None:
-    """Start again what ends by itself, as a supervisor does."""
+    """Restart processes that end by themselves, as a supervisor does."""
     while True:
         system.start_ended()
         await asyncio.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""A replay or rebuild whose worker is killed with -9, again and again, ends as if it had never been."""
+"""A replay or rebuild whose worker is killed by SIGKILL repeatedly has the same result as an undisturbed one."""
 
 import os
 import random
@@ -23,7 +23,7 @@ from touchpoint.testing.system import System
 KILLS = int(os.environ.get("FAULT_REPLAY_KILLS", "2"))
 EVENTS_A_KILL = 1000
 RATE = 500
-"""Events a second: so slow that there is time to kill in."""
+"""Events per second: slow enough to kill the worker meanwhile."""
 SERVICE = "feedback-svc"
 WORKER, CONSUMER = (SERVICE, "worker"), (SERVICE, "consumer")
 CHECKSUM = """
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 @pytest.fixture
 async def system(servers: Servers, tmp_path) -> AsyncIterator[System]:
-    """feedback-svc without its API, and nobody else."""
+    """A system with only feedback-svc's consumer and worker."""
     made = System(servers, tmp_path)
     try:
         await made.prepare()
@@ -48,7 +48,7 @@ async def system(servers: Servers, tmp_path) -> AsyncIterator[System]:
         await made.stop()
 
 
-async def test_it_fills_each_gap_once_though_its_worker_is_killed_at_random_moments(system):
+async def test_a_replay_fills_each_gap_once_although_its_worker_is_killed(system):
     events = EVENTS_A_KILL * (KILLS + 1)
     await _append(system, events)
     await eventually(lambda: _count(system, events), 120)
@@ -63,7 +63,7 @@ async def test_it_fills_each_gap_once_though_its_worker_is_killed_at_random_mome
     assert await _query(system, CHECKSUM) == before
 
 
-async def test_a_rebuild_ends_as_if_nobody_had_killed_its_worker_at_random_moments(system):
+async def test_a_rebuild_has_the_same_result_although_its_worker_is_killed(system):
     events = EVENTS_A_KILL * (KILLS + 1)
     await _append(system, events)
     await eventually(lambda: _count(system, events), 120)
@@ -94,7 +94,7 @@ async def _append(system, count: int) -> None:
 
 
 async def _lose(system, where: str) -> int:
-    """Take these back as if they had never been applied; answers how many."""
+    """Delete the rows of these events as if they had never been applied; returns their number."""
     gone = await _query(system, f"SELECT id FROM feedback WHERE {where}")
     for table, column in (("inbox", "event_id"), ("feedback", "id"), ("timeline", "id")):
         await _query(system, f"DELETE FROM {table} WHERE {column} = ANY($1)", [row["id"] for row in gone])
@@ -109,7 +109,7 @@ async def _start(system) -> Replay:
 
 
 async def _kill_along(system, replay: Replay) -> int:
-    """Kill the worker at a random place of each thousand events, and start another, until all is done."""
+    """Kill the worker at a random point in each thousand events and start another; returns the number of kills."""
     chance = random.Random(5)
     for number in range(KILLS):
         place = number * EVENTS_A_KILL + chance.randrange(EVENTS_A_KILL)

@@ -1,4 +1,4 @@
-"""All databases are lost and restored from backups of different moments: the log brings back what is missing."""
+"""All databases are restored from backups of different times: consumers apply the missing events from the log."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ RATE = 1000
 pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 
-async def test_databases_restored_to_different_moments_catch_up_and_agree(system, tmp_path):
+async def test_databases_restored_from_backups_of_different_times_catch_up(system, tmp_path):
     load = Load(system.url, await system.create_key("acme"), EVENTS, RATE)
     sending = asyncio.create_task(load.run())
     backups: dict[str, Path] = {}
@@ -63,18 +63,18 @@ async def test_databases_restored_to_different_moments_catch_up_and_agree(system
 
 
 async def _goes_on(load: Load) -> None:
-    """Wait until a good deal more was accepted."""
+    """Wait until a fifth of `EVENTS` more events are accepted."""
     seen = len(load.accepted)
     await eventually(lambda: len(load.accepted) >= seen + EVENTS / 5, 120)
 
 
 async def _reads_on(system: System, service: str, other: int) -> bool:
-    """Whether a consumer has read further than another had at its backup."""
+    """Whether a consumer has read more than `other` events."""
     return await _read(system, service) > other
 
 
 async def _read(system: System, service: str) -> int:
-    """How many events of the gateway a consumer has behind it."""
+    """The number of the gateway's events that a consumer has read."""
     connection = await asyncpg.connect(system.dsn(service))
     try:
         query = "SELECT coalesce(sum(next), 0)::int FROM offsets WHERE topic = $1"
@@ -84,7 +84,7 @@ async def _read(system: System, service: str) -> int:
 
 
 async def _back_up(dsn: str, path: Path) -> Path:
-    """While everything is at work: a backup is of one moment."""
+    """Back up a database while all processes run: pg_dump writes a consistent snapshot."""
     await _run("pg_dump", "--format=custom", f"--file={path}", dsn)
     return path
 
@@ -96,7 +96,7 @@ async def _restore(system: System, service: str, backup: Path) -> None:
 
 
 async def _run(program: str, *arguments: str) -> None:
-    """Of the embedded server where it is used, else of the machine."""
+    """Run a program of PostgreSQL: the embedded server's where that is used, else the machine's."""
     folder = None if "DATABASE_URL" in os.environ else postgres.installed(postgres.system_user()) / "bin"
     path = shutil.which(program, path=folder)
     assert path, f"{program} is needed"

@@ -1,4 +1,4 @@
-"""SIGTERM ends every role in good time, also with Kafka gone."""
+"""SIGTERM ends every role within Kubernetes' grace period, also while Kafka is unreachable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.servers]
 
 @pytest.fixture
 async def mortal_kafka(servers: Servers) -> AsyncIterator[tuple[Servers, Mortal]]:
-    """The run's PostgreSQL with a Kafka of this test's own, which it may kill."""
+    """The run's PostgreSQL, and a Kafka of this test's own, which it may kill."""
     async with own_kafka() as broker:
         yield Servers(reached([broker]), servers.dsn), broker
 
 
-async def test_every_role_stops_by_itself_within_its_time_with_kafka_gone(mortal_kafka, tmp_path):
+async def test_every_role_stops_within_30_seconds_while_kafka_is_down(mortal_kafka, tmp_path):
     servers, kafka = mortal_kafka
     system = System(servers, tmp_path)
     try:

@@ -1,6 +1,6 @@
-"""A new version comes in process by process under load, while processes of the old one still work: nothing is lost.
+"""A new version replaces the old one process by process under load: no event is lost.
 
-`UPGRADE_FROM`: a checkout of the old version with its environment in `.venv` (`make upgrade FROM=…` makes one).
+`UPGRADE_FROM`: a checkout of the old version with its environment in `.venv` (`make upgrade FROM=…` creates one).
 """
 
 import asyncio
@@ -29,10 +29,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.skipif(OLD is None, reason="needs 
 
 
 class Upgrading(System):
-    """A system of which each process is of the old version, or of this one."""
+    """A system in which each process has either the old version or this one."""
 
     async def prepare(self) -> None:
-        """Topics and databases, as the old version makes them."""
+        """Create topics and databases, and migrate them with the old version."""
         await admin.provision(self.kafka, READS)
         for service in SERVICES:
             await databases.create(self.servers.dsn, self.databases[service])
@@ -52,14 +52,14 @@ async def system(servers: Servers, tmp_path) -> AsyncIterator[Upgrading]:
         await made.stop()
 
 
-async def test_it_takes_over_process_by_process(system):
+async def test_a_new_version_replaces_the_old_one_process_by_process(system):
     load = Load(system.url, await system.create_key("acme", scopes=["events:write"]), 0, RATE)
     sending = asyncio.create_task(load.run())
     await _after_more(load)
     system.python = Path(sys.executable)
     for service in SERVICES:
         await system.migrate(service)
-        await _after_more(load)  # the old processes, on what is the new one's database now
+        await _after_more(load)  # the old processes, on the new version's database
     for service, roles in reversed(SERVICES.items()):
         for role in roles:
             await _replace(system, (service, role))
@@ -76,7 +76,7 @@ async def test_it_takes_over_process_by_process(system):
 
 
 async def _replace(system: System, part: Part) -> None:
-    """Old and new side by side where two can be, then the new one alone."""
+    """Start the new process, then stop the old one; APIs the other way round."""
     service, role = part
     new = part if role == "api" else (service, f"{role}-new")  # APIs share an address
     if new == part:

@@ -1,4 +1,4 @@
-"""The requests of a run: valid ones of every type and way to send, most of them then mutated. The seed decides all."""
+"""The requests of a run: valid ones of every type and content mode, most of them mutated; deterministic for a seed."""
 
 import base64
 import json
@@ -15,11 +15,11 @@ from .mutate import Object, RawHeaders, Token
 TYPES = sorted(name for name, event in REGISTRY.items() if event.topic == TOUCHPOINTS)
 _EXAMPLES: dict[str, dict[str, Any]] = {name: REGISTRY[name].model_json_schema()["examples"][0] for name in TYPES}
 _VALID = 0.15
-"""So many are sent as they are; and many a mutation leaves a valid event."""
+"""The share that is not mutated; many mutated events are valid as well."""
 
 
 class Request(NamedTuple):
-    """A POST. `pieces` make up the body as it arrives."""
+    """A POST request. `pieces` are the parts in which the body arrives."""
 
     seed: int
     number: int
@@ -29,18 +29,18 @@ class Request(NamedTuple):
 
     @property
     def body(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         return b"".join(self.pieces)
 
     def __str__(self) -> str:
-        """All that is needed to send it again."""
+        """Everything that is needed to send the request again."""
         headers = "\n".join(f"  {name!r}: {value!r}" for name, value in self.headers if name != b"authorization")
         sent = base64.b64encode(self.body).decode()
         return f"seed {self.seed}, body {self.number}: POST {self.path}\n{headers}\n  Base64: {sent}"
 
 
 def request(seed: int, number: int, key: str) -> Request:
-    """The run's request of that number."""
+    """The request with this number in the run."""
     rng = Random(seed << 32 | number)
     make = rng.choices((_structured, _binary, _batch, _plain), (40, 20, 15, 25))[0]
     path, headers, body = make(rng, number)
@@ -64,7 +64,7 @@ def _pieces(rng: Random, body: bytes) -> list[bytes]:
 
 
 def _data(rng: Random, kind: str) -> Object:
-    """An event's data; several events have the same customer, ticket or submission."""
+    """The data of an event; several events have the same customer, ticket or submission."""
     data = mutate.tree(_EXAMPLES[kind])
     for pair in data:
         if pair[0] in ("customer_id", "ticket_id", "submission_id"):
@@ -121,7 +121,9 @@ def _header_value(rng: Random, value: Any) -> bytes:
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, bool | int | None) else "x"
     raw = text.encode("utf-8", "surrogatepass")
     if rng.random() < 0.1:
-        return raw.translate(None, bytes(range(9)) + bytes(range(10, 32)) + b"\x7f")  # no server lets these through
+        return raw.translate(
+            None, bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
+        )  # HTTP servers refuse control characters
     return quote(raw, safe="/:+ ").encode()
 
 
@@ -149,4 +151,4 @@ def _plain(rng: Random, number: int) -> tuple[str, RawHeaders, bytes]:
 
 
 _OTHERS = [_structured(Random(seed), seed)[2] for seed in range(100)]
-"""Bodies to cut pieces from."""
+"""Bodies from which mutations take pieces."""

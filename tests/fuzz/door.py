@@ -1,4 +1,4 @@
-"""One gateway in this process, and the laws of its door: what every answer is, and what an accepted body leaves."""
+"""Sends requests to a gateway in this process, and checks that the responses are documented."""
 
 import asyncio
 import base64
@@ -21,11 +21,11 @@ _ANSWERS = {
 _FINE = {202, 207}
 TRIES = 90
 RETRY_SECONDS = 2
-"""What Retry-After says: on a busy machine Kafka may not answer for a while, and an Idempotency-Key whose request ended
-in doubt is free again after its lease, here 130 s."""
+"""The gateway's Retry-After. On a busy machine Kafka may not answer for a while, and an Idempotency-Key whose request has
+an unknown outcome can be used again only after its lease, here 130 s."""
 
 Sent = tuple[str, str, str]
-"""An event as client and log should agree on it: source, id, and its data as Python writes it."""
+"""An event, to compare requests and log: source, id, and the `repr` of its data."""
 
 
 class Answer(NamedTuple):
@@ -41,7 +41,7 @@ def _resolved(answer: Any) -> Any:
 
 
 def _schemas() -> dict[tuple[str, int, str], jsonschema_rs.Draft4Validator]:
-    """By path, status and media type: all the document says may be answered."""
+    """Validators of all documented responses, by path, status and media type."""
     return {
         (path, int(status), media_type): validator(content["schema"])
         for path, answers in _ANSWERS.items()
@@ -51,7 +51,7 @@ def _schemas() -> dict[tuple[str, int, str], jsonschema_rs.Draft4Validator]:
 
 
 class Door:
-    """Sends requests and notes what is wrong with the answers; `expected` is what Kafka must have in consequence."""
+    """Sends requests, and records wrong responses (`wrong`) and the events that Kafka must have (`expected`)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,10 +60,10 @@ class Door:
         self.wrong: list[str] = []
         self.expected: Counter[Sent] = Counter()
         self.repeated: set[tuple[str, str]] = set()
-        """Source and data of what was sent again after a 503 or 409: the first try may have arrived all the same."""
+        """Source and data of events sent again after a 503 or 409: the first attempt may have reached Kafka as well."""
 
     async def send(self, request: Request) -> None:
-        """Send one, again while Kafka keeps the gateway waiting, and judge the answers."""
+        """Send a request, again after each 503 or 409, and check the responses."""
         for tried in range(TRIES):
             answer = await _answered(self._app, request)
             self.statuses[_name(answer)] += 1
@@ -77,7 +77,7 @@ class Door:
         self.wrong.append(f"{answer.status} {TRIES} times\n{request}")
 
     def _check(self, request: Request, answer: Answer) -> list[Sent]:
-        """The accepted events."""
+        """Check a response; returns the accepted events."""
         try:
             self._judge(request, answer)
             return list(_accepted(request, answer)) if answer.status in _FINE else []
@@ -97,7 +97,7 @@ class Door:
 
 
 def _described_at(request: Request) -> str:
-    """Where the document describes the answer: both addresses for events take both forms, and it has one for each."""
+    """The path under which the document describes the response: both paths for events accept events and batches."""
     if request.path == "/v1/feedback":
         return request.path
     media_type = (_header(request, b"content-type") or b"").lower()
@@ -105,14 +105,14 @@ def _described_at(request: Request) -> str:
 
 
 def _to_repeat(answer: Answer) -> bool:
-    """Whether nobody knows if all of it is in Kafka; of a batch, perhaps a part."""
+    """Whether the request must be repeated, because some of its events may not be in Kafka."""
     return answer.status in (409, 503) or (
         answer.status == 207 and any(item["problem"]["status"] == 503 for item in json.loads(answer.body)["refused"])
     )
 
 
 def _name(answer: Answer) -> str:
-    """The status and, of a problem, its type."""
+    """The status and, for a problem, its type."""
     if answer.status in _FINE:
         return str(answer.status)
     return f"{answer.status} {json.loads(answer.body)['type'].rpartition(':')[2]}"
@@ -143,7 +143,7 @@ async def _answered(app: ASGIApp, request: Request) -> Answer:
 
 
 def _accepted(request: Request, answer: Answer) -> Iterator[Sent]:
-    """The events an answer says were taken, their data read from the request by another parser than the gateway's."""
+    """The events that the response accepts; their data comes from the request, by another parser than the gateway's."""
     taken, body = json.loads(answer.body), _unpacked(request)
     if request.path == "/v1/feedback":
         data = {name: value for name, value in read(body).items() if name not in ("id", "time")}
@@ -163,7 +163,7 @@ def _data(event: dict[str, Any]) -> str:
 
 
 def read(raw: bytes) -> Any:
-    """JSON, its numbers exactly as they are written; what is no UTF-8 becomes what equals no text."""
+    """Parse JSON with exact numbers; invalid UTF-8 becomes surrogates, which equal no valid text."""
     return json.loads(raw.decode("utf-8", "surrogateescape"), parse_int=Decimal, parse_float=Decimal)
 
 

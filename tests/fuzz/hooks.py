@@ -1,4 +1,4 @@
-"""Hooks of Schemathesis for this API: values it cannot generate, and refusals that no schema can express."""
+"""Schemathesis hooks for this API: values that it cannot generate, and refusals that no schema can express."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +12,12 @@ from touchpoint.http import pagination
 
 KEY = "Idempotency-Key"
 EXAMPLE = "8e03978e-40d5-43e8-bc93-6894a57f9324"
-"""The document's, which stands in every request that is not about this header."""
+"""The document's example, which every request contains that does not test this header."""
 
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """A new key, because one used before refuses the request; a cursor as the API makes them; a score where NPS is."""
+    """Set a new key, because a used one gets the request refused; a cursor as the API returns it; a score for NPS."""
     fits = case.meta is not None and case.meta.generation.mode.is_positive
     if (key := case.headers.get(KEY)) is not None and (fits or key == EXAMPLE):
         case.headers[KEY] = str(uuid4())
@@ -25,7 +25,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         case.query["cursor"] = pagination.encode(datetime.now(UTC), uuid4())
     body = case.body if isinstance(case.body, dict) else {}
     if case.body is None:
-        case.body = []  # the document describes that null is the same as no body
+        case.body = []  # the document says that null equals no body
     if case.path == "/v1/feedback" and body.get("kind") == "nps" and body.get("score") is None:
         body["score"] = {"value": 3, "min": 0, "max": 10}
 
@@ -34,7 +34,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
 def well_formed_data_acceptance(
     ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
 ) -> bool | None:
-    """`positive_data_acceptance`, but for those."""
+    """`positive_data_acceptance`, except for refusals that no schema can express."""
     if response.status_code == 422 and beyond.schemas(response.json()):
         return None
     return positive_data_acceptance(ctx, response, case)

@@ -1,6 +1,6 @@
-"""Mutations that know what they break: JSON's structure and values, its bytes, and a request's headers.
+"""Mutations of JSON's structure and values, of a body's bytes, and of a request's headers.
 
-All take a `random.Random` and nothing else decides, so that a seed makes the same bodies again.
+All take a `random.Random` and use no other source of randomness, so that a seed reproduces the bodies.
 """
 
 import gzip
@@ -13,22 +13,22 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class Object(list[list[Any]]):
-    """A JSON object as [name, value] pairs, so that a name can stand in it twice."""
+    """A JSON object as [name, value] pairs, so that a name can occur twice."""
 
 
 class Token(bytes):
-    """Bytes that stand in the JSON as they are, be they JSON or not."""
+    """Bytes that are written into the JSON unchanged, valid or not."""
 
 
 def tree(value: Any) -> Any:
-    """What json.loads made, as something to mutate."""
+    """A value of json.loads as a tree that the mutations can change."""
     if isinstance(value, dict):
         return Object([name, tree(part)] for name, part in value.items())
     return [tree(part) for part in value] if isinstance(value, list) else value
 
 
 def encoded(value: Any, rng: Random) -> bytes:
-    """As JSON, its text escaped or not."""
+    """Encode a tree as JSON, randomly with or without Unicode escapes."""
     escape = rng.random() < 0.5
     return _encoded(value, lambda text: json.dumps(text, ensure_ascii=escape).encode("utf-8", "surrogatepass"))
 
@@ -42,7 +42,7 @@ def _encoded(value: Any, text: Callable[[Any], bytes]) -> bytes:
 
 
 _LENGTHS = (0, 1, 3, 35, 36, 50, 51, 100, 101, 200, 201, 500, 501, 1000, 1001, 50_000, 50_001)
-"""Every bound of a text in the contracts, and one beyond."""
+"""Every length limit of the contracts, and each plus one."""
 _CHARACTERS = (
     *"\x00\x01\t\n\r\x1f \"\\/<>&%'\x7f\x80\x85\xa0\xadé\u0301\u200b\u2028\u202e\u3000\ufeff\ufffd\uffff",
     *("\ud800", "\udfff", "\ud83d", "😀", "\U0010ffff", "e\u0301", "\r\n", "%00", "\\u0000", "İ", "ß", "٣"),
@@ -94,7 +94,7 @@ def _text(rng: Random, old: Any) -> str:
 
 
 def value(rng: Random, old: Any) -> Any:
-    """Something to stand in place of a value."""
+    """A replacement for a value."""
     how = rng.randrange(12)
     if how < 4:
         return _text(rng, old)
@@ -121,7 +121,7 @@ def _containers(part: Any) -> Iterator[Any]:
 
 
 def structure(rng: Random, root: Any) -> None:
-    """Change one thing of a tree, in place."""
+    """Mutate a tree once, in place."""
     containers = list(_containers(root))
     place = rng.choice(containers)
     if not place or rng.random() < 0.1:
@@ -183,7 +183,7 @@ def _add(rng: Random, place: Any) -> None:
 
 
 def octets(rng: Random, body: bytes, other: bytes) -> bytes:
-    """Change bytes of a body; `other` is one to cut pieces from."""
+    """Change a body's bytes; `other` is a body from which pieces are copied."""
     where = rng.randint(0, len(body))
     until = min(len(body), where + rng.choice((1, 1, 2, 8, 64)))
     return rng.choice(_CUTS)(rng, body[:where], body[where:until], body[until:], other)
@@ -233,7 +233,7 @@ _NAMES = (
 
 
 def headers(rng: Random, raw_headers: RawHeaders) -> None:
-    """Change one header, in place."""
+    """Change, add or remove one header, in place."""
     how = rng.randrange(6)
     index = rng.randrange(len(raw_headers))
     name, old = raw_headers[index]
@@ -254,7 +254,7 @@ def headers(rng: Random, raw_headers: RawHeaders) -> None:
 
 
 def packed(rng: Random, body: bytes, raw_headers: RawHeaders) -> bytes:
-    """The body with a Content-Encoding, which may be true."""
+    """Add a Content-Encoding header; returns the body, compressed or not."""
     coding = rng.choice(
         (b"gzip",) * 12 + (b"x-gzip", b"GZIP", b"identity", b"gzip, identity", b"gzip, gzip", b"deflate")
     )

@@ -11,7 +11,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
 def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft4Validator:
-    """Judges values by an OpenAPI 3.0.3 schema, which is JSON Schema's draft 4 but for `nullable`."""
+    """A validator of an OpenAPI 3.0.3 schema, which is JSON Schema's draft 4 except for `nullable`."""
     return jsonschema_rs.Draft4Validator(
         _draft_4(schema | {"components": DOCUMENT["components"]}), validate_formats=True
     )
@@ -23,5 +23,5 @@ def _draft_4(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     made = {name: _draft_4(each) for name, each in part.items()}
-    # Beside an allOf, generators take `nullable` to allow null (ADR 0020).
+    # Client generators read `nullable` beside an allOf as allowing null (ADR 0020).
     return {"anyOf": [made, {"type": "null"}]} if made.get("nullable") is True else made

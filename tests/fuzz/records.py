@@ -34,7 +34,7 @@ _MOMENTS = (None, None, None, 0, -1, -(2**62), 2**62, 9_224_318_015_999_999)
 
 
 class Written(NamedTuple):
-    """A batch, how many records it has, and the key they have unless it was mutated."""
+    """A batch, the number of its records, and their key before mutations."""
 
     raw: bytes
     count: int
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 
 def mutated(seed: int, number: int, most: int) -> Written:
-    """One batch of the run: its number, and the maximum of records in it."""
+    """The batch with this number in the run, with at most `most` records."""
     rng = Random(seed << 32 | number)
     kind = rng.choice(TYPES)
     owner = _EXAMPLES[kind].get("customer_id") or _EXAMPLES[kind].get("submission_id")
@@ -101,7 +101,7 @@ def _change_headers(rng: Random, headers: list[tuple[bytes, bytes | None]]) -> N
 
 
 def _damaged(rng: Random, raw: bytes) -> bytes:
-    """Other bytes in the records or the header, with a checksum that is right, or not."""
+    """Change bytes of the records or the batch's header, mostly with a correct checksum."""
     damaged = bytearray(raw)
     for _ in range(rng.choice((1, 1, 3))):
         place = rng.randrange(_SUMMED_AT if rng.random() < 0.2 else _RECORDS_AT, len(damaged))

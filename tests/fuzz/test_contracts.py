@@ -1,4 +1,4 @@
-"""The door accepts what the published schemas accept, but for the rules in beyond.py, and nothing else."""
+"""The gateway accepts exactly what the published schemas allow, except for the rules in beyond.py."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def refusal(raw: bytes, parse: Callable[[bytes], Parsed] = cloudevents.structured) -> dict[str, Any] | None:
-    """Why the door refuses an event in JSON; None when it does not."""
+    """The problem with which the gateway refuses an event in JSON; None if it accepts the event."""
     try:
         decisions.accept(parse(raw), "acme", NOW)
     except ProblemError as error:
@@ -51,14 +51,14 @@ def refusal(raw: bytes, parse: Callable[[bytes], Parsed] = cloudevents.structure
 
 
 def plain(body: bytes) -> Parsed:
-    """Plain feedback as an event, sent without an Idempotency-Key."""
+    """Parse plain feedback, sent without an Idempotency-Key, as an event."""
     return plain_feedback(body, None)
 
 
 def read(raw: bytes) -> Any:
-    """JSON as RFC 8259 has it, the last of members with one name; raises ValueError or RecursionError."""
+    """Parse JSON by RFC 8259; of members with equal names the last one counts. Raises ValueError or RecursionError."""
     document = json.loads(raw.decode(errors="surrogateescape"), parse_constant=_no_number, parse_int=_number)
-    json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    json.dumps(document, ensure_ascii=False).encode()  # raises for half of a surrogate pair
     return document
 
 
@@ -67,7 +67,7 @@ def _no_number(word: str) -> None:
 
 
 def _number(digits: str) -> int | float:
-    return int(digits) if len(digits) < 1000 else float(digits)  # Python's limit is no rule of JSON
+    return int(digits) if len(digits) < 1000 else float(digits)  # Python limits the digits of integers, JSON does not
 
 
 @given(SEEDS)
@@ -91,7 +91,7 @@ def test_mutated_plain_feedback_is_accepted_exactly_when_the_document_allows_it(
 
 
 def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draft4Validator) -> None:
-    """The verdict on a body of the gateway, and of the document."""
+    """Assert that the gateway and the document agree on a body."""
     try:
         value = read(raw)
     except (ValueError, RecursionError):
@@ -104,14 +104,14 @@ def agree(raw: bytes, problem: dict[str, Any] | None, schema: jsonschema_rs.Draf
 
 
 Edges = Iterator[tuple[Any, bool]]
-"""Values at the bounds of a schema and one beyond, each with whether it is allowed."""
+"""Values at the bounds of a schema and just beyond, each with whether it is allowed."""
 
 
 def edges(schema: dict[str, Any], definitions: dict[str, Any]) -> Edges:
     """All edges of a field's schema."""
     for part in schema.get("anyOf", [schema]):
         if "$ref" in part:
-            part = definitions[part["$ref"].rpartition("/")[2]]  # noqa: PLW2901 # what it stands for
+            part = definitions[part["$ref"].rpartition("/")[2]]  # noqa: PLW2901 # the schema it refers to
         yield from _words(part)
         yield from _text(part)
         yield from _number_edges(part)
@@ -127,7 +127,7 @@ def _words(schema: dict[str, Any]) -> Edges:
 
 
 def _text(schema: dict[str, Any]) -> Edges:
-    """Of texts that may be all x."""
+    """Edges of texts that may consist of x only."""
     if "maxLength" in schema and schema.get("pattern", "^[^").startswith("^[^"):
         least, most = schema.get("minLength", 0), schema["maxLength"]
         yield from (("x" * least, True), ("x" * most, True), ("x" * (most + 1), False), ("a\x00b", False))
@@ -154,7 +154,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("event", "name", "value", "fits"), FIELDS)
-def test_a_field_is_taken_up_to_its_bound_and_no_further(event: type[Event], name: str, value: Any, fits: bool):
+def test_a_field_is_accepted_up_to_its_bound_and_refused_beyond(event: type[Event], name: str, value: Any, fits: bool):
     data = json_schema(event)["examples"][0] | {name: value}
     try:
         event.model_validate_json(json.dumps(data))
@@ -179,7 +179,7 @@ ENVELOPE = [
 
 
 @pytest.mark.parametrize(("name", "value", "fits"), ENVELOPE, ids=lambda part: str(part)[:12])
-def test_an_attribute_is_taken_up_to_its_bound_and_no_further(name, value, fits):
+def test_an_attribute_is_accepted_up_to_its_bound_and_refused_beyond(name, value, fits):
     raw = json.dumps(CLOUD_EVENTS[0] | {name: value}).encode()
     problem = refusal(raw)
     assert (problem is None) == fits
@@ -194,7 +194,7 @@ def test_an_attribute_is_taken_up_to_its_bound_and_no_further(name, value, fits)
     ],
     ids=lambda part: str(part)[:12],
 )  # fmt: skip
-def test_an_attribute_of_plain_feedback_is_taken_up_to_its_bound_and_no_further(name, value, fits):
+def test_an_attribute_of_plain_feedback_is_accepted_up_to_its_bound_and_refused_beyond(name, value, fits):
     feedback = FEEDBACK | {name: value}
     assert (refusal(json.dumps(feedback).encode(), plain) is None) == fits
     assert PLAIN_FEEDBACK.is_valid(feedback) == fits
@@ -208,12 +208,12 @@ def test_an_attribute_of_plain_feedback_is_taken_up_to_its_bound_and_no_further(
         ("1900-01-01T00:00:00+00:01", False),
     ],
 )  # fmt: skip
-def test_a_time_is_taken_up_to_its_bound_and_no_further(time, fits):
+def test_a_time_is_accepted_up_to_its_bound_and_refused_beyond(time, fits):
     assert (refusal(json.dumps(CLOUD_EVENTS[0] | {"time": time}).encode()) is None) == fits
 
 
 def _not_dots(segment: str) -> bool:
-    return segment not in (".", "..")  # HTTP clients resolve these in an event's address
+    return segment not in (".", "..")  # HTTP clients resolve these in an event's URL
 
 
 VISIBLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Cn", "Zl", "Zp"], exclude_characters=["\u034f"])
@@ -226,7 +226,7 @@ VISIBLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Cn", "Zl", "Zp"],
     st.datetimes(datetime(1900, 1, 1), datetime(2026, 11, 22), timezones=st.just(UTC)),  # noqa: DTZ001 # zone beside
     st.booleans(),
 )
-def test_attributes_come_through_http_headers_and_kafka_headers_unchanged(name, source, subject, time, backfill):
+def test_attributes_pass_through_http_and_kafka_headers_unchanged(name, source, subject, time, backfill):
     given = {"ce-id": name[:200], "ce-source": source, "ce-time": time.isoformat(), "ce-type": "ticket.opened"}
     given |= {"ce-specversion": "1.0", "ce-backfill": str(backfill), "ce-extra": name[:1000]}
     given |= {"ce-subject": subject} if subject else {}

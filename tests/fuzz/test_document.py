@@ -1,8 +1,8 @@
 """The running gateway against the documents it serves: Schemathesis with all its checks.
 
 `FUZZ_EXAMPLES` sets the requests per operation and phase, `FUZZ_SEED` the seed; `make fuzz` sets both. Only with
-`FUZZ_EXAMPLES` are the operators' routes tested, each of which asks all services, and every boundary of every field of
-an event in a batch. Those boundaries are always tested at the route for single events.
+`FUZZ_EXAMPLES` are the operators' routes tested, each of which queries all services, and every boundary of every field
+of an event in a batch. Those boundaries are always tested at the route for single events.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 SEED = os.environ.get("FUZZ_SEED", "4")
 
 
-async def test_the_gateway_is_as_its_document_says(system, tmp_path):
+async def test_the_gateways_responses_match_its_document(system, tmp_path):
     key = await system.create_key("acme")
     await _open_cases(system.url, key, 20)
     await _hold_to(f"{system.url}/openapi.json", key, tmp_path, EXAMPLES)
 
 
 @pytest.mark.skipif(not LONG, reason="takes a while: make fuzz")
-async def test_the_operators_routes_are_as_their_document_says(system, tmp_path):
+async def test_the_operators_routes_match_their_document(system, tmp_path):
     key = await system.create_key("operations")
     await _hold_to(f"{system.admin_url}/v1/ops/openapi.json", key, tmp_path, max(1, EXAMPLES // 4))
 
@@ -45,7 +45,7 @@ async def _hold_to(document: str, key: str, folder: Path, examples: int) -> None
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", document),
         *("--header", f"Authorization: Bearer {key}", "--max-examples", str(examples), "--seed", SEED, "--no-color"),
-        *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),  # hooks.py has it
+        *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),  # hooks.py replaces it
         *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "60"),
         env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)},
         cwd=folder,
@@ -58,7 +58,7 @@ async def _hold_to(document: str, key: str, folder: Path, examples: int) -> None
 
 
 async def _open_cases(url: str, key: str, count: int) -> None:
-    """Without cases nothing could be acknowledged; Schemathesis finds them in the list."""
+    """Open cases for Schemathesis to acknowledge; it finds them in the list."""
     ticket = {"customer_id": "C-1", "channel": "email", "priority": "urgent", "title": "Desk arrived damaged"}
     event = {"specversion": "1.0", "source": "/tests", "type": "ticket.opened"}
     batch = [event | {"id": f"{number}", "data": ticket | {"ticket_id": f"{number}"}} for number in range(count)]

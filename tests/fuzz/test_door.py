@@ -1,6 +1,6 @@
-"""Bodies nobody would write, a great many of them. No one breaks the door, and what it lets in no consumer chokes on.
+"""Many mutated bodies: the gateway answers each as documented, and no accepted event becomes a dead letter.
 
-`FUZZ_BODIES` and `FUZZ_SEED` make it another run (see `make fuzz`). A failure prints the request in Base64.
+`FUZZ_BODIES` and `FUZZ_SEED` set size and seed (see `make fuzz`). A failure prints the request in Base64.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ from .door import Door, Sent, read
 BODIES = int(os.environ.get("FUZZ_BODIES", "8000"))
 SEED = int(os.environ.get("FUZZ_SEED", "4"))
 ROUND = 1000
-"""After so many bodies the log is compared with what was accepted, and memory measured: the comparison takes some, too,
-and must not take more in a longer run."""
+"""After each `ROUND` bodies the log is compared with the accepted events, and memory is measured. The comparison needs
+memory itself, which must not grow with the length of the run."""
 SHOWN = 20
 AT_ONCE = 100
 MAX_GROWTH_MIB = 16
-"""Of the process, from the second to the last quarter of a run, by the median of each; caches are filled by then."""
+"""Limit for the growth of the process's median memory from the second to the last quarter of a run, when caches are full."""
 
 
 class Log:
-    """Reads the topic of touchpoints on and on."""
+    """Reads the topic of touchpoints."""
 
     def __init__(self, system: System) -> None:
         self._consumer = AIOKafkaConsumer(**system.kafka.client_options())
@@ -64,7 +64,7 @@ class Log:
         await self._consumer.stop()
 
     async def new(self) -> list[Record]:
-        """What has come since the last time."""
+        """The records since the last call."""
         ends, records = await self._consumer.end_offsets(self._places), list[Record]()
         while [place for place in self._places if await self._consumer.position(place) < ends[place]]:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
@@ -72,7 +72,7 @@ class Log:
         return records
 
     async def at(self, partition: int, offset: int) -> Record:
-        """One record again."""
+        """Read one record again."""
         place = self._places[partition]
         self._consumer.seek(place, offset)
         while not (batch := (await self._consumer.getmany(place, timeout_ms=1000, max_records=1)).get(place)):
@@ -83,24 +83,24 @@ class Log:
 
 @dataclass
 class Run:
-    """A run and what it found."""
+    """A run and its findings."""
 
     door: Door
     log: Log
     lost: list[Sent] = field(default_factory=list)
-    """Accepted, and not in Kafka."""
+    """Accepted events that are not in Kafka."""
     unasked: list[Sent] = field(default_factory=list)
-    """In Kafka, and not accepted, or more often than that."""
+    """Events that are in Kafka without being accepted, or more often than accepted."""
     unreadable: list[str] = field(default_factory=list)
     rss_mib: list[float] = field(default_factory=list)
     records: int = 0
     feedback: bytearray = field(default_factory=bytearray)
-    """Identities of what is to be found in feedback-svc, each 16 bytes."""
+    """Identities of the events of which feedback-svc must have feedback, 16 bytes each."""
     others: bytearray = field(default_factory=bytearray)
-    """And of what is not. Only the first of one source and id is applied."""
+    """Identities of all other events. Of several events with one source and id only the first is applied."""
 
     async def go(self, key: str) -> None:
-        """Send all bodies, some at once, in rounds."""
+        """Send all bodies in rounds, `AT_ONCE` concurrently."""
         for start in range(0, BODIES, ROUND):
             numbers = iter(range(start, end := min(BODIES, start + ROUND)))
             await asyncio.gather(*(self._send_all(numbers, key) for _ in range(AT_ONCE)))
@@ -110,7 +110,7 @@ class Run:
                 print(f"{end:,} bodies, {self.records:,} events, {self.rss_mib[-1]:.0f} MiB", flush=True)
 
     def quarters(self) -> list[int]:
-        """The process's memory in each quarter of the run, in MiB: the median."""
+        """The median of the process's memory in each quarter of the run, in MiB."""
         rounds = len(self.rss_mib)
         starts = [rounds * quarter // 4 for quarter in range(4)]
         return [round(median(self.rss_mib[start : start + max(1, rounds // 4)])) for start in starts]
@@ -138,7 +138,7 @@ class Run:
 
 
 def _held_mib() -> float:
-    """This process's memory, without what the C library keeps for later: that comes and goes by 50 MiB (glibc)."""
+    """This process's memory, without the free memory that glibc keeps, which varies by 50 MiB."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
     return psutil.Process().memory_info().rss / 2**20
@@ -151,7 +151,7 @@ async def key(system) -> str:
 
 @pytest.fixture(scope="module")
 async def run(system, key) -> AsyncIterator[Run]:
-    """All bodies sent to a gateway in this process, on the Kafka and the database of a system that consumes them."""
+    """A run: all bodies sent to a gateway in this process, which uses the Kafka and the database of a whole system."""
     async with AsyncExitStack() as stack:
         engine = create_engine(system.dsn("gateway"), "fuzz", role=api_role("gateway"))
         stack.push_async_callback(engine.dispose)
@@ -175,12 +175,12 @@ async def run(system, key) -> AsyncIterator[Run]:
         yield run
 
 
-def test_every_body_gets_an_answer_that_the_document_describes(run):
+def test_every_body_gets_a_documented_response(run):
     assert not run.door.wrong, f"{len(run.door.wrong)} times:\n" + "\n\n".join(run.door.wrong[:5])
     assert {status[:3] for status in run.door.statuses} >= {"202", "207", "400", "401", "413", "415", "422"}
 
 
-def test_kafka_has_what_was_accepted_once_and_nothing_else(run):
+def test_kafka_has_every_accepted_event_once_and_no_other(run):
     assert (run.lost[:5], run.unasked[:5], run.unreadable[:5]) == ([], [], [])
     assert run.records > BODIES / 10
 
@@ -190,7 +190,7 @@ def test_memory_does_not_grow(run):
     assert last - second < MAX_GROWTH_MIB, run.rss_mib
 
 
-async def test_no_consumer_chokes_on_what_was_accepted(run, system):
+async def test_no_accepted_event_becomes_a_dead_letter(run, system):
     await eventually(system.is_quiet, 1800)
     choked = []
     for service in READS:
@@ -202,7 +202,7 @@ async def test_no_consumer_chokes_on_what_was_accepted(run, system):
     assert choked == []
 
 
-async def test_what_was_accepted_is_stored_and_can_be_read(run, system, key):
+async def test_accepted_events_are_stored_and_readable(run, system, key):
     await eventually(system.is_quiet, 1800)
     connection = await asyncpg.connect(system.dsn("feedback-svc"))
     rows = await connection.fetch("SELECT DISTINCT customer_id FROM timeline ORDER BY customer_id LIMIT 1000")
@@ -222,7 +222,7 @@ def _split(identities: bytearray) -> set[bytes]:
 
 
 async def _items(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str, Any]]:
-    """All pages of a list."""
+    """The items of all pages of a list."""
     query: dict[str, Any] = {"limit": 200}
     while True:
         answer = await client.get(path, params=query)

@@ -1,7 +1,7 @@
-"""Records that no gateway would write, a great many of them, straight to the log. No consumer stops for good.
+"""Many mutated records, written directly to the log: no consumer stops permanently.
 
-At the end each record is accounted for: applied, a duplicate, ignored, a dead letter, or named in a halt; and other
-tenants' events between them are all applied. `FUZZ_RECORDS` and `FUZZ_SEED` make it another run (see `make fuzz`).
+At the end each record is accounted for: applied, a duplicate, ignored, a dead letter, or named in a halt; and another
+tenant's events between them are all applied. `FUZZ_RECORDS` and `FUZZ_SEED` set size and seed (see `make fuzz`).
 """
 
 import asyncio
@@ -31,31 +31,31 @@ from .records import mutated
 RECORDS = int(os.environ.get("FUZZ_RECORDS", "2000"))
 SEED = int(os.environ.get("FUZZ_SEED", "4"))
 GOOD = 2
-"""Events of another tenant for each mutated record: half of a consumer's events may be dead letters before it halts."""
+"""Events of another tenant per mutated record: a consumer halts only when half of its events are dead letters."""
 GOOD_BATCH = 10
 MOST_MUTATED = 10
 PASSING_SECONDS = 0.5
 SKIP = 10_000
-"""Dead letters that a consumer may make after such a halt."""
+"""Dead letters that a consumer may write after such a halt."""
 
 
 @dataclass
 class Run:
-    """A run and what became of it."""
+    """A run and its results."""
 
     system: System
     written: Counter[str] = field(default_factory=Counter)
     good: list[bytes] = field(default_factory=list)
     """Identities of the other tenant's events."""
     passed: dict[str, list[str]] = field(default_factory=lambda: {consumer: [] for consumer in READS})
-    """Offsets that each consumer halted at and was let past."""
+    """By consumer: offsets at which it halted and that it was told to skip."""
     skips: Counter[str] = field(default_factory=Counter)
-    """How often each halted because half of a stretch were dead letters."""
+    """By consumer: how often it halted because half of its recent events were dead letters."""
     ended: list[tuple[str, str]] = field(default_factory=list)
     """Processes that ended by themselves."""
 
     async def go(self, producer: ForeignProducer) -> None:
-        """Write all records, each batch once Kafka has the one before, and mutated ones between good ones."""
+        """Write all records, batch by batch, mutated ones between valid ones."""
         number = 0
         while (mutated_so_far := self.written["mutated"]) < RECORDS:
             rng = Random(SEED << 33 | number)
@@ -73,7 +73,7 @@ class Run:
                 print(f"{self.written['mutated']:,} mutated, {self.written['good']:,} good", flush=True)
 
     async def _write_good(self, producer: ForeignProducer, rng: Random) -> None:
-        """Events of one customer, so of one partition."""
+        """Write a batch of valid events of one customer, so to one partition."""
         first = self.written["good"]
         customer = f"C-{rng.randrange(1000)}"
         events = [
@@ -87,7 +87,7 @@ class Run:
         self.written["good"] += len(events)
 
     async def let_pass(self, stop: asyncio.Event) -> None:
-        """As an operator would: have halted consumers pass what they name, by the command they name."""
+        """Restart ended processes, and resume halted consumers by the command that the halt names, as an operator would."""
         while not stop.is_set():
             self.ended += self.system.start_ended()
             for consumer in READS:
@@ -100,7 +100,7 @@ class Run:
             await pause(stop, PASSING_SECONDS)
 
     async def resume(self, consumer: str, reason: str) -> None:
-        """Pass offsets that cannot be read, or make the dead letters of a stretch that is half mutated."""
+        """Resume a halted consumer: past unreadable offsets, or with more dead letters allowed."""
         if "events are dead letters" in reason:
             await self.command(consumer, "consumer", "resume", consumer, "--skip", str(SKIP), "--reason", "fuzzing")
             self.skips[consumer] += 1
@@ -126,7 +126,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 async def run(system: System) -> Run:
-    """All records written to a system whose consumers are let past what they halt at, until it is quiet."""
+    """A run: all records written, halted consumers resumed, until no consumer has lag."""
     run, started, stop = Run(system), time.monotonic(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.let_pass(stop))
@@ -141,11 +141,11 @@ async def run(system: System) -> Run:
     return run
 
 
-def test_no_process_ended(run):
+def test_no_process_ended_by_itself(run):
     assert run.ended == []
 
 
-def test_kafka_took_most_of_it(run):
+def test_kafka_accepted_most_records(run):
     assert run.written["taken by Kafka"] > 0.8 * RECORDS
 
 
@@ -159,7 +159,7 @@ async def test_the_other_tenants_events_are_all_applied(run, consumer):
 
 
 @pytest.mark.parametrize("consumer", READS)
-async def test_every_record_is_accounted_for_and_the_commands_tell_the_truth(run, consumer):
+async def test_every_record_is_accounted_for_by_verify_dlq_and_doctor(run, consumer):
     code, printed = await run.system.command(consumer, "verify", "--consumer", consumer, "--json")
     [report] = json.loads(printed)
     print(f"\n{consumer}: {report['outcomes']}, {report['published']} published")
@@ -184,14 +184,14 @@ async def test_every_record_is_accounted_for_and_the_commands_tell_the_truth(run
 
 
 @pytest.mark.parametrize("consumer", READS)
-async def test_each_cause_can_be_shown_and_all_can_be_tried_again(run, consumer):
+async def test_dlq_show_names_a_remedy_for_each_cause(run, consumer):
     causes = json.loads(await run.command(consumer, "dlq", "stats", "--consumer", consumer, "--json"))
     for cause in causes[:3]:
         assert "What to try" in await run.command(consumer, "dlq", "show", cause["example"])
 
 
 async def _elsewhere(run: Run, consumer: str) -> list[tuple[str, int]]:
-    """Records the consumer has read from topics that services write."""
+    """The number of records that the consumer has read from topics of services, by topic."""
     rows = await run.query(
         consumer, "SELECT topic, sum(next)::int AS n FROM offsets WHERE consumer = $1 AND topic <> $2 GROUP BY topic",
         consumer, TOUCHPOINTS,
