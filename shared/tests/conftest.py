@@ -1,4 +1,4 @@
-"""A consumer, its database and its topic, for tests of the engine."""
+"""Fixtures for tests of the engine: a consumer with its handlers, its database and its topics."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -35,13 +35,13 @@ LEDGER = Effect(
 
 @dataclass
 class Ledger:
-    """Handlers that write every event they are given to a table, and misbehave on demand."""
+    """Handlers that write every event to the table `ledger`, and fail on demand."""
 
     sessions: Sessions
     dsn: str
     handlers: Handlers = field(default_factory=Handlers)
     before: Callable[[list[Any]], None] = lambda events: None
-    """Called with each handler call's events first; raise in it to fail the batch."""
+    """Called before each handler call with its events; raise in it to fail the batch."""
 
     def __post_init__(self) -> None:
         @self.handlers.on(FeedbackSubmitted, TicketOpened, TicketReplied)
@@ -56,7 +56,7 @@ class Ledger:
 
     @property
     def subject(self) -> Subject:
-        """What it makes of the log, as the check and a rebuild must know it."""
+        """What `verify` and rebuilds need to know: the consumer, its handlers, and the tables they write."""
         return Subject(CONSUMER, self.handlers, (LEDGER,))
 
     async def query(self, sql: str, **values: Any) -> Sequence[Any]:
@@ -65,7 +65,7 @@ class Ledger:
             return result.all() if result.returns_rows else []
 
     async def ids(self) -> list[str]:
-        """The events written, in the order of writing."""
+        """The ids of the stored events, in the order in which they were written."""
         return [row.event_id for row in await self.query("SELECT event_id FROM ledger ORDER BY seq")]
 
     async def next(self) -> dict[int, int]:
@@ -84,7 +84,7 @@ class Ledger:
 
 @pytest.fixture
 async def ledger(database: Any) -> AsyncIterator[Ledger]:
-    """A database with the plumbing and a ledger table in it."""
+    """A database with the engine's tables and a table `ledger`."""
     dsn = await database("touchpoint.db")
     engine = create_engine(dsn, CONSUMER, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     made = Ledger(sessions(engine), dsn)
@@ -111,13 +111,13 @@ def poison(ledger: Ledger) -> set[str]:
 
 @dataclass
 class Log:
-    """The topic, seen from the writing side."""
+    """Writes to Touchpoint's topics."""
 
     settings: KafkaSettings
     producer: AIOKafkaProducer
 
     async def append(self, *events: Event | Record, partition: int | None = 0) -> None:
-        """Write events, to one partition unless it is None: then by their key."""
+        """Write events to one partition; None: to the partition of each event's key."""
         records = [event if isinstance(event, Record) else encode(event) for event in events]
         sent = [
             await self.producer.send(self.settings.topic_prefix + r.topic, r.value, r.key, partition, headers=r.headers)
@@ -128,7 +128,7 @@ class Log:
 
 @pytest.fixture
 async def log(kafka: KafkaSettings) -> AsyncIterator[Log]:
-    """Touchpoint's topics and the ledger's dead letters, and a producer."""
+    """A producer, with Touchpoint's topics and the ledger's dead-letter topic created."""
     await admin.provision(kafka, {CONSUMER: ["touchpoints.v1"]})
     producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
     await producer.start()
@@ -149,7 +149,7 @@ async def _at_work(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) ->
 
 @pytest.fixture
 def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
-    """A context manager in which one member of the group runs."""
+    """A context manager in which one member of the consumer group runs."""
 
     @asynccontextmanager
     async def run(limit: Limit | None = None) -> AsyncIterator[Consumer]:
@@ -162,9 +162,9 @@ def consuming(ledger: Ledger, kafka: KafkaSettings) -> Any:
 
 @pytest.fixture
 def touchpoint(ledger: Ledger, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a command of operators on the ledger's database and topics, in a thread: it has an event loop of its own.
+    """Runs an operators' command on the ledger's database and topics, in a thread: the command has its own event loop.
 
-    `code` is the exit code it must end with; what is refused (2) is a UsageError here.
+    `code` is the expected exit code; instead of exit code 2 the call raises UsageError.
     """
     for name in ("bootstrap_servers", "topic_prefix", "partitions"):
         monkeypatch.setenv(f"KAFKA_{name.upper()}", str(getattr(kafka, name)))
@@ -183,7 +183,7 @@ def touchpoint(ledger: Ledger, kafka: KafkaSettings, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def replaying(ledger: Ledger, kafka: KafkaSettings) -> Any:
-    """A context manager in which one worker looks for replays."""
+    """A context manager in which one worker runs replays."""
 
     @asynccontextmanager
     async def run() -> AsyncIterator[Replayer]:

@@ -1,4 +1,4 @@
-"""The command line: what there is, and one line with exit code 2 when something cannot work."""
+"""The command line: its commands, and usage errors in one line with exit code 2."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_all_commands_are_there_those_of_services_included() -> None:
+def test_the_help_lists_all_commands_including_those_of_services() -> None:
     shown = CliRunner().invoke(cli.commands(), ["--help"]).output
     for command in ("up", "down", "status", "logs", "import", "keys", "consumer", "dlq", "doctor"):
         assert f" {command} " in shown
@@ -25,13 +25,13 @@ def test_all_commands_are_there_those_of_services_included() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "output"), [(["down"], 0, "Nothing is running"), (["status"], 1, "Touchpoint is stopped")]
 )
-def test_where_nothing_runs_that_is_said(arguments: list[str], code: int, output: str) -> None:
+def test_down_and_status_say_that_nothing_runs(arguments: list[str], code: int, output: str) -> None:
     result = CliRunner().invoke(cli.commands(), arguments)
     assert (result.exit_code, output in result.output) == (code, True)
 
 
 @pytest.mark.usefixtures("home")
-def test_what_cannot_work_is_one_line_and_exit_code_2(
+def test_a_usage_error_is_one_line_with_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["touchpoint", "logs", "nothing"])
@@ -43,7 +43,7 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(
     )
 
 
-def test_an_unknown_log_is_answered_with_those_there_are(home: Path) -> None:
+def test_an_unknown_log_is_refused_with_the_names_of_existing_logs(home: Path) -> None:
     (home / "logs").mkdir()
     for name in ("kafka", "gateway"):
         (home / "logs" / f"{name}.log").write_text("started\n")
@@ -65,13 +65,11 @@ def test_an_unknown_log_is_answered_with_those_there_are(home: Path) -> None:
         ),
     ],
 )
-def test_a_server_that_cannot_be_reached_is_named_before_anything_starts(
+def test_an_unreachable_server_is_named_before_anything_starts(
     variable: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    result = CliRunner().invoke(
-        cli.commands(), ["up", "--port", "24000"]
-    )  # below those that systems give to whoever asks
+    result = CliRunner().invoke(cli.commands(), ["up", "--port", "24000"])  # below the ephemeral ports
     assert isinstance(result.exception, UsageError)
     assert reason in str(result.exception)
     assert "Starting" not in result.output

@@ -10,7 +10,7 @@ _REASONS = re.compile(
             "needs score|needs text or score|is off its scale|must be greater than score.min|score.min and score.max",
             "must be whole numbers|the scale of|needs currency|must be 0 when change is churned",
             "must not be before|must be after|send either data or data_base64|must be urn:touchpoint:",
-            # Decimals: validators compute `multipleOf` in doubles. Times: no keyword bounds them; they have leap seconds.
+            # Decimals: validators compute `multipleOf` in doubles. Times: no keyword bounds them; leap seconds exist.
             "digits after the point|at most [0-9]+ digits$|the year must lie|5 minutes ahead|number out of range",
             "as in RFC 3339|not a day of the calendar|second 60 exists",
             # Whole numbers with a decimal point, such as 1.0. An unreadable value of a member that appears twice.

@@ -21,8 +21,8 @@ _ANSWERS = {
 _FINE = {202, 207}
 TRIES = 90
 RETRY_SECONDS = 2
-"""The gateway's Retry-After. On a busy machine Kafka may not answer for a while, and an Idempotency-Key whose request has
-an unknown outcome can be used again only after its lease, here 130 s."""
+"""The gateway's Retry-After. On a busy machine Kafka may not answer for a while, and an Idempotency-Key whose request
+has an unknown outcome can be used again only after its lease, here 130 s."""
 
 Sent = tuple[str, str, str]
 """An event, to compare requests and log: source, id, and the `repr` of its data."""

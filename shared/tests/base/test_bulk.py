@@ -11,7 +11,7 @@ NOW = 1_763_800_000_000
 
 
 @given(st.lists(st.lists(st.integers(-100, 10_000), max_size=50), min_size=1, max_size=5))
-def test_batches_add_up_to_what_single_observations_do(batches):
+def test_batches_give_the_same_buckets_as_single_observations(batches):
     bulk = BulkHistogram("touchpoint_test_seconds", "Test.", BOUNDS)
     REGISTRY.unregister(bulk)
     registry = CollectorRegistry()
@@ -25,7 +25,7 @@ def test_batches_add_up_to_what_single_observations_do(batches):
     assert buckets == expected or not any(batches)
 
 
-def test_it_is_written_as_prometheus_reads_histograms():
+def test_the_exposition_is_that_of_a_prometheus_histogram():
     bulk = BulkHistogram("touchpoint_test_seconds", "Test.", BOUNDS)
     REGISTRY.unregister(bulk)
     registry = CollectorRegistry()

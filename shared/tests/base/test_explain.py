@@ -45,7 +45,7 @@ async def test_an_error_of_postgresql_names_column_and_constraint_and_no_value(s
     assert SECRET not in explain(raised.value)
 
 
-async def test_a_broken_constraint_is_named_and_its_detail_is_not(servers):
+async def test_a_violated_constraint_is_named_without_its_detail(servers):
     connection = await asyncpg.connect(servers.dsn)
     await connection.execute(TABLE)
     with pytest.raises(asyncpg.CheckViolationError) as raised:
@@ -61,12 +61,12 @@ def test_an_unknown_librarys_error_is_described_by_its_class_alone():
     assert explain(OSError(13, "denied")) == "PermissionError: [Errno 13] denied"
 
 
-async def test_the_place_is_the_innermost_frame_of_our_packages(servers):
+async def test_where_names_the_innermost_frame_of_our_packages(servers):
     engine = create_engine(servers.dsn, "tests")
     with pytest.raises(asyncpg.UndefinedTableError) as raised:
         async with transaction(sessions(engine)) as session:
             await (await raw_connection(session)).execute("SELECT * FROM nowhere")
     await engine.dispose()
-    line, name = raised.value.__traceback__.tb_lineno, test_the_place_is_the_innermost_frame_of_our_packages.__name__
+    line, name = raised.value.__traceback__.tb_lineno, test_where_names_the_innermost_frame_of_our_packages.__name__
     assert where(raised.value, {__name__.partition(".")[0]}) == f"{__name__}:{line} {name}"
     assert where(raised.value, {"elsewhere"}) is None

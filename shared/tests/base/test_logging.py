@@ -65,7 +65,7 @@ def test_an_unknown_librarys_error_is_logged_with_class_and_place_only(logged, f
 
 
 @pytest.mark.parametrize("error", [UsageError("set the port"), PermanentError("no such kind"), OSError(13, "denied")])
-def test_our_own_errors_and_the_operating_systems_are_logged_with_their_message(logged, error):
+def test_our_errors_and_the_operating_systems_are_logged_with_their_message(logged, error):
     assert str(error) in logged(error)
 
 

@@ -9,7 +9,7 @@ from touchpoint.base.errors import UsageError
 from touchpoint.base.settings import KafkaSettings, ServiceSettings
 
 
-def test_plain_kafka_needs_an_address_only():
+def test_kafka_without_tls_and_sasl_needs_only_an_address():
     options = KafkaSettings(bootstrap_servers="kafka.example:9092").client_options()
     assert options == {"bootstrap_servers": "kafka.example:9092", "security_protocol": "PLAINTEXT"}
 
@@ -41,7 +41,7 @@ def test_a_password_is_not_shown(monkeypatch):
     ("name", "value"),
     [("KAFKA_SECURITY_PROTOCOL", "TLS"), ("KAFKA_PARTITIONS", "0"), ("KAFKA_SASL_MECHANISM", "GSSAPI")],
 )
-def test_a_setting_that_cannot_work_is_refused_by_name(monkeypatch, name, value):
+def test_an_unusable_setting_is_refused_and_named(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.removeprefix("KAFKA_").lower()):
         KafkaSettings()

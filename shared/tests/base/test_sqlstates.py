@@ -39,5 +39,5 @@ def test_only_errors_caused_by_values_make_a_dead_letter(state):
         ("22001 22003 22P02 23502 23503 23505 23514 54000 P0001", EVENT),
     ],
 )
-def test_the_most_frequent_errors(states, expected):
+def test_the_most_frequent_errors_have_the_expected_verdict(states, expected):
     assert {state: verdict(state) for state in states.split()} == dict.fromkeys(states.split(), expected)

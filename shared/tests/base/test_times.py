@@ -23,7 +23,7 @@ from touchpoint.contracts import sources
         ("2017-01-01T00:59:60.5+01:00", "2017-01-01T00:59:59.999999+01:00"),
     ],
 )
-def test_valid_rfc_3339_is_read(text, moment):
+def test_a_valid_rfc_3339_time_is_parsed(text, moment):
     assert times.read(text).isoformat() == moment
 
 
@@ -47,7 +47,7 @@ def test_valid_rfc_3339_is_read(text, moment):
         ("1700000000", "RFC 3339"),
     ],
 )
-def test_invalid_rfc_3339_is_refused_with_the_valid_form(text, reason):
+def test_an_invalid_time_is_refused_with_the_valid_form(text, reason):
     with pytest.raises(ValueError, match=reason):
         times.read(text)
 
@@ -57,7 +57,7 @@ def test_invalid_rfc_3339_is_refused_with_the_valid_form(text, reason):
     st.integers(-1439, 1439),
     st.integers(0, 9),
 )
-def test_every_moment_is_read_as_it_is_written(moment, minutes, digits):
+def test_every_time_is_parsed_as_the_instant_that_was_written(moment, minutes, digits):
     sign, away = "-" if minutes < 0 else "+", abs(minutes)
     text = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06}{'9' * digits}{sign}{away // 60:02}:{away % 60:02}"
     assert times.read(text) == moment.replace(tzinfo=UTC) - timedelta(minutes=minutes)
@@ -68,7 +68,7 @@ def test_every_moment_is_read_as_it_is_written(moment, minutes, digits):
     ["/crm/eu", "urn:crm:eu", "https://crm.example.com:8443/eu?x=1#y", "//host/p", "crm", "/a:b", "?q", "http://[::1]/",
      "mailto:a@b.example", "/gr%C3%B6sse", "/größe", "http://bücher.example/ä?ö#ü", "a/../b", "x" * 500],
 )  # fmt: skip
-def test_a_uri_reference_is_a_source(source):
+def test_a_uri_reference_is_accepted_as_a_source(source):
     assert sources.wrong(source) is None
 
 
@@ -81,5 +81,5 @@ def test_a_uri_reference_is_a_source(source):
         ("a\u202eb", "U+202E"),
     ],
 )  # fmt: skip
-def test_an_invalid_uri_reference_is_refused_with_the_valid_form(source, reason):
+def test_an_invalid_source_is_refused_with_the_valid_form(source, reason):
     assert reason in (sources.wrong(source) or "")

@@ -1,4 +1,4 @@
-"""Each event's work appears in its own trace, and tracing that is off costs nothing."""
+"""Each event's spans are in its own trace, and disabled tracing adds no overhead."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def of_trace(spans: InMemorySpanExporter, number: int) -> dict[str, ReadableSpan
     return {span.name: span for span in spans.get_finished_spans() if span.context.trace_id == number}
 
 
-async def test_each_event_of_a_batch_has_its_work_in_its_own_trace(spans, log, ledger, consuming):
+async def test_each_event_of_a_batch_has_its_spans_in_its_own_trace(spans, log, ledger, consuming):
     await log.append(*(feedback(id=f"e{n}", traceparent=traceparent(n)) for n in (1, 2)))
     async with consuming():
         await eventually(lambda: of_trace(spans, 2))
@@ -65,7 +65,7 @@ async def test_a_trace_that_is_not_sampled_gets_no_spans(spans, log, ledger, con
     assert {span.context.trace_id for span in spans.get_finished_spans()} == {3}
 
 
-async def test_a_duplicates_trace_has_no_span_of_a_handler(spans, log, ledger, consuming):
+async def test_a_duplicates_trace_has_no_handler_span(spans, log, ledger, consuming):
     again = feedback(id="e1", traceparent=traceparent(1))
     await log.append(feedback(id="e1"), again, usage_reported(id="e2", traceparent=traceparent(2)))
     async with consuming():

@@ -89,7 +89,7 @@ TIGHTENED = "data.tier: minimum tightened from None to 0"
         ),
     ],
 )
-def test_what_breaks_a_contract_is_named(old: dict[str, Any], new: dict[str, Any], reason: str) -> None:
+def test_a_breaking_change_is_named(old: dict[str, Any], new: dict[str, Any], reason: str) -> None:
     assert breaks(old, new) == [reason]
 
 
@@ -109,7 +109,7 @@ def test_added_fields_and_relaxed_constraints_are_allowed(old: dict[str, Any], n
     assert breaks(old, new) == []
 
 
-def test_a_change_behind_a_reference_is_seen() -> None:
+def test_a_change_behind_a_reference_is_found() -> None:
     def scored(limit: int) -> dict[str, Any]:
         field = {"anyOf": [{"$ref": "#/$defs/Score"}, {"type": "null"}]}
         return with_field("score", **field) | {"$defs": {"Score": with_field("value", type="number", maximum=limit)}}
@@ -151,7 +151,7 @@ def test_a_contract_never_breaks_itself(contract: dict[str, Any]) -> None:
 
 @st.composite
 def changes(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A field before and after a change: keywords dropped, added or changed, or the whole field declared anew."""
+    """A field before and after a change: keywords dropped, added or changed, or the whole field redefined."""
     old = draw(st.one_of(scalars, fields, arrays))
     similar = draw(st.one_of(scalars.filter(lambda field: field["type"] == old.get("type")), fields, arrays))
     kept = {key: old[key] for key in old if draw(st.booleans())}
@@ -174,7 +174,7 @@ def conforming(field: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @given(changes(), st.data())
-def test_a_change_that_refuses_data_valid_before_is_always_seen(
+def test_a_change_that_refuses_data_valid_before_is_always_found(
     change: tuple[dict[str, Any], dict[str, Any]], data: st.DataObject
 ) -> None:
     old, new = (with_field(**field) for field in change)

@@ -29,7 +29,7 @@ def test_the_committed_documents_are_what_the_code_generates(generate: ModuleTyp
     assert generate.stale() == {}, "run make docs"
 
 
-def test_a_broken_contract_and_a_lost_one_are_both_reported(generate: ModuleType, tmp_path: Path) -> None:
+def test_a_broken_contract_and_a_removed_one_are_both_reported(generate: ModuleType, tmp_path: Path) -> None:
     stricter = json_schema(REGISTRY["ticket.replied"])
     stricter["properties"]["sender"] = {"type": "string"}
     (tmp_path / "ticket.replied.v1.json").write_text(json.dumps(stricter))

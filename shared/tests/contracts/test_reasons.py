@@ -59,7 +59,7 @@ def as_raised(kind: str, context: dict[str, Any] | None) -> Any:
 
 
 @pytest.mark.parametrize("error", list_all_errors(), ids=lambda error: error["type"])
-def test_every_error_pydantic_knows_has_a_sentence_that_is_not_pydantics(error):
+def test_every_pydantic_error_has_a_sentence_of_our_own(error):
     context = dict(error.get("example_context") or {})
     if error["type"] in ("value_error", "assertion_error"):
         context["error"] = "give a full hour"

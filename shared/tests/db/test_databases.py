@@ -19,29 +19,31 @@ async def name(servers: Servers) -> AsyncIterator[str]:
     await databases.drop(servers.dsn, name)
 
 
-async def test_creating_a_database_again_is_harmless(servers: Servers, name: str) -> None:
+async def test_creating_an_existing_database_changes_nothing(servers: Servers, name: str) -> None:
     assert await databases.create(servers.dsn, name) == await databases.create(servers.dsn, name)
     async with databases.connected(database_url.named(servers.dsn, name)) as connection:
         assert await connection.fetchval("SELECT current_database()") == name
 
 
-async def test_a_user_who_may_not_create_databases_is_told_what_to_do(user: str, user_dsn: str, name: str) -> None:
+async def test_the_error_for_a_user_who_may_not_create_databases_names_the_grant(
+    user: str, user_dsn: str, name: str
+) -> None:
     with pytest.raises(UsageError, match=f"PostgreSQL user {user} may not create database {name}: grant it CREATEDB"):
         await databases.create(user_dsn, name)
 
 
-async def test_a_database_that_exists_needs_no_right_to_create(servers: Servers, user_dsn: str, name: str) -> None:
+async def test_an_existing_database_needs_no_right_to_create_one(servers: Servers, user_dsn: str, name: str) -> None:
     await databases.create(servers.dsn, name)
     assert await databases.create(user_dsn, name) == database_url.named(user_dsn, name)
 
 
-async def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
+async def test_the_error_about_an_unreachable_server_does_not_contain_the_password() -> None:
     with pytest.raises(UsageError, match=r"cannot be used at postgresql://me@127\.0\.0\.1:1/db: ") as raised:
         await databases.create("postgresql://me:secret@127.0.0.1:1/db", "feedback")
     assert "secret" not in str(raised.value)
 
 
-async def test_a_server_that_hangs_is_reported_without_doubting_its_address(monkeypatch) -> None:
+async def test_the_error_about_a_hanging_server_does_not_blame_its_address(monkeypatch) -> None:
     monkeypatch.setattr(databases, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db"
@@ -63,7 +65,7 @@ async def test_a_server_that_hangs_is_reported_without_doubting_its_address(monk
         "",
     ],
 )
-async def test_a_url_cut_by_its_own_password_is_refused_and_not_shown(url: str) -> None:
+async def test_a_url_with_an_unencoded_password_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(UsageError, match="percent-encoded") as raised:
         await databases.create(url, "feedback")
     assert "pass" not in str(raised.value).replace("password", "") + database_url.without_password(url)
@@ -80,5 +82,5 @@ async def test_a_url_cut_by_its_own_password_is_refused_and_not_shown(url: str) 
         ("postgresql:///feedback", "postgresql:///feedback"),
     ],
 )
-def test_a_url_is_shown_without_anything_secret(url: str, shown: str) -> None:
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     assert database_url.without_password(url) == shown

@@ -15,13 +15,13 @@ def of_state(state):
 
 
 @pytest.mark.parametrize("state", ["08006", "40001", "40P01", "53100", "53300", "57014", "57P01", "55P03"])
-def test_connection_rollback_resources_operator_and_locks_are_transient(state):
+def test_errors_of_connections_rollbacks_resources_operators_and_locks_are_transient(state):
     assert is_transient(of_state(state))
     assert is_transient(DBAPIError("SELECT 1", None, of_state(state)))
 
 
 @pytest.mark.parametrize("state", ["22001", "22003", "23505", "23503", "42P01", "55000", "XX000"])
-def test_data_constraints_and_bugs_are_not(state):
+def test_errors_of_data_constraints_and_bugs_are_not_transient(state):
     assert not is_transient(of_state(state))
 
 
@@ -30,12 +30,12 @@ def test_a_lost_connection_is_transient(error):
     assert is_transient(error)
 
 
-def test_an_error_of_our_own_is_not():
+def test_an_error_of_our_own_is_not_transient():
     assert not is_transient(ValueError("bug"))
     assert sqlstate(ValueError("bug")) is None
 
 
-async def test_a_statement_prepared_before_a_migration_is_retried(database):
+async def test_an_outdated_prepared_statement_after_a_migration_is_transient(database):
     dsn = await database("touchpoint.db")
     engine = create_engine(dsn, "an old process", pool_size=1)
     for_all = text("SELECT * FROM erasures")

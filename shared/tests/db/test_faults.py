@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL that no event has caused make no dead letters."""
+"""PostgreSQL errors that are not caused by an event make no dead letters."""
 
 from functools import partial
 from urllib.parse import urlsplit
@@ -48,7 +48,7 @@ async def ids_are(ledger, expected):
     return await ledger.ids() == expected
 
 
-async def test_a_read_only_database_is_waited_for_while_reading_goes_on(log, ledger, consuming):
+async def test_a_consumer_retries_while_the_database_is_read_only(log, ledger, consuming):
     async with consuming() as consumer:
         await log.append(feedback(id="before"))
         await eventually(lambda: ids_are(ledger, ["before"]))
@@ -74,7 +74,7 @@ async def test_on_a_read_only_database_only_processes_that_write_are_not_ready(l
         await engine.dispose()
 
 
-async def test_a_renamed_column_halts_at_once_names_it_and_makes_no_dead_letter(log, ledger, consuming, touchpoint):
+async def test_a_renamed_column_halts_the_consumer_and_makes_no_dead_letter(log, ledger, consuming, touchpoint):
     await ledger.query("ALTER TABLE ledger RENAME COLUMN position TO place")
     await log.append(*(feedback(id=f"{n}") for n in range(20)))
     with capture_logs() as logged:
@@ -121,7 +121,7 @@ async def test_errors_that_an_administrator_must_fix_are_retried(log, ledger, co
     assert (await ledger.state()).state == "running"
 
 
-async def test_a_value_that_cannot_be_stored_is_the_events_own_fault_and_not_repeated(log, ledger, consuming):
+async def test_a_value_that_cannot_be_stored_makes_a_dead_letter_without_the_value(log, ledger, consuming):
     await ledger.query("ALTER TABLE ledger ADD CONSTRAINT no_secrets CHECK (event_id <> 'a-secret')")
     with capture_logs() as logged:
         async with consuming():

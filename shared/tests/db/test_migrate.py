@@ -61,13 +61,13 @@ async def old_code(dsn):
     await connection.close()
 
 
-async def test_several_started_at_once_migrate_once(package, dsn, old_code):
+async def test_concurrent_upgrades_migrate_once(package, dsn, old_code):
     name = package(FIRST, SECOND)
     await asyncio.gather(*(migrate.upgrade(name, dsn) for _ in range(4)))
     assert await old_code.fetch("SELECT id, name FROM things") == []
 
 
-async def test_a_migration_waits_for_a_transaction_of_the_old_code_and_lets_others_pass(package, dsn, old_code):
+async def test_a_migration_that_waits_for_a_lock_does_not_block_other_queries(package, dsn, old_code):
     await migrate.upgrade(package(FIRST), dsn)
     transaction = old_code.transaction()
     await transaction.start()
@@ -84,7 +84,9 @@ async def test_a_migration_waits_for_a_transaction_of_the_old_code_and_lets_othe
     await reader.close()
 
 
-async def test_a_lock_that_is_never_released_fails_the_migration_as_a_whole(package, dsn, old_code, monkeypatch):
+async def test_a_lock_that_is_never_released_fails_and_rolls_back_the_whole_migration(
+    package, dsn, old_code, monkeypatch
+):
     monkeypatch.setattr(migrate, "ATTEMPTS", 1)
     monkeypatch.setattr(migrate, "STATEMENT_LOCK_TIMEOUT", "100ms")
     await migrate.upgrade(package(FIRST), dsn)
@@ -108,7 +110,7 @@ async def engine(dsn):
     await engine.dispose()
 
 
-async def test_a_version_works_at_its_own_revision_and_at_a_newer_ones_and_not_before(package, dsn, engine):
+async def test_a_process_waits_until_the_database_has_its_own_revision(package, dsn, engine):
     old = package(FIRST)
     assert not await migrate.done(old, engine, looks(2))
     await migrate.upgrade(old, dsn)
@@ -119,7 +121,7 @@ async def test_a_version_works_at_its_own_revision_and_at_a_newer_ones_and_not_b
     assert await migrate.done(new, engine, looks(1))
 
 
-async def test_a_version_works_on_when_a_newer_one_has_migrated(package, dsn, old_code, engine):
+async def test_a_process_works_on_a_database_with_a_newer_revision(package, dsn, old_code, engine):
     name = package(FIRST, SECOND)
     await migrate.upgrade(name, dsn)
     await old_code.execute("UPDATE alembic_version SET version_num = '3'; UPDATE engine_version SET version_num = '4'")
@@ -127,14 +129,14 @@ async def test_a_version_works_on_when_a_newer_one_has_migrated(package, dsn, ol
 
 
 @pytest.mark.parametrize("table", ["alembic_version", "engine_version"])
-async def test_a_database_of_another_version_is_refused_in_one_line(package, dsn, old_code, table):
+async def test_a_migration_of_a_database_with_an_unknown_revision_is_refused_in_one_line(package, dsn, old_code, table):
     await old_code.execute(f"CREATE TABLE {table} (version_num text); INSERT INTO {table} VALUES ('b7d41c0e5a92')")
     with pytest.raises(UsageError, match=r"revision b7d41c0e5a92, which this version .* `touchpoint up --fresh`"):
         await migrate.upgrade(package(FIRST), dsn)
     assert await old_code.fetchval("SELECT to_regclass('things')") is None
 
 
-async def test_a_login_that_may_not_look_at_revisions_is_not_held_back(package, dsn, old_code):
+async def test_a_role_without_the_right_to_read_revisions_does_not_wait(package, dsn, old_code):
     role = f"role_{uuid.uuid4().hex}"
     await migrate.upgrade(package(FIRST), dsn)
     await old_code.execute(f"CREATE ROLE {role}")
@@ -146,6 +148,6 @@ async def test_a_login_that_may_not_look_at_revisions_is_not_held_back(package, 
         await old_code.execute(f"DROP ROLE {role}")
 
 
-async def test_a_database_that_does_not_answer_is_waited_for(package):
+async def test_a_process_waits_for_a_database_that_does_not_answer(package):
     engine = create_engine("postgresql://nobody@127.0.0.1:1/nothing", "test")
     assert not await migrate.done(package(FIRST), engine, looks(2))

@@ -35,7 +35,7 @@ async def change(dsn: str, *statements: str) -> None:
             await connection.execute(statement)
 
 
-async def test_the_tests_own_server_is_only_less_safe(dsn):
+async def test_the_tests_server_has_only_the_warning_about_fsync(dsn):
     assert [flaw.text.split(":")[0] for flaw in await look(dsn)] == ["fsync is off"]
 
 
@@ -47,12 +47,12 @@ async def test_the_tests_own_server_is_only_less_safe(dsn):
         ("track_activities = off", "track_activities is off: a frozen consumer"),
     ],
 )
-async def test_a_setting_that_makes_work_less_safe_is_a_warning(dsn, setting, text):
+async def test_a_setting_that_risks_data_loss_or_stalls_is_a_warning(dsn, setting, text):
     await change(dsn, f'ALTER DATABASE "{urlsplit(dsn).path[1:]}" SET {setting}')
     assert any(flaw.startswith(text) for flaw in await require(dsn))
 
 
-async def test_triggers_that_are_off_are_refused(dsn):
+async def test_disabled_triggers_are_refused(dsn):
     await change(dsn, f'ALTER DATABASE "{urlsplit(dsn).path[1:]}" SET session_replication_role = replica')
     with pytest.raises(UsageError, match="session_replication_role is replica for postgres, so triggers"):
         await require(dsn)
@@ -88,7 +88,7 @@ async def test_a_role_of_the_api_that_sees_every_tenant_is_refused(dsn):
         await change(dsn, f"DROP ROLE {role}")
 
 
-async def test_defaults_of_a_login_do_not_change_how_we_work(dsn):
+async def test_defaults_of_a_database_do_not_change_our_settings(dsn):
     """The settings in PINNED override the defaults of server, database and user."""
     database = urlsplit(dsn).path[1:]
     settings = (
@@ -165,10 +165,10 @@ async def test_a_pooler_is_refused_in_one_line(pooled, settings):
         await require(await pooled(**settings))
 
 
-async def test_a_pooler_in_transaction_mode_is_known_by_its_shared_sessions(pooled, dsn, monkeypatch):
+async def test_a_pooler_in_transaction_mode_is_detected_by_its_shared_sessions(pooled, dsn, monkeypatch):
     monkeypatch.setattr(
         "touchpoint.db.requirements.PINNED", {"client_encoding": "UTF8"}
-    )  # as if it passed all settings on
+    )  # as if the pooler passed on all settings
     await require(dsn)
     url = await pooled(pool_mode="transaction", ignore_startup_parameters=IGNORED)
     with pytest.raises(UsageError, match="a connection pooler"):

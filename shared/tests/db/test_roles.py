@@ -40,13 +40,13 @@ async def acts_as(dsn: str, role: str) -> str | None:
         await engine.dispose()
 
 
-async def test_a_role_is_made_once_and_may_be_acted_as(servers: Servers, role: str) -> None:
+async def test_a_role_is_created_once_and_can_be_used(servers: Servers, role: str) -> None:
     await ensure(servers.dsn, role)
     await ensure(servers.dsn, role)
     assert await acts_as(servers.dsn, role) is None
 
 
-async def test_several_databases_migrated_at_once_make_one_role(servers: Servers, role: str) -> None:
+async def test_concurrent_migrations_create_one_role(servers: Servers, role: str) -> None:
     await asyncio.gather(*(ensure(servers.dsn, role) for _ in range(8)))
     assert await acts_as(servers.dsn, role) is None
 
@@ -62,7 +62,7 @@ async def test_a_user_who_may_create_roles_needs_no_superuser(
         await connection.execute(f"DROP ROLE {role}")
 
 
-async def test_a_user_who_may_not_is_told_what_an_administrator_must_run(
+async def test_the_error_for_a_user_without_createrole_contains_the_statements_to_run(
     servers: Servers, role: str, user: str, user_dsn: str
 ) -> None:
     with pytest.raises(UsageError, match=f"user {user} may not create role {role}: .*run `CREATE ROLE") as raised:
@@ -73,7 +73,7 @@ async def test_a_user_who_may_not_is_told_what_an_administrator_must_run(
     assert await acts_as(user_dsn, role) is None
 
 
-async def test_a_process_without_its_role_says_it_is_not_ready_and_why(
+async def test_readiness_names_a_missing_role_and_a_missing_grant(
     servers: Servers, role: str, user: str, user_dsn: str
 ) -> None:
     assert await acts_as(servers.dsn, role) == f'PostgreSQL: role "{role}" does not exist; run this service\'s migrate'

@@ -1,4 +1,4 @@
-"""Tables declared by the type of their rows, on a real PostgreSQL."""
+"""Tables declared by their row type, on a real PostgreSQL."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -101,7 +101,7 @@ async def stored(session):
 
 
 @pytest.mark.parametrize("rows", [1, COPY_FROM])
-async def test_rows_come_back_as_they_were_inserted(session, rows):
+async def test_rows_are_read_as_they_were_inserted(session, rows):
     given = [everything(number) for number in range(rows)]
     await EVERYTHING.insert(session, given)
     assert await stored(session) == given
@@ -113,7 +113,7 @@ async def test_null_is_read_as_none(session):
     assert await stored(session) == [empty]
 
 
-async def test_an_upsert_adds_rows_and_changes_those_that_are_there(session):
+async def test_an_upsert_inserts_new_rows_and_updates_existing_ones(session):
     await EVERYTHING.insert(session, [everything(1), everything(2)])
     changed = everything(2, state=State.CLOSED, times=(), terms=None, history=[], document="[]", raw=b"")
     await EVERYTHING.upsert(session, [everything(3), changed])
@@ -142,14 +142,14 @@ async def test_locked_rows_are_loaded_in_the_order_of_their_keys(session):
     assert await EVERYTHING.find(session, "acme", UUID(int=9)) is None
 
 
-async def test_without_rows_nothing_is_done(session):
+async def test_without_rows_no_statement_is_executed(session):
     for write in (EVERYTHING.insert, EVERYTHING.upsert, EVERYTHING.update, EVERYTHING.add):
         await write(session, [])
     assert await EVERYTHING.insert_missing(session, []) == set()
     assert await EVERYTHING.load(session, []) == []
 
 
-async def test_an_object_has_its_computed_columns_written_and_its_other_fields_left_out(session):
+async def test_computed_columns_are_written_and_fields_without_a_column_are_not(session):
     large = Counter("acme", "large", 11, (NOON,))
     await COUNTERS.insert(session, [large, Counter("acme", "small", 3)])
     await COUNTERS.update(session, [replace(large, n=12)])
@@ -160,7 +160,7 @@ async def test_an_object_has_its_computed_columns_written_and_its_other_fields_l
     assert [tuple(row) for row in rows] == [("large", 12, True), ("small", 3, False)]
 
 
-async def test_sums_are_added_to(session):
+async def test_add_increases_the_sums_of_existing_rows(session):
     class Sum(NamedTuple):
         tenant_id: str
         name: str

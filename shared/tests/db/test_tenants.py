@@ -48,7 +48,7 @@ async def connection_id(engine: AsyncEngine) -> int:
         return int((await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one())
 
 
-async def test_a_transaction_commits_or_leaves_nothing(tenants: Tenants) -> None:
+async def test_a_transaction_commits_or_rolls_back(tenants: Tenants) -> None:
     await write(tenants, "kept")
     with pytest.raises(ValueError, match="no"):
         await write(tenants, "dropped", ValueError("no"))
@@ -65,20 +65,20 @@ async def test_the_tenant_ends_with_the_transaction(tenants: Tenants, engine: As
     assert await connection_id(engine) == before
 
 
-async def test_a_reading_transaction_changes_nothing(tenants: Tenants) -> None:
+async def test_a_read_only_transaction_cannot_write(tenants: Tenants) -> None:
     async with tenants.transaction("acme", read_only=True) as session:
         with pytest.raises(Exception, match="read-only transaction"):
             await session.execute(text("INSERT INTO notes VALUES ('x')"))
 
 
 @pytest.mark.parametrize("name", ["", "a'; DROP TABLE notes --", "Acme", "a" * 64, "acme\n", "ä"])
-async def test_what_cannot_be_a_tenant_begins_no_transaction(tenants: Tenants, name: str) -> None:
+async def test_an_invalid_tenant_begins_no_transaction(tenants: Tenants, name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a tenant"):
         async with tenants.transaction(name):
             pass
 
 
-async def test_raw_work_is_part_of_the_transaction(tenants: Tenants) -> None:
+async def test_queries_on_the_raw_connection_are_part_of_the_transaction(tenants: Tenants) -> None:
     with pytest.raises(ValueError, match="no"):
         async with tenants.transaction("acme") as session:
             raw = await raw_connection(session)
@@ -87,9 +87,7 @@ async def test_raw_work_is_part_of_the_transaction(tenants: Tenants) -> None:
     assert await notes(tenants) == []
 
 
-async def test_a_single_statement_has_its_tenant_and_leaves_nothing_of_it(
-    tenants: Tenants, engine: AsyncEngine
-) -> None:
+async def test_a_single_statement_sets_its_tenant_only_for_itself(tenants: Tenants, engine: AsyncEngine) -> None:
     before = await connection_id(engine)
     shown = "SELECT current_setting('touchpoint.tenant') AS set, caller.tenant AS named, $2::int AS value LIMIT 1"
     for tenant in ("acme", "globex", "a'; DROP TABLE notes --"):
@@ -99,7 +97,7 @@ async def test_a_single_statement_has_its_tenant_and_leaves_nothing_of_it(
     assert await connection_id(engine) == before
 
 
-async def test_one_statement_keeps_its_order(tenants: Tenants) -> None:
+async def test_a_single_statement_returns_its_rows_in_order(tenants: Tenants) -> None:
     rows = await tenants.fetch("acme", "SELECT n FROM generate_series(1, 1000) AS n ORDER BY n * 7 % 1000 LIMIT 500")
     assert [row["n"] for row in rows] == sorted(range(1, 1001), key=lambda n: n * 7 % 1000)[:500]
 
@@ -113,7 +111,7 @@ async def test_a_cancelled_statement_leaves_its_connection_usable(tenants: Tenan
     assert await connection_id(engine) == before
 
 
-async def test_listeners_of_the_commit_are_called_after_it(tenants: Tenants) -> None:
+async def test_after_commit_listeners_are_called_after_the_commit(tenants: Tenants) -> None:
     calls: list[str] = []
     for failure in (ValueError("no"), None):
         try:
@@ -153,7 +151,7 @@ async def test_a_connection_whose_rollback_was_cancelled_is_not_used_again(
     assert await connection_id(engine) != before
 
 
-async def test_a_connection_that_postgresql_ended_is_replaced_before_it_is_used(
+async def test_a_connection_that_postgresql_closed_is_replaced_before_use(
     tenants: Tenants, engine: AsyncEngine, administrator: Any
 ) -> None:
     before = await connection_id(engine)

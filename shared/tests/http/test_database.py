@@ -111,9 +111,9 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application over a socket, as only such a client can disconnect."""
+    """A client of the application over a socket, because only such a client can disconnect."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    server.capture_signals = contextlib.nullcontext  # a test run has its own
+    server.capture_signals = contextlib.nullcontext  # pytest handles signals itself
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -127,7 +127,7 @@ SLOW = ["/sleep/60", "/sleep-raw/60", "/sleeping/60", "/naps?seconds=60"]
 
 
 @pytest.mark.parametrize("path", SLOW)
-async def test_a_query_that_takes_too_long_is_ended_and_says_how_to_narrow_it(dsn, path):
+async def test_a_query_over_the_timeout_is_a_504_that_says_how_to_narrow_it(dsn, path):
     async with api(dsn, statement_timeout="50ms") as app, client(app) as asking:
         answer = await asking.get(path)
         assert problem(answer) == (504, "query-too-slow")
@@ -135,7 +135,7 @@ async def test_a_query_that_takes_too_long_is_ended_and_says_how_to_narrow_it(ds
         assert (await asking.get("/sleep/0")).status_code == 200
 
 
-async def test_a_request_without_a_free_connection_is_soon_a_503(dsn):
+async def test_a_request_without_a_free_connection_is_a_503(dsn):
     async with api(dsn, pool_timeout=0.05) as app, client(app) as asking:
         first = asyncio.create_task(asking.get("/sleep/60"))
         await eventually(lambda: running(dsn))
@@ -145,7 +145,7 @@ async def test_a_request_without_a_free_connection_is_soon_a_503(dsn):
         first.cancel()
 
 
-async def test_a_database_that_is_away_is_a_503_with_retry_after():
+async def test_an_unreachable_database_is_a_503_with_retry_after():
     async with api("postgresql://127.0.0.1:1/nowhere") as app, client(app) as asking:
         answer = await asking.get("/sleep/0")
         assert problem(answer) == (503, "database-unavailable")
@@ -153,12 +153,12 @@ async def test_a_database_that_is_away_is_a_503_with_retry_after():
 
 
 @pytest.mark.parametrize("path", ["/bug", "/bugs"])
-async def test_a_bug_in_a_query_is_no_fault_of_the_database(dsn, path):
+async def test_a_bug_in_a_query_is_a_500(dsn, path):
     async with api(dsn) as app, client(app) as asking:
         assert problem(await asking.get(path)) == (500, "internal-error")
 
 
-async def test_a_list_answered_straight_refuses_what_fastapi_refuses(dsn):
+async def test_answer_list_refuses_the_same_requests_as_fastapi(dsn):
     async with api(dsn) as app, client(app) as asking:
         assert (await asking.get("/naps?seconds=0.01")).json() == "slept"
         for wrong in ("", "?seconds=0", "?seconds=x&seconds=-1", "?seconds=1&x=2", "?seconds="):
@@ -171,7 +171,7 @@ async def test_a_list_answered_straight_refuses_what_fastapi_refuses(dsn):
 
 
 @pytest.mark.parametrize("path", SLOW)
-async def test_a_client_that_goes_away_ends_its_query_and_leaves_the_connection_in_order(dsn, path):
+async def test_a_disconnected_client_ends_its_query_and_the_connection_stays_usable(dsn, path):
     async with api(dsn) as app, served(app) as asking:
         for _ in range(3):
             asked = asyncio.create_task(asking.get(path, timeout=60))
@@ -181,7 +181,7 @@ async def test_a_client_that_goes_away_ends_its_query_and_leaves_the_connection_
             assert (await asking.get("/sleep/0")).json() == "slept"
 
 
-async def test_a_command_whose_client_goes_away_is_carried_out(dsn):
+async def test_a_command_is_completed_after_its_client_has_disconnected(dsn):
     async with api(dsn) as app, served(app) as asking:
         asked = asyncio.create_task(asking.post("/sleep/0.3"))
         await eventually(lambda: running(dsn))

@@ -1,4 +1,4 @@
-"""Work is cancelled when its client disconnects: before the answer, and in the middle of a streamed one."""
+"""A request's work is cancelled when its client disconnects, before the response or during a streamed one."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ class Client:
 
 
 def streaming(ended):
-    """An application with an endless answer, which sets `ended` when it is cancelled."""
+    """An application with an endless streamed response, which sets `ended` when it is cancelled."""
 
     async def parts():
         try:
@@ -46,7 +46,7 @@ def streaming(ended):
     return StreamingResponse(parts())
 
 
-async def test_a_streamed_answer_is_cancelled_when_its_client_leaves():
+async def test_a_streamed_response_is_cancelled_when_its_client_disconnects():
     client, ended = Client(), asyncio.Event()
     request = client.ask(UntilClientLeaves(streaming(ended)))
     await eventually(lambda: [message.get("body") for message in client.messages] == [None, b"0", b"1", b"2"])
@@ -56,7 +56,7 @@ async def test_a_streamed_answer_is_cancelled_when_its_client_leaves():
     assert ended.is_set()
 
 
-async def test_a_client_that_leaves_before_the_answer_ends_the_work():
+async def test_a_client_that_disconnects_before_the_response_cancels_the_work():
     client, started, ended = Client(), asyncio.Event(), asyncio.Event()
 
     async def slow(scope, receive, send):
@@ -74,7 +74,7 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_work():
     assert client.messages == []
 
 
-async def test_what_follows_a_complete_answer_is_not_cancelled():
+async def test_work_after_a_complete_response_is_not_cancelled():
     client, done = Client(), asyncio.Event()
 
     async def app(scope, receive, send):
@@ -88,7 +88,7 @@ async def test_what_follows_a_complete_answer_is_not_cancelled():
     assert done.is_set()
 
 
-async def test_a_command_runs_on_without_its_client():
+async def test_a_command_is_not_cancelled_when_its_client_disconnects():
     client, goes_on, done = Client(), asyncio.Event(), asyncio.Event()
 
     async def command(scope, receive, send):
@@ -102,7 +102,7 @@ async def test_a_command_runs_on_without_its_client():
     assert done.is_set()
 
 
-async def test_any_method_can_be_cancelled_where_that_is_asked_for():
+async def test_methods_none_makes_all_methods_cancellable():
     client, ended = Client(), asyncio.Event()
     request = client.ask(UntilClientLeaves(streaming(ended), methods=None), "POST")
     await eventually(lambda: len(client.messages) == 4)
@@ -111,7 +111,7 @@ async def test_any_method_can_be_cancelled_where_that_is_asked_for():
     assert ended.is_set()
 
 
-async def test_a_process_that_stops_cancels_the_request_as_usual():
+async def test_cancelling_the_request_cancels_the_streamed_response():
     client, ended = Client(), asyncio.Event()
     request = client.ask(UntilClientLeaves(streaming(ended)))
     await eventually(lambda: len(client.messages) == 4)

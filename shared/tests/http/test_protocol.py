@@ -21,7 +21,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\
 
 
 class App:
-    """Answers in parts, of a settable number and size, once the whole body has arrived and `go` is set."""
+    """Responds once the whole body has arrived and `go` is set, in `parts` parts of `part` bytes."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -52,11 +52,11 @@ class Client:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        with suppress(ConnectionError):  # the server has closed the connection; its answer can still be read
+        with suppress(ConnectionError):  # the server has closed the connection; its response can still be read
             await self.writer.drain()
 
     async def answer(self) -> tuple[int, bytes]:
-        """Status and body of the next answer; status 0: the connection ended without one."""
+        """Status and body of the next response; status 0: the connection ended without one."""
         try:
             async with asyncio.timeout(20):
                 head = await self.reader.readuntil(b"\r\n\r\n")
@@ -67,7 +67,7 @@ class Client:
         return int(head.split()[1]), await self.reader.readexactly(length)
 
     async def problem(self) -> tuple[int, str]:
-        """The next answer as a problem, after which the connection must end."""
+        """Status and code of the next response, a problem, after which the connection must end."""
         status, body = await self.answer()
         if not status:
             return 0, ""
@@ -87,7 +87,7 @@ class Client:
 
 @pytest.fixture
 def swept_often(monkeypatch) -> None:
-    """Make servers check the time limits of connections ten times a second, not once."""
+    """Make servers check connections' time limits ten times per second instead of once."""
 
     async def on_tick(self: server._Server, counter: int) -> bool:
         self.server_state.sweep(0.1)
@@ -127,7 +127,7 @@ async def connect(app) -> AsyncIterator:
         yield how
 
 
-async def test_requests_follow_one_another_on_a_connection(connect):
+async def test_a_connection_serves_several_requests_in_turn(connect):
     client = await connect()
     assert [await client.get() for _ in range(3)] == [200] * 3
 
@@ -144,23 +144,23 @@ async def test_requests_follow_one_another_on_a_connection(connect):
     ],
     ids=["long header", "many headers", "long address", "many trailers", "long trailer", "chunk extension"],
 )
-async def test_endless_heads_and_trailers_are_refused_before_they_take_memory(connect, start, more):
+async def test_endless_headers_and_trailers_are_refused_before_they_take_memory(connect, start, more):
     client = await connect()
     await client.send(start)
     for _ in range(100):
         await client.send(more)
-    assert await client.problem() in [(431, "headers-too-large"), (0, "")]  # a reset may overtake the answer
+    assert await client.problem() in [(431, "headers-too-large"), (0, "")]  # a reset may arrive before the response
     assert await (await connect()).get() == 200
 
 
 @pytest.mark.parametrize("start", [GET, CHUNKED + b"0\r\n"], ids=["headers", "trailers"])
-async def test_a_hundred_and_one_headers_are_refused_before_they_have_ended(connect, start):
+async def test_too_many_headers_are_refused_before_their_end(connect, start):
     client = await connect()
     await client.send(start + b"a: b\r\n" * (wire.MAX_HEADERS + 1))
     assert await client.problem() == (431, "headers-too-large")
 
 
-async def test_headers_up_to_the_limit_are_fine_with_a_large_body_behind_them(connect):
+async def test_headers_up_to_the_limit_are_accepted_before_a_large_body(connect):
     def request(size: int, count: int) -> bytes:
         lines = b"".join(b"X-%04d: %s\r\n" % (n, b"a" * size) for n in range(count))
         return b"POST / HTTP/1.1\r\nHost: x\r\n" + lines + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000
@@ -171,7 +171,7 @@ async def test_headers_up_to_the_limit_are_fine_with_a_large_body_behind_them(co
         assert (await client.answer())[0] == status, (size, count)
 
 
-async def test_headers_that_drip_in_are_a_408(connect, monkeypatch):
+async def test_headers_that_arrive_too_slowly_are_a_408(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client = await connect()
     await client.send(GET)
@@ -179,7 +179,7 @@ async def test_headers_that_drip_in_are_a_408(connect, monkeypatch):
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_request_whose_headers_have_arrived_has_all_the_time_it_needs(connect, app, monkeypatch):
+async def test_the_headers_timeout_does_not_limit_the_request_after_them(connect, app, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     app.go.clear()
     busy, late = await connect(), await connect()
@@ -191,7 +191,7 @@ async def test_a_request_whose_headers_have_arrived_has_all_the_time_it_needs(co
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_connection_without_a_request_is_closed_without_an_answer(connect, monkeypatch):
+async def test_a_connection_without_a_request_is_closed_without_a_response(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client = await connect()
     await eventually(client.ended)
@@ -199,7 +199,7 @@ async def test_a_connection_without_a_request_is_closed_without_an_answer(connec
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_blank_lines_do_not_keep_a_connection(connect, monkeypatch):
+async def test_blank_lines_do_not_keep_a_connection_open(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.5)
     client = await connect()
@@ -213,7 +213,7 @@ async def test_blank_lines_do_not_keep_a_connection(connect, monkeypatch):
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_client_that_keeps_sending_after_its_answer_is_disconnected(connect, monkeypatch):
+async def test_a_client_that_keeps_sending_after_its_response_is_disconnected(connect, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client = await connect()
     await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
@@ -227,7 +227,7 @@ async def test_a_client_that_keeps_sending_after_its_answer_is_disconnected(conn
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_an_answer_nobody_takes_in_is_dropped(connect, app, monkeypatch):
+async def test_a_response_that_the_client_does_not_read_is_cancelled(connect, app, monkeypatch):
     monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.1)
     app.parts, app.part = 50, 1_000_000
     client = await connect()
@@ -238,7 +238,7 @@ async def test_an_answer_nobody_takes_in_is_dropped(connect, app, monkeypatch):
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_the_end_of_an_answer_nobody_takes_in_keeps_no_connection(app, monkeypatch):
+async def test_the_unread_end_of_a_response_does_not_keep_its_connection_open(app, monkeypatch):
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.5)
     states = []
@@ -252,7 +252,7 @@ async def test_the_end_of_an_answer_nobody_takes_in_keeps_no_connection(app, mon
         await eventually(lambda: not states[0].connections)
 
 
-async def test_requests_sent_ahead_are_all_answered_one_after_another(connect, app):
+async def test_pipelined_requests_are_all_answered_in_turn(connect, app):
     app.go.clear()
     client = await connect()
     sending = asyncio.create_task(client.send((GET + b"\r\n") * 10_000))
@@ -262,10 +262,10 @@ async def test_requests_sent_ahead_are_all_answered_one_after_another(connect, a
     await sending
 
 
-async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_and_all_others_work(app):
+async def test_a_connection_above_the_limit_gets_503_and_the_others_are_served(app):
     app.go.clear()
     async with running(app, connections=20) as connect:
-        inside = [await connect() for _ in range(25)]  # the limit may be exceeded by a fourth for a moment
+        inside = [await connect() for _ in range(25)]  # the limit may briefly be exceeded by a quarter
         for client in inside:
             await client.send(GET + b"\r\n")
         await eventually(lambda: app.running == 25)
@@ -286,7 +286,7 @@ async def test_above_the_limit_of_connections_a_newcomer_is_told_to_come_again_a
 
 
 @pytest.mark.parametrize(("address", "answers"), [("127.0.0.2", {200}), ("127.0.0.1", {200, 503, 0})])
-async def test_hundreds_of_slow_clients_shut_nobody_out(app, address, answers):
+async def test_hundreds_of_slow_clients_do_not_shut_out_others(app, address, answers):
     """Clients at the same or another address are answered."""
     async with running(app, connections=50) as connect:
 
@@ -314,7 +314,7 @@ async def test_hundreds_of_slow_clients_shut_nobody_out(app, address, answers):
         assert set(answered) <= answers
 
 
-async def test_a_body_that_breaks_off_its_framing_is_refused_and_its_application_gets_no_more(connect, app):
+async def test_a_body_with_malformed_framing_is_a_400_and_ends_its_application(connect, app):
     client = await connect()
     await client.send(CHUNKED)
     await eventually(lambda: app.running)
@@ -323,8 +323,8 @@ async def test_a_body_that_breaks_off_its_framing_is_refused_and_its_application
     await eventually(lambda: not app.running)
 
 
-async def test_what_is_malformed_after_its_answer_gets_no_second_one(connect):
-    """A proxy would forward a second answer to another client."""
+async def test_malformed_data_after_a_response_gets_no_second_response(connect):
+    """A proxy would forward a second response to another client."""
     client = await connect()
     await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
     assert (await client.answer())[0] == 200
@@ -332,8 +332,8 @@ async def test_what_is_malformed_after_its_answer_gets_no_second_one(connect):
     assert await client.answer() == (0, b"")
 
 
-async def test_an_answer_before_a_large_body_is_received_although_the_client_goes_on_sending(connect):
-    """A connection closed with unread data is reset, and the client may never see its answer."""
+async def test_a_response_before_the_end_of_a_large_body_reaches_the_client(connect):
+    """A connection that is closed with unread data is reset, and the client may never get its response."""
     client = await connect()
     head = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
     await client.send(head + b"x" * 10_000_000)
@@ -342,7 +342,7 @@ async def test_an_answer_before_a_large_body_is_received_although_the_client_goe
     assert await client.answer() == (0, b"")
 
 
-async def test_an_upgrade_is_ignored_and_its_body_is_no_request(connect, app):
+async def test_an_upgrade_is_ignored_and_its_body_is_not_executed(connect, app):
     client = await connect()
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
     hidden = GET + b"\r\n"
@@ -362,7 +362,7 @@ SLOW = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\nx"
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_body_that_does_not_come_is_a_408_and_its_application_gets_no_more(connect, app, monkeypatch):
+async def test_a_body_that_does_not_arrive_is_a_408_and_ends_its_application(connect, app, monkeypatch):
     monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
     client = await connect()
     await client.send(SLOW)
@@ -370,7 +370,7 @@ async def test_a_body_that_does_not_come_is_a_408_and_its_application_gets_no_mo
     await eventually(lambda: not app.running)
 
 
-async def test_a_body_that_drips_in_is_a_408(connect, monkeypatch):
+async def test_a_body_that_arrives_too_slowly_is_a_408(connect, monkeypatch):
     monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
     client = await connect()
     await client.send(SLOW)
@@ -386,7 +386,7 @@ async def test_a_body_that_drips_in_is_a_408(connect, monkeypatch):
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_body_at_a_fair_pace_is_waited_for_but_not_for_ever(connect, monkeypatch):
+async def test_a_body_at_an_acceptable_rate_has_an_upper_time_limit(connect, monkeypatch):
     monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(protocol, "BODY_SECONDS", 2)
     client = await connect()
@@ -403,7 +403,7 @@ async def test_a_body_at_a_fair_pace_is_waited_for_but_not_for_ever(connect, mon
 
 
 @pytest.mark.usefixtures("swept_often")
-async def test_a_body_that_waits_for_the_application_is_not_slow(connect, app, monkeypatch):
+async def test_a_body_that_the_application_has_not_asked_for_is_not_too_slow(connect, app, monkeypatch):
     monkeypatch.setattr(protocol, "PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     client, other = await connect(), await connect()
@@ -411,7 +411,7 @@ async def test_a_body_that_waits_for_the_application_is_not_slow(connect, app, m
     app.go.clear()
     await eventually(lambda: app.running)
     await other.send(GET)
-    assert await other.problem() == (408, "headers-too-slow")  # the server has checked all connections in between
+    assert await other.problem() == (408, "headers-too-slow")  # the server has checked all connections since
     app.go.set()
     assert (await client.answer())[0] == 200
 
@@ -431,7 +431,7 @@ async def test_the_address_with_most_waiting_connections_makes_room_for_a_new_on
 @pytest.mark.parametrize(
     ("soft", "hard", "then"), [(1000, 5000, 1056), (2000, 2000, 2000), (1000, resource.RLIM_INFINITY, 1056)]
 )
-def test_a_process_allows_itself_the_file_descriptors_its_connections_take(monkeypatch, soft, hard, then):
+def test_a_process_raises_its_limit_of_file_descriptors_for_its_connections(monkeypatch, soft, hard, then):
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
@@ -439,7 +439,7 @@ def test_a_process_allows_itself_the_file_descriptors_its_connections_take(monke
     assert limits[-1] == (then, hard)
 
 
-def test_a_process_that_may_not_have_the_file_descriptors_does_not_start(monkeypatch):
+def test_a_process_does_not_start_if_it_may_not_open_enough_file_descriptors(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
     with pytest.raises(UsageError, match=r"1,056 file descriptors.*may have 1,024.*CONNECTIONS"):
         server.allow_connections(800)

@@ -1,4 +1,4 @@
-"""Metrics of requests: the number of series is small, whatever paths clients request."""
+"""Metrics of requests: the number of series is bounded, whatever paths clients request."""
 
 import httpx
 import pytest
@@ -35,13 +35,13 @@ async def ask(app, path, method="GET"):
         return await client.request(method, path)
 
 
-async def test_a_request_is_noted_under_its_routes_pattern(app):
+async def test_a_request_is_counted_under_its_routes_pattern(app):
     for name in ("a", "b", "c"):
         await ask(app, f"/timed/{name}")
     assert counted("/timed/{name}", 200) == 3
 
 
-async def test_a_path_and_a_method_nobody_knows_make_no_series_of_their_own(app):
+async def test_unknown_paths_and_methods_share_one_series(app):
     before = counted("unknown", 404), counted("unknown", 404, "other")
     for name in ("a", "b", "c"):
         await ask(app, f"/made-up/{name}")
@@ -49,7 +49,7 @@ async def test_a_path_and_a_method_nobody_knows_make_no_series_of_their_own(app)
     assert (counted("unknown", 404), counted("unknown", 404, "other")) == (before[0] + 3, before[1] + 3)
 
 
-async def test_a_bug_is_noted_as_500(app):
+async def test_a_bug_is_counted_as_500(app):
     before = counted("/timed/{name}", 500)
     assert (await ask(app, "/timed/bug")).status_code == 500
     assert counted("/timed/{name}", 500) == before + 1

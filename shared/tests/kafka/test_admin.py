@@ -30,7 +30,7 @@ async def test_provisioning_again_changes_nothing(kafka: KafkaSettings) -> None:
     assert await topics(kafka) == before
 
 
-async def test_topics_keep_everything_and_carry_the_brokers_time(kafka: KafkaSettings) -> None:
+async def test_topics_keep_all_records_and_use_the_brokers_timestamp(kafka: KafkaSettings) -> None:
     name = kafka.topic_prefix + TOUCHPOINTS
     wanted = ("cleanup.policy", "retention.ms", "message.timestamp.type", "max.message.bytes")
     async with admin.connected(kafka) as client:
@@ -39,12 +39,12 @@ async def test_topics_keep_everything_and_carry_the_brokers_time(kafka: KafkaSet
     assert [entries[key] for key in wanted] == ["delete", "-1", "LogAppendTime", "1048576"]
 
 
-async def test_another_partition_count_is_refused_with_the_way_out(kafka: KafkaSettings) -> None:
+async def test_another_partition_count_is_refused_and_the_error_names_the_runbook(kafka: KafkaSettings) -> None:
     with pytest.raises(UsageError, match=r"has partitions=3, not 4: see docs/runbooks/topic-changed\.md"):
         await admin.provision(kafka.model_copy(update={"partitions": 4}), {})
 
 
-async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: KafkaSettings) -> None:
+async def test_a_topic_with_the_clients_timestamp_is_refused(kafka: KafkaSettings) -> None:
     async with admin.connected(kafka) as client:
         await client.alter_configs([topic_resource(kafka.topic_prefix + FEEDBACK, {"retention.ms": "1000000"})])
 
@@ -53,7 +53,7 @@ async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: Kafk
             await admin.provision(kafka, {})
         except UsageError as error:
             return str(error)
-        return ""  # the broker has not applied the change yet
+        return ""  # the broker has not yet applied the change
 
     assert (
         "feedback.v1 has message.timestamp.type=CreateTime, not LogAppendTime: kafka-configs.sh "
@@ -61,7 +61,7 @@ async def test_a_topic_someone_made_with_the_clients_time_is_refused(kafka: Kafk
     )
 
 
-async def test_more_replicas_than_brokers_are_refused_in_kafkas_words(kafka: KafkaSettings) -> None:
+async def test_more_replicas_than_brokers_are_refused_with_kafkas_reason(kafka: KafkaSettings) -> None:
     settings = kafka.model_copy(update={"topic_prefix": kafka.topic_prefix + "b.", "replication_factor": 7})
     with pytest.raises(UsageError, match=r"did not create topic .*replication factor"):
         await admin.provision(settings, {})

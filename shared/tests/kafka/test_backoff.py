@@ -13,7 +13,7 @@ def test_pauses_grow_and_stay_below_their_bound_whatever_the_jitter():
     assert max(pauses) <= 30 * 1.25
 
 
-def test_a_success_ends_the_pause_and_starts_small_again():
+def test_a_success_ends_the_pause_and_resets_it_to_the_shortest():
     backoff = Backoff()
     for _ in range(8):
         backoff.failed()
@@ -23,7 +23,7 @@ def test_a_success_ends_the_pause_and_starts_small_again():
     assert backoff.failed() < 0.7
 
 
-async def test_waiting_ends_when_told_to_stop():
+async def test_a_stop_event_ends_the_wait():
     backoff, stop = Backoff(), asyncio.Event()
     for _ in range(10):
         backoff.failed()

@@ -1,4 +1,4 @@
-"""However the log is split into batches, and with duplicates and poison: each event is applied once, in order."""
+"""Each event is applied once and in order, however the log is split into batches, also with duplicates and poison events."""
 
 import itertools
 
@@ -73,7 +73,7 @@ async def test_a_window_replayed_changes_nothing(ledger, batches, log, again):
     assert await ledger.query("SELECT 1 FROM conflicts") == []
 
 
-async def test_what_came_before_is_found_in_a_large_batch_too(ledger, batches):
+async def test_a_large_batch_finds_events_that_an_earlier_one_has_applied(ledger, batches):
     await _reset(ledger)
     starts = {(TOPIC, 0): 0}
     first = [_record(number, number) for number in range(3)]
@@ -101,19 +101,17 @@ class TestPreparing:
 
         return handlers
 
-    async def test_gives_a_handler_what_was_made_and_nothing_of_events_it_does_not_want(
-        self, ledger, handlers, handled
-    ):
+    async def test_gives_a_handler_the_prepared_values_without_none(self, ledger, handlers, handled):
         await self._apply(ledger, handlers, [1, 0, 2])
         assert handled == [1, 2]
 
-    async def test_that_fails_makes_a_dead_letter_of_that_event_alone(self, ledger, handlers, handled):
+    async def test_that_fails_makes_a_dead_letter_of_only_that_event(self, ledger, handlers, handled):
         await self._apply(ledger, handlers, [1, 13, 2])
         assert handled == [1, 2]
         letters = await ledger.query('SELECT "offset", stage, error FROM dead_letters')
         assert [tuple(row) for row in letters] == [(1, "handle", "ArithmeticError")]
 
-    async def test_that_fails_is_of_no_account_where_the_event_was_applied_before(self, ledger, handlers, handled):
+    async def test_that_fails_is_ignored_for_an_event_already_applied(self, ledger, handlers, handled):
         await self._apply(ledger, handlers, [1])
         worse = Handlers()
         worse.on(FeedbackSubmitted, prepare=lambda event: 1 // 0)(handlers.registrations[0].handle)

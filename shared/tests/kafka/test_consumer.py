@@ -42,7 +42,7 @@ async def test_events_are_applied_once_in_log_order(log, ledger, consuming):
     assert (await ledger.next())[0] == 500
 
 
-async def test_types_that_influence_one_another_keep_their_order_in_the_log(log, ledger, consuming):
+async def test_types_with_one_handler_are_applied_in_log_order(log, ledger, consuming):
     events = [
         make(id=f"e{n}", ticket_id=f"t{n}")
         for n, make in enumerate([ticket_replied, ticket_opened, ticket_replied, ticket_opened, ticket_opened])
@@ -63,7 +63,9 @@ async def test_an_event_sent_again_is_applied_once(log, ledger, consuming):
 
 
 @pytest.mark.parametrize("before", [2, 300])
-async def test_another_payload_under_an_applied_id_is_noted_and_not_applied(log, ledger, consuming, before):
+async def test_another_payload_under_an_applied_id_is_recorded_as_a_conflict_and_not_applied(
+    log, ledger, consuming, before
+):
     await log.append(*numbered(before), feedback(id="e0", text="something else"), *numbered(1, first=before))
     async with consuming():
         await _at(ledger, before + 2)
@@ -72,7 +74,7 @@ async def test_another_payload_under_an_applied_id_is_noted_and_not_applied(log,
     assert tuple(conflict) == (TOPIC, 0, before)
 
 
-async def test_a_type_without_a_handler_is_passed_over_unread(log, ledger, consuming):
+async def test_a_type_without_a_handler_is_skipped_without_decoding(log, ledger, consuming):
     garbage = replace(encode(usage_reported()), value=b"not even JSON")
     await log.append(garbage, *numbered(1))
     async with consuming():
@@ -81,7 +83,7 @@ async def test_a_type_without_a_handler_is_passed_over_unread(log, ledger, consu
     assert await ledger.query("SELECT * FROM dead_letters") == []
 
 
-async def test_offsets_with_gaps_are_followed_to_the_record(log, ledger, consuming):
+async def test_gaps_between_offsets_do_not_disturb_the_fence(log, ledger, consuming):
     """Transaction markers take offsets: the stored offset is the last record's + 1, and the fence starts from it."""
     await _in_transactions(log, ["a", "b", "c"])
     async with consuming():
@@ -91,19 +93,19 @@ async def test_offsets_with_gaps_are_followed_to_the_record(log, ledger, consumi
     assert await ledger.ids() == ["a", "b", "c", "d", "e"]
 
 
-async def test_reading_through_a_marker_at_the_end_of_the_log_counts_as_read(log, ledger, consuming):
+async def test_a_partition_that_ends_with_a_transaction_marker_counts_as_read_through(log, ledger, consuming):
     await _in_transactions(log, ["a"])
     async with consuming():
         await eventually(lambda: _read_through_since_now(ledger))
 
 
-async def test_an_idle_partition_says_that_it_is_read_through(log, ledger, consuming):
+async def test_an_idle_partition_is_marked_as_read_through(log, ledger, consuming):
     async with consuming():
         await eventually(lambda: _read_through_since_now(ledger))
 
 
-async def test_an_end_that_was_not_reached_yet_does_not_move_on(ledger, kafka):
-    """Else a consumer with a steady lag would never reach one, and no clock would fire until it has caught up."""
+async def test_an_end_of_the_log_not_yet_reached_is_not_replaced_by_a_later_one(ledger, kafka):
+    """Else a consumer with a constant lag would never reach an end, and no clock would fire until it has caught up."""
 
     class GrowingLog:
         end = 100
@@ -125,7 +127,7 @@ async def test_an_end_that_was_not_reached_yet_does_not_move_on(ledger, kafka):
     assert list(consumer._horizon.values()) == [first]
 
 
-async def test_a_marker_at_the_end_of_the_log_is_no_reason_to_start_anew(log, ledger, consuming, monkeypatch):
+async def test_a_transaction_marker_at_the_end_of_the_log_is_not_a_stall(log, ledger, consuming, monkeypatch):
     await _in_transactions(log, ["a"])
     async with consuming() as consumer:
         await _at(ledger, 1)
@@ -140,7 +142,7 @@ async def test_a_marker_at_the_end_of_the_log_is_no_reason_to_start_anew(log, le
 
 
 @pytest.mark.parametrize("ticks", range(4))
-async def test_a_cancellation_that_meets_kafkas_answer_is_not_lost(ledger, kafka, ticks):
+async def test_a_cancellation_at_the_moment_of_kafkas_response_is_not_lost(ledger, kafka, ticks):
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
     consumer._assignment.starts[TOPIC, 0] = 1
     answer = asyncio.get_running_loop().create_future()
@@ -155,7 +157,7 @@ async def test_a_cancellation_that_meets_kafkas_answer_is_not_lost(ledger, kafka
             await mirroring
 
 
-async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatch):
+async def test_a_hanging_iteration_ends_the_process(log, ledger, kafka, monkeypatch):
     monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
 
@@ -169,7 +171,7 @@ async def test_a_turn_that_hangs_ends_the_process(log, ledger, kafka, monkeypatc
             await consumer.run(asyncio.Event())
 
 
-async def test_partitions_that_kafkas_client_never_gets_ready_end_the_process(log, ledger, kafka, monkeypatch):
+async def test_partitions_that_never_become_ready_end_the_process(log, ledger, kafka, monkeypatch):
     for name in ("PREPARE_SECONDS", "STALL_SECONDS"):
         monkeypatch.setattr(consumer_module, name, 2)
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
@@ -184,7 +186,7 @@ async def test_partitions_that_kafkas_client_never_gets_ready_end_the_process(lo
             await consumer.run(asyncio.Event())
 
 
-async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledger, kafka, monkeypatch):
+async def test_records_that_do_not_arrive_end_the_process(log, ledger, kafka, monkeypatch):
     monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)
     consumer = Consumer("ledger-svc", ledger.handlers, kafka, ledger.sessions)
 
@@ -199,7 +201,7 @@ async def test_a_partition_whose_records_stop_coming_ends_the_process(log, ledge
             await consumer.run(asyncio.Event())
 
 
-async def test_a_halted_consumer_does_not_stall(log, ledger, consuming, monkeypatch):
+async def test_a_halted_consumer_does_not_count_as_stalled(log, ledger, consuming, monkeypatch):
     async with consuming() as consumer:
         await ledger.set_state("halted", "a person is looking")
         await eventually(lambda: _says(consumer, "halted"))
@@ -214,7 +216,7 @@ async def test_a_halted_consumer_does_not_stall(log, ledger, consuming, monkeypa
         await _at(ledger, 1)
 
 
-async def test_a_partition_that_fails_is_not_read_through(log, ledger, consuming):
+async def test_a_partition_that_fails_is_read_through_only_after_its_recovery(log, ledger, consuming):
     def fail(events):
         raise TransientError("not now")
 
@@ -230,7 +232,7 @@ async def test_a_partition_that_fails_is_not_read_through(log, ledger, consuming
         await eventually(lambda: _read_through(ledger, before.at))
 
 
-async def test_a_member_starts_where_postgresql_says_not_where_kafka_says(log, ledger, consuming, kafka):
+async def test_a_member_starts_at_the_offset_in_postgresql_not_at_kafkas(log, ledger, consuming, kafka):
     events = numbered(20)
     await log.append(*events)
     async with consuming():
@@ -243,7 +245,7 @@ async def test_a_member_starts_where_postgresql_says_not_where_kafka_says(log, l
     assert await ledger.query("SELECT * FROM conflicts") == []
 
 
-async def test_a_partition_never_seen_starts_at_the_begin_of_its_log(log, ledger, consuming, kafka):
+async def test_a_partition_without_a_stored_offset_is_read_from_its_beginning(log, ledger, consuming, kafka):
     await log.append(*numbered(4))
     await _commit_to_kafka(kafka, 4)
     async with consuming():
@@ -251,7 +253,7 @@ async def test_a_partition_never_seen_starts_at_the_begin_of_its_log(log, ledger
     assert await ledger.ids() == ["e0", "e1", "e2", "e3"]
 
 
-async def test_losing_the_fence_reads_again_from_where_the_winner_stopped(log, ledger, consuming):
+async def test_a_member_that_loses_the_fence_continues_at_the_stored_offset(log, ledger, consuming):
     async with consuming():
         await log.append(*numbered(3))
         await _at(ledger, 3)
@@ -263,7 +265,7 @@ async def test_losing_the_fence_reads_again_from_where_the_winner_stopped(log, l
     assert await ledger.ids() == ["e0", "e1", "e2", "e5", "e6"]
 
 
-async def test_members_that_come_and_go_apply_each_event_once(log, ledger, consuming):
+async def test_members_that_join_and_leave_apply_each_event_once(log, ledger, consuming):
     chance = random.Random(7)
     count = 0
 
@@ -291,7 +293,7 @@ async def test_members_that_come_and_go_apply_each_event_once(log, ledger, consu
         assert [row.position for row in rows] == list(range(len(rows)))
 
 
-async def test_a_partition_lost_in_the_middle_of_a_batch_is_not_ready_after_it(log, ledger, consuming):
+async def test_a_partition_revoked_during_a_batch_is_not_ready_after_it(log, ledger, consuming):
     async with consuming() as consumer:
         await log.append(*numbered(3))
         await _at(ledger, 3)
@@ -314,9 +316,7 @@ async def test_a_partition_lost_in_the_middle_of_a_batch_is_not_ready_after_it(l
     assert await ledger.ids() == [f"e{n}" for n in range(9)]
 
 
-async def test_a_rebalance_between_reading_and_applying_ends_nothing_and_loses_nothing(
-    log, ledger, consuming, monkeypatch
-):
+async def test_a_rebalance_between_reading_and_applying_loses_no_event(log, ledger, consuming, monkeypatch):
     take, lost = Reader.take, []
 
     def take_and_lose(reader):
@@ -338,7 +338,7 @@ async def test_a_rebalance_between_reading_and_applying_ends_nothing_and_loses_n
     assert await ledger.ids() == [f"e{n}" for n in range(6)]
 
 
-async def test_a_lot_is_applied_in_two_transactions_of_whole_partitions(log, ledger, consuming, monkeypatch):
+async def test_a_large_batch_is_applied_in_two_transactions_of_whole_partitions(log, ledger, consuming, monkeypatch):
     monkeypatch.setattr(batch, "TWO_LANES_FROM", 10)
     together = []
     ledger.before = lambda events: together.append({event.meta.partition for event in events})
@@ -353,9 +353,7 @@ async def test_a_lot_is_applied_in_two_transactions_of_whole_partitions(log, led
         assert [row.position for row in rows] == list(range(30))
 
 
-async def test_what_fails_in_one_of_two_transactions_takes_nothing_of_the_other_with_it(
-    log, ledger, consuming, monkeypatch
-):
+async def test_a_failure_in_one_of_two_transactions_does_not_roll_back_the_other(log, ledger, consuming, monkeypatch):
     monkeypatch.setattr(batch, "TWO_LANES_FROM", 10)
     failing = True
 
@@ -374,7 +372,7 @@ async def test_what_fails_in_one_of_two_transactions_takes_nothing_of_the_other_
     assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(40))
 
 
-async def test_a_transient_error_is_tried_again_and_never_a_dead_letter(log, ledger, consuming):
+async def test_a_transient_error_is_retried_and_makes_no_dead_letter(log, ledger, consuming):
     failures = 2
 
     def fail_twice(events):
@@ -407,7 +405,7 @@ async def test_one_poison_event_is_isolated_and_the_rest_applied(log, ledger, co
     assert await ledger.query("SELECT * FROM inbox WHERE event_id = :i", i=letter.event_id) == []
 
 
-async def test_a_strangers_error_text_is_kept_out_of_the_dead_letter(log, ledger, consuming):
+async def test_the_message_of_a_librarys_error_is_not_in_the_dead_letter(log, ledger, consuming):
     def refuse(events):
         raise ValueError("quoted: jane@example.com")
 
@@ -420,7 +418,7 @@ async def test_a_strangers_error_text_is_kept_out_of_the_dead_letter(log, ledger
     assert "jane" not in letter.reason
 
 
-async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_key_and_partition(log, ledger, consuming):
+async def test_an_undecodable_record_becomes_a_dead_letter_with_its_bytes_key_and_partition(log, ledger, consuming):
     broken = replace(encode(feedback(id="broken")), value=b'{"kind": 7, "\xff"')
     await log.append(*numbered(1), broken, *numbered(1, first=1))
     async with consuming():
@@ -431,7 +429,7 @@ async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_key_a
     assert (row.partition, row.key, row.value) == (0, broken.key, broken.value)
 
 
-async def test_too_many_dead_letters_halt_the_consumer_and_leave_the_topic_alone(log, ledger, consuming):
+async def test_too_many_dead_letters_halt_the_consumer_before_the_rest_of_the_topic(log, ledger, consuming):
     def refuse(events):
         raise PermanentError("a bug")
 
@@ -448,7 +446,7 @@ async def test_too_many_dead_letters_halt_the_consumer_and_leave_the_topic_alone
     assert len(await ledger.ids()) + len(await ledger.query("SELECT * FROM dead_letters")) == 50
 
 
-async def test_where_none_may_be_skipped_the_first_poison_halts_the_consumer_before_it(log, ledger, consuming):
+async def test_with_a_limit_of_0_the_first_poison_event_halts_the_consumer(log, ledger, consuming):
     def refuse(events):
         if any(event.meta.id == "e7" for event in events):
             raise PermanentError("a bug")
@@ -498,7 +496,7 @@ async def test_records_lost_while_running_halt_the_consumer(log, ledger, consumi
         await _at(ledger, 4)
         await ledger.set_state("paused", "retention is faster now")
         await eventually(lambda: _says(consumer, "paused"))
-        for _ in range(2):  # until the fetch that was under way has come back with nothing
+        for _ in range(2):  # until the running fetch has returned no records
             await _read_through_since_now(ledger)
         await log.append(*numbered(6, first=4))
         await _delete_records(kafka, before=lost_before)
@@ -508,7 +506,7 @@ async def test_records_lost_while_running_halt_the_consumer(log, ledger, consumi
     assert len(await ledger.ids()) == 4
 
 
-async def test_a_log_that_ends_before_our_offset_halts_the_consumer(log, ledger, consuming, monkeypatch):
+async def test_a_log_that_ends_before_the_stored_offset_halts_the_consumer(log, ledger, consuming, monkeypatch):
     monkeypatch.setattr(assignment, "LEADER_SECONDS", 0)  # there is no new leader to wait for
     await log.append(*numbered(4))
     async with consuming():

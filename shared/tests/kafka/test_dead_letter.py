@@ -19,31 +19,31 @@ def letter(reason="no such product", **over):
     return DeadLetter(replace(record, **over), "handle", "PermanentError", reason)
 
 
-def test_a_row_of_dead_letters_longer_than_allowed_is_too_many():
+def test_too_many_consecutive_dead_letters_exceed_the_limit():
     limit = Limit(consecutive=3)
     limit.count([DEAD, DEAD])
     assert limit.exceeded_by([DEAD]) is None
     assert "more than 3 dead letters in a row" in limit.exceeded_by([DEAD, DEAD])
 
 
-def test_a_success_between_them_starts_a_new_row():
+def test_a_success_resets_the_count_of_consecutive_dead_letters():
     limit = Limit(consecutive=3)
     limit.count([DEAD, DEAD, FINE])
     assert limit.exceeded_by([DEAD, DEAD, DEAD]) is None
 
 
-def test_too_large_a_share_of_the_last_events_is_too_many_also_without_a_row():
+def test_too_large_a_share_of_the_last_events_exceeds_the_limit():
     limit = Limit(consecutive=100, share=0.5, window=10)
     limit.count([DEAD, FINE] * 5)
     assert limit.exceeded_by([FINE, DEAD]) is None
     assert "6 of the last 10 events" in limit.exceeded_by([DEAD, DEAD, FINE, DEAD])
 
 
-def test_few_events_are_no_share_of_anything_yet():
+def test_the_share_does_not_count_before_the_window_is_full():
     assert Limit(share=0.5, window=10).exceeded_by([DEAD] * 9) is None
 
 
-def test_those_that_may_be_skipped_do_not_count_until_they_are_used_up():
+def test_dead_letters_that_may_be_skipped_do_not_count_toward_the_limit():
     limit = Limit(consecutive=1, share=0.5, window=4, may_skip=5)
     assert limit.exceeded_by([DEAD, DEAD, FINE, DEAD]) is None
     limit.count([DEAD, DEAD, FINE, DEAD])
@@ -54,12 +54,12 @@ def test_those_that_may_be_skipped_do_not_count_until_they_are_used_up():
     assert limit.exceeded_by([DEAD, DEAD])
 
 
-def test_equal_causes_have_one_fingerprint_and_others_another():
+def test_equal_causes_have_equal_fingerprints_and_others_do_not():
     assert letter().fingerprint == letter().fingerprint
     assert letter().fingerprint != letter(reason="another").fingerprint
 
 
-def test_it_keeps_key_bytes_partition_and_headers_and_says_where_it_stood():
+def test_a_dead_letter_keeps_key_bytes_partition_and_headers_and_names_its_offset():
     source = letter()
     record = source.to_record("ledger-svc", ATTEMPT)
     assert (record.key, record.value, record.partition) == (source.record.key, source.record.value, 2)
@@ -70,14 +70,14 @@ def test_it_keeps_key_bytes_partition_and_headers_and_says_where_it_stood():
     assert ours["dlq_consumer_version"]
 
 
-def test_a_giant_is_named_and_left_where_it_is():
+def test_the_value_of_a_too_large_record_is_not_copied():
     record = letter(value=b"x" * 1_000_000).to_record("ledger-svc", ATTEMPT)
     assert record.value == b""
     assert ("dlq_value", b"too large to be copied") in record.headers
 
 
 @pytest.mark.parametrize("header", [b"\xff\xfe", b"nul\x00inside"])
-def test_headers_no_database_can_hold_do_not_keep_it_from_being_indexed(header):
+def test_headers_that_postgresql_cannot_store_are_cleaned_for_the_index(header):
     row = letter(headers=[("ce_type", header)]).index_row()
     assert "\x00" not in "".join(field for field in row if isinstance(field, str))
 
@@ -92,5 +92,5 @@ def test_headers_no_database_can_hold_do_not_keep_it_from_being_indexed(header):
         (b"\xff", None),
     ],
 )
-def test_it_is_indexed_under_its_customer_where_that_can_be_read(value, customer):
+def test_the_index_has_the_customer_if_it_is_readable(value, customer):
     assert letter(value=value).index_row().customer_id == customer

@@ -69,7 +69,7 @@ async def test_a_header_name_that_is_not_utf8_becomes_a_dead_letter(log, ledger,
         ({"more": [(b"x", b"")] * 6000 + [BAD_NAME]}, "the record has 6010 headers"),
     ],
 )
-async def test_what_is_no_event_of_ours_becomes_a_dead_letter(log, ledger, foreign, consuming, changes, reason):
+async def test_an_invalid_record_becomes_a_dead_letter(log, ledger, foreign, consuming, changes, reason):
     event = raw(feedback(id="e0"))
     more = changes.pop("more", [])
     await foreign.write(TOPIC, 0, batch([event._replace(headers=[*event.headers, *more], **changes)]))
@@ -85,9 +85,7 @@ async def test_what_is_no_event_of_ours_becomes_a_dead_letter(log, ledger, forei
     ("ce_time", b"0001-01-01T00:00:00+14:00"), ("ce_time", b"9999-12-31T23:59:59-14:00"), ("ce_time", b"9" * 5000),
     ("ce_id", b"a\0b"), ("ce_id", b""), ("ce_source", b"s" * 1001), ("ce_type", b"t" * 1001), ("ce_tenant", b"\xff"),
 ])  # fmt: skip
-async def test_an_attribute_that_nobody_could_store_becomes_a_dead_letter(
-    log, ledger, foreign, consuming, name, moment
-):
+async def test_an_invalid_attribute_becomes_a_dead_letter(log, ledger, foreign, consuming, name, moment):
     event = encode(feedback(id="e0"))
     changed = replace(event, headers=[(each, moment if each == name else value) for each, value in event.headers])
     await log.append(changed, feedback(id="e1"))
@@ -106,14 +104,14 @@ async def test_batches_of_every_codec_are_read(log, ledger, foreign, consuming, 
     assert await ledger.ids() == [f"e{n}" for n in range(20) if n != 7]
 
 
-async def test_bytes_behind_gzip_are_ignored_as_java_ignores_them(log, ledger, foreign, consuming):
+async def test_bytes_after_gzip_data_are_ignored_as_in_java(log, ledger, foreign, consuming):
     await foreign.write(TOPIC, 0, batch([raw(feedback(id="e0"))], "gzip", behind=b"\0garbage"))
     async with consuming():
         await _at(ledger, 1)
     assert await ledger.ids() == ["e0"]
 
 
-async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, ledger, foreign, consuming, touchpoint):
+async def test_a_compression_bomb_halts_the_consumer_and_can_be_skipped(log, ledger, foreign, consuming, touchpoint):
     """A compressed megabyte can expand to a gigabyte of zeros."""
     bomb = RawRecord(b"acme:C-1", bytes(MAX_BATCH_BYTES + 1))
     await foreign.write(TOPIC, 0, batch([raw(feedback(id="e0"))]))
@@ -133,7 +131,7 @@ async def test_a_batch_that_would_take_all_memory_halts_and_can_be_passed(log, l
     assert "a bomb, INC-17" in " ".join((await touchpoint("dlq", "show", f"{TOPIC}/0/2")).split())
 
 
-async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without_what_is_too_large(
+async def test_a_dead_letter_that_would_be_too_large_for_kafka_is_sent_shortened(
     log, ledger, foreign, consuming, touchpoint, kafka
 ):
     """The source record was small enough for Kafka because it was compressed."""
@@ -156,7 +154,7 @@ async def test_a_dead_letter_of_a_record_larger_than_kafka_takes_is_sent_without
     assert "x" * 1000 in await touchpoint("dlq", "show", f"{TOPIC}/0/0")
 
 
-async def test_only_the_place_where_a_consumer_stands_can_be_passed(log, ledger, foreign, consuming, touchpoint):
+async def test_only_the_consumers_next_offset_can_be_skipped(log, ledger, foreign, consuming, touchpoint):
     await log.append(feedback(id="e0"))
     async with consuming():
         await _at(ledger, 1)
@@ -167,7 +165,7 @@ async def test_only_the_place_where_a_consumer_stands_can_be_passed(log, ledger,
     assert await letters(ledger) == []
 
 
-async def test_the_broker_takes_no_batch_with_a_wrong_checksum(log, foreign):
+async def test_the_broker_refuses_a_batch_with_a_wrong_checksum(log, foreign):
     broken = bytearray(batch([raw(feedback(id="e0"))]))
     broken[-1] ^= 1
     with pytest.raises(CorruptRecordException):

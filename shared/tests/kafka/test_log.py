@@ -1,4 +1,4 @@
-"""Reading the log without a group."""
+"""Reading the log without a consumer group."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from touchpoint.base.errors import UsageError
 from touchpoint.kafka.log import group_less
 
 
-async def test_what_goes_wrong_as_soon_as_it_is_connected_is_told_and_not_hidden_by_leaving(kafka):
+async def test_an_error_right_after_connecting_is_not_hidden_by_the_disconnect(kafka):
     with pytest.raises(UsageError, match="the window ends before it begins"):
         async with group_less(kafka):
             raise UsageError("the window ends before it begins")

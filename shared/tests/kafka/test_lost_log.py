@@ -25,7 +25,7 @@ TOPIC = "touchpoints.v1"
 CONSUMER = "ledger-svc"
 WHY = ("--reason", "a disk broke")
 BATCH_HEADER = struct.Struct(">qi")
-"""The header of a batch in a segment file: the offset of its first record, and the bytes that follow."""
+"""The start of a batch in a segment file: the offset of its first record, and the number of bytes that follow."""
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,7 @@ async def accept(touchpoint, refused):
     return await touchpoint("consumer", "resume", CONSUMER, *WHY, *flags)
 
 
-async def test_a_tail_lost_while_the_consumer_was_down_halts_it_and_what_came_after_is_applied(
-    ledger, consuming, write, cut, touchpoint
-):
+async def test_a_tail_lost_while_the_consumer_was_down_halts_it(ledger, consuming, write, cut, touchpoint):
     await write(*names("old", 10))
     async with consuming():
         await applied(ledger, 10)
@@ -155,8 +153,8 @@ async def test_a_tail_lost_while_the_consumer_was_down_halts_it_and_what_came_af
 
 
 @pytest.mark.parametrize("state", ["running", "paused"])
-async def test_a_tail_lost_while_the_consumer_ran_halts_it(ledger, consuming, write, cut, touchpoint, state):
-    """A paused consumer sees the log only after it has grown past its old end, a running one mostly before."""
+async def test_a_tail_lost_while_the_consumer_runs_halts_it(ledger, consuming, write, cut, touchpoint, state):
+    """A paused consumer reads the log only after it has grown past its old end, a running one mostly before."""
     async with consuming():
         await write(*names("old", 10))
         await applied(ledger, 10)
@@ -175,7 +173,7 @@ async def test_a_tail_lost_while_the_consumer_ran_halts_it(ledger, consuming, wr
     assert await ledger.ids() == names("old", 10) + names("new", 7)
 
 
-async def test_what_several_partitions_have_lost_is_accepted_at_once(ledger, consuming, write, cut, touchpoint):
+async def test_losses_of_several_partitions_are_accepted_at_once(ledger, consuming, write, cut, touchpoint):
     for partition in range(3):
         await write(*names(f"old{partition}-", 5), partition=partition)
     async with consuming():
@@ -194,7 +192,7 @@ async def test_what_several_partitions_have_lost_is_accepted_at_once(ledger, con
 
 @pytest.fixture
 def looking_often(monkeypatch):
-    """The consumer asks Kafka for the topics once a second, not once in half a minute."""
+    """Refresh the consumer's topic metadata every second instead of every 30 seconds."""
 
     def client(*arguments, **options):
         return LogConsumer(*arguments, **options | {"metadata_max_age_ms": 1000})
@@ -240,7 +238,7 @@ async def gone(kafka):
         return kafka.topic_prefix + TOPIC not in await client.list_topics()
 
 
-async def test_a_broker_that_starts_again_with_all_its_data_halts_nobody(ledger, consuming, write, broker):
+async def test_a_broker_restarted_with_all_its_data_does_not_halt_the_consumer(ledger, consuming, write, broker):
     async with consuming() as consumer:
         await write(*names("e", 5))
         await applied(ledger, 5)
@@ -253,7 +251,7 @@ async def test_a_broker_that_starts_again_with_all_its_data_halts_nobody(ledger,
     assert await losses(ledger) == []
 
 
-async def test_what_only_the_database_holds_is_named_kept_and_whole_once_it_was_sent_again(
+async def test_events_that_only_the_database_has_are_kept_until_they_are_sent_again(
     ledger, consuming, replaying, write, cut, touchpoint, faults, kafka
 ):
     await write(*names("old", 10))
@@ -273,7 +271,7 @@ async def test_what_only_the_database_holds_is_named_kept_and_whole_once_it_was_
             await touchpoint("consumer", "resume", CONSUMER, *WHY)
         await accept(touchpoint, refused)
         await applied(ledger, 17)
-        await write("new0")  # a second time: its first copy lies at an offset that was lost before
+        await write("new0")  # sent again: its first copy is at an offset that was lost before
         await eventually(lambda: at(ledger, 14))
         report, counts = await faults()
         assert counts == {(Fault.GONE, TOPIC): 4, (Fault.UNEXPLAINED, "ledger"): 4}
@@ -309,7 +307,7 @@ async def at(ledger, offset):
     return (await ledger.next())[0] == offset
 
 
-async def test_an_operator_may_drop_what_only_the_database_holds(
+async def test_an_operator_may_drop_events_that_only_the_database_has(
     ledger, consuming, replaying, write, cut, touchpoint, faults
 ):
     await write(*names("old", 5))

@@ -61,7 +61,7 @@ class EveryPartition(set):
         return True
 
 
-async def test_a_record_is_in_the_log_with_key_headers_and_bytes_once_send_returns(kafka, producer):
+async def test_when_send_returns_the_record_is_in_the_log(kafka, producer):
     await producer.send(record(b'{"a": 1}'))
 
     [arrived] = await read_back(kafka, 1)
@@ -82,7 +82,7 @@ async def test_records_of_one_key_keep_their_order_over_many_requests(kafka, pro
         assert [r.value for r in arrived if r.key == key] == [r.value for r in records if r.key == key]
 
 
-async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(kafka, producer, monkeypatch):
+async def test_a_large_call_yields_to_other_tasks_and_keeps_its_order(kafka, producer, monkeypatch):
     monkeypatch.setattr(time_slice, "SLICE_SECONDS", 0)
     records = [record(b"%d" % n, key=b"acme:%d" % (n % 7)) for n in range(500)]
 
@@ -95,7 +95,7 @@ async def test_a_large_call_leaves_others_their_turns_and_its_records_in_order(k
         assert [r.value for r in arrived if r.key == key] == [r.value for r in records if r.key == key]
 
 
-async def test_a_key_goes_where_every_kafka_client_puts_it(kafka, producer):
+async def test_a_key_has_the_same_partition_as_with_other_kafka_clients(kafka, producer):
     records = [record(b"%d" % n, key=b"acme:c-%d" % n) for n in range(30)]
     await producer.send_all(records)
     client = AIOKafkaProducer(**kafka.client_options())
@@ -111,7 +111,7 @@ async def test_a_key_goes_where_every_kafka_client_puts_it(kafka, producer):
     assert {len(partitions) for partitions in places.values()} == {1}
 
 
-async def test_many_callers_at_once_all_get_their_records_through(kafka, producer):
+async def test_records_of_many_concurrent_callers_all_arrive(kafka, producer):
     async def call(number: int) -> list[object]:
         count = (1, 40, 7)[number % 3]
         return await producer.send_all([record(b"%d" % n, key=b"acme:%d" % n) for n in range(count)])
@@ -123,13 +123,13 @@ async def test_many_callers_at_once_all_get_their_records_through(kafka, produce
     assert producer.in_flight_bytes == 0
 
 
-async def test_a_record_with_a_partition_goes_there_whatever_its_key(kafka, producer):
+async def test_a_record_with_a_partition_is_sent_to_it_whatever_its_key(kafka, producer):
     await producer.send_all([record(partition=partition) for partition in (2, 0, 1)])
 
     assert sorted(arrived.partition for arrived in await read_back(kafka, 3)) == [0, 1, 2]
 
 
-async def test_a_record_that_is_too_large_is_refused_alone_and_breaks_nothing(kafka, producer):
+async def test_a_too_large_record_is_refused_and_the_others_are_sent(kafka, producer):
     large = record(b"x" * module.MAX_RECORD_BYTES)
 
     first, refused, last = await producer.send_all([record(b"1"), large, record(b"2")])
@@ -140,14 +140,14 @@ async def test_a_record_that_is_too_large_is_refused_alone_and_breaks_nothing(ka
     assert producer.ready
 
 
-async def test_the_largest_record_allowed_is_taken_by_the_topics(kafka, producer):
+async def test_the_topics_accept_the_largest_allowed_record(kafka, producer):
     await producer.send(record(b"x" * (module.MAX_RECORD_BYTES - 200)))
 
     [arrived] = await read_back(kafka, 1)
     assert len(arrived.value) == module.MAX_RECORD_BYTES - 200
 
 
-async def test_a_send_that_ran_out_of_time_stays_counted_until_kafka_answers(kafka, producer):
+async def test_a_send_that_timed_out_counts_as_in_flight_until_kafka_responds(kafka, producer):
     await producer.send(record(b"0"))
     mute(producer)
 
@@ -160,7 +160,7 @@ async def test_a_send_that_ran_out_of_time_stays_counted_until_kafka_answers(kaf
     assert [arrived.value for arrived in await read_back(kafka, 2)] == [b"0", b"late"]
 
 
-async def test_over_its_budget_it_refuses_instead_of_piling_up(kafka, monkeypatch):
+async def test_records_over_the_memory_budget_are_refused(kafka, monkeypatch):
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
     producer = Producer(kafka, "test", in_flight_bytes=3 * size(record()))
     await producer.start()
@@ -194,7 +194,7 @@ async def test_while_kafka_acknowledges_nothing_new_records_are_refused_at_once(
     await eventually(lambda: producer.ready)
 
 
-async def test_a_partition_without_a_leader_shuts_out_the_others_for_a_moment_only(kafka, producer, monkeypatch):
+async def test_a_partition_without_a_leader_blocks_the_others_only_briefly(kafka, producer, monkeypatch):
     monkeypatch.setattr(module, "STALLED_SECONDS", 0.05)
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
     await producer.send(record(partition=1))
@@ -211,7 +211,7 @@ async def test_a_partition_without_a_leader_shuts_out_the_others_for_a_moment_on
 
 @pytest.mark.parametrize("before", [1, 20])
 @pytest.mark.parametrize("more", [1, 20])
-async def test_a_partition_without_a_leader_holds_up_no_other_of_the_same_call(kafka, producer, before, more):
+async def test_a_partition_without_a_leader_does_not_delay_others_of_the_same_call(kafka, producer, before, more):
     await producer.send(record(partition=1))
     producer._client._sender._muted_partitions = {TopicPartition(kafka.topic_prefix + TOUCHPOINTS, 0)}
     await producer.send_all([record(partition=0)] * before, timeout_seconds=0.1)
@@ -223,7 +223,7 @@ async def test_a_partition_without_a_leader_holds_up_no_other_of_the_same_call(k
     await eventually(lambda: producer.in_flight_bytes == 0)
 
 
-async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(kafka, producer, monkeypatch):
+async def test_a_broken_sequence_number_replaces_the_client(kafka, producer, monkeypatch):
     monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     await producer.send(record(b"before"))
     broken = producer._client
@@ -241,7 +241,7 @@ async def test_a_broken_sequence_replaces_the_producer_which_then_works_again(ka
     assert [arrived.value for arrived in await read_back(kafka, 2)] == [b"before", b"after"]
 
 
-async def test_an_unknown_topic_fails_its_own_records_only(kafka, producer):
+async def test_an_unknown_topic_fails_only_its_own_records(kafka, producer):
     unknown = Record("no-such-topic.v1", b"k", b"{}", [])
     with pytest.raises(NotAcknowledgedError):
         await producer.send(unknown, timeout_seconds=0.3)
@@ -250,7 +250,7 @@ async def test_an_unknown_topic_fails_its_own_records_only(kafka, producer):
     assert producer.ready
 
 
-async def test_without_kafka_it_starts_refuses_and_stops_in_time(kafka):
+async def test_without_kafka_a_producer_starts_refuses_and_stops_within_seconds(kafka):
     nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     producer = Producer(nowhere, "test")
     started = time.monotonic()
@@ -262,7 +262,7 @@ async def test_without_kafka_it_starts_refuses_and_stops_in_time(kafka):
     assert not producer.ready
 
 
-async def test_stopping_with_an_unanswered_record_is_bounded_and_leaves_no_task(kafka, producer, monkeypatch):
+async def test_a_stop_with_an_unacknowledged_record_is_bounded_and_leaves_no_task(kafka, producer, monkeypatch):
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
     await producer.send(record())
     before = asyncio.all_tasks()

@@ -18,7 +18,7 @@ TOPIC = "touchpoints.v1"
 
 @pytest.fixture
 def reading(log, ledger):
-    """A context manager: a reader of partition 0 from an offset, and its assignment."""
+    """A context manager: a reader of partition 0 that starts at an offset, and its assignment."""
 
     @asynccontextmanager
     async def run(start=0):
@@ -53,7 +53,7 @@ def numbered(count):
     return [feedback(id=f"e{n}") for n in range(count)]
 
 
-async def test_what_comes_while_a_batch_is_applied_is_taken_after_it_in_one_piece(log, reading):
+async def test_records_read_while_a_batch_is_applied_form_the_next_batch(log, reading):
     async with reading() as (reader, _):
         applied = asyncio.Event()
         applying = asyncio.create_task(applied.wait())
@@ -67,7 +67,7 @@ async def test_what_comes_while_a_batch_is_applied_is_taken_after_it_in_one_piec
         assert reader.take() == []
 
 
-async def test_no_more_than_a_batch_is_read_ahead(log, reading, monkeypatch):
+async def test_at_most_one_batch_is_read_ahead(log, reading, monkeypatch):
     monkeypatch.setattr(reader_module, "BATCH_RECORDS", 3)
     await log.append(*numbered(8))
     async with reading() as (reader, _):
@@ -78,7 +78,7 @@ async def test_no_more_than_a_batch_is_read_ahead(log, reading, monkeypatch):
         assert await _read(reader) == [3, 4, 5]
 
 
-async def test_a_batch_of_large_records_is_full_before_memory_is(log, reading, monkeypatch):
+async def test_the_bytes_of_a_batch_are_bounded(log, reading, monkeypatch):
     monkeypatch.setattr(reader_module, "BATCH_BYTES", 1)
     await log.append(*numbered(1))
     async with reading() as (reader, _):
@@ -90,7 +90,7 @@ async def test_a_batch_of_large_records_is_full_before_memory_is(log, reading, m
         assert [entry.record.offset for entry in reader.take()] == [0]
 
 
-async def test_what_was_read_before_a_rebalance_is_forgotten(log, reading):
+async def test_records_read_before_a_rebalance_are_discarded(log, reading):
     await log.append(*numbered(4))
     async with reading() as (reader, assignment):
         await reader.read(asyncio.create_task(_nothing()))
@@ -98,15 +98,15 @@ async def test_what_was_read_before_a_rebalance_is_forgotten(log, reading):
         assert reader.take() == []
 
 
-async def test_records_of_a_partition_that_is_not_ready_are_not_kept(log, reading):
+async def test_records_of_a_partition_that_is_not_ready_are_discarded(log, reading):
     await log.append(*numbered(4))
     async with reading() as (reader, assignment):
         assignment.starts.clear()
         assert await _read(reader) == []
 
 
-async def test_reading_that_goes_back_has_the_log_examined_and_halts_where_it_looks_whole(log, reading):
-    """So a running consumer sees a log that was truncated and has grown again."""
+async def test_an_offset_lower_than_expected_halts_the_consumer(log, reading):
+    """In this way a running consumer detects a log that was truncated and has grown again."""
     await log.append(*numbered(5))
     async with reading(start=6) as (reader, assignment):
         assert await _read(reader) == []
@@ -115,7 +115,7 @@ async def test_reading_that_goes_back_has_the_log_examined_and_halts_where_it_lo
             await assignment.prepare(reader._kafka)
 
 
-async def test_what_comes_over_another_connection_is_kept_once_the_log_was_examined(log, reading):
+async def test_after_a_reconnect_the_log_is_checked_before_records_are_kept(log, reading):
     await log.append(*numbered(2))
     async with reading() as (reader, assignment):
         assert await _read(reader) == [0, 1]
@@ -132,8 +132,10 @@ async def test_what_comes_over_another_connection_is_kept_once_the_log_was_exami
         assert assignment.starts == {(TOPIC, 0): 0}  # none of the records was applied
 
 
-async def test_nothing_is_called_read_through_while_it_waits_to_be_applied(log, ledger, consuming, monkeypatch):
-    """Else a clock would fire although the reply that stops it has been read."""
+async def test_a_partition_is_not_read_through_while_its_records_wait_to_be_applied(
+    log, ledger, consuming, monkeypatch
+):
+    """Else a clock would fire although the reply that stops it has been read and only waits to be applied."""
     standing = []
     mark = Assignment.mark_read_through
 

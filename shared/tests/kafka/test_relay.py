@@ -26,7 +26,7 @@ async def test_events_arrive_in_the_order_they_were_published(log, ledger, kafka
     assert await _sent(kafka) == [str(n) for n in range(500)]
 
 
-async def test_two_relays_at_once_keep_the_order(log, ledger, kafka):
+async def test_two_concurrent_relays_keep_the_order(log, ledger, kafka):
     async with _relays(ledger, kafka, 2):
         for number in range(20):
             async with transaction(ledger.sessions) as session:
@@ -35,7 +35,7 @@ async def test_two_relays_at_once_keep_the_order(log, ledger, kafka):
     assert await _sent(kafka) == [str(n) for n in range(1000)]
 
 
-async def test_what_kafka_can_never_take_is_parked_and_holds_up_nothing(log, ledger, kafka, touchpoint):
+async def test_a_record_that_kafka_refuses_permanently_is_parked(log, ledger, kafka, touchpoint):
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, *_events(0, 2))
         await outbox.write(session, [outbox.row(Record(TOPIC, b"giant", b"x" * 1_100_000, []))])
@@ -52,7 +52,7 @@ async def test_what_kafka_can_never_take_is_parked_and_holds_up_nothing(log, led
     assert "outbox-grows" in await touchpoint("doctor", code=1)
 
 
-async def test_a_parked_row_is_tried_again_or_given_up(log, ledger, kafka, touchpoint):
+async def test_a_parked_row_can_be_retried_or_discarded(log, ledger, kafka, touchpoint):
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, *_events(0, 2))
     await ledger.query("UPDATE outbox SET parked = 'too large'")
@@ -68,7 +68,7 @@ async def test_a_parked_row_is_tried_again_or_given_up(log, ledger, kafka, touch
     assert [tuple(line) for line in trail] == [("outbox.retried", "a larger limit"), ("outbox.discarded", "a test")]
 
 
-async def test_what_was_rolled_back_is_never_sent(log, ledger, kafka):
+async def test_a_rolled_back_event_is_never_sent(log, ledger, kafka):
     try:
         async with transaction(ledger.sessions) as session:
             await outbox.publish(session, *_events(0, 1))

@@ -35,7 +35,7 @@ TABLE = [
 
 
 async def alter(kafka, setting, value, topic=TOPIC):
-    """Alter a topic as kafka-topics.sh and kafka-configs.sh do, and wait until it can be seen."""
+    """Alter a topic as kafka-topics.sh and kafka-configs.sh do, and wait until the change is visible."""
     name = kafka.topic_prefix + topic
     async with admin.connected(kafka) as client:
         if setting == "partitions":
@@ -76,7 +76,7 @@ def reported(kafka, setting, stops):
 
 
 @pytest.mark.parametrize(("setting", "value", "stops", "expected"), TABLE)
-async def test_each_deviation_is_seen_while_a_process_runs(kafka, often, setting, value, stops, expected):
+async def test_each_deviation_is_detected_while_a_process_runs(kafka, often, setting, value, stops, expected):
     name = kafka.topic_prefix + TOPIC
     async with watching(kafka) as watched:
         assert "have not been checked" in watched.stops
@@ -94,7 +94,7 @@ async def test_each_deviation_is_seen_while_a_process_runs(kafka, often, setting
             assert watched.stops is None
 
 
-async def test_fewer_copies_than_the_settings_say_are_reported_and_stop_nothing(kafka):
+async def test_fewer_replicas_than_configured_are_reported_without_stopping_work(kafka):
     settings = kafka.model_copy(update={"replication_factor": 3, "min_insync_replicas": 2})
     assert {(deviation.setting, deviation.stops) for deviation in await deviating(settings)} == {
         ("replication factor", False),
@@ -102,7 +102,7 @@ async def test_fewer_copies_than_the_settings_say_are_reported_and_stop_nothing(
     }
 
 
-async def test_a_topic_that_is_not_there_stops_work(kafka):
+async def test_a_missing_topic_stops_work(kafka):
     [deviation] = await deviating(kafka, "nobody.v1")
     assert (deviation.setting, deviation.stops) == ("existence", True)
 
@@ -135,7 +135,7 @@ async def halts_again(ledger):
     return now.state == "halted" and "partitions=6" in now.reason
 
 
-async def test_a_relay_sends_nothing_to_a_topic_that_was_altered(log, ledger, kafka, often):
+async def test_a_relay_sends_nothing_to_an_altered_topic(log, ledger, kafka, often):
     await alter(kafka, "partitions", "5", "escalations.v1")
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, escalation_opened())
@@ -150,7 +150,7 @@ async def test_a_relay_sends_nothing_to_a_topic_that_was_altered(log, ledger, ka
     assert len(await ledger.query("SELECT 1 FROM outbox")) == 1
 
 
-async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
+async def test_while_kafka_is_unreachable_the_last_result_is_used(kafka):
     watched = TopicWatch(kafka, [TOPIC])
     assert await watched.look() == watch.LOOK_SECONDS
     watched._settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
@@ -158,7 +158,7 @@ async def test_while_kafka_is_away_what_was_seen_last_holds(kafka):
     assert watched.stops is None
 
 
-async def test_doctor_names_the_topic_the_setting_and_the_page(log, ledger, kafka, touchpoint):
+async def test_doctor_names_the_topic_the_setting_and_the_runbook_page(log, ledger, kafka, touchpoint):
     await alter(kafka, "cleanup.policy", "compact")
     [finding] = [each for each in await doctor.examine(ledger.dsn) if each.page == "topic-changed"]
     assert finding.text.startswith(f"topic {kafka.topic_prefix}touchpoints.v1 has cleanup.policy=compact, not delete: ")

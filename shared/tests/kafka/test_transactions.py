@@ -20,7 +20,7 @@ TOPIC = "touchpoints.v1"
 
 @pytest.fixture
 async def transactional(log):
-    """A producer with transactions."""
+    """A transactional producer."""
     producer = AIOKafkaProducer(**log.settings.client_options(), transactional_id=log.settings.topic_prefix + "shop")
     await producer.start()
     yield producer
@@ -29,7 +29,7 @@ async def transactional(log):
 
 @pytest.fixture
 def sending(log, transactional):
-    """Sends events to partition 0 within the producer's transaction."""
+    """A function that sends events to partition 0 within the producer's transaction."""
 
     async def send(*ids):
         for event_id in ids:
@@ -51,7 +51,7 @@ async def _stands(ledger, offset):
     return (await ledger.next()).get(0) == offset
 
 
-async def test_aborted_records_are_not_applied_and_committed_ones_are(
+async def test_only_records_of_committed_transactions_are_applied(
     log, ledger, transactional, sending, consuming, kafka, touchpoint
 ):
     async with aborted(transactional):
@@ -68,9 +68,7 @@ async def test_aborted_records_are_not_applied_and_committed_ones_are(
     assert (report.findings, report.pending, report.outcomes["applied"], report.records) == ([], 0, 2, 2)
 
 
-async def test_a_level_system_has_nothing_left_to_read_behind_a_marker(
-    ledger, transactional, sending, consuming, kafka
-):
+async def test_a_transaction_marker_at_the_end_of_the_log_is_not_lag(ledger, transactional, sending, consuming, kafka):
     async with consuming():
         async with transactional.transaction():
             await sending("e0")
@@ -79,11 +77,11 @@ async def test_a_level_system_has_nothing_left_to_read_behind_a_marker(
     assert (report.findings, report.pending) == ([], 0)
 
 
-async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
+async def test_an_open_transaction_delays_later_records_and_the_clocks(
     log, ledger, transactional, sending, consuming, kafka, monkeypatch
 ):
-    """Else a clock would fire although the reply lies in Kafka."""
-    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)  # waiting for a transaction is no stall
+    """Else a clock would fire although the reply that stops it is in Kafka."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 1)  # waiting for a transaction does not count as a stall
     monkeypatch.setattr(
         Consumer, "_watch_loop", lambda _: asyncio.Event().wait()
     )  # on a busy machine an iteration is slow
@@ -94,7 +92,7 @@ async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
         await sending("open")
         await log.append(feedback(id="behind"))
         behind = await _now(ledger)
-        await eventually(lambda: _read_through_since(ledger, 1))  # other partitions go on
+        await eventually(lambda: _read_through_since(ledger, 1))  # other partitions continue
         before = consumer._iterated
         await eventually(lambda: consumer._iterated - before > 3)
         assert await ledger.ids() == ["e0"]
@@ -108,7 +106,7 @@ async def test_an_open_transaction_holds_back_what_is_behind_it_and_the_clocks(
     assert await ledger.ids() == ["e0", "open", "behind"]
 
 
-async def test_doctor_names_a_transaction_that_stays_open(log, ledger, transactional, sending, touchpoint):
+async def test_doctor_names_an_open_transaction(log, ledger, transactional, sending, touchpoint):
     await transactional.begin_transaction()
     await sending("open")
     await log.append(feedback(id="behind"))
@@ -119,7 +117,7 @@ async def test_doctor_names_a_transaction_that_stays_open(log, ledger, transacti
     assert (await _kafka_findings(touchpoint, 0))["page"] is None
 
 
-async def test_what_can_be_read_ends_before_an_open_transaction(log, transactional, sending):
+async def test_the_readable_log_ends_before_an_open_transaction(log, transactional, sending):
     await log.append(feedback(id="e0"))
     await transactional.begin_transaction()
     await sending("open")

@@ -19,7 +19,7 @@ TOPIC = "touchpoints.v1"
 
 @pytest.fixture
 async def measuring(ledger, kafka, monkeypatch):
-    """A context manager within which one worker measures."""
+    """A context manager in which one worker measures."""
     monkeypatch.setattr(gauges, "LOOK_SECONDS", 0.1)
 
     @asynccontextmanager
@@ -44,7 +44,7 @@ def lag(partition=0):
     return value("consumer_lag_records", **place), value("consumer_lag_seconds", **place)
 
 
-async def test_lag_is_measured_in_records_and_in_the_age_of_the_oldest(log, ledger, consuming, measuring):
+async def test_lag_is_measured_in_records_and_in_the_age_of_the_oldest_record(log, ledger, consuming, measuring):
     async with measuring():
         await log.append(feedback(id="applied"))
         async with consuming():
@@ -59,7 +59,7 @@ async def test_lag_is_measured_in_records_and_in_the_age_of_the_oldest(log, ledg
             await eventually(lambda: lag() == (0, 0), 30)
 
 
-async def test_the_age_of_lag_is_that_of_the_next_record_to_apply(log, ledger, consuming, measuring):
+async def test_the_lag_in_seconds_is_the_age_of_the_next_record_to_apply(log, ledger, consuming, measuring):
     await log.append(feedback(id="a"))
     async with consuming():
         await eventually(lambda: _applied(ledger, 1), 30)
@@ -81,7 +81,7 @@ async def test_dead_letters_outbox_and_tables_are_measured(log, ledger, consumin
     await log.append(*(feedback(id=f"e{n}") for n in range(3)))
     async with measuring(), consuming():
         await eventually(lambda: value("dead_letters_open", consumer=CONSUMER) == 1, 30)
-        await eventually(lambda: value("outbox_pending_rows") == 1)  # the dead letter: there is no relay here
+        await eventually(lambda: value("outbox_pending_rows") == 1)  # the dead letter: no relay runs in this test
         await eventually(lambda: value("outbox_oldest_age_seconds") > 0.2)
         async with transaction(ledger.sessions) as session:
             await outbox.publish(session, escalation_opened())
@@ -90,7 +90,7 @@ async def test_dead_letters_outbox_and_tables_are_measured(log, ledger, consumin
     assert value("table_size_bytes", table="inbox") > 0
 
 
-async def test_the_age_of_what_was_applied_is_noted_and_a_replays_is_not(log, ledger, consuming):
+async def test_the_ages_of_applied_events_are_measured(log, ledger, consuming):
     before = value("consumer_event_age_seconds_count", consumer=CONSUMER) or 0
     await log.append(*(feedback(id=f"e{n}") for n in range(20)))
     async with consuming():
@@ -99,7 +99,7 @@ async def test_the_age_of_what_was_applied_is_noted_and_a_replays_is_not(log, le
     assert value("consumer_event_age_seconds_sum", consumer=CONSUMER) > 0
 
 
-async def test_with_kafka_away_the_database_is_measured_all_the_same(ledger, kafka, measuring, monkeypatch):
+async def test_the_database_is_measured_while_kafka_is_unreachable(ledger, kafka, measuring, monkeypatch):
     monkeypatch.setattr(kafka, "bootstrap_servers", "127.0.0.1:1")
     async with transaction(ledger.sessions) as session:
         await outbox.publish(session, escalation_opened())
@@ -107,7 +107,7 @@ async def test_with_kafka_away_the_database_is_measured_all_the_same(ledger, kaf
         await eventually(lambda: value("outbox_pending_rows") == 1)
 
 
-async def test_an_unexpected_error_does_not_end_the_measuring(ledger, measuring):
+async def test_an_unexpected_error_does_not_stop_the_measurements(ledger, measuring):
     await ledger.query("ALTER TABLE replays RENAME TO gone")  # replays are measured after the outbox
     async with measuring():
         for count in (1, 2):

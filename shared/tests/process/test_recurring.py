@@ -36,12 +36,12 @@ async def test_a_task_is_repeated_until_the_process_stops():
     assert sample("duration_seconds_count", "count sheep") == work.runs
 
 
-async def test_the_work_may_decide_when_it_is_done_again():
+async def test_the_task_may_return_the_seconds_until_its_next_run():
     assert await Recurring("count goats", 60, Work(wait=0.5)).once() == 0.5
     assert await Recurring("count goats", 60, Work()).once() == 60
 
 
-async def test_a_failure_is_counted_named_once_and_over_with_the_next_success(capsys):
+async def test_a_failure_is_counted_logged_once_per_cause_and_cleared_by_a_success(capsys):
     task = Recurring("count cows", 1, Work(OSError("no cows"), OSError("no cows"), ValueError(), None))
     await task.once()
     since = task.failing.since
@@ -50,13 +50,13 @@ async def test_a_failure_is_counted_named_once_and_over_with_the_next_success(ca
     assert (sample("failures_total", "count cows"), sample("failing", "count cows")) == (2, 1)
     await task.once()
     printed = capsys.readouterr().out
-    assert printed.count("task.failed") == 2  # one for each cause
+    assert printed.count("task.failed") == 2  # once for each cause
     assert "Traceback" in printed or "test_recurring" in printed
     await task.once()
     assert (task.failing, sample("failing", "count cows")) == (None, 0)
 
 
-async def test_where_one_works_alone_another_process_does_not_until_it_is_gone(ledger):
+async def test_an_exclusive_task_runs_in_one_process_at_a_time(ledger):
     begun, done = asyncio.Event(), asyncio.Event()
 
     async def long():
@@ -100,7 +100,7 @@ async def test_a_task_that_loses_its_lock_stops(ledger, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyError("x")])
-async def test_a_bug_ends_no_process(error):
+async def test_a_bug_in_a_task_does_not_end_the_process(error):
     task = Recurring("plough", 1, Work(error))
     assert await task.once() == 1
     assert type(error).__name__ in task.failing.error

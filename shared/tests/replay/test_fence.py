@@ -18,7 +18,7 @@ from touchpoint.testing.factories import feedback
 TOPIC = "touchpoints.v1"
 
 
-async def test_copy_on_the_raw_connection_is_undone_with_the_sessions_transaction(ledger):
+async def test_copy_on_the_raw_connection_is_rolled_back_with_the_session(ledger):
     with pytest.raises(RuntimeError, match="roll back"):
         async with transaction(ledger.sessions) as session:
             raw = await raw_connection(session)
@@ -34,7 +34,7 @@ async def test_copy_on_the_raw_connection_commits_with_the_session(ledger):
     assert await ledger.ids() == ["copied"]
 
 
-async def test_of_two_who_move_one_fence_the_second_loses(ledger):
+async def test_of_two_transactions_that_move_one_fence_the_second_fails(ledger):
     await _create(ledger, {0: 0, 1: 0})
     async with transaction(ledger.sessions) as session:
         await offsets.advance(await raw_connection(session), "ledger-svc", [Move(TOPIC, 0, 0, 5)])
@@ -45,7 +45,7 @@ async def test_of_two_who_move_one_fence_the_second_loses(ledger):
     assert await ledger.next() == {0: 5, 1: 0}
 
 
-async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch(ledger):
+async def test_fences_are_locked_in_the_same_order_whatever_the_order_of_the_batch(ledger):
     await _create(ledger, {0: 0, 1: 0, 2: 0})
     row = f"SELECT 1 FROM offsets WHERE topic = '{TOPIC}' AND partition = "
     async with transaction(ledger.sessions) as held, transaction(ledger.sessions) as free:
@@ -63,7 +63,7 @@ async def test_fences_are_locked_in_one_order_whatever_the_order_of_the_batch(le
     assert await ledger.next() == {0: 9, 1: 9, 2: 9}
 
 
-async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):
+async def test_a_member_that_lost_a_partition_cannot_mark_it_as_read_through(ledger):
     await _create(ledger, {0: 7})
     [now] = await ledger.query("SELECT clock_timestamp() AS at")
     async with transaction(ledger.sessions) as session:
@@ -72,7 +72,7 @@ async def test_read_through_is_not_noted_by_who_lost_the_partition(ledger):
     assert await ledger.query("SELECT 1 FROM offsets WHERE read_through IS NOT NULL") == []
 
 
-async def test_a_moment_noted_while_postgresqls_clock_was_ahead_is_taken_back(ledger):
+async def test_read_through_can_move_back_after_postgresqls_clock_was_ahead(ledger):
     await _create(ledger, {0: 7})
     [now] = await ledger.query("SELECT clock_timestamp() AS at")
     for moment in (now.at + timedelta(hours=1), now.at):
@@ -83,7 +83,9 @@ async def test_a_moment_noted_while_postgresqls_clock_was_ahead_is_taken_back(le
 
 
 @pytest.mark.parametrize("frozen_in", ["idle in transaction", "the middle of a COPY"])
-async def test_a_frozen_process_that_holds_the_fences_lock_is_ended(log, ledger, consuming, monkeypatch, frozen_in):
+async def test_the_connection_of_a_frozen_process_that_holds_the_fences_lock_is_terminated(
+    log, ledger, consuming, monkeypatch, frozen_in
+):
     monkeypatch.setattr(consumer_module, "FROZEN_SECONDS", 0.5)
     async with consuming():
         await log.append(feedback(id="before"))
@@ -101,7 +103,7 @@ async def test_a_frozen_process_that_holds_the_fences_lock_is_ended(log, ledger,
 
 
 async def _hold(connection, how, release):
-    """Take the lock on the offsets and stay idle."""
+    """Lock the rows of the offsets and stay idle."""
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute("UPDATE offsets SET next = next + 100")

@@ -78,7 +78,7 @@ def swap(touchpoint):
 
 
 def _last_json(output):
-    """The JSON a command prints in its last line; before it are logs of the worker in this process."""
+    """The JSON in the last line of a command's output; the lines before are logs of the worker in this process."""
     return json.loads(output.splitlines()[-1])
 
 
@@ -102,7 +102,7 @@ WRONG = (
 )
 
 
-async def test_what_is_wrong_is_listed_then_made_right_by_the_swap(applied, ledger, touchpoint, replaying, is_clean):
+async def test_wrong_rows_are_listed_and_corrected_by_the_swap(applied, ledger, touchpoint, replaying, is_clean):
     await applied(*numbered(60))
     right = await ledger.query(WHOLE)
     for statement in WRONG:
@@ -124,7 +124,7 @@ async def test_what_is_wrong_is_listed_then_made_right_by_the_swap(applied, ledg
     assert await is_clean() == []
 
 
-async def test_where_nothing_is_wrong_nothing_differs(applied, rebuild, replaying):
+async def test_a_rebuild_of_correct_tables_finds_no_difference(applied, rebuild, replaying):
     await applied(*numbered(30))
     async with replaying():
         built = await rebuild()
@@ -143,7 +143,7 @@ async def test_an_event_that_was_never_applied_is_found_and_applied(applied, led
     assert await is_clean() == []
 
 
-async def test_while_events_flow_none_is_lost_and_who_reads_sees_the_old_or_the_new(
+async def test_a_swap_under_load_loses_no_event_and_readers_see_old_or_new_tables(
     applied, log, ledger, rebuild, replaying, consuming, is_clean, monkeypatch
 ):
     """The reader's and the consumer's prepared statements refer to the old tables."""
@@ -181,7 +181,7 @@ async def test_while_events_flow_none_is_lost_and_who_reads_sees_the_old_or_the_
     assert await is_clean() == []
 
 
-async def test_stopped_at_random_moments_it_ends_with_the_same_result(applied, ledger, kafka, touchpoint, monkeypatch):
+async def test_a_rebuild_stopped_at_random_points_has_the_same_result(applied, ledger, kafka, touchpoint, monkeypatch):
     """The worker is cancelled at any point, like a kill: uncommitted work is lost, committed work counts."""
     monkeypatch.setattr(run_module, "BATCH_RECORDS", 20)
     await applied(*numbered(600))
@@ -213,7 +213,7 @@ async def _passed(touchpoint, offsets):
     return now["passed"] >= min(offsets, now["length"]) or now["state"] != "running"
 
 
-async def test_a_swap_that_breaks_off_has_changed_nothing_and_can_go_on(
+async def test_a_failed_swap_changes_nothing_and_can_be_resumed(
     applied, ledger, rebuild, touchpoint, replaying, monkeypatch
 ):
     await applied(*numbered(30))
@@ -235,7 +235,7 @@ async def test_a_swap_that_breaks_off_has_changed_nothing_and_can_go_on(
     assert len(await ledger.ids()) == 30
 
 
-async def test_an_aborted_one_leaves_nothing_behind(applied, ledger, rebuild, touchpoint, replaying):
+async def test_an_aborted_rebuild_drops_its_tables(applied, ledger, rebuild, touchpoint, replaying):
     await applied(*numbered(30))
     async with replaying():
         built = await rebuild()
@@ -249,7 +249,7 @@ async def _none(ledger, query):
     return not await ledger.query(query)
 
 
-async def test_beside_a_rebuild_nothing_else_is_replayed_until_it_is_swapped_or_aborted(
+async def test_no_other_replay_may_run_until_a_rebuild_is_swapped_or_aborted(
     applied, ledger, rebuild, touchpoint, replaying
 ):
     await applied(*numbered(30))
@@ -264,8 +264,8 @@ async def test_beside_a_rebuild_nothing_else_is_replayed_until_it_is_swapped_or_
     assert "running" in await touchpoint("replay", "run", plan["id"], *WHY, "--detach")
 
 
-class TestWhatStaysOut:
-    """Dead letters, erased customers, and the second event of an id."""
+class TestLeftOut:
+    """Events that a rebuild leaves out: dead letters, erased customers', and the second event of an id."""
 
     async def test_dead_letters_stay_dead_letters(self, applied, ledger, rebuild, replaying, poison, is_clean):
         poison |= {"e10", "e20"}
@@ -280,7 +280,7 @@ class TestWhatStaysOut:
         assert done["summary"]["compared"]["dead_letters_left_out"] == 2
         assert await ledger.query("SELECT * FROM dead_letters ORDER BY 1, 2, 3, 4") == letters
 
-    async def test_what_cannot_be_handled_any_more_is_told_and_a_dead_letter_from_the_swap_on(
+    async def test_an_event_that_handlers_now_refuse_becomes_a_dead_letter_at_the_swap(
         self, applied, ledger, rebuild, swap, replaying, poison
     ):
         await applied(*numbered(30))
@@ -296,7 +296,7 @@ class TestWhatStaysOut:
         assert [tuple(row) for row in letters] == [(1, 3, "open")]
         assert [row.topic for row in await ledger.query("SELECT topic FROM outbox")] == [f"{TOPIC}.{CONSUMER}.dlq"]
 
-    async def test_an_erased_customer(self, applied, ledger, rebuild, replaying, is_clean):
+    async def test_events_of_an_erased_customer_are_left_out(self, applied, ledger, rebuild, replaying, is_clean):
         await applied(*numbered(70))
         await _erase(ledger, "c2")
         async with replaying():
@@ -305,7 +305,7 @@ class TestWhatStaysOut:
         assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(70) if n % 3 != 2)
         assert await is_clean() == []
 
-    async def test_who_is_erased_meanwhile_is_not_brought_back(self, applied, ledger, rebuild, swap, replaying):
+    async def test_a_customer_erased_during_a_rebuild_fails_the_swap(self, applied, ledger, rebuild, swap, replaying):
         await applied(*numbered(70))
         async with replaying():
             built = await rebuild()
@@ -315,8 +315,10 @@ class TestWhatStaysOut:
         assert "a customer was erased meanwhile" in failed["error"]
         assert len(await ledger.ids()) == 70
 
-    async def test_of_an_id_with_two_payloads_the_one_applied_stays(self, log, ledger, rebuild, consuming, replaying):
-        """The two events are in different partitions, which are read in random order."""
+    async def test_of_two_payloads_with_one_id_the_applied_one_is_kept(
+        self, log, ledger, rebuild, consuming, replaying
+    ):
+        """The two events are in different partitions, which a rebuild reads in any order."""
         for number in range(10):
             await log.append(feedback(id=f"e{number}", customer_id="c1"), partition=number % 2)
         async with consuming(), replaying():
@@ -353,7 +355,7 @@ class TestRefused:
             await rebuild()
         assert await _none(ledger, "SELECT 1 FROM replays")
 
-    async def test_a_consumer_that_keeps_more_than_the_log_says(self, applied, ledger, rebuild):
+    async def test_a_consumer_whose_tables_depend_on_more_than_the_log(self, applied, ledger, rebuild):
         await applied(*numbered(3))
         await ledger.query("DELETE FROM projections")
         with pytest.raises(UsageError, match="cannot be rebuilt from the log: its tables also depend on commands"):
@@ -365,14 +367,14 @@ class TestRefused:
         with pytest.raises(UsageError, match="other-svc shares its database"):
             await rebuild()
 
-    async def test_tables_that_something_hangs_on(self, applied, ledger, rebuild, replaying):
+    async def test_tables_with_dependent_objects(self, applied, ledger, rebuild, replaying):
         await applied(*numbered(3))
         await ledger.query("CREATE VIEW report AS SELECT count(*) FROM ledger")
         async with replaying():
             failed = await rebuild(code=1)
         assert "a swap would lose view report of ledger" in failed["error"]
 
-    async def test_tables_that_somebody_reads_for_long(self, applied, ledger, rebuild, replaying, monkeypatch):
+    async def test_tables_locked_by_a_long_transaction(self, applied, ledger, rebuild, replaying, monkeypatch):
         monkeypatch.setattr(rebuild_module, "ATTEMPTS", 1)
         await applied(*numbered(3))
         async with replaying(), ledger.sessions() as reader:
@@ -380,7 +382,7 @@ class TestRefused:
             failed = await rebuild("--swap", code=1)
         assert "a long transaction holds its tables" in failed["error"]
 
-    async def test_who_reads_them_for_long_is_named_before_anybody_waits_behind_a_swap(self, applied, ledger):
+    async def test_a_long_transaction_on_the_tables_is_named_before_the_swap(self, applied, ledger):
         await applied(*numbered(3))
         async with ledger.sessions() as reader:
             await (await raw_connection(reader)).fetch("SELECT * FROM ledger")
@@ -388,7 +390,7 @@ class TestRefused:
             assert "ledger-svc (process" in await _held(ledger)
         assert await _held(ledger) is None
 
-    async def test_an_outbox_that_is_not_sent(self, applied, ledger, rebuild, replaying, monkeypatch):
+    async def test_an_outbox_that_the_relay_does_not_empty(self, applied, ledger, rebuild, replaying, monkeypatch):
         monkeypatch.setattr(rebuild_module, "ATTEMPTS", 1)
         await applied(*numbered(3))
         await ledger.query("INSERT INTO outbox (topic, key, headers) VALUES ('t', 'k', '')")

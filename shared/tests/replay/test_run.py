@@ -31,7 +31,7 @@ def numbered(count, first=0, **over):
 
 
 class Replays:
-    """An operator's actions, and the state afterwards."""
+    """An operator's actions on replays, and the resulting state."""
 
     def __init__(self, ledger, kafka):
         self.ledger, self.kafka = ledger, kafka
@@ -108,7 +108,7 @@ async def _read_all(ledger, count):
     return sum((await ledger.next()).values()) == count
 
 
-async def test_a_window_that_was_applied_is_changed_in_nothing(applied, ledger, ops, replaying):
+async def test_a_replay_of_applied_events_changes_nothing(applied, ledger, ops, replaying):
     await applied(*numbered(300))
     before = await ledger.query("SELECT * FROM ledger ORDER BY seq")
     replay = await ops.run()
@@ -124,7 +124,7 @@ async def test_a_window_that_was_applied_is_changed_in_nothing(applied, ledger, 
     assert await ledger.query("SELECT * FROM ledger ORDER BY seq") == before
 
 
-async def test_exactly_the_gaps_are_filled_as_planned(applied, ledger, ops, replaying):
+async def test_a_replay_applies_exactly_the_missing_events_that_it_planned(applied, ledger, ops, replaying):
     await applied(*numbered(300))
     whole = await ops.checksum()
     lost = random.Random(1).sample([f"e{n}" for n in range(300)], 40)
@@ -144,7 +144,7 @@ async def test_exactly_the_gaps_are_filled_as_planned(applied, ledger, ops, repl
     starts=st.tuples(*[st.integers(0, 20)] * 3),
     lengths=st.tuples(*[st.integers(0, 20)] * 3),
 )
-async def test_any_window_gets_back_what_it_lost_and_nothing_else(
+async def test_a_replay_applies_the_missing_events_of_any_window_and_no_others(
     applied, ledger, ops, replaying, lost, starts, lengths
 ):
     if not await ledger.ids():
@@ -166,7 +166,7 @@ async def test_any_window_gets_back_what_it_lost_and_nothing_else(
     assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(60))
 
 
-async def test_stopped_at_random_moments_it_ends_with_the_same_result(applied, ledger, ops, kafka, monkeypatch):
+async def test_a_replay_stopped_at_random_points_has_the_same_result(applied, ledger, ops, kafka, monkeypatch):
     """The worker is cancelled at any point, like a kill: uncommitted work is lost, committed work counts."""
     monkeypatch.setattr(run_module, "BATCH_RECORDS", 20)
     await applied(*numbered(600))
@@ -196,7 +196,7 @@ async def _passed(ops, replay, offsets):
     return now.passed >= offsets or now.state != "running"
 
 
-async def test_the_live_consumer_is_left_alone(applied, log, ledger, ops, replaying, consuming):
+async def test_a_replay_does_not_block_the_live_consumer(applied, log, ledger, ops, replaying, consuming):
     await applied(*numbered(300))
     await ops.lose(f"e{n}" for n in range(300))
     replay = await ops.run(rate=1)
@@ -216,7 +216,7 @@ async def _has(ledger, ids):
     return ids <= set(await ledger.ids())
 
 
-async def test_it_never_goes_past_what_the_live_consumer_has_read(applied, log, ledger, ops, replaying):
+async def test_a_replay_ends_at_the_live_consumers_offset(applied, log, ledger, ops, replaying):
     await applied(*numbered(30))
     await log.append(*numbered(5, first=30))
     replay = await ops.run()
@@ -226,7 +226,7 @@ async def test_it_never_goes_past_what_the_live_consumer_has_read(applied, log, 
     assert len(await ledger.ids()) == 30
 
 
-async def test_only_what_was_selected_is_applied(applied, ledger, ops, replaying):
+async def test_only_selected_events_are_applied(applied, ledger, ops, replaying):
     events = [
         *numbered(7),
         ticket_opened(id="t0", customer_id="c0"),
@@ -259,7 +259,7 @@ async def test_an_erased_customer_stays_erased(applied, ledger, ops, replaying):
     assert sorted(await ledger.ids()) == sorted(f"e{n}" for n in range(70) if n % 7 != 3)
 
 
-async def test_who_is_erased_while_a_batch_is_applied_is_erased_after_it(applied, ledger, ops, replaying):
+async def test_an_erasure_during_a_batch_waits_for_it_and_deletes_its_rows(applied, ledger, ops, replaying):
     """An erasure waits for the batch in progress, and so sees and deletes its rows."""
     await applied(*numbered(7))
     await ops.lose(f"e{n}" for n in range(7))
@@ -281,7 +281,7 @@ async def test_who_is_erased_while_a_batch_is_applied_is_erased_after_it(applied
 class TestFailures:
     """Replays of events that fail again, or for the first time."""
 
-    async def test_are_counted_kept_as_dead_letters_and_hold_up_nothing_else(
+    async def test_are_counted_and_become_dead_letters_without_stopping_the_replay(
         self, applied, ledger, ops, replaying, poison
     ):
         await applied(*numbered(60))
@@ -294,7 +294,7 @@ class TestFailures:
         assert [tuple(row) for row in letters] == [(1, 3, "open", 1), (2, 13, "open", 1)]
 
     @pytest.mark.parametrize("two_lanes_from", [1000, 10])
-    async def test_more_than_allowed_stop_it_before_the_next_and_it_can_go_on(
+    async def test_above_the_limit_fail_the_replay_which_can_be_resumed(
         self, applied, ledger, ops, replaying, poison, monkeypatch, two_lanes_from
     ):
         monkeypatch.setattr(batch, "TWO_LANES_FROM", two_lanes_from)
@@ -311,7 +311,7 @@ class TestFailures:
             done = await ops.ended(replay)
         assert (done.state, done.applied, done.failed) == ("done", 54, 6)
 
-    async def test_that_pass_by_themselves_are_tried_until_they_do(self, applied, ledger, ops, replaying):
+    async def test_with_transient_errors_are_retried(self, applied, ledger, ops, replaying):
         await applied(*numbered(30))
         await ops.lose(f"e{n}" for n in range(30))
         failures = 2
@@ -327,7 +327,7 @@ class TestFailures:
             done = await ops.ended(await ops.run(max_errors=0))
         assert (done.state, done.applied, done.failed) == ("done", 30, 0)
 
-    async def test_known_before_are_tried_again_and_closed_or_counted_once_more(
+    async def test_that_were_dead_letters_are_retried_and_closed_or_counted_again(
         self, applied, ledger, ops, replaying, poison
     ):
         poison |= {"e10", "e41"}
@@ -341,7 +341,7 @@ class TestFailures:
         letters = await ledger.query('SELECT state, attempt, closed_at IS NULL FROM dead_letters ORDER BY "offset"')
         assert [tuple(row) for row in letters] == [("open", 2, True), ("redriven", 1, False)]
 
-    async def test_discarded_before_stay_discarded(self, applied, ledger, ops, replaying, poison):
+    async def test_of_discarded_dead_letters_are_not_retried(self, applied, ledger, ops, replaying, poison):
         poison |= {"e10"}
         await applied(*numbered(60))
         await ledger.query("UPDATE dead_letters SET state = 'discarded'")
@@ -351,7 +351,9 @@ class TestFailures:
         assert (done.matched, done.applied) == (59, 0)
         assert "e10" not in await ledger.ids()
 
-    async def test_are_redriven_alone_once_the_cause_is_gone(self, applied, ledger, ops, replaying, poison):
+    async def test_are_redriven_without_other_events_after_the_cause_is_removed(
+        self, applied, ledger, ops, replaying, poison
+    ):
         poison |= {f"e{n}" for n in range(0, 200, 9)}
         await applied(*numbered(200))
         await ops.lose(["e1"])
@@ -367,7 +369,7 @@ class TestFailures:
         states = await ledger.query("SELECT state, attempt, count(*) FROM dead_letters GROUP BY 1, 2 ORDER BY 1")
         assert [tuple(row) for row in states] == [("open", 2, 1), ("redriven", 1, 22)]
 
-    async def test_far_apart_are_sought_not_read_up_to(self, applied, ledger, ops, replaying, poison, monkeypatch):
+    async def test_far_apart_are_redriven_by_seeking(self, applied, ledger, ops, replaying, poison, monkeypatch):
         monkeypatch.setattr(run_module, "SEEK_FROM", 10)
         poison |= {"e0", "e597"}
         await applied(*numbered(600))
@@ -377,7 +379,7 @@ class TestFailures:
             done = await ops.ended(await ops.redrive([tuple(row) for row in letters]))
         assert (done.state, done.matched, done.applied) == ("done", 2, 2)
 
-    async def test_that_cannot_be_read_are_failures_too(self, applied, log, ledger, ops, replaying):
+    async def test_of_unreadable_records_are_counted(self, applied, log, ledger, ops, replaying):
         garbage = replace(encode(feedback(id="garbage")), value=b"not even JSON")
         await applied(garbage, *numbered(3), spread=False)
         replay = await ops.run()
@@ -387,8 +389,8 @@ class TestFailures:
         assert (done.matched, done.already_applied, done.failed) == (4, 3, 1)
 
 
-class TestAHand:
-    """Pausing, aborting, one at a time."""
+class TestControl:
+    """Pausing, resuming and aborting; one replay at a time."""
 
     @pytest.fixture
     async def slow(self, applied, ops):
@@ -397,7 +399,7 @@ class TestAHand:
         await ops.lose(f"e{n}" for n in range(120))
         return await ops.run(rate=2)
 
-    async def test_a_paused_one_applies_nothing_and_goes_on_where_it_was(self, slow, ledger, ops, replaying):
+    async def test_a_resumed_replay_continues_where_it_was_paused(self, slow, ledger, ops, replaying):
         async with replaying():
             await eventually(lambda: _passed(ops, slow, 2))
             await ops.change(slow, "pause")
@@ -408,7 +410,7 @@ class TestAHand:
         assert (await ledger.ids())[: len(before)] == before
         assert (done.state, done.applied, done.already_applied) == ("done", 120, 0)
 
-    async def test_nothing_is_applied_behind_a_pause(self, slow, ledger, ops, replaying):
+    async def test_after_a_pause_nothing_is_applied(self, slow, ledger, ops, replaying):
         """The command waits for the batch in progress; a later batch fails at the fence."""
         async with replaying():
             await eventually(lambda: _passed(ops, slow, 2))
@@ -420,7 +422,7 @@ class TestAHand:
             await eventually(lambda: _later(ledger, now.at, 1.0))
         assert (await ops.now(slow)).passed == standing
 
-    async def test_an_aborted_one_keeps_what_it_did(self, slow, ledger, ops, replaying):
+    async def test_an_aborted_replay_keeps_the_events_it_applied(self, slow, ledger, ops, replaying):
         async with replaying():
             await eventually(lambda: _passed(ops, slow, 2))
             aborted = await ops.change(slow, "abort")
@@ -429,14 +431,14 @@ class TestAHand:
         with pytest.raises(UsageError, match="is aborted: resume is for one that is paused or failed"):
             await ops.change(slow, "resume")
 
-    async def test_a_second_one_of_the_same_consumer_is_refused(self, slow, ops):
+    async def test_a_second_replay_of_the_same_consumer_is_refused(self, slow, ops):
         second = await ops.plan()
         with pytest.raises(UsageError, match="another replay of ledger-svc is under way"):
             await ops.change(second, "run")
         await ops.change(slow, "abort")
         assert (await ops.change(second, "run")).state == "running"
 
-    async def test_of_two_workers_one_works(self, applied, ledger, ops, replaying):
+    async def test_of_two_workers_only_one_runs_the_replay(self, applied, ledger, ops, replaying):
         await applied(*numbered(300))
         await ops.lose(f"e{n}" for n in range(300))
         async with replaying(), replaying():
@@ -444,7 +446,7 @@ class TestAHand:
         assert (done.state, done.applied, done.already_applied) == ("done", 300, 0)
         assert len(await ledger.ids()) == 300
 
-    async def test_every_step_is_in_the_audit_and_its_sums_hold(self, slow, ledger, ops, replaying):
+    async def test_every_step_is_in_the_audit_trail_with_correct_sums(self, slow, ledger, ops, replaying):
         async with replaying():
             await eventually(lambda: _passed(ops, slow, 2))
             await ops.change(slow, "pause")

@@ -26,7 +26,7 @@ def report(ledger, kafka):
 
 @pytest.fixture
 def applied(log, ledger, consuming):
-    """Events in the log, all of them read by the consumer."""
+    """A function that writes events to the log and waits until the consumer has read them all."""
 
     async def run(*events):
         await log.append(*events)
@@ -40,7 +40,7 @@ def applied(log, ledger, consuming):
     return run
 
 
-async def test_what_was_redriven_is_counted_as_redriven(ledger, applied, report, touchpoint, replaying):
+async def test_redriven_events_are_counted_as_redriven(ledger, applied, report, touchpoint, replaying):
     def refuse(events):
         if any(event.meta.id.startswith("poison") for event in events):
             raise PermanentError("poison")
@@ -55,7 +55,7 @@ async def test_what_was_redriven_is_counted_as_redriven(ledger, applied, report,
     assert (_counts(result), result.rows) == ({}, {"ledger": 4})
 
 
-async def test_without_a_terminal_it_says_what_it_is_at(ledger, applied, touchpoint, monkeypatch):
+async def test_without_a_terminal_progress_is_printed_in_lines(ledger, applied, touchpoint, monkeypatch):
     monkeypatch.setattr(command, "_subject", lambda _: ledger.subject)
     monkeypatch.setattr(command, "LINE_SECONDS", 0.001)
     await applied(feedback())
@@ -66,7 +66,7 @@ def _counts(report):
     return {(finding.fault, finding.where): finding.count for finding in report.findings}
 
 
-async def test_every_record_is_counted_by_what_became_of_it(log, ledger, applied, report):
+async def test_every_record_is_counted_by_its_outcome(log, ledger, applied, report):
     def refuse(events):
         if any(event.meta.id == "poison" for event in events):
             raise PermanentError("poison")
@@ -82,7 +82,7 @@ async def test_every_record_is_counted_by_what_became_of_it(log, ledger, applied
     assert (result.pending, result.rows) == (2, {"ledger": 2})
 
 
-async def test_a_record_that_left_no_trace_is_missing_with_its_place_its_customer_and_its_time(ledger, applied, report):
+async def test_a_record_without_inbox_row_is_missing_and_named_with_offset_customer_and_time(ledger, applied, report):
     await applied(feedback(id="seen"), feedback(id="lost"))
     await ledger.query('DELETE FROM inbox WHERE "offset" = 1')
     await ledger.query("DELETE FROM ledger WHERE event_id = 'lost'")
@@ -103,7 +103,7 @@ async def test_a_record_that_left_no_trace_is_missing_with_its_place_its_custome
     )
 
 
-async def test_a_dead_letter_that_is_neither_in_its_topic_nor_on_its_way_is_unpublished(ledger, applied, report):
+async def test_a_dead_letter_neither_in_its_topic_nor_in_the_outbox_is_unpublished(ledger, applied, report):
     def refuse(events):
         raise PermanentError("poison")
 
@@ -116,7 +116,7 @@ async def test_a_dead_letter_that_is_neither_in_its_topic_nor_on_its_way_is_unpu
     assert finding.examples == [{"topic": "touchpoints.v1.ledger-svc.dlq", "what": "touchpoints.v1/0/0"}]
 
 
-async def test_who_is_to_be_forgotten_is_not_missed(ledger, applied, report):
+async def test_events_of_an_erased_customer_are_not_missing(ledger, applied, report):
     await applied(feedback(id="lost", customer_id="c1"))
     await ledger.query("DELETE FROM inbox")
     await ledger.query("DELETE FROM ledger")
@@ -128,7 +128,7 @@ async def test_who_is_to_be_forgotten_is_not_missed(ledger, applied, report):
     assert result.outcomes == Counter(erased=1)
 
 
-async def test_a_claim_without_its_record_is_unexplained(ledger, applied, report):
+async def test_an_inbox_row_without_its_record_is_unexplained(ledger, applied, report):
     await applied(feedback(id="one"))
     again = 'SELECT consumer, gen_random_uuid(), type, payload_hash, topic, partition, "offset" FROM inbox'
     await ledger.query(f"INSERT INTO inbox {again}")
@@ -144,13 +144,13 @@ async def test_an_event_applied_after_a_later_one_of_its_customer_is_out_of_orde
     assert finding.examples == [{"topic": "touchpoints.v1", "partition": 0, "offset": 1}]
 
 
-async def test_the_last_event_of_a_customer_may_be_applied_whenever_it_likes(ledger, applied, report):
+async def test_a_customers_last_event_may_be_applied_late(ledger, applied, report):
     await applied(*(feedback(id=str(n), customer_id=f"c{n % 2}") for n in range(4)))
     await _apply_late(ledger, 2)
     assert _counts(await report()) == {}
 
 
-async def test_what_a_replay_applied_late_is_not_out_of_order(ledger, applied, report):
+async def test_an_event_applied_late_by_a_replay_is_not_out_of_order(ledger, applied, report):
     await applied(*(feedback(id=str(n)) for n in range(4)))
     await _apply_late(ledger, 1)
     await ledger.query(
@@ -163,7 +163,7 @@ async def test_what_a_replay_applied_late_is_not_out_of_order(ledger, applied, r
     assert _counts(await report()) == {}
 
 
-async def test_an_event_applied_that_is_refused_today_is_told_and_the_others_are_compared(ledger, applied, report):
+async def test_an_applied_event_that_handlers_now_refuse_is_a_finding(ledger, applied, report):
     await applied(*(feedback(id=str(n)) for n in range(5)))
 
     def refuse(events):
@@ -176,7 +176,7 @@ async def test_an_event_applied_that_is_refused_today_is_told_and_the_others_are
     assert result.rows == {"ledger": 4}
 
 
-async def test_after_a_pruning_only_what_is_still_known_is_checked(ledger, applied, report):
+async def test_after_a_pruning_only_records_still_in_the_inbox_are_checked(ledger, applied, report):
     await applied(*(feedback(id=str(n)) for n in range(4)))
     await ledger.query('DELETE FROM inbox WHERE "offset" < 2')
     await ledger.query("UPDATE offsets SET inbox_from = 2 WHERE partition = 0")
@@ -186,7 +186,7 @@ async def test_after_a_pruning_only_what_is_still_known_is_checked(ledger, appli
     assert "does not reach back to the first event" in result.notes[0]
 
 
-async def test_nothing_but_temporary_tables_can_be_written(ledger, applied, kafka):
+async def test_verify_cannot_write_to_the_consumers_tables(ledger, applied, kafka):
     await applied(feedback(id="one"))
     forgetful = Subject("ledger-svc", ledger.handlers)
     with pytest.raises(Exception, match="read-only transaction"):
@@ -205,7 +205,7 @@ async def test_a_log_of_another_system_is_refused(ledger, applied, report, kafka
 
 
 async def _apply_late(ledger, offset):
-    """Claim a record in the inbox again, as if it had just been applied."""
+    """Insert a record's inbox row again, as if it had just been applied."""
     await ledger.query(
         'WITH gone AS (DELETE FROM inbox WHERE "offset" = :offset RETURNING *) INSERT INTO inbox SELECT * FROM gone',
         offset=offset,
