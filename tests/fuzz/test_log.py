@@ -87,7 +87,7 @@ class Run:
         self.written["good"] += len(events)
 
     async def let_pass(self, stop: asyncio.Event) -> None:
-        """Restart ended processes, and resume halted consumers by the command in the halt's reason, as operators would."""
+        """Restart ended processes, and resume halted consumers by the command that their reason names."""
         while not stop.is_set():
             self.ended += self.system.start_ended()
             for consumer in READS:

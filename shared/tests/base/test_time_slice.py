@@ -1,4 +1,4 @@
-"""Long work yields to other tasks, and for longer while those have something to do."""
+"""Long work yields to other tasks: one loop iteration, or more while those tasks have work."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ async def test_tasks_that_have_work_get_all_loop_iterations_of_a_yield():
     assert steps == YIELDS
 
 
-async def test_other_tasks_get_one_loop_iteration_at_least():
+async def test_other_tasks_get_at_least_one_loop_iteration():
     async with others() as counted:
         await TimeSlice().pause()
     assert counted["iterations"] >= 1

@@ -32,7 +32,7 @@ def mapping(tmp_path: Path) -> Any:
     return write
 
 
-def test_a_good_mapping_loads(mapping: Any) -> None:
+def test_a_valid_mapping_is_loaded(mapping: Any) -> None:
     loaded = load(mapping(GOOD))
     assert loaded.events[0].name == "team_feedback.submitted"
 
@@ -66,7 +66,9 @@ def test_a_good_mapping_loads(mapping: Any) -> None:
         ),
     ],
 )
-def test_a_wrong_mapping_is_refused_naming_the_place(mapping: Any, wrong: str, right: str, complaint: str) -> None:
+def test_an_invalid_mapping_is_refused_with_the_place_of_the_error(
+    mapping: Any, wrong: str, right: str, complaint: str
+) -> None:
     assert wrong in GOOD
     with pytest.raises(UsageError) as refused:
         load(mapping(GOOD.replace(wrong, right)))
@@ -74,12 +76,12 @@ def test_a_wrong_mapping_is_refused_naming_the_place(mapping: Any, wrong: str, r
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_mapping_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_mapping_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         load(tmp_path / "nowhere.yaml")
 
 
-def test_words_yaml_takes_for_truth_or_dates_stay_words(mapping: Any) -> None:
+def test_words_that_yaml_reads_as_booleans_or_dates_stay_texts(mapping: Any) -> None:
     rule = load(mapping(GOOD.replace("text: text", "text: {from: text, map: {no: No, Yes: 2026-01-01, 1: true}}")))
     assert rule.events[0].data["text"].map == {"no": "No", "Yes": "2026-01-01", "1": True}
 
@@ -92,7 +94,7 @@ class TestRules:
 
         return result
 
-    def test_the_first_source_that_is_not_null_counts(self, value: Any) -> None:
+    def test_the_first_source_that_is_not_null_is_used(self, value: Any) -> None:
         assert value("{from: [a, b.c]}", {"a": None, "b": {"c": 0}}) == 0
 
     def test_a_column_is_taken_literally(self, value: Any) -> None:
@@ -102,7 +104,7 @@ class TestRules:
         assert value("{from: a, default: 7}", {}) == 7
         assert value("{from: a, as: text, default: none}", {"a": "  "}) == "none"
 
-    def test_a_map_translates_after_conversion_and_knows_any_other(self, value: Any) -> None:
+    def test_a_map_translates_after_conversion_and_may_have_a_default(self, value: Any) -> None:
         rule = '{from: a, as: lower, map: {gold: key, "*": standard}}'
         assert value(rule, {"a": "GOLD"}) == "key"
         assert value(rule, {"a": "brass"}) == "standard"
@@ -112,10 +114,10 @@ class TestRules:
         with pytest.raises(ValueError, match="'brass' is not in the map: gold"):
             value("{from: a, map: {gold: key}}", {"a": "brass"})
 
-    def test_a_constant_is_a_constant(self, value: Any) -> None:
+    def test_a_constant_is_used_unchanged(self, value: Any) -> None:
         assert value("{constant: {a: [1]}}", {}) == {"a": [1]}
 
-    def test_an_expression_that_cannot_work_on_a_record_says_so(self, value: Any) -> None:
+    def test_an_expression_that_fails_on_a_record_is_an_error(self, value: Any) -> None:
         with pytest.raises(ValueError, match="invalid type for value: 5"):
             value("starts_with(a, 'x')", {"a": 5})
 
@@ -140,7 +142,7 @@ class TestConverters:
             (converters.duration, "P1DT1H30M0.5S", 91800.5),
         ],
     )
-    def test_make_what_contracts_want(self, convert: Any, given_value: Any, made: Any) -> None:
+    def test_convert_values_as_contracts_require(self, convert: Any, given_value: Any, made: Any) -> None:
         assert convert(given_value) == made
 
     @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ class TestConverters:
             (converters.duration, "90 min"),
         ],
     )
-    def test_refuse_the_rest_showing_the_value(self, convert: Any, given_value: Any) -> None:
+    def test_refuse_other_values_and_show_them(self, convert: Any, given_value: Any) -> None:
         with pytest.raises(ValueError, match=" is n"):
             convert(given_value)
 
@@ -177,7 +179,7 @@ class TestConverters:
     def test_read_times_with_their_zone(self, given_value: Any, form: str | None, moment: datetime) -> None:
         assert converters.moment(given_value, form, BERLIN) == moment
 
-    def test_read_a_time_that_came_twice_as_the_first(self) -> None:
+    def test_read_an_ambiguous_local_time_as_the_first(self) -> None:
         made = converters.moment("2026-10-25T02:30", None, BERLIN)
         assert made is not None
         assert made.astimezone(UTC) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
@@ -192,7 +194,7 @@ class TestConverters:
             ("1e400", "epoch_s", None, "is not a time as epoch_s"),
         ],
     )
-    def test_refuse_times_that_are_none(self, given_value: str, form: str, zone: ZoneInfo, complaint: str) -> None:
+    def test_refuse_invalid_times(self, given_value: str, form: str, zone: ZoneInfo, complaint: str) -> None:
         with pytest.raises(ValueError, match=complaint):
             converters.moment(given_value, form, zone)
 
@@ -205,7 +207,7 @@ class TestConverters:
     @given(
         st.datetimes().map(lambda any_year: any_year.replace(year=2000 + any_year.year % 90, day=any_year.day % 28 + 1))
     )
-    def test_any_local_time_is_refused_or_reads_back_the_same(self, local: datetime) -> None:
+    def test_any_local_time_is_refused_or_converted_without_loss(self, local: datetime) -> None:
         try:
             made = converters.moment(local.isoformat(), None, BERLIN)
         except ValueError:

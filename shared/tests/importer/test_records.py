@@ -48,7 +48,7 @@ class TestCsv:
             (3, None),
         ]
 
-    def test_delimiter_and_encoding_come_from_the_mapping_and_a_mark_at_the_start_is_no_text(self, read: Any) -> None:
+    def test_delimiter_and_encoding_come_from_the_mapping_and_a_byte_order_mark_is_ignored(self, read: Any) -> None:
         assert read("a.csv", "id;n\n1;ä".encode("cp1252"), csv={"delimiter": ";", "encoding": "cp1252"})[0].data == {
             "id": "1",
             "n": "ä",
@@ -76,12 +76,12 @@ class TestJsonLines:
         assert [each.problem is None for each in result] == [True, False, True]
 
     @pytest.mark.parametrize("line", [b'{"a": "\xff"}', b"[" * 100_000, b"1" * 5000])
-    def test_no_line_can_stop_the_import(self, read: Any, line: bytes) -> None:
+    def test_a_broken_line_does_not_stop_the_import(self, read: Any, line: bytes) -> None:
         broken, after = read("a.ndjson", line + b'\n{"id": 2}')
         assert broken.problem is not None
         assert after.data == {"id": 2}
 
-    def test_what_is_no_number_is_not_read_as_one(self, read: Any) -> None:
+    def test_nan_is_read_as_text(self, read: Any) -> None:
         assert read("a.jsonl", '{"a": NaN}')[0].data == {"a": "NaN"}
 
 
@@ -93,7 +93,7 @@ class TestJson:
             Record(5, 3),
         ]
 
-    def test_the_list_may_lie_deeper(self, read: Any) -> None:
+    def test_the_list_may_be_nested(self, read: Any) -> None:
         content = '{"meta": {"items": [9]}, "data": {"total": 2,\n "items": [1, 2], "next": null}}'
         assert read("a.json", content, records="data.items") == [Record(2, 1), Record(2, 2)]
 
@@ -121,7 +121,7 @@ class TestJson:
     )
 
     @given(st.lists(json_values, max_size=8), st.integers(1, 40), st.sampled_from([None, 0, 2]), st.booleans())
-    def test_any_list_is_read_whatever_the_pieces_it_comes_in(
+    def test_any_list_is_read_whatever_the_size_of_the_chunks(
         self, items: list[Any], chunk: int, indent: int | None, nested: bool
     ) -> None:
         text = json.dumps({"a": 1, "list": items} if nested else items, indent=indent, ensure_ascii=False)
@@ -131,7 +131,7 @@ class TestJson:
         assert [value for _, value in result] == items
         assert [line for line, _ in result] == sorted(line for line, _ in result)
 
-    def test_an_item_without_end_stops_the_import_instead_of_filling_the_memory(
+    def test_an_endless_item_stops_the_import_before_it_fills_the_memory(
         self, read: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(json_list, "MAX_RECORD", 10_000)
@@ -151,9 +151,7 @@ CONTENTS = {
 class TestEveryFormat:
     @pytest.mark.parametrize("name", CONTENTS)
     @pytest.mark.parametrize("gzipped", [False, True])
-    def test_takes_no_more_memory_for_a_larger_file_and_tells_how_far_it_is(
-        self, tmp_path: Path, name: str, gzipped: bool
-    ) -> None:
+    def test_uses_bounded_memory_and_reports_its_progress(self, tmp_path: Path, name: str, gzipped: bool) -> None:
         content = CONTENTS[name]
         path = tmp_path / (f"{name}.gz" if gzipped else name)
         path.write_bytes(gzip.compress(content, 1) if gzipped else content)
@@ -166,10 +164,10 @@ class TestEveryFormat:
         assert len(content) > 6_000_000
         assert peak < 3_000_000
 
-    def test_a_gzip_is_known_by_its_content_not_its_name(self, read: Any) -> None:
+    def test_a_gzip_is_recognised_by_its_content(self, read: Any) -> None:
         assert read("a.jsonl", gzip.compress(b'{"id": 1}\n')) == [Record(1, {"id": 1})]
 
-    def test_a_gzip_cut_off_is_refused_after_what_could_be_read(self, tmp_path: Path) -> None:
+    def test_a_truncated_gzip_is_refused_after_its_readable_records(self, tmp_path: Path) -> None:
         lines = b"".join(b'{"id": %d}\n' % number for number in range(50_000))
         (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
         with Records(tmp_path / "a.jsonl.gz", mapping()) as records:
@@ -183,7 +181,7 @@ class TestEveryFormat:
         with pytest.raises(UsageError, match=r"export\.txt: not \.csv, \.json or \.jsonl"):
             read("export.txt", "")
 
-    def test_a_missing_file_is_one_line(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_refused_in_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="cannot be read: No such file"):
             Records(tmp_path / "nowhere.csv", mapping())
 

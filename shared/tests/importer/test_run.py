@@ -1,4 +1,4 @@
-"""The whole command against a gateway in this process; only its HTTP side is fake."""
+"""The whole command against a fake gateway that is served over HTTP in this process."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits pass at once and are noted."""
+    """Replace waits: record their seconds and return at once."""
     noted: list[float] = []
 
     class NoWait:
@@ -108,12 +108,12 @@ def test_importing_twice_sends_the_same_events_again(fake: FakeGateway, files: P
     assert len({event["id"] for event in once}) == 12
 
 
-def test_nothing_is_left_beside_a_file_that_was_imported_whole(fake: FakeGateway, files: Path) -> None:
+def test_a_complete_import_leaves_no_other_files(fake: FakeGateway, files: Path) -> None:
     imported(fake, remarks(files / "a.jsonl", 12))
     assert sorted(path.name for path in files.iterdir()) == ["a.jsonl", "mapping.yaml"]
 
 
-def test_a_record_of_many_events_is_split_into_requests_the_gateway_takes(
+def test_a_record_with_many_events_is_split_into_requests_within_the_gateways_limits(
     fake: FakeGateway, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "REQUEST_EVENTS", 8)
@@ -130,7 +130,7 @@ def test_a_record_of_many_events_is_split_into_requests_the_gateway_takes(
 
 
 class TestRefusals:
-    def test_go_to_the_rejects_file_with_line_and_reason_and_sink_nothing_else(
+    def test_go_to_the_rejects_file_with_line_and_reason_and_other_records_are_sent(
         self, fake: FakeGateway, files: Path
     ) -> None:
         file = remarks(files / "a.jsonl", 12, _3={"text": ""}, _5={"id": None})
@@ -144,7 +144,7 @@ class TestRefusals:
         assert rejects(file)[0]["record"] == {"id": 3, "text": "", "customer": "c0"}
         assert "2 refused, see" in result.stdout
 
-    def test_of_the_gateway_go_there_too(self, fake: FakeGateway, files: Path) -> None:
+    def test_of_the_gateway_go_to_the_rejects_file(self, fake: FakeGateway, files: Path) -> None:
         problem = {"status": 422, "detail": "no", "errors": [{"field": "data.text", "reason": "too rude"}]}
         fake.answers = [lambda batch: taken(batch, {1: problem})]
         file = remarks(files / "a.jsonl", 12)
@@ -164,7 +164,7 @@ class TestRefusals:
         assert imported(fake, file).exit_code == command.REFUSED
         assert [reject["reason"] for reject in rejects(file)] == ["gateway: too large"] * 10
 
-    def test_of_the_last_import_are_gone_with_the_next(self, fake: FakeGateway, files: Path) -> None:
+    def test_of_an_earlier_import_are_deleted_by_the_next(self, fake: FakeGateway, files: Path) -> None:
         file = remarks(files / "a.jsonl", 3, _1={"text": ""})
         imported(fake, file)
         imported(fake, remarks(file, 3))
@@ -172,15 +172,13 @@ class TestRefusals:
 
 
 class TestBusyGateways:
-    def test_are_asked_again_after_as_long_as_they_ask_for(
-        self, fake: FakeGateway, files: Path, waits: list[float]
-    ) -> None:
+    def test_are_retried_after_their_retry_after(self, fake: FakeGateway, files: Path, waits: list[float]) -> None:
         fake.answers = [lambda _: busy(503, "7"), lambda _: busy(429, "3")]
         assert imported(fake, remarks(files / "a.jsonl", 12)).exit_code == 0
         assert waits == [7, 3]
         assert [len(batch) for batch in fake.batches] == [10, 10, 10, 2]
 
-    def test_without_a_word_are_asked_again_at_growing_intervals(
+    def test_without_retry_after_are_retried_at_growing_intervals(
         self, fake: FakeGateway, files: Path, waits: list[float]
     ) -> None:
         fake.answers = [lambda _: Answer(502, {})] * 8
@@ -188,7 +186,7 @@ class TestBusyGateways:
         longest = [0.5, 1, 2, 4, 8, 16, 30, 30]
         assert all(most / 2 <= wait <= most for wait, most in zip(waits, longest, strict=True))
 
-    def test_get_only_the_events_again_that_they_could_not_take_and_in_order(
+    def test_get_only_the_events_again_that_they_answered_with_503_and_in_order(
         self, fake: FakeGateway, files: Path, waits: list[float]
     ) -> None:
         away = {"status": 503, "title": "Unavailable"}
@@ -199,7 +197,7 @@ class TestBusyGateways:
         assert texts(fake.batches[2]) == ["remark 10", "remark 11"]
         assert [reject["line"] for reject in rejects(file)] == [8]
 
-    def test_that_stay_away_end_the_import_and_the_next_one_goes_on(
+    def test_that_stay_unavailable_end_the_import_and_the_next_one_continues(
         self, fake: FakeGateway, files: Path, waits: list[float]
     ) -> None:
         fake.answers = [taken, *[lambda _: busy(503, "100")] * 4]
@@ -212,7 +210,7 @@ class TestBusyGateways:
         assert texts(fake.batches[-1]) == ["remark 10", "remark 11"]
         assert {"records": 12, "resumed_after": 10, "events": 12}.items() <= json.loads(result.stdout).items()
 
-    def test_that_do_not_listen_at_all_are_the_same(self, fake: FakeGateway, files: Path, waits: list[float]) -> None:
+    def test_that_cannot_be_reached_end_the_import(self, fake: FakeGateway, files: Path, waits: list[float]) -> None:
         fake.url = "http://127.0.0.1:9"
         result = imported(fake, remarks(files / "a.jsonl", 1))
         assert result.exit_code == command.UNAVAILABLE
@@ -229,12 +227,12 @@ class TestUsageErrors:
             (["--mapping", "nowhere.yaml"], "the mapping nowhere.yaml cannot be read"),
         ],
     )
-    def test_are_one_line(self, fake: FakeGateway, files: Path, options: list[str], complaint: str) -> None:
+    def test_are_reported_in_one_line(self, fake: FakeGateway, files: Path, options: list[str], complaint: str) -> None:
         result = imported(fake, remarks(files / "a.jsonl", 1), *options)
         assert isinstance(result.exception, UsageError)
         assert complaint in str(result.exception)
 
-    def test_of_a_broken_file_come_after_what_could_be_read(self, fake: FakeGateway, files: Path) -> None:
+    def test_of_a_broken_file_come_after_its_readable_records(self, fake: FakeGateway, files: Path) -> None:
         records = ",\n".join(json.dumps({"id": n, "text": "a"}) for n in range(25))
         (files / "a.json").write_text(f"[{records}, oops]")
         result = imported(fake, files / "a.json")
@@ -245,7 +243,9 @@ class TestUsageErrors:
 
 
 class TestDryRuns:
-    def test_show_first_events_and_every_refused_record_and_touch_nothing(self, fake: FakeGateway, files: Path) -> None:
+    def test_show_the_first_events_and_every_refused_record_and_send_nothing(
+        self, fake: FakeGateway, files: Path
+    ) -> None:
         file = remarks(files / "a.jsonl", 40, _0={"text": ""}, _39={"text": ""})
         result = imported(fake, file, "--dry-run")
         assert result.exit_code == command.REFUSED
@@ -255,7 +255,7 @@ class TestDryRuns:
         assert [line.split(" refused")[0] for line in result.stderr.splitlines()] == ["line 1", "line 40"]
         assert sorted(path.name for path in files.iterdir()) == ["a.jsonl", "mapping.yaml"]
 
-    def test_need_neither_key_nor_gateway_and_speak_json(self, fake: FakeGateway, files: Path) -> None:
+    def test_need_neither_key_nor_gateway_and_can_print_json(self, fake: FakeGateway, files: Path) -> None:
         file = remarks(files / "a.jsonl", 12)
         result = imported(fake, file, "--dry-run", "--json", "--key", "", "--gateway", "http://127.0.0.1:9")
         summary = json.loads(result.stdout)
@@ -311,7 +311,7 @@ class TestKills:
         assert sorted(once.values()) == sorted(f"remark {n}" for n in range(55) if n not in (2, 17, 54))
         assert [reject["line"] for reject in rejects(file)] == [3, 18, 55]
 
-    def test_after_a_change_of_the_file_or_the_mapping_begin_anew(
+    def test_after_a_change_of_the_file_or_the_mapping_restart_from_the_beginning(
         self, fake: FakeGateway, files: Path, start: Any
     ) -> None:
         for change in (
@@ -324,7 +324,7 @@ class TestKills:
             assert imported(fake, files / "a.jsonl").exit_code == 0
             assert texts(fake.batches[3])[0] == "remark 0"
 
-    def test_by_ctrl_c_end_at_once_while_the_gateway_lets_them_wait(
+    def test_by_ctrl_c_end_at_once_during_a_wait_for_the_gateway(
         self, fake: FakeGateway, files: Path, start: Any
     ) -> None:
         file = remarks(files / "a.jsonl", 15)
@@ -340,7 +340,7 @@ class TestKills:
         assert process.returncode == command.INTERRUPTED
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_by_ctrl_c_or_sigterm_settle_what_is_under_way_and_say_how_to_go_on(
+    def test_by_ctrl_c_or_sigterm_finish_the_current_request_and_say_how_to_continue(
         self, fake: FakeGateway, files: Path, start: Any, number: int
     ) -> None:
         file = remarks(files / "a.jsonl", 55)

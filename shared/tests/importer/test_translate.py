@@ -70,7 +70,7 @@ class TestEvents:
             "data": {"team": "support", "text": "fine"},
         }
 
-    def test_have_the_same_id_each_time_and_another_for_another_source_record_or_name(self) -> None:
+    def test_have_an_id_that_depends_only_on_source_record_and_name(self) -> None:
         first_id = events(translator(REMARK), RECORD)[0]["id"]
         assert events(translator(REMARK), RECORD | {"text": "better"})[0]["id"] == first_id
         others = [
@@ -80,24 +80,24 @@ class TestEvents:
         ]
         assert len({first_id, *(made[0]["id"] for made in others)}) == 4
 
-    def test_come_in_order_of_time_and_at_the_same_time_in_order_of_the_mapping(self) -> None:
+    def test_are_ordered_by_time_and_then_by_the_mapping(self) -> None:
         rules = [REMARK | {"name": name, "time": time} for name, time in (("a", "late"), ("b", "at"), ("c", "late"))]
         for rule, text in zip(rules, "abc", strict=True):
             rule["data"] = REMARK["data"] | {"text": {"constant": text}}
         made = events(translator(*rules), RECORD | {"late": "2026-11-21T00:00:00+02:00"})
         assert [event["data"]["text"] for event in made] == ["b", "a", "c"]
 
-    def test_leave_out_fields_of_which_nothing_is_known(self) -> None:
+    def test_leave_out_fields_without_a_value(self) -> None:
         rule = REMARK | {"data": REMARK["data"] | {"customer_id": "customer"}}
         assert "customer_id" not in events(translator(rule), RECORD)[0]["data"]
 
-    def test_are_made_only_when_their_condition_holds(self) -> None:
+    def test_are_created_only_if_their_condition_holds(self) -> None:
         rule = REMARK | {"when": "flag"}
         for flag in (None, False, "", [], {}):
             assert events(translator(rule), RECORD | {"flag": flag}) == []
         assert len(events(translator(rule), RECORD | {"flag": 0})) == 1
 
-    def test_can_be_one_for_each_item_of_a_list_that_sees_its_record(self) -> None:
+    def test_can_be_created_for_each_item_of_a_list_with_access_to_the_record(self) -> None:
         rule = REMARK | {"each": "notes", "time": "record.at", "data": {"team": "record.text", "text": "item.said"}}
         made = events(translator(rule), RECORD | {"notes": [{"said": "a"}, {"said": "b"}]})
         assert [event["data"] for event in made] == [{"team": "fine", "text": "a"}, {"team": "fine", "text": "b"}]
@@ -148,15 +148,15 @@ class TestRefusals:
 
     @pytest.mark.parametrize("value", ODD)
     @pytest.mark.parametrize("convert", CONVERTERS)
-    def test_are_all_that_an_odd_value_can_cause(self, value: Any, convert: str) -> None:
+    def test_are_the_only_errors_that_an_unusual_value_causes(self, value: Any, convert: str) -> None:
         self.translate_with(value, convert)
 
     @given(anything, st.sampled_from(CONVERTERS))
-    def test_are_all_that_any_value_can_cause(self, value: Any, convert: str) -> None:
+    def test_are_the_only_errors_that_any_value_causes(self, value: Any, convert: str) -> None:
         self.translate_with(value, convert)
 
     def translate_with(self, value: Any, convert: str) -> None:
-        """Translate records that hold the value in each of their fields in turn; only refusals may come of it."""
+        """Translate records with the value in each of their fields in turn; every error must be a refusal."""
         time = {"from": "at", "format": "epoch_s" if convert == "number" else None}
         time["plus"] = {"from": "plus", "as": "duration", "default": 0}
         text = {"from": "text", "as": convert}
@@ -173,7 +173,7 @@ class TestRefusals:
         assert refusal(translator(REMARK, broken), RECORD) == "broken.time: no value"
 
     @pytest.mark.parametrize("record", [None, 5, "text", [], [{}]])
-    def test_of_records_that_are_no_objects_are_refusals_too(self, record: Any) -> None:
+    def test_include_records_that_are_not_objects(self, record: Any) -> None:
         assert refusal(translator(REMARK), record).startswith("id: ")
 
 
@@ -191,7 +191,7 @@ def translated(sample: str, mapping: str) -> tuple[list[list[dict[str, Any]]], l
 
 
 class TestShippedExamples:
-    def test_conversations_become_tickets_with_replies_and_an_end(self) -> None:
+    def test_conversations_become_tickets_with_replies_and_a_final_status(self) -> None:
         made, refused = translated("customer-care.sample.json", "customer-care.yaml")
         types = Counter(event["type"] for record in made for event in record)
         assert types == {"ticket.opened": 6, "ticket.replied": 14, "ticket.status_changed": 6}
@@ -199,7 +199,7 @@ class TestShippedExamples:
             '164: last-answer.time.plus: "-12:14:20." is not a duration: seconds, hh:mm:ss or ISO 8601 (PT1H30M)'
         ]
 
-    def test_a_ticket_belongs_to_one_customer_and_is_opened_before_all_else(self) -> None:
+    def test_a_ticket_belongs_to_one_customer_and_is_opened_first(self) -> None:
         made, _ = translated("customer-care.sample.json", "customer-care.yaml")
         for record in made:
             assert len({(event["data"]["customer_id"], event["data"]["ticket_id"]) for event in record}) == 1

@@ -1,4 +1,4 @@
-"""Each event is applied once and in order, however the log is split into batches, also with duplicates and poison events."""
+"""Each event is applied once and in order, whatever the batches, also with duplicates and poison events."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What is shown of the services' metrics."""
+"""The live display of the services' metrics."""
 
 import io
 
@@ -44,7 +44,7 @@ def rows(now: flow.Readings, before: flow.Readings) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-async def test_the_table_shows_rates_and_who_does_not_answer() -> None:
+async def test_the_table_shows_rates_and_services_that_do_not_answer() -> None:
     now = await read()
     earlier = {FEEDBACK: flow.Reading(now[FEEDBACK].moment - 2, {"touchpoint_feedback_stored_total": 1134})}
     shown = rows(now, earlier)
@@ -52,7 +52,7 @@ async def test_the_table_shows_rates_and_who_does_not_answer() -> None:
     assert shown["metrics-svc"] == ["", "not answering", "", "", ""]
 
 
-async def test_a_counter_that_started_anew_has_no_rate() -> None:
+async def test_a_counter_that_was_reset_has_no_rate() -> None:
     now = await read()
     earlier = {FEEDBACK: flow.Reading(now[FEEDBACK].moment - 2, {"touchpoint_feedback_stored_total": 99_999})}
     assert rows(now, earlier)["feedback-svc"][2] == ""

@@ -1,4 +1,4 @@
-"""The folder of a stack: one owner, secrets for its owner's eyes, and what a killed owner left is stopped."""
+"""The folder of a stack: one supervisor at a time, secrets only for its user, cleanup after a killed supervisor."""
 
 import os
 import stat
@@ -17,14 +17,14 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def test_a_second_owner_is_refused_until_the_first_has_gone(home: Home) -> None:
+def test_a_second_supervisor_is_refused_until_the_first_has_ended(home: Home) -> None:
     with home.owned(), pytest.raises(UsageError, match="already running here"), home.owned():
         pass
     with home.owned():
         pass
 
 
-def test_secrets_are_for_the_owner_only(home: Home) -> None:
+def test_only_the_owner_can_read_the_secrets_file(home: Home) -> None:
     with home.owned():
         home.keep_secret(token="one")
         home.keep_secret(api_key="two")
@@ -32,7 +32,7 @@ def test_secrets_are_for_the_owner_only(home: Home) -> None:
     assert stat.S_IMODE((home.folder / "secrets.json").stat().st_mode) == 0o600
 
 
-def test_starting_clean_forgets_data_and_secrets_and_keeps_logs(home: Home) -> None:
+def test_forget_deletes_data_and_secrets_and_keeps_logs(home: Home) -> None:
     with home.owned():
         home.keep_secret(token="one")
         for path in ("kafka/data/log", "postgres/PG_VERSION", "logs/gateway.log"):
@@ -43,7 +43,7 @@ def test_starting_clean_forgets_data_and_secrets_and_keeps_logs(home: Home) -> N
     assert sorted(path.name for path in home.folder.rglob("*") if path.is_file()) == ["gateway.log", "lock"]
 
 
-async def test_what_a_killed_owner_left_running_is_stopped(home: Home) -> None:
+async def test_processes_of_a_killed_supervisor_are_stopped(home: Home) -> None:
     with home.owned():
         program = Program(
             "gateway", [sys.executable, "-c", "import time; time.sleep(60)"], dict(os.environ), home.logs / "l"

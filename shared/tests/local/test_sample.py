@@ -1,4 +1,4 @@
-"""The sample: what the gateway takes, in order, the same whenever it is loaded."""
+"""The sample data: valid events in order of time, the same whenever they are loaded."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,18 +9,18 @@ from touchpoint.local import sample
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 
-def test_every_event_of_the_sample_keeps_its_contract() -> None:
+def test_every_event_of_the_sample_is_valid_by_its_contract() -> None:
     for event in sample.events(NOW):
         REGISTRY[event["type"]].model_validate(event["data"])
 
 
-def test_the_sample_ends_shortly_before_now_and_is_in_order() -> None:
+def test_the_sample_is_in_order_and_ends_within_the_last_ten_minutes() -> None:
     times = [datetime.fromisoformat(event["time"]) for event in sample.events(NOW)]
     assert times == sorted(times)
     assert NOW - timedelta(minutes=10) < times[-1] <= NOW
 
 
-def test_loading_again_later_brings_the_same_events() -> None:
+def test_loading_the_sample_later_gives_the_same_events_with_other_times() -> None:
     def without_times(now: datetime) -> list[object]:
         return [event | {"time": None} for event in sample.events(now)]
 
@@ -28,7 +28,7 @@ def test_loading_again_later_brings_the_same_events() -> None:
     assert len({(event["source"], event["id"]) for event in sample.events(NOW)}) == len(sample.events(NOW))
 
 
-def test_the_sample_has_something_to_show_everywhere() -> None:
+def test_the_sample_has_scores_key_accounts_urgent_and_resolved_tickets() -> None:
     events = sample.events(NOW)
     assert {event["data"].get("kind") for event in events} >= {"nps", "csat", "ces"}
     assert any(event["data"].get("tier") == "key" for event in events)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and Kafka's jars: what goes wrong on other machines."""
+"""The embedded PostgreSQL, Kafka and its jars under the conditions of other machines."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder where PostgreSQL can lie, whoever runs the tests; too deep for a Unix socket in it."""
+    """A folder that PostgreSQL can use, whoever runs the tests; its path is too long for a Unix socket."""
     top = servers.new_folder()
     deep = top / ("a-folder-whose-name-is-far-too-long-for-the-path-of-a-unix-socket" * 2)
     deep.mkdir(parents=True)
@@ -43,7 +43,7 @@ def modes_above(folder: Path) -> dict[Path, int]:
     return {path: stat.S_IMODE(path.stat().st_mode) for path in folder.parents if path.exists()}
 
 
-async def test_postgres_starts_and_keeps_its_data_wherever_it_lies(folder: Path) -> None:
+async def test_postgres_starts_and_keeps_its_data_in_a_folder_with_a_long_path(folder: Path) -> None:
     interrupted_first_start(folder)
     server, before = Postgres(folder / "postgres", folder / "log"), modes_above(folder)
     for expected in (0, 1):
@@ -53,12 +53,12 @@ async def test_postgres_starts_and_keeps_its_data_wherever_it_lies(folder: Path)
         await connection.execute("CREATE TABLE IF NOT EXISTS kept (row integer)")
         assert await connection.fetchval("SELECT count(*) FROM kept") == expected
         await connection.execute("INSERT INTO kept VALUES (1)")
-        await process.stop()  # although a client is connected
+        await process.stop()  # while a client is connected
     assert modes_above(folder) == before, "no folder was opened to other users"
     assert stat.S_IMODE(server.socket_folder.stat().st_mode) == 0o700
 
 
-async def test_a_postgres_that_cannot_start_points_to_its_log(folder: Path) -> None:
+async def test_the_error_of_a_postgres_that_cannot_start_names_its_log(folder: Path) -> None:
     server = Postgres(folder / "postgres", folder / "log", (("shared_buffers", "nonsense"),))
     process = server.prepare().start()
     with pytest.raises(UsageError, match=f"PostgreSQL ended while starting; its log says why: {folder}/log"):
@@ -67,7 +67,7 @@ async def test_a_postgres_that_cannot_start_points_to_its_log(folder: Path) -> N
 
 
 class FakeArtifact:
-    """A jar of which each download has other content, the last one for ever."""
+    """A jar whose downloads have the given contents in turn; the last content is repeated."""
 
     def __init__(self, path: Path, *contents: bytes) -> None:
         self.path, self.contents = path, list(contents)
@@ -83,18 +83,22 @@ def fetch(monkeypatch: pytest.MonkeyPatch, artifact: FakeArtifact) -> Path:
     return jars.fetch(None, "org.example:jar:1", hashlib.sha256(b"whole").hexdigest())
 
 
-def test_a_jar_whose_download_was_interrupted_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jar_whose_download_was_interrupted_is_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert fetch(monkeypatch, FakeArtifact(tmp_path / "jar", b"wh", b"whole")).read_bytes() == b"whole"
 
 
-def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jar_with_another_hash_than_the_locked_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageError, match=r"does not have the SHA-256 in kafka\.lock"):
         fetch(monkeypatch, FakeArtifact(tmp_path / "jar", b"other"))
     assert not list(tmp_path.iterdir()), "it is not left for others to use"
 
 
 async def create_a_topic(port: int, **user: str) -> object:
-    """What a broker or a controller answers to a request that only those may send who are known."""
+    """Send a request that needs authentication to a broker or a controller; returns its response."""
     connection = await create_conn("127.0.0.1", port, request_timeout_ms=10_000, **user)
     try:
         topic = ("made", 1, 1, [], [])
@@ -103,7 +107,7 @@ async def create_a_topic(port: int, **user: str) -> object:
         connection.close()
 
 
-async def test_three_brokers_and_their_controllers_let_nobody_in_without_a_password(tmp_path: Path) -> None:
+async def test_three_brokers_and_their_controllers_refuse_clients_without_a_password(tmp_path: Path) -> None:
     free, folder = ports.reserve(6), tmp_path
     passwords = kafka.Passwords("of the clients", "of the controllers")
     class_path = await jars.class_path(lambda *_: None)
@@ -128,10 +132,12 @@ async def test_three_brokers_and_their_controllers_let_nobody_in_without_a_passw
         open_to_others = [path for path in folder.rglob("kafka*/**/*") if path.stat().st_mode & 0o077]
         assert open_to_others == []
     finally:
-        await asyncio.gather(*(process.stop() for process in processes))  # the last alone would wait for the others
+        await asyncio.gather(
+            *(process.stop() for process in processes)
+        )  # stopped one by one, the last controller would wait for the others
 
 
-def test_a_folder_that_somebody_else_put_there_is_not_filled(tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "postgres").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="belongs to another user"):
@@ -139,7 +145,9 @@ def test_a_folder_that_somebody_else_put_there_is_not_filled(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root copies the binaries for another user")
-def test_under_a_strict_umask_root_still_lets_postgres_reach_its_binaries(tmp_path: Path, monkeypatch: Any) -> None:
+def test_under_a_strict_umask_postgres_can_still_read_the_binaries_that_root_copied(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(postgres, "ROOTS_FOLDER", tmp_path / "of" / "root")
     before = os.umask(0o077)
     try:
@@ -150,7 +158,7 @@ def test_under_a_strict_umask_root_still_lets_postgres_reach_its_binaries(tmp_pa
     assert all(folder.stat().st_mode & 0o001 for folder in passed if folder != tmp_path), passed
 
 
-def test_brokers_do_not_start_on_the_data_of_another_number_of_them(tmp_path: Path) -> None:
+def test_brokers_do_not_start_on_data_of_another_number_of_brokers(tmp_path: Path) -> None:
     three = [(1, 2), (3, 4), (5, 6)]
     made = kafka.cluster(tmp_path, tmp_path, three, [])
     for broker in made:

@@ -1,4 +1,4 @@
-"""A whole stack as a user has it: started in the background on embedded servers, used, hurt, stopped, started clean."""
+"""The local stack as a user runs it: started in the background on embedded servers, used, damaged, stopped, reset."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class Running:
     output: str = ""
 
     def up(self, *options: str) -> None:
-        """Start it in the background; it is ready then."""
+        """Start the stack in the background; when the command returns, the stack is ready."""
         started = self.command("up", "--detach", "--port", str(self.port), *options)
         assert started.returncode == 0, started.stdout + started.stderr
         self.output = started.stdout
@@ -71,11 +71,11 @@ class Running:
 
     @property
     def key(self) -> str:
-        """The API key that was printed."""
+        """The API key that `touchpoint up` printed."""
         return re.findall(r"tp_\w+", self.output)[0]
 
     def feedback(self) -> list[dict[str, Any]]:
-        """What the gateway answers; all of these tests is less than a page."""
+        """The feedback that the gateway lists; these tests create less than a page of it."""
         answer = httpx.get(
             f"http://127.0.0.1:{self.port}/v1/feedback?limit=200", headers={"Authorization": f"Bearer {self.key}"}
         )
@@ -83,7 +83,7 @@ class Running:
 
 
 def as_another_user(work: Callable[[], Any]) -> Any:
-    """What something answers when `nobody` does it, in a process of their own."""
+    """The result of `work`, run as the user `nobody` in a process of its own."""
     read, write = os.pipe()
     if not (child := os.fork()):
         os.setgroups([])
@@ -100,7 +100,7 @@ def as_another_user(work: Callable[[], Any]) -> Any:
 
 
 def readable(folder: Path) -> list[str]:
-    """What of the files and folders below this one whoever runs this can open."""
+    """The files and folders below this one that the current user can read."""
     names = ["kafka", "postgres", "prometheus", "alertmanager", "logs", "secrets.json", "running.json", "lock"]
     paths = [folder, *(folder / name for name in names), *folder.rglob("*")]
     return [str(path) for path in paths if os.access(path, os.R_OK)]
@@ -108,7 +108,7 @@ def readable(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Running]:
-    """A stack that runs; a test that stops it starts it again."""
+    """A running stack; a test that stops it starts it again."""
     stack = Running(servers.new_folder(), reserve_base({**ports(0, brokers=1), **monitoring.ports(0)}))
     try:
         stack.up()
@@ -144,7 +144,7 @@ async def test_prometheus_scrapes_all_services_and_holds_the_alert_rules(stack: 
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_can_read_none_of_its_files(stack: Running) -> None:
+def test_another_user_cannot_read_any_file_of_the_stack(stack: Running) -> None:
     assert stack.feedback(), "there are events to read"
     assert as_another_user(lambda: readable(stack.folder)) == []
 
@@ -156,7 +156,7 @@ def test_no_process_shows_a_secret_in_its_arguments(stack: Running) -> None:
     assert [command for command in shown for secret in secrets.values() if secret in command] == []
 
 
-async def test_kafka_lets_nobody_in_without_the_owners_password(stack: Running) -> None:
+async def test_kafka_refuses_clients_without_the_owners_password(stack: Running) -> None:
     home = Home(stack.folder)
     address = home.recorded()["kafka"]
     wrong = access(address, "a guess")
@@ -169,13 +169,13 @@ async def test_kafka_lets_nobody_in_without_the_owners_password(stack: Running) 
         assert "touchpoints.v1" in await client.list_topics()
 
 
-def test_operators_commands_find_its_kafka_and_the_password_by_themselves(stack: Running) -> None:
+def test_operators_commands_find_the_stacks_kafka_and_its_password(stack: Running) -> None:
     result = stack.command("doctor")
     assert re.search(r"✓ Kafka 127\.0\.0\.1:\d+: ", result.stdout), result.stdout + result.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_is_refused_in_a_line(stack: Running) -> None:
+def test_another_user_is_refused_in_one_line(stack: Running) -> None:
     def look() -> str:
         try:
             return str(Home(stack.folder).recorded())
@@ -187,7 +187,7 @@ def test_another_user_is_refused_in_a_line(stack: Running) -> None:
     )
 
 
-def test_data_of_a_kafka_without_passwords_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_data_of_a_kafka_without_passwords_is_refused_in_one_line(tmp_path: Path) -> None:
     older = Running(tmp_path, reserve_base(ports(0, brokers=1)))
     stamp = tmp_path / "kafka" / "data" / "meta.properties"
     stamp.parent.mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_data_of_a_kafka_without_passwords_is_refused_in_a_line(tmp_path: Path) 
     )
 
 
-async def test_the_printed_call_works_and_its_feedback_arrives(stack: Running) -> None:
+async def test_the_printed_first_call_stores_feedback(stack: Running) -> None:
     before = len(stack.feedback())
     call = stack.output.partition("A first call:")[2].partition("\"}'")
     process = await asyncio.create_subprocess_exec("bash", "-c", "".join(call[:2]), stdout=asyncio.subprocess.PIPE)
@@ -208,20 +208,20 @@ async def test_the_printed_call_works_and_its_feedback_arrives(stack: Running) -
     await eventually(lambda: len(stack.feedback()) == before + 1)
 
 
-def test_a_second_one_in_the_same_folder_is_refused(stack: Running) -> None:
+def test_a_second_stack_in_the_same_folder_is_refused(stack: Running) -> None:
     refused = stack.command("up", "--port", str(stack.port))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("touchpoint: Touchpoint is already running here")
 
 
-def test_one_in_another_folder_names_the_busy_port(stack: Running, tmp_path: Path) -> None:
+def test_a_second_stack_in_another_folder_is_refused_and_names_the_busy_port(stack: Running, tmp_path: Path) -> None:
     refused = Running(tmp_path, stack.port).command("up", "--port", str(stack.port))
     assert refused.returncode == 2
     assert re.fullmatch(rf"touchpoint: Port {stack.port} .* by python.*--port 18080`\n", refused.stderr)
     assert stack.status()["state"] == "ready"
 
 
-async def test_a_service_that_hangs_makes_one_verdict_everywhere(stack: Running) -> None:
+async def test_a_hanging_service_is_reported_by_status_doctor_and_consumer_list(stack: Running) -> None:
     os.kill(stack.process("metrics-svc")["pid"], signal.SIGSTOP)
     try:
         await eventually(lambda: "DOWN" in stack.command("consumer", "list").stdout, timeout=60)
@@ -237,7 +237,7 @@ async def test_a_service_that_hangs_makes_one_verdict_everywhere(stack: Running)
     await eventually(lambda: stack.command("status").returncode == 0, timeout=60)
 
 
-async def test_a_service_that_is_killed_comes_back(stack: Running) -> None:
+async def test_a_killed_service_is_restarted(stack: Running) -> None:
     before = stack.process("feedback-svc")
     os.kill(before["pid"], signal.SIGKILL)
     await eventually(lambda: stack.process("feedback-svc")["restarts"] == before["restarts"] + 1)
@@ -245,7 +245,7 @@ async def test_a_service_that_is_killed_comes_back(stack: Running) -> None:
     assert "feedback-svc was restarted" in stack.command("logs", "supervisor").stdout
 
 
-async def test_what_a_killed_supervisor_left_is_stopped_and_data_survives(stack: Running) -> None:
+async def test_processes_of_a_killed_supervisor_are_stopped_and_data_is_kept(stack: Running) -> None:
     kept, key = stack.feedback(), stack.key
     running = Home(stack.folder).recorded()["processes"]
     os.kill(running["supervisor"]["pid"], signal.SIGKILL)
@@ -257,7 +257,7 @@ async def test_what_a_killed_supervisor_left_is_stopped_and_data_survives(stack:
     assert stack.feedback() == kept
 
 
-async def test_ctrl_c_stops_it_and_fresh_starts_with_the_sample_alone(stack: Running) -> None:
+async def test_ctrl_c_stops_the_stack_and_fresh_starts_with_only_the_sample(stack: Running) -> None:
     key, running = stack.key, Home(stack.folder).recorded()["processes"]
     os.kill(running["supervisor"]["pid"], signal.SIGINT)
     await eventually(lambda: not any(Process.find(**process) for process in running.values()), timeout=60)

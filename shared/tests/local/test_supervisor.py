@@ -1,4 +1,4 @@
-"""Restarts: at once after a long life, later and later while a program keeps ending."""
+"""Restarts: soon after a long run, with growing pauses while a program keeps ending."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from touchpoint.local.supervisor import LONGEST_PAUSE_SECONDS, Kept
 
 @dataclass
 class FakeProgram:
-    """Starts processes that live until told otherwise."""
+    """Starts processes that run until a test ends them."""
 
     name: str = "trial"
     log: Path = Path("trial.log")
@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def seconds_until_restart(kept: Kept, clock: Any) -> float:
-    """End the process now, and look every tenth of a second until there is another."""
+    """End the process and call `look` every tenth of a second until another one has started."""
     kept.process.lives = False
     begun, restarts = clock.now, kept.restarts
     while kept.restarts == restarts:
@@ -55,24 +55,24 @@ def kept(clock: Any) -> Kept:
     return Kept(program, program.start())
 
 
-def test_a_living_program_is_left_alone(kept: Kept, clock: Any) -> None:
+def test_a_running_program_is_not_restarted(kept: Kept, clock: Any) -> None:
     clock.now += 3600
     assert kept.look() is None
     assert len(kept.program.started) == 1
 
 
-def test_the_pause_doubles_while_it_keeps_ending_up_to_a_bound(kept: Kept, clock: Any) -> None:
+def test_the_pause_doubles_up_to_a_limit_while_the_program_keeps_ending(kept: Kept, clock: Any) -> None:
     assert [seconds_until_restart(kept, clock) for _ in range(7)] == [1, 2, 4, 8, 16, LONGEST_PAUSE_SECONDS, 30]
 
 
-def test_after_a_long_life_it_is_started_again_soon(kept: Kept, clock: Any) -> None:
+def test_after_a_long_run_a_program_is_restarted_soon(kept: Kept, clock: Any) -> None:
     for _ in range(4):
         seconds_until_restart(kept, clock)
     clock.now += 3600
     assert seconds_until_restart(kept, clock) == 1
 
 
-def test_what_happened_is_said_once(kept: Kept, clock: Any) -> None:
+def test_an_end_and_a_restart_are_each_reported_once(kept: Kept, clock: Any) -> None:
     kept.process.lives = False
     messages = []
     for _ in range(30):

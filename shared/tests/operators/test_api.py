@@ -1,4 +1,4 @@
-"""The operators' routes of a service: what the commands do, over HTTP, on its own database and log."""
+"""The operators' routes of a service: the functions of the commands over HTTP, on the service's database and log."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ FROM_THE_BEGINNING = [f"touchpoints.v1/{partition}/0" for partition in range(3)]
 
 @pytest.fixture
 async def ops(ledger, kafka):
-    """Asks the operators' routes of the ledger as the gateway does, for a key of operators."""
+    """A client of the ledger's operators' routes with a token as the gateway signs it for an operators' key."""
     settings = SimpleNamespace(internal_token_secrets=[SECRET], kafka=kafka)
     app = apps.create(NAME, settings, ledger.sessions.kw["bind"], operators.router, handlers=ledger.handlers)
     app.state.above_tenants = ledger.sessions
@@ -72,7 +72,7 @@ async def trail(ops):
     return [(line["action"], line["who"], line["reason"]) for line in items(await ops.get("/audit"))]
 
 
-async def test_a_consumer_is_seen_paused_and_resumed_with_a_trail(failed, ledger, ops):
+async def test_a_consumer_is_listed_paused_and_resumed_with_an_audit_trail(failed, ledger, ops):
     [listed] = items(await ops.get("/consumers"))
     assert (listed["consumer"], listed["state"], listed["dead_letters"]) == (NAME, "running", 3)
 
@@ -85,7 +85,7 @@ async def test_a_consumer_is_seen_paused_and_resumed_with_a_trail(failed, ledger
     assert await trail(ops) == [("consumer.resume", WHO, "found it"), ("consumer.pause", WHO, "looking")]
 
 
-async def test_a_consumer_that_misses_records_goes_on_once_exactly_their_loss_is_accepted(failed, ledger, ops):
+async def test_a_consumer_with_lost_records_resumes_only_if_exactly_their_loss_is_accepted(failed, ledger, ops):
     await ledger.set_state("halted", "Kafka has lost records")
     await ledger.query(
         "INSERT INTO log_losses (consumer, topic, partition, first, until, resume_at, cluster_id, topic_id, why) "
@@ -106,7 +106,7 @@ async def test_a_consumer_that_misses_records_goes_on_once_exactly_their_loss_is
     assert line["details"]["lost"][0]["first"] == 4
 
 
-async def test_a_consumer_goes_on_behind_offsets_it_cannot_read_and_only_from_where_it_stands(failed, ledger, ops):
+async def test_a_consumer_may_skip_unreadable_offsets_only_from_its_next_offset(failed, ledger, ops):
     first, resume = (await ledger.next())[0], f"/consumers/{NAME}/resume"
     await ledger.set_state("halted", "cannot be read")
     elsewhere = await ops.post(resume, json={"reason": "OPS-7", "past": f"touchpoints.v1/0/{first + 1}-{first + 2}"})
@@ -136,22 +136,22 @@ async def test_dead_letters_are_counted_by_cause_listed_and_shown_with_their_nei
     assert [item["headers"]["ce_id"] for item in shown["neighbours"]] == ["fine-0", "bad-0", "fine-1", "fine-2"]
 
 
-async def test_a_place_without_a_dead_letter_is_shown_as_well_and_one_nobody_reads_is_not(failed, ops):
+async def test_an_offset_without_a_dead_letter_is_shown_and_an_unknown_one_is_not_found(failed, ops):
     shown = (await ops.get(f"/dead-letters/{NAME}/touchpoints.v1/0/0")).json()
     assert (shown["dead_letter"], shown["event"]["headers"]["ce_id"]) == (None, "fine-0")
     for place in (f"{NAME}/touchpoints.v1/0/6", f"{NAME}/touchpoints.v1/9/0", f"{NAME}/other.v1/0/0", "x/y/0/0"):
         assert problem(await ops.get(f"/dead-letters/{place}")) == (404, "not-found")
 
 
-async def test_a_dead_letter_whose_event_is_gone_is_shown_without_it(failed, ledger, ops):
+async def test_a_dead_letter_is_shown_without_its_event_if_kafka_no_longer_has_it(failed, ledger, ops):
     await ledger.query('UPDATE dead_letters SET "offset" = 900 WHERE "offset" = 3')
     shown = (await ops.get(f"/dead-letters/{NAME}/touchpoints.v1/0/900")).json()
     assert (shown["dead_letter"]["offset"], shown["event"], shown["neighbours"]) == (900, None, [])
 
 
 @pytest.mark.parametrize("path", ["/dead-letters", "/replays", "/audit"])
-async def test_pages_together_are_the_list_whatever_its_times(failed, ledger, ops, path):
-    """Of the rows some have the same time, as those of one transaction do."""
+async def test_the_pages_of_a_list_are_complete_also_with_equal_times(failed, ledger, ops, path):
+    """Some rows have equal times, as do the rows of one transaction."""
     copied = "consumer, topic, partition, n, stage, error, reason, fingerprint, now() - (n / 5) * interval '1 s'"
     await ledger.query(f"""
         INSERT INTO dead_letters (consumer, topic, partition, "offset", stage, error, reason, fingerprint, failed_at)
@@ -176,7 +176,7 @@ async def test_pages_together_are_the_list_whatever_its_times(failed, ledger, op
     assert paged == whole
 
 
-async def test_discarding_shows_first_and_is_done_when_told_to_with_a_reason(failed, ops):
+async def test_discard_is_a_dry_run_without_execute_and_needs_a_reason(failed, ops):
     asked = {"consumer": NAME, "customer": "C-2"}
     shown = (await ops.post("/dead-letters/discard", json=asked)).json()
     assert (shown["executed"], shown["matching"], shown["causes"][0]["stage"]) == (False, 1, "validate")
@@ -211,7 +211,7 @@ async def test_dead_letters_are_redriven_once_the_cause_is_gone(failed, ledger, 
     assert (await ledger.ids())[-2:] == ["bad-0", "bad-1"]
 
 
-async def test_redriving_what_is_not_there_starts_nothing(failed, ops):
+async def test_redriving_without_matching_dead_letters_starts_no_replay(failed, ops):
     body = {"consumer": NAME, "customer": "nobody", "execute": True, "reason": "a test"}
     assert (await ops.post("/dead-letters/redrive", json=body)).json() == {
         "executed": True, "matching": 0, "causes": [], "replay": None
@@ -228,7 +228,7 @@ async def ended(ops, replay_id):
 
 @pytest.fixture
 async def lost(log, ledger, consuming, replaying):
-    """Of ten applied events four are gone."""
+    """Ten applied events, four of them deleted from the inbox and the ledger."""
     await log.append(*[feedback(id=f"e{n}", customer_id="C-1") for n in range(10)])
     async with consuming(), replaying():
         await eventually(partial(_at, ledger, 10))
@@ -237,7 +237,7 @@ async def lost(log, ledger, consuming, replaying):
     await ledger.query("DELETE FROM ledger WHERE position < 4")
 
 
-async def test_a_window_is_planned_run_watched_and_in_the_trail(lost, ledger, ops, replaying):
+async def test_a_window_is_planned_and_replayed_with_an_audit_trail(lost, ledger, ops, replaying):
     planned = await ops.post("/replays", json={"consumer": NAME, "from": FROM_THE_BEGINNING, "customer": "C-1"})
     assert planned.status_code == 201
     plan = planned.json()
@@ -314,14 +314,14 @@ async def test_a_replay_is_paused_resumed_at_another_rate_and_aborted(lost, ops)
     ],
     ids=str,
 )
-async def test_a_plan_that_cannot_be_is_refused_and_says_why(lost, ops, over, status, field):
+async def test_an_impossible_plan_is_refused_with_the_field_or_the_reason(lost, ops, over, status, field):
     answer = await ops.post("/replays", json={"consumer": NAME, "from": FROM_THE_BEGINNING} | over)
     assert answer.status_code == status, answer.text
     assert [item["field"] for item in answer.json().get("errors", [])] == ([field] if field else [])
     assert status == 201 or answer.json()["detail"]
 
 
-async def test_a_window_too_large_to_be_counted_here_is_refused_at_once(lost, ops, monkeypatch):
+async def test_a_window_with_too_many_records_is_refused(lost, ops, monkeypatch):
     monkeypatch.setattr(replays, "PLAN_RECORDS", 9)
     answer = await ops.post("/replays", json={"consumer": NAME, "from": FROM_THE_BEGINNING})
     assert problem(answer) == (422, "not-possible")
@@ -329,7 +329,7 @@ async def test_a_window_too_large_to_be_counted_here_is_refused_at_once(lost, op
     assert items(await ops.get("/replays")) == []
 
 
-async def test_what_is_not_there_is_not_found(ledger, ops):
+async def test_unknown_replays_consumers_and_routes_are_not_found(ledger, ops):
     nobody = "0190a5f2-0000-7000-8000-000000000000"
     assert problem(await ops.get(f"/replays/{nobody}")) == (404, "not-found")
     for action in ("run", "pause", "resume", "abort"):
@@ -338,7 +338,7 @@ async def test_what_is_not_there_is_not_found(ledger, ops):
     assert problem(await ops.get("/nothing")) == (404, "not-found")
 
 
-async def test_a_cursor_that_is_none_of_ours_is_refused(ledger, ops):
+async def test_an_invalid_cursor_is_refused(ledger, ops):
     for cursor in ("x", "WyIyMDI2LTExLTIyVDA5OjMwOjAwKzAwOjAwIiwgIlx1MDAwMCJd", "W10", "e30"):
         for path in ("/dead-letters", "/replays", "/audit"):
             answer = await ops.get(path, params={"cursor": cursor})
@@ -346,7 +346,7 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(ledger, ops):
             assert answer.json()["errors"][0]["field"] == "cursor"
 
 
-async def test_reading_alone_changes_nothing_and_a_tenants_scopes_read_nothing(ledger, ops):
+async def test_the_read_scope_cannot_change_anything_and_tenants_scopes_cannot_read(ledger, ops):
     tenants = frozenset(Scope) - OPERATORS
     for scopes, reads in ((frozenset({Scope.OPS_READ}), 200), (tenants, 403)):
         ops.headers["Authorization"] = f"Bearer {sign(Caller('acme', scopes, 'k'), NAME, SECRET)}"

@@ -21,12 +21,12 @@ def without_postgres(monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
 
 
 async def start(folder: Path) -> Servers:
-    """Request the servers as another xdist worker does, in an event loop of its own."""
+    """Get the servers as another xdist worker does, in an event loop of its own."""
     return await asyncio.to_thread(asyncio.run, running.ensure(folder))
 
 
 @pytest.mark.usefixtures("without_postgres")
-async def test_workers_share_one_server_which_ends_with_the_run() -> None:
+async def test_workers_share_one_server_that_stops_with_the_run() -> None:
     folder = running.new_folder()
     first, second = await asyncio.gather(start(folder), start(folder))
     assert first == second
@@ -48,13 +48,13 @@ async def test_servers_of_a_killed_run_are_stopped_by_the_next(monkeypatch: pyte
         await asyncpg.connect(left.dsn)
 
 
-async def test_topics_of_a_test_are_its_own(kafka: KafkaSettings) -> None:
+async def test_a_test_has_its_own_topics(kafka: KafkaSettings) -> None:
     async with admin.connected(kafka) as client:
         names = [name for name in await client.list_topics() if name.startswith(kafka.topic_prefix)]
     assert len(names) == 3
 
 
-async def test_databases_of_a_test_are_migrated_and_apart(database: Database) -> None:
+async def test_a_test_has_its_own_migrated_databases(database: Database) -> None:
     first, second = [await asyncpg.connect(await database("touchpoint.db")) for _ in range(2)]
     await first.execute("INSERT INTO consumers (consumer) VALUES ('metrics-svc')")
     counts = [await each.fetchval("SELECT count(*) FROM consumers") for each in (first, second)]

@@ -1,4 +1,4 @@
-"""`touchpoint consumer`: an operator's view of consumers, and a hand on them."""
+"""`touchpoint consumer`: listing, pausing and resuming consumers."""
 
 import json
 import re
@@ -26,7 +26,7 @@ async def test_a_consumer_is_listed_with_its_state_and_open_dead_letters(log, le
     assert "ledger-svc" in await command("list")
 
 
-async def test_who_is_dead_is_listed_as_down_in_80_columns(log, ledger, consuming, command):
+async def test_a_consumer_without_a_live_process_is_listed_as_down_in_80_columns(log, ledger, consuming, command):
     async with consuming():
         await log.append(feedback())
         await eventually(ledger.ids)
@@ -47,7 +47,7 @@ async def test_who_is_dead_is_listed_as_down_in_80_columns(log, ledger, consumin
     assert max(map(len, output.splitlines())) <= 80
 
 
-async def test_pausing_holds_the_consumer_and_resuming_lets_it_go_on(log, ledger, consuming, command):
+async def test_a_paused_consumer_applies_nothing_and_a_resumed_one_continues(log, ledger, consuming, command):
     async with consuming() as consumer:
         await log.append(feedback(id="before"))
         await eventually(ledger.ids)
@@ -60,7 +60,7 @@ async def test_pausing_holds_the_consumer_and_resuming_lets_it_go_on(log, ledger
         await eventually(lambda: _ids(ledger, ["before", "after"]))
 
 
-async def test_a_halted_consumer_may_be_let_past_what_it_halted_for_and_no_further(log, ledger, consuming, command):
+async def test_a_consumer_resumed_with_skip_halts_again_after_that_many_dead_letters(log, ledger, consuming, command):
     def refuse(events):
         if any(event.meta.id.startswith("bad") for event in events):
             raise PermanentError("not today")
@@ -77,7 +77,9 @@ async def test_a_halted_consumer_may_be_let_past_what_it_halted_for_and_no_furth
         await eventually(partial(_in_state, ledger, "halted"))
 
 
-async def test_who_paused_and_resumed_a_consumer_is_in_the_trail(log, ledger, consuming, command, touchpoint):
+async def test_pausing_and_resuming_is_in_the_audit_trail_with_the_operators_name(
+    log, ledger, consuming, command, touchpoint
+):
     async with consuming():
         await log.append(feedback())
         await eventually(ledger.ids)
@@ -91,7 +93,7 @@ async def test_who_paused_and_resumed_a_consumer_is_in_the_trail(log, ledger, co
     assert all("@" in line["who"] for line in lines)
 
 
-async def test_a_consumer_that_is_not_there_is_named(ledger, command):
+async def test_an_unknown_consumer_is_refused_by_name(ledger, command):
     with pytest.raises(UsageError, match="no consumer nobody here"):
         await command("pause", "nobody", "--reason", "why not")
 

@@ -1,4 +1,4 @@
-"""`touchpoint dlq`: what fails, why, for whom, and giving up on it with a trail."""
+"""`touchpoint dlq`: causes, list and details of dead letters; discarding and redriving them, with an audit trail."""
 
 import json
 from functools import partial
@@ -45,7 +45,7 @@ async def _at(ledger, offset):
     return (await ledger.next()).get(0) == offset
 
 
-async def test_causes_are_counted_with_whom_they_hit_and_an_example(failed, dlq):
+async def test_causes_are_counted_with_their_customers_and_an_example(failed, dlq):
     handled, validated = json.loads(await dlq("stats", "--json"))
     assert (handled["stage"], handled["error"], handled["reason"]) == ("handle", "PermanentError", "no such segment")
     assert (handled["open"], handled["customers"], handled["example"]) == (2, 1, PLACE + "3")
@@ -66,11 +66,11 @@ async def test_causes_are_counted_with_whom_they_hit_and_an_example(failed, dlq)
         (("--state", "discarded"), []),
     ],
 )
-async def test_dead_letters_are_listed_by_what_is_asked_for(failed, dlq, options, offsets):
+async def test_dead_letters_are_listed_by_filters(failed, dlq, options, offsets):
     assert [each["offset"] for each in json.loads(await dlq("list", *options, "--json"))] == offsets
 
 
-async def test_one_is_shown_with_its_error_its_data_and_its_customers_other_events(failed, dlq):
+async def test_a_dead_letter_is_shown_with_its_error_its_data_and_its_customers_other_events(failed, dlq):
     shown = await dlq("show", PLACE + "3")
     assert "handle: PermanentError: no such segment" in shown
     assert "bad-3" in shown
@@ -81,7 +81,7 @@ async def test_one_is_shown_with_its_error_its_data_and_its_customers_other_even
     assert letter["attempt"] == 1
 
 
-async def test_what_a_stranger_wrote_does_nothing_to_the_terminal(log, ledger, consuming, dlq):
+async def test_escape_sequences_in_a_record_do_not_reach_the_terminal(log, ledger, consuming, dlq):
     headers = [("ce_type", b"feedback.submitted"), ("ce_id", b"\x1b[2Jgone [red]")]
     await log.append(replace(encode(feedback()), headers=headers, value=b"\x1b]0;title\x07"))
     async with consuming():
@@ -91,23 +91,23 @@ async def test_what_a_stranger_wrote_does_nothing_to_the_terminal(log, ledger, c
 
 
 @pytest.mark.parametrize("place", ["touchpoints.v1/0", "touchpoints.v1/a/b", "3"])
-async def test_a_place_that_is_none_is_refused_with_an_example(dlq, place):
+async def test_an_invalid_offset_is_refused_with_an_example(dlq, place):
     with pytest.raises(UsageError, match=r"touchpoints\.v1/3/1042"):
         await dlq("show", place)
 
 
-async def test_an_event_without_a_dead_letter_is_shown_as_well(failed, dlq):
+async def test_an_event_without_a_dead_letter_can_be_shown(failed, dlq):
     shown = await dlq("show", PLACE + "0")
     assert shown.startswith("No consumer has a dead letter at this offset.")
     assert "fine-0" in shown
 
 
-async def test_a_place_beyond_the_log_is_named(failed, dlq):
+async def test_an_offset_beyond_the_log_is_refused(failed, dlq):
     with pytest.raises(UsageError, match=r"touchpoints\.v1/0 has no record at offset 6"):
         await dlq("show", PLACE + "6")
 
 
-async def test_discarding_shows_first_and_does_it_when_told_to_with_a_trail(failed, ledger, dlq):
+async def test_discard_is_a_dry_run_without_execute_and_leaves_an_audit_trail(failed, ledger, dlq):
     [cause, _] = json.loads(await dlq("stats", "--json"))
     chosen = ("--fingerprint", cause["fingerprint"])
     assert "2 would be discarded. Nothing was changed" in await dlq("discard", *chosen)
@@ -132,11 +132,11 @@ async def test_discarding_again_finds_nothing(failed, dlq):
 
 
 def outcome(output):
-    """What stands below the progress."""
+    """The JSON in the last line of the output, below the progress."""
     return json.loads(output.splitlines()[-1])
 
 
-async def test_redriving_shows_first_and_applies_those_alone_once_the_cause_is_gone(failed, ledger, replaying, dlq):
+async def test_redrive_is_a_dry_run_without_execute_and_applies_only_the_dead_letters(failed, ledger, replaying, dlq):
     chosen = ("redrive", "--customer", "C-1")
     assert "2 would be redriven. Nothing was changed" in await dlq(*chosen)
     with pytest.raises(UsageError, match="--reason"):
@@ -154,7 +154,7 @@ async def test_redriving_shows_first_and_applies_those_alone_once_the_cause_is_g
     assert actions == ["replay.plan", "replay.run", "replay.done"]
 
 
-async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, replaying, dlq):
+async def test_a_dead_letter_that_fails_again_stays_open_with_one_more_attempt(failed, ledger, replaying, dlq):
     async with replaying():
         done = outcome(await dlq("redrive", "--execute", "--reason", "perhaps", "--json", code=1))
 
@@ -163,12 +163,12 @@ async def test_what_fails_again_stays_open_with_an_attempt_more(failed, ledger, 
     assert [(each["offset"], each["attempt"]) for each in letters] == [(1, 2), (2, 2), (3, 2)]
 
 
-async def test_redriving_nothing_does_nothing(log, ledger, dlq):
+async def test_redriving_without_matching_dead_letters_changes_nothing(log, ledger, dlq):
     assert "no open dead letter matches" in await dlq("redrive", "--execute", "--reason", "why not")
     assert await dlq("redrive", "--execute", "--reason", "why not", "--json") == ""
 
 
-async def test_what_is_printed_of_dead_letters_fits_into_80_columns(failed, dlq):
+async def test_the_output_of_dlq_fits_into_80_columns(failed, dlq):
     for arguments in (["stats"], ["list"], ["show", PLACE + "2"], ["redrive"], ["discard"]):
         output = await dlq(*arguments)
         assert max(map(len, output.splitlines())) <= 80, output

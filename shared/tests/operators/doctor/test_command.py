@@ -1,4 +1,4 @@
-"""`touchpoint doctor`: what is wrong is seen, and the page that helps exists."""
+"""`touchpoint doctor`: it finds problems, and the runbook pages that it names exist."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ RUNBOOKS = Path(__file__).parents[4] / "docs" / "runbooks"
 
 @asynccontextmanager
 async def alive(ledger, role="all", **checks):
-    """A process of the service that reports."""
+    """A process of the service that reports its heartbeat."""
     stop = asyncio.Event()
     beating = asyncio.create_task(beat(role, checks, (), ledger.sessions, stop))
     try:
@@ -33,7 +33,7 @@ async def alive(ledger, role="all", **checks):
 
 
 async def killed(ledger, role, seconds, not_ready=None):
-    """What a process leaves that was killed some time ago."""
+    """Insert the report of a process that was killed `seconds` ago."""
     await ledger.query(
         "INSERT INTO processes (id, role, host, pid, reported_at, not_ready) VALUES "
         "(gen_random_uuid(), :role, 'box-7', 4711, now() - make_interval(secs => :seconds), :not_ready)",
@@ -42,7 +42,7 @@ async def killed(ledger, role, seconds, not_ready=None):
 
 
 async def wrong(ledger):
-    """What is wrong: what it is about, the page, and the text."""
+    """The doctor's findings that something is wrong: subject, runbook page, text."""
     findings = await doctor.examine(ledger.dsn)
     return [(finding.where.split()[1], finding.page, finding.text) for finding in findings if finding.wrong]
 
@@ -55,7 +55,7 @@ async def applied(log, ledger, consuming, touchpoint):
         await eventually(ledger.ids)
 
 
-async def test_all_is_well(log, ledger, consuming, touchpoint):
+async def test_the_doctor_finds_nothing_wrong_with_a_healthy_service(log, ledger, consuming, touchpoint):
     async with consuming(), alive(ledger):
         await log.append(feedback())
         await eventually(ledger.ids)
@@ -64,7 +64,7 @@ async def test_all_is_well(log, ledger, consuming, touchpoint):
         assert "✓ ledger-svc processes: 1 alive and ready" in await touchpoint("doctor")
 
 
-async def test_what_only_makes_work_less_safe_is_a_warning(ledger, applied, touchpoint):
+async def test_a_setting_that_risks_data_loss_is_a_warning(ledger, applied, touchpoint):
     async with alive(ledger):
         text = await touchpoint("doctor")
     assert re.search(
@@ -73,7 +73,7 @@ async def test_what_only_makes_work_less_safe_is_a_warning(ledger, applied, touc
     assert "Nothing is wrong." in text
 
 
-async def test_processes_that_no_longer_report_are_missed_within_seconds(ledger, applied):
+async def test_processes_that_no_longer_report_are_found_within_35_seconds(ledger, applied):
     await killed(ledger, "consumer", 35)
     await killed(ledger, "worker", 35)
     (about, page, text), *processes = await wrong(ledger)
@@ -85,7 +85,7 @@ async def test_processes_that_no_longer_report_are_missed_within_seconds(ledger,
     ]
 
 
-async def test_one_process_that_was_killed_is_not_missed_while_another_of_its_role_works(ledger, applied):
+async def test_a_killed_process_is_not_reported_while_another_of_its_role_runs(ledger, applied):
     await killed(ledger, "all", 35)
     async with alive(ledger):
         assert await wrong(ledger) == []
@@ -99,7 +99,7 @@ async def test_a_process_stopped_on_purpose_leaves_no_report(ledger, applied):
     ]
 
 
-async def test_a_process_that_is_alive_and_not_ready_says_why(ledger, applied):
+async def test_a_live_process_that_is_not_ready_is_reported_with_the_reason(ledger, applied):
     async def database():
         return "PostgreSQL cannot be used: TimeoutError"
 
@@ -109,7 +109,7 @@ async def test_a_process_that_is_alive_and_not_ready_says_why(ledger, applied):
     assert text.endswith("is not ready: database: PostgreSQL cannot be used: TimeoutError")
 
 
-async def test_a_consumer_that_was_paused_is_said_once(ledger, applied):
+async def test_a_paused_consumer_is_reported_once(ledger, applied):
     async def consumer():
         return "paused: a look"
 
@@ -137,7 +137,7 @@ async def test_a_consumer_that_was_paused_is_said_once(ledger, applied):
         ),
     ],
 )
-async def test_trouble_is_told_with_its_page(ledger, applied, trouble, about, page):
+async def test_a_problem_is_reported_with_its_runbook_page(ledger, applied, trouble, about, page):
     await ledger.query(trouble)
     async with alive(ledger):
         assert [finding[:2] for finding in await wrong(ledger)] == [(about, page)]
@@ -145,7 +145,7 @@ async def test_trouble_is_told_with_its_page(ledger, applied, trouble, about, pa
             await asyncio.to_thread(doctor.doctor, ledger.dsn)
 
 
-async def test_lines_are_no_wider_than_a_terminal_of_80_columns(ledger, applied, capsys):
+async def test_the_doctors_output_fits_into_80_columns(ledger, applied, capsys):
     await ledger.set_state(
         "halted", "CheckViolationError: 23514 (schema public, table ledger), at conftest:41 write_down"
     )
@@ -155,7 +155,7 @@ async def test_lines_are_no_wider_than_a_terminal_of_80_columns(ledger, applied,
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
-async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, applied):
+async def test_a_database_that_was_not_migrated_is_reported_in_one_line(ledger, applied):
     await ledger.query("ALTER TABLE processes RENAME TO gone")
     [(_, page, text)] = await wrong(ledger)
     assert page == "database-settings"
@@ -165,7 +165,7 @@ async def test_a_database_that_was_not_migrated_says_so_in_one_line(ledger, appl
     )
 
 
-async def test_a_task_that_has_failed_for_a_minute_is_named_with_its_cause(ledger, applied):
+async def test_a_task_that_fails_for_more_than_a_minute_is_reported_with_its_cause(ledger, applied):
     async with alive(ledger):
         for seconds, task in ((5, "measure lag"), (300, "timer")):
             await ledger.query(
@@ -177,25 +177,25 @@ async def test_a_task_that_has_failed_for_a_minute_is_named_with_its_cause(ledge
     assert text.endswith("UTC: ZeroDivisionError")
 
 
-async def test_a_role_of_the_services_own_is_missed_when_its_last_process_is_dead(ledger, applied):
+async def test_a_custom_role_without_a_live_process_is_reported(ledger, applied):
     async with alive(ledger, "consumer"), alive(ledger, "worker"):
         await killed(ledger, "deliver", 20)
         assert any("no deliver process has reported" in text for _, _, text in await wrong(ledger))
 
 
-async def test_a_database_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint):
+async def test_an_unreachable_database_is_reported_and_the_rest_is_checked(ledger, touchpoint):
     away = re.sub("host=[^&]*", "host=/nowhere", ledger.dsn)
     assert [finding.page for finding in await doctor.examine(away)] == [None, None, "database-down"]
 
 
-async def test_kafka_that_is_away_is_told_and_the_rest_looked_at(ledger, touchpoint, monkeypatch):
+async def test_an_unreachable_kafka_is_reported_and_the_rest_is_checked(ledger, touchpoint, monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     kafka, *rest = await doctor.examine(ledger.dsn)
     assert kafka.page == "broker-down"
     assert rest
 
 
-async def test_kafka_that_hangs_is_not_waited_for(ledger, touchpoint, monkeypatch):
+async def test_a_hanging_kafka_is_reported_after_a_timeout(ledger, touchpoint, monkeypatch):
     monkeypatch.setattr(doctor, "KAFKA_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{silent.getsockname()[1]}")
@@ -204,7 +204,7 @@ async def test_kafka_that_hangs_is_not_waited_for(ledger, touchpoint, monkeypatc
     assert rest
 
 
-def test_every_page_it_names_is_there():
+def test_every_runbook_page_that_the_doctor_names_exists():
     named = set(re.findall(r'"([a-z]+-[a-z-]+)"', Path(doctor.__file__).read_text()))
     assert "consumer-halted" in named
     assert named <= {page.stem for page in RUNBOOKS.glob("*.md")}

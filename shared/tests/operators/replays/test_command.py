@@ -31,7 +31,7 @@ async def _count(ledger, count):
 
 @pytest.fixture
 async def lost(applied, ledger):
-    """The events of one customer are gone."""
+    """The events of one customer, deleted from the inbox and the ledger."""
     await ledger.query('DELETE FROM inbox WHERE "offset" % 3 = 1')
     await ledger.query("DELETE FROM ledger WHERE position % 3 = 1")
 
@@ -40,7 +40,9 @@ async def _plan(touchpoint, *options):
     return json.loads(await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--json", *options))
 
 
-async def test_an_afternoon_is_found_replayed_and_in_the_trail(lost, ledger, touchpoint, replaying):
+async def test_deleted_events_are_planned_and_replayed_and_the_audit_trail_shows_it(
+    lost, ledger, touchpoint, replaying
+):
     output = await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h", "--customer", "c1")
     assert "10 missing events would be applied" in output
     plan = output.split()[1]
@@ -57,7 +59,7 @@ async def test_an_afternoon_is_found_replayed_and_in_the_trail(lost, ledger, tou
     assert "lost afternoon" in await touchpoint("audit")
 
 
-async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoint):
+async def test_a_window_before_all_records_has_nothing_to_apply(applied, touchpoint):
     plan = await _plan(touchpoint, "--from", "2020-01-01", "--to", "2020-01-02")
     assert (plan["length"], plan["summary"]["matching"]) == (0, 0)
 
@@ -66,19 +68,19 @@ async def test_a_window_before_everything_has_nothing_to_apply(applied, touchpoi
     ("whose", "output"),
     [(["--customer", "nobody"], "Check the spelling"), ([], "Nothing is missing here: there is nothing to run")],
 )
-async def test_a_plan_of_nothing_says_so_and_offers_no_run(applied, touchpoint, whose, output):
+async def test_a_plan_with_nothing_to_apply_says_so_and_offers_no_run(applied, touchpoint, whose, output):
     planned = await touchpoint("replay", "plan", "--consumer", "ledger-svc", *ALL, *whose)
     assert output in planned
     assert "replay run" not in planned
 
 
-async def test_equal_plans_have_one_hash_and_others_another(applied, touchpoint):
+async def test_equal_plans_have_equal_hashes_and_others_do_not(applied, touchpoint):
     first, again, other = [await _plan(touchpoint, *options) for options in (ALL, ALL, [*ALL, "--to", f"{TOPIC}/0/29"])]
     assert first["plan_hash"] == again["plan_hash"] != other["plan_hash"]
     assert first["id"] != again["id"]
 
 
-async def test_pause_resume_and_abort_say_how_it_stands(lost, touchpoint):
+async def test_pause_resume_and_abort_print_the_replays_state(lost, touchpoint):
     plan = (await _plan(touchpoint, *ALL))["id"]
     assert "running" in await touchpoint("replay", "run", plan, "--reason", "a test", "--detach")
     assert "paused" in await touchpoint("replay", "pause", plan, "--reason", "a test")
@@ -90,7 +92,7 @@ async def test_pause_resume_and_abort_say_how_it_stands(lost, touchpoint):
         await touchpoint("replay", "pause", plan, "--reason", "a test")
 
 
-async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, replaying):
+async def test_the_exit_code_is_1_if_events_failed(lost, ledger, touchpoint, replaying):
     def refuse(events):
         if any(event.meta.id == "e1" for event in events):
             raise ValueError
@@ -105,8 +107,8 @@ async def test_the_exit_code_says_that_events_failed(lost, ledger, touchpoint, r
     assert "done" not in output
 
 
-async def test_a_pause_does_not_make_a_replay_slow(lost, ledger, touchpoint):
-    """Its speed, and so the time left, is that of the seconds in which it worked."""
+async def test_the_reported_speed_does_not_count_pauses(lost, ledger, touchpoint):
+    """The reported speed, and with it the remaining time, counts only the seconds in which the replay ran."""
     plan = (await _plan(touchpoint, *ALL))["id"]
     await touchpoint("replay", "run", plan, "--reason", "a test", "--detach")
     await touchpoint("replay", "pause", plan, "--reason", "a test")
@@ -119,10 +121,10 @@ async def test_a_pause_does_not_make_a_replay_slow(lost, ledger, touchpoint):
     resumed = json.loads(await touchpoint("replay", "resume", plan, "--reason", "a test", "--json"))
     for replay in (paused, resumed):
         assert replay["passed"] == 30
-        assert 1.5 < replay["records_per_second"] <= 3.1  # 30 in about ten seconds, not in an hour
+        assert 1.5 < replay["records_per_second"] <= 3.1  # 30 records in about ten seconds, not in an hour
 
 
-async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint):
+async def test_the_output_of_replay_and_audit_fits_into_80_columns(lost, touchpoint):
     output = [await touchpoint("replay", "plan", "--consumer", "ledger-svc", "--from", "2h")]
     plan = output[0].split()[1]
     why = "a reason that is rather long, as people write them when they are tired and it is three in the morning"
@@ -149,12 +151,12 @@ async def test_what_is_printed_of_replays_fits_into_80_columns(lost, touchpoint)
         (["--consumer", "ledger-svc", "--from", "2h", "--customer", ""], "may be left out, but not be empty"),
     ],
 )
-async def test_a_plan_that_cannot_be_is_refused(applied, touchpoint, options, why):
+async def test_an_impossible_plan_is_refused_with_the_reason(applied, touchpoint, options, why):
     with pytest.raises(UsageError, match=why):
         await touchpoint("replay", "plan", *options)
 
 
-async def test_a_start_that_retention_has_taken_is_refused_and_the_rest_can_be_planned(applied, kafka, touchpoint):
+async def test_a_start_deleted_by_retention_is_refused_and_the_rest_can_be_planned(applied, kafka, touchpoint):
     async with admin.connected(kafka) as client:
         await client.delete_records({TopicPartition(kafka.topic_prefix + TOPIC, 0): RecordsToDelete(before_offset=12)})
     with pytest.raises(UsageError, match=r"records 0 to 11 are gone"):
@@ -164,7 +166,7 @@ async def test_a_start_that_retention_has_taken_is_refused_and_the_rest_can_be_p
     assert (await _plan(touchpoint, "--from", "2h", "--from", f"{TOPIC}/0/12"))["length"] == 18
 
 
-async def test_what_retention_takes_after_the_plan_stops_the_replay(lost, kafka, touchpoint, replaying):
+async def test_records_deleted_by_retention_after_the_plan_fail_the_replay(lost, kafka, touchpoint, replaying):
     plan = (await _plan(touchpoint, *ALL))["id"]
     async with admin.connected(kafka) as client:
         await client.delete_records({TopicPartition(kafka.topic_prefix + TOPIC, 0): RecordsToDelete(before_offset=12)})
@@ -174,24 +176,24 @@ async def test_what_retention_takes_after_the_plan_stops_the_replay(lost, kafka,
     assert "records 0 to 11 are gone" in output
 
 
-async def test_a_start_before_the_inbox_knows_is_refused(applied, ledger, touchpoint):
+async def test_a_start_before_the_inboxs_first_offset_is_refused(applied, ledger, touchpoint):
     await ledger.query("UPDATE offsets SET inbox_from = 5 WHERE partition = 0")
     with pytest.raises(UsageError, match="before offset 5 is no longer known"):
         await _plan(touchpoint, *ALL)
 
 
-async def test_a_consumer_whose_worker_never_ran_cannot_be_planned(applied, ledger, touchpoint):
+async def test_a_replay_cannot_be_planned_before_the_worker_has_run_once(applied, ledger, touchpoint):
     await ledger.query("DELETE FROM subscriptions")
     with pytest.raises(UsageError, match="start its worker once"):
         await _plan(touchpoint, *ALL)
 
 
-async def test_a_plan_that_is_not_there_is_named(applied, touchpoint):
+async def test_an_unknown_plan_is_refused_by_its_id(applied, touchpoint):
     with pytest.raises(UsageError, match="no replay id begins with 1234"):
         await touchpoint("replay", "run", "1234", "--reason", "a test")
 
 
-async def test_who_waits_for_a_worker_is_told_when_none_comes(lost, touchpoint, ledger, monkeypatch):
+async def test_run_says_so_if_no_worker_takes_the_replay(lost, touchpoint, ledger, monkeypatch):
     monkeypatch.setattr("touchpoint.operators.replays.command.PATIENCE_SECONDS", 0)
     plan = (await _plan(touchpoint, *ALL))["id"]
     running = asyncio.create_task(touchpoint("replay", "run", plan, "--reason", "a test", code=1))
