@@ -45,7 +45,8 @@ memory itself, which must not grow with the length of the run."""
 SHOWN = 20
 AT_ONCE = 100
 MAX_GROWTH_MIB = 16
-"""Limit for the growth of the process's median memory from the second to the last quarter of a run (with full caches)."""
+"""Limit for the growth of the process's median memory from the second quarter of a run to the last; caches are full by
+the second."""
 
 
 class Log:

@@ -34,7 +34,7 @@ def test_of_events_with_equal_times_the_later_recorded_wins_then_the_greater_ide
     assert ends == {max(events[2:], key=lambda event: str(event.meta.identity)).tier}
 
 
-def test_partitions_and_offsets_decide_nothing() -> None:
+def test_partitions_and_offsets_do_not_matter() -> None:
     latest: Latest = {}
     assert newest_fields(latest, make.customer_updated(tier="key", time=LATER, offset=3), FIELDS) == ["tier"]
     assert newest_fields(latest, make.customer_updated(tier="basic", partition=2, offset=9), FIELDS) == []
@@ -46,7 +46,7 @@ def test_the_same_event_again_changes_nothing() -> None:
     assert newest_fields(latest, event, FIELDS) == newest_fields(latest, event, FIELDS) == ["tier"]
 
 
-def test_fields_not_asked_for_are_left_out() -> None:
+def test_fields_not_requested_are_ignored() -> None:
     latest: Latest = {}
     assert newest_fields(latest, make.customer_updated(name="Nordwind"), FIELDS) == []
     assert latest == {}

@@ -129,13 +129,13 @@ def test_leaves_unsupported_models_to_pydantic() -> None:
         assert quick.reader(model)(b'{"name":"abcdef"}') is None
 
 
-class TestWhatWasRead:
+class TestReadEvent:
     RAW = b'{"kind":"text", "channel":"web","text":"fine","customer_id":"c"}'
 
-    def test_is_written_as_it_came(self) -> None:
+    def test_is_written_with_its_original_bytes(self) -> None:
         assert FeedbackSubmitted.read(self.RAW).data() == self.RAW
         assert FeedbackSubmitted.read_tolerantly(self.RAW).data() == self.RAW
 
-    def test_is_not_kept_by_changed_copies(self) -> None:
+    def test_is_encoded_again_after_a_change(self) -> None:
         changed = FeedbackSubmitted.read(self.RAW).model_copy(update={"customer_id": None})
         assert json.loads(changed.data()) == {"kind": "text", "channel": "web", "text": "fine"}

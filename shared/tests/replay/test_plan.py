@@ -35,7 +35,7 @@ class TestStart:
     def test_after_the_beginning_of_a_truncated_log_is_accepted(self):
         assert start_of(log(begin=50), None, First(51, NOON)) == 51
 
-    def test_that_retention_may_have_taken_is_refused(self):
+    def test_that_retention_may_have_deleted_is_refused(self):
         with pytest.raises(UsageError, match=r"before 50 are gone.*2026-11-22T12:00:00Z.*--from touchpoints.v1/3/50"):
             start_of(log(begin=50), None, First(50, NOON))
 
