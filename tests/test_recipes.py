@@ -55,6 +55,8 @@ def copy(tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tmp_path / name)
+    if (cache := ROOT / ".mypy_cache").is_dir():  # saves mypy the modules that the recipes do not change
+        shutil.copytree(cache, tmp_path / cache.name)
     return tmp_path
 
 
