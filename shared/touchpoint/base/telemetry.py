@@ -22,7 +22,7 @@ BUILD = Info("touchpoint_build", "Versions of Touchpoint and of Python that this
 READY = Gauge("touchpoint_ready", "1 if this check of /readyz passed, 0 if not; run at each scrape.", ["check"])
 LOOP_LAG = Histogram(
     "touchpoint_event_loop_lag_seconds",
-    "How much longer than asked a sleep took: the event loop was blocked for that time, heartbeats and answers too.",
+    "How much longer than requested a sleep took: the event loop was blocked, and heartbeats and answers were delayed.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 POOL_IN_USE = Gauge("touchpoint_database_pool_in_use_connections", "Connections to PostgreSQL in use.", ["pool"])
@@ -65,7 +65,7 @@ RETRIES = Counter(
     "isolate a failing event).",
     ["consumer", "reason"],
 )
-HALTED = Gauge("touchpoint_consumer_halted", "1 while the consumer is halted, which it does itself.", ["consumer"])
+HALTED = Gauge("touchpoint_consumer_halted", "1 while the consumer is halted: it stopped by itself.", ["consumer"])
 PAUSED = Gauge("touchpoint_consumer_paused", "1 while the consumer is paused by an operator.", ["consumer"])
 KAFKA_UP = Gauge("touchpoint_consumer_kafka_up", "1 while the consumer can reach Kafka.", ["consumer"])
 LAG = Gauge(
