@@ -1,5 +1,7 @@
 """`touchpoint verify` on escalation-svc: cases and clocks are compared with those recomputed from the log."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from escalation_svc.verify import subject
@@ -55,6 +57,23 @@ async def test_what_time_and_people_have_done_is_no_fault(kafka, database_after)
     for statement in BY_TIME_AND_PEOPLE:
         async with planted(database_after, statement) as copy:
             assert _found(await verify(subject(), copy, kafka)) == {}, statement
+
+
+async def test_with_since_no_publication_is_missed_that_only_the_whole_log_decides(kafka, dsn):
+    """The second tier is older than the first, so no case was opened; from the second on, the log looks otherwise."""
+    await append(kafka, make.customer_updated(customer_id="c1", tier="basic", time=make.NOON))
+    await consume("escalation-svc", subject().handlers, kafka, dsn)
+    later = datetime.now(UTC)
+    await append(
+        kafka,
+        make.customer_updated(customer_id="c1", tier="key", time=make.NOON - timedelta(hours=1)),
+        make.feedback(customer_id="c1", score=2),
+    )
+    await consume("escalation-svc", subject().handlers, kafka, dsn)
+    report = await verify(subject(), dsn, kafka, since=later)
+    assert _found(report) == {}
+    assert report.outcomes["applied"] == 2
+    assert (await verify(subject(), dsn, kafka)).rows["cases"] == 0
 
 
 def _found(report):
