@@ -17,7 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_help_lists_all_commands_including_those_of_services() -> None:
     shown = CliRunner().invoke(cli.commands(), ["--help"]).output
-    for command in ("up", "down", "status", "logs", "import", "keys", "consumer", "dlq", "doctor"):
+    for command in ("up", "down", "status", "logs", "import", "sample", "keys", "consumer", "dlq", "doctor"):
         assert f" {command} " in shown
 
 

@@ -19,6 +19,7 @@ COMMANDS_GROUP = "touchpoint.commands"
 
 COMMANDS = {
     "import": "touchpoint.importer.command:import_file",
+    "sample": "touchpoint.sample.command:sample",
     "doctor": "touchpoint.operators.doctor.command:doctor",
     "consumer": "touchpoint.operators.consumers.command:app",
     "dlq": "touchpoint.operators.dead_letters.command:app",
@@ -36,7 +37,7 @@ def commands(name: str | None = None) -> typer.Typer:
     Imports only the modules of the commands it contains.
     """
     app = typer.Typer(
-        help="Touchpoint: run the stack on this machine, import history, and operate the services.\n\n"
+        help="Touchpoint: run the stack on this machine, import history, make samples, and operate the services.\n\n"
         "Operators begin with `touchpoint doctor`. `touchpoint COMMAND --help` explains each command with examples.\n\n"
         "Exit codes of all commands: 0 success, 1 the command ran and its result is bad, 2 usage error: the command "
         "could not run, and one line says why.",

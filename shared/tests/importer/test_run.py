@@ -222,7 +222,7 @@ class TestUsageErrors:
         ("options", "complaint"),
         [
             (["--key", ""], "an API key is needed"),
-            (["--key", "wrong"], "the gateway does not take this import: 401 This API key is not known."),
+            (["--key", "wrong"], "the gateway does not take these events: 401 This API key is not known."),
             (["--gateway", "http://[::"], "--gateway or --key is invalid"),
             (["--mapping", "nowhere.yaml"], "the mapping nowhere.yaml cannot be read"),
         ],

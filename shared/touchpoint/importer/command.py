@@ -1,7 +1,6 @@
 """`touchpoint import`: options, progress bar, summary and exit codes."""
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -18,7 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from touchpoint.base.errors import TransientError, UsageError
 from touchpoint.importer import mapping as mappings
 from touchpoint.importer.checkpoint import Checkpoint
-from touchpoint.importer.gateway import Gateway, StoppedError
+from touchpoint.importer.gateway import Gateway, StoppedError, connect
+from touchpoint.importer.interrupt import interruptible
 from touchpoint.importer.records import Records
 from touchpoint.importer.run import run, translated
 from touchpoint.importer.translate import RecordError, Translator
@@ -86,9 +85,9 @@ def _send(records: Records, translator: Translator, gateway: str, key: str, chec
     before = checkpoint.progress
     stop = Event()
     with (
-        _client(gateway, key) as client,
+        connect(gateway, key) as client,
         checkpoint,
-        _interruptible(stop),
+        interruptible(stop),
         _bar(records, lambda: checkpoint.progress.accepted - before.accepted) as show,
     ):
         try:
@@ -146,31 +145,6 @@ def _sentence(summary: Summary) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _client(gateway: str, key: str) -> httpx.Client:
-    try:
-        return httpx.Client(base_url=gateway, headers={"authorization": f"Bearer {key}"}, timeout=60)
-    except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise UsageError(f"--gateway or --key is invalid: {error}") from None
-
-
-@contextmanager
-def _interruptible(stop: Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the import once the current batch is acknowledged; a second signal ends it at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def interrupt(number: int, _: object) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

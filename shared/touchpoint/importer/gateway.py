@@ -27,6 +27,17 @@ class StoppedError(Exception):
     """The import was stopped by a signal."""
 
 
+def connect(url: str, key: str, options: str = "--gateway or --key", seconds: float = 60) -> httpx.Client:
+    """An HTTP client of the gateway. `seconds`: how long it waits for an answer.
+
+    Raises UsageError, which names the `options` that gave them, if the URL or the key cannot be sent.
+    """
+    try:
+        return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=seconds)
+    except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        raise UsageError(f"{options} is invalid: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An event that the gateway refused for good: its index among the events sent, and the reason."""
@@ -64,7 +75,7 @@ class Gateway:
                 again, final = _sorted_out(answer.json()["refused"], pending)
                 refused += final
             else:
-                raise UsageError(f"the gateway does not take this import: {_problem(answer)}")
+                raise UsageError(f"the gateway does not take these events: {_problem(answer)}")
             if len(again) < len(pending):
                 waits = _Waits()
             pending = again
