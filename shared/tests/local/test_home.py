@@ -35,7 +35,7 @@ def test_only_the_owner_can_read_the_secrets_file(home: Home) -> None:
 def test_forget_deletes_data_and_secrets_and_keeps_logs(home: Home) -> None:
     with home.owned():
         home.keep_secret(token="one")
-        for path in ("kafka/data/log", "postgres/PG_VERSION", "logs/gateway.log"):
+        for path in ("kafka/data/log", "postgres/PG_VERSION", "logs/gateway.log", "sample.json"):
             (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (home.folder / path).touch()
         home.forget()

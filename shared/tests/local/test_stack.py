@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from touchpoint.local import monitoring, sample
 from touchpoint.local.home import Home
 from touchpoint.local.kafka import access
 from touchpoint.local.process import Process
-from touchpoint.local.services import SERVICES, ports
+from touchpoint.local.services import GATEWAY, SERVICES, ports
+from touchpoint.sample import world
+from touchpoint.sample.schedule import Frame, Made
 from touchpoint.testing import eventually, servers
 from touchpoint.testing.ports import reserve_base
 
@@ -74,12 +75,33 @@ class Running:
         """The API key that `touchpoint up` printed."""
         return re.findall(r"tp_\w+", self.output)[0]
 
-    def feedback(self) -> list[dict[str, Any]]:
-        """The feedback that the gateway lists; these tests create less than a page of it."""
-        answer = httpx.get(
-            f"http://127.0.0.1:{self.port}/v1/feedback?limit=200", headers={"Authorization": f"Bearer {self.key}"}
-        )
-        return list(answer.raise_for_status().json()["items"])
+    def feedback(self) -> dict[str, Any]:
+        """What the gateway answers, by id."""
+        stored: dict[str, Any] = {}
+        query = {"limit": "200"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=self.authorization) as client:
+            while True:
+                page = client.get("/v1/feedback", params=query).raise_for_status().json()
+                stored |= {each["id"]: each for each in page["items"]}
+                if page["next_cursor"] is None:
+                    return stored
+                query["cursor"] = page["next_cursor"]
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def sampled(self) -> list[Made]:
+        """The events of the sample that were sent up to now."""
+        progress = json.loads(Home(self.folder).sample_file.read_text())
+        frame = Frame(sample.CUSTOMERS, sample.GROWTH_DAYS, sample.SEED, progress["start"])
+        return list(world.events(frame, progress["sent"] + 1))
+
+    def accepted(self) -> float:
+        """How many events the gateway has accepted since its start."""
+        metrics = httpx.get(f"{GATEWAY.admin_url(self.port)}/metrics").text
+        counts = re.findall(r"^touchpoint_gateway_events_accepted_total\S* (\S+)$", metrics, re.MULTILINE)
+        return sum(map(float, counts))
 
 
 def as_another_user(work: Callable[[], Any]) -> Any:
@@ -200,12 +222,11 @@ def test_data_of_a_kafka_without_passwords_is_refused_in_one_line(tmp_path: Path
 
 
 async def test_the_printed_first_call_stores_feedback(stack: Running) -> None:
-    before = len(stack.feedback())
     call = stack.output.partition("A first call:")[2].partition("\"}'")
     process = await asyncio.create_subprocess_exec("bash", "-c", "".join(call[:2]), stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
-    assert json.loads(printed)["id"]
-    await eventually(lambda: len(stack.feedback()) == before + 1)
+    submitted = json.loads(printed)["feedback_id"]
+    await eventually(lambda: stack.feedback().get(submitted, {}).get("text") == "Lovely.")
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(stack: Running) -> None:
@@ -246,7 +267,7 @@ async def test_a_killed_service_is_restarted(stack: Running) -> None:
 
 
 async def test_processes_of_a_killed_supervisor_are_stopped_and_data_is_kept(stack: Running) -> None:
-    kept, key = stack.feedback(), stack.key
+    kept, key, sampled = stack.feedback(), stack.key, len(stack.sampled())
     running = Home(stack.folder).recorded()["processes"]
     os.kill(running["supervisor"]["pid"], signal.SIGKILL)
     await eventually(lambda: stack.status()["state"] == "abandoned")
@@ -254,7 +275,9 @@ async def test_processes_of_a_killed_supervisor_are_stopped_and_data_is_kept(sta
     stack.up()
     assert not any(Process.find(**process) for process in running.values())
     assert stack.key == key
-    assert stack.feedback() == kept
+    now = stack.feedback()
+    assert {number: now.get(number) for number in kept} == kept
+    assert stack.accepted() <= len(stack.sampled()) - sampled, "no event was sent twice"
 
 
 async def test_ctrl_c_stops_the_stack_and_fresh_starts_with_only_the_sample(stack: Running) -> None:
@@ -265,5 +288,9 @@ async def test_ctrl_c_stops_the_stack_and_fresh_starts_with_only_the_sample(stac
 
     stack.up("--fresh")
     assert stack.key != key
-    submitted = [each for each in sample.events(datetime.now(UTC)) if each["type"] == "feedback.submitted"]
-    await eventually(lambda: len(stack.feedback()) == len(submitted))
+
+    def submitted() -> list[Made]:
+        return [each for each in stack.sampled() if each.type == "feedback.submitted"]
+
+    assert len(submitted()) > 100
+    await eventually(lambda: len(stack.feedback()) == len(submitted()), timeout=60)

@@ -31,6 +31,9 @@ def up(
 ) -> None:
     """Start Kafka, PostgreSQL and the four services on this machine, load a sample, and show counts of events live.
 
+    The sample is a company with 450 customers: four weeks of history, the last day live, and then further events as
+    their time comes, about 170 a day (docs/sample.md).
+
     Ctrl-C stops all processes that this command started. The data is kept for the next start. Prometheus and
     Alertmanager are started as well if they are installed, with the project's alerts.
 

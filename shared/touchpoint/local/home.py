@@ -75,7 +75,7 @@ class Home:
 
     def forget(self) -> None:
         """Delete all data and secrets; logs stay."""
-        for name in (*SERVERS, "secrets.json"):
+        for name in (*SERVERS, "secrets.json", self.sample_file.name):
             path = self.folder / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -104,6 +104,11 @@ class Home:
         await asyncio.gather(*(process.stop() for name, process in left.items() if name not in SERVERS))
         await asyncio.gather(*(process.stop() for name, process in left.items() if name in SERVERS))
         self.record({})
+
+    @property
+    def sample_file(self) -> Path:
+        """How much of the sample was sent to the servers of this folder."""
+        return self.folder / "sample.json"
 
     @property
     def secrets_file(self) -> Path:

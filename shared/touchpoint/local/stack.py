@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from touchpoint.local.monitoring import Target
 from touchpoint.local.postgres import Postgres
 from touchpoint.local.process import Process, require_free
 from touchpoint.local.progress import Progress
+from touchpoint.local.sample import Sample
 from touchpoint.local.services import GATEWAY, SERVICES, Environment, LocalService, broker_ports, ports
 from touchpoint.local.supervisor import Supervisor
 
@@ -47,6 +49,8 @@ class Stack:
     """URL of PostgreSQL, once it is known; recorded for commands such as `touchpoint keys`."""
     watchers: dict[str, str] = field(default_factory=dict)
     """URLs of Prometheus and Alertmanager, if they run, by their label in the welcome text."""
+    sample: Sample | None = None
+    """The world whose events are sent; set once its history is loaded."""
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +77,8 @@ class Stack:
             await self._watch()
         with self.progress.step("Loading a small sample through the gateway"):
             key = await keys.working_key(self.home, environment)
-            await sample.load(GATEWAY.url(self.port), key)
+            self.sample = Sample(self.home.sample_file, self._servers(), time.time())
+            await sample.load(self.sample, GATEWAY.url(self.port), key)
         return environment, key
 
     def ready(self) -> None:
@@ -204,6 +209,16 @@ class Stack:
         log = self.home.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines()
         return f"{lines[-1] if lines else 'its log is empty'} (log: {log})"
+
+    async def go_on(self, key: str) -> None:
+        """Send the sample's events as their time comes, until cancelled."""
+        assert self.sample, "the stack was started"
+        await sample.go_on(self.sample, GATEWAY.url(self.port), key, self.progress.console.print)
+
+    def _servers(self) -> str:
+        """Which Kafka and PostgreSQL hold what was sent."""
+        database = database_url.without_password(self.database_url) if self.database_url else "embedded"
+        return f"{self.kafka or 'embedded'} {database}"
 
     def _secret(self, name: str) -> str:
         """A secret of this stack, made the first time."""

@@ -97,4 +97,4 @@ async def _run(stack: Stack, console: Console) -> None:
     )
     console.print(welcome, markup=False, highlight=False, soft_wrap=True)
     stack.ready()
-    await asyncio.gather(stack.supervisor.keep(), flow.show(stack.port, console))
+    await asyncio.gather(stack.supervisor.keep(), stack.go_on(key), flow.show(stack.port, console))
