@@ -61,7 +61,7 @@ def commands(name: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line. A UsageError is printed in one line and ends it with exit code 2."""
+    """Run the command line. Prints a UsageError in one line, then exits with code 2."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own one-line errors cover what aiokafka logs
     gc.disable()  # imports create many objects and hardly any garbage; collecting would only cost time
     try:

@@ -1,6 +1,6 @@
 """`python -m escalation_svc api | consumer | worker | migrate | all`."""
 
-import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before imports that take a second)
 
 import sys
 

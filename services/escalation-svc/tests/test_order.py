@@ -63,7 +63,7 @@ async def test_clocks_are_the_same_in_any_order_before_and_after_the_timer(
 
 @any_order
 @given(happened=st.lists(changes, min_size=2, max_size=6), data=st.data())
-async def test_what_is_known_of_a_customer_is_the_same_in_any_order(
+async def test_a_customers_attributes_are_the_same_in_any_order(
     sessions: Sessions, happened: list[Any], data: st.DataObject
 ) -> None:
     events = numbered(happened)
@@ -81,7 +81,7 @@ ANSWERED = [make.ticket_replied(**later(-86_400)), make.ticket_replied(**later(6
 
 
 @pytest.mark.parametrize("events", [[*ANSWERED, URGENT], [URGENT, *ANSWERED], [ANSWERED[0], URGENT, ANSWERED[1]]])
-async def test_an_answered_ticket_is_no_breach_though_an_older_reply_is_read_before_it(
+async def test_a_ticket_answered_in_time_is_achieved_despite_a_reply_from_the_day_before(
     sessions: Sessions, time_passes: TimePasses, rows: Rows, events: list[Event]
 ) -> None:
     for event in events:
@@ -93,7 +93,7 @@ async def test_an_answered_ticket_is_no_breach_though_an_older_reply_is_read_bef
 
 
 @pytest.mark.parametrize("first", ["opened", "closed"])
-async def test_a_closing_half_a_second_before_the_opening_ends_the_waiting(
+async def test_a_closing_half_a_second_before_the_opening_cancels_the_clock(
     sessions: Sessions, rows: Rows, first: str
 ) -> None:
     closed = make.ticket_status_changed(status="closed", **later(-0.5))

@@ -107,7 +107,7 @@ async def appended(kafka: KafkaSettings, kind: str) -> dict[str, list[datetime]]
     return times
 
 
-async def test_killed_workers_and_two_at_once_wake_each_clock_once(
+async def test_each_clock_fires_once_even_if_a_worker_is_killed_and_two_run_at_once(
     start: Start, handlers: Handlers, sessions: Sessions, rows: Rows, kafka: KafkaSettings
 ) -> None:
     past = now() - timedelta(days=1)
@@ -135,7 +135,9 @@ async def test_killed_workers_and_two_at_once_wake_each_clock_once(
     assert set(await appended(kafka, "sla.breached")) == {ticket.ticket_id for ticket in tickets}
 
 
-async def test_a_clock_fires_within_seconds(start: Start, rows: Rows, kafka: KafkaSettings) -> None:
+async def test_a_clock_fires_within_three_seconds_of_its_due_time(
+    start: Start, rows: Rows, kafka: KafkaSettings
+) -> None:
     start("all")
     await send(kafka, make.customer_updated())
     await eventually(lambda: rows("customers"), 30)
@@ -147,13 +149,15 @@ async def test_a_clock_fires_within_seconds(start: Start, rows: Rows, kafka: Kaf
     assert timedelta(0) < moment - due < timedelta(seconds=3)
 
 
-async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
+async def test_a_reply_in_the_log_prevents_the_breach_though_no_consumer_runs_when_it_is_due(
     start: Start, rows: Rows, kafka: KafkaSettings
 ) -> None:
     consumer = start("consumer")
     start("worker")
     await send(kafka, make.customer_updated())
-    await eventually(lambda: rows("customers"), 30)  # so that it consumes the ticket and stops before the clock is due
+    await eventually(
+        lambda: rows("customers"), 30
+    )  # the consumer runs: it can read the ticket and stop before the due time
     opened = make.ticket_opened(priority="urgent", time=now() + timedelta(seconds=5))
     due = opened.meta.time + timedelta(seconds=SECONDS)
     await send(kafka, opened)
@@ -168,7 +172,9 @@ async def test_a_reply_that_waits_in_the_log_while_no_consumer_runs_counts(
     assert await rows("escalations WHERE reason = 'first_response_breached'") == []
 
 
-async def test_a_policy_file_that_cannot_work_ends_the_process_with_one_line(start: Start, tmp_path: Path) -> None:
+async def test_with_an_invalid_policy_file_the_process_exits_with_a_message_of_one_line(
+    start: Start, tmp_path: Path
+) -> None:
     (tmp_path / "policies.yaml").write_text("policies: 3")
     process = start("api")
     assert await asyncio.to_thread(process.handle.wait, 30) == 1

@@ -44,7 +44,7 @@ async def database_after(kafka, dsn):
     return dsn
 
 
-async def test_cases_and_clocks_are_those_the_log_asks_for_and_whatever_was_planted_is_found(kafka, database_after):
+async def test_verify_finds_nothing_in_correct_tables_and_reports_each_planted_fault(kafka, database_after):
     report = await verify(subject(), database_after, kafka)
     assert _found(report) == {}
     assert report.rows == {"customers": 1, "clocks": 1, "cases": 2}
@@ -53,7 +53,7 @@ async def test_cases_and_clocks_are_those_the_log_asks_for_and_whatever_was_plan
             assert _found(await verify(subject(), copy, kafka)) == expected, statement
 
 
-async def test_what_time_and_people_have_done_is_no_fault(kafka, database_after):
+async def test_changes_by_the_timer_and_by_people_are_not_reported(kafka, database_after):
     for statement in BY_TIME_AND_PEOPLE:
         async with planted(database_after, statement) as copy:
             assert _found(await verify(subject(), copy, kafka)) == {}, statement

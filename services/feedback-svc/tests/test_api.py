@@ -20,7 +20,7 @@ def at(hour: int) -> str:
     return (make.NOON + timedelta(hours=hour)).isoformat()
 
 
-async def test_tenants_never_see_each_other(sessions: Sessions, client: Client) -> None:
+async def test_a_tenant_sees_only_its_own_rows(sessions: Sessions, client: Client) -> None:
     mine, theirs = make.feedback(id="f-1"), make.feedback(id="f-1", tenant="globex")
     await apply(handlers, sessions, [mine, theirs])
     for tenant, event, other in (("acme", mine, theirs), ("globex", theirs, mine)):
@@ -35,7 +35,7 @@ PATHS = ["/v1/feedback", f"/v1/feedback/{UUID(int=7)}", "/v1/customers/c/timelin
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_only_the_gateway_is_answered(client: Client, path: str) -> None:
+async def test_a_request_without_the_gateways_token_is_401(client: Client, path: str) -> None:
     answer = await client().get(path, headers={"Authorization": "Bearer made-up"})
     assert answer.status_code == 401
 
@@ -57,7 +57,7 @@ async def test_an_unavailable_database_is_503_with_retry_after() -> None:
             assert answer.headers["retry-after"]
 
 
-async def test_a_parameter_that_is_no_list_given_twice_is_refused_naming_it(client: Client) -> None:
+async def test_a_parameter_for_a_single_value_given_twice_is_422_and_the_problem_names_it(client: Client) -> None:
     for path in ("/v1/feedback", "/v1/customers/C-1/timeline"):
         answer = await client().get(f"{path}?limit=1&limit=2&from=2026-01-01T00:00:00Z&from=2026-02-01T00:00:00Z")
         assert answer.status_code == 422
@@ -67,7 +67,9 @@ async def test_a_parameter_that_is_no_list_given_twice_is_refused_naming_it(clie
         ]
 
 
-async def test_a_poller_by_when_it_was_recorded_gets_what_comes_late(sessions: Sessions, client: Client) -> None:
+async def test_filters_by_recording_time_find_an_event_that_was_recorded_late(
+    sessions: Sessions, client: Client
+) -> None:
     polled = make.NOON + timedelta(hours=1)
     early = make.feedback(id="early", time=make.NOON, recorded=make.NOON)
     late = make.feedback(id="late", time=make.NOON - timedelta(days=3), recorded=polled)

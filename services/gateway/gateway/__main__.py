@@ -1,6 +1,6 @@
 """`python -m gateway api | migrate | all`."""
 
-import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before imports that take a second)
 
 from gateway.app import NAME, create_app
 from gateway.config import Settings

@@ -205,7 +205,7 @@ def _operation(route: ServiceRoute | Operation, service: Json, adopted: _Adopted
 
 
 def _tag(path: str) -> str:
-    """The first segment that says what the path is about."""
+    """The tag of a path: its first segment, or the one after `v1`."""
     segments = path.strip("/").split("/")
     return segments[1] if segments[0] == "v1" else segments[0]
 

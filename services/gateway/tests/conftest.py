@@ -35,19 +35,19 @@ Log = Callable[[], Awaitable[list[Record]]]
 
 @pytest.fixture
 def secret() -> SecretStr:
-    """What the gateway signs its tokens with."""
+    """The secret with which the gateway signs its internal tokens."""
     return SecretStr(secrets.token_hex(32))
 
 
 @pytest.fixture(scope="session")
 def package() -> str:
-    """The service that the shared fixtures are about: its database, sessions on it, clients of its API."""
+    """The package of the service whose database, sessions and API clients the shared fixtures provide."""
     return "gateway"
 
 
 @pytest.fixture
 async def api_engine(dsn: str) -> AsyncIterator[AsyncEngine]:
-    """The same database as the gateway has it."""
+    """An engine on the test's database, with the role of the gateway's API."""
     engine = create_engine(dsn, "tests", role=api_role("gateway"))
     yield engine
     await engine.dispose()
@@ -55,7 +55,7 @@ async def api_engine(dsn: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def issue(sessions: Sessions) -> Issue:
-    """Makes API keys; give it a tenant and scopes, or get a key of acme that may do everything."""
+    """A function that creates an API key and returns its token; by default of the tenant acme, with all scopes."""
 
     async def make(tenant: str = "acme", scopes: set[Scope] | None = None) -> str:
         async with transaction(sessions) as session:
@@ -69,9 +69,9 @@ def issue(sessions: Sessions) -> Issue:
 async def open_door(
     kafka: KafkaSettings, api_engine: AsyncEngine, issue: Issue, secret: SecretStr
 ) -> AsyncIterator[Open]:
-    """Starts gateways; give it the key's tenant and scopes and any setting, and get a client.
+    """A function that starts a gateway in this process and returns its client, with a key of this tenant and scopes.
 
-    `http://admin` is the gateway's admin address.
+    `over` holds settings. `http://admin` is the gateway's admin address.
     """
     async with contextlib.AsyncExitStack() as stack:
 
@@ -103,7 +103,7 @@ async def open_door(
 async def open_gateway(
     kafka: KafkaSettings, api_engine: AsyncEngine, issue: Issue, secret: SecretStr
 ) -> AsyncIterator[Open]:
-    """Starts gateways behind sockets, as their processes serve them; give it routes and settings, and get a client."""
+    """A function that starts a gateway with these routes and settings on a TCP socket, and returns a client."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(routes: Sequence[ServiceRoute], tenant: str = "acme", **over: Any) -> httpx.AsyncClient:
@@ -129,14 +129,17 @@ async def open_gateway(
 
 @dataclass
 class Behind:
-    """A service behind the gateway: what it is to answer, and what it was asked."""
+    """A fake service behind the gateway: `answer` makes its answers; `asked` records its requests.
+
+    A record is method, path with query, headers, body.
+    """
 
     url: str = ""
     answer: Callable[[Request], Response] = lambda _: JSONResponse({})
     asked: list[tuple[str, bytes, dict[str, str], bytes]] = field(default_factory=list)
 
     def hold(self, path: str) -> asyncio.Event:
-        """Answer requests to this path once the event is set, others at once."""
+        """Answer requests for this path once the returned event is set, other requests at once."""
         released = asyncio.Event()
 
         async def held(scope: Any, receive: Any, send: Any) -> None:
@@ -150,7 +153,7 @@ class Behind:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if "authorization" not in request.headers:
-            return  # not ours: another process tries a port that was its own a moment ago
+            return  # not from the gateway: another process still sends to this port, which it used before
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
         self.asked.append((request.method, scope["raw_path"] + query, dict(request.headers), await request.body()))
         await self.answer(request)(scope, receive, send)
@@ -158,11 +161,11 @@ class Behind:
 
 @pytest.fixture
 async def behind() -> AsyncIterator[Behind]:
-    """A service on a port of its own."""
+    """A fake service on a free port."""
     service = Behind()
     config = uvicorn.Config(service, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # a test run has its own
+    server.capture_signals = contextlib.nullcontext  # pytest handles the signals
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
     service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
@@ -173,13 +176,13 @@ async def behind() -> AsyncIterator[Behind]:
 
 @pytest.fixture
 async def door(open_door: Open) -> httpx.AsyncClient:
-    """A gateway, called with a key of the tenant acme that may do everything."""
+    """A client of a gateway, with a key of the tenant acme that has all scopes."""
     return await open_door()
 
 
 @pytest.fixture
 def log(kafka: KafkaSettings) -> Log:
-    """Read all of the topic of touchpoints: per partition in log order."""
+    """A function that reads all records of the topic of touchpoints; those of a partition are in log order."""
 
     async def read() -> list[Record]:
         consumer = AIOKafkaConsumer(**kafka.client_options(), auto_offset_reset="earliest", enable_auto_commit=False)

@@ -1,4 +1,7 @@
-"""Every route of the door against every way of not being let in. The routes are the gateway's own: a new one is in."""
+"""Every route of the gateway with every kind of missing, invalid or insufficient API key.
+
+The routes come from the gateway's application, so that a new route is tested, too.
+"""
 
 from datetime import UTC, datetime
 from itertools import product
@@ -52,7 +55,7 @@ def needed(method, path):
 
 
 def place(path):
-    """Where a route is asked: the operators' at the admin address."""
+    """The URL of a route, with its parameters filled in; the operators' routes are at the admin address."""
     host = "http://admin" if path.startswith("/v1/ops") else ""
     for parameter, value in FILLED.items():
         path = path.replace(parameter, value)
@@ -62,7 +65,7 @@ def place(path):
 
 @pytest.fixture
 async def ask(open_door, behind):
-    """Asks a route of a gateway whose services would all answer."""
+    """A function that sends a request to a gateway whose services answer every request."""
     away = {f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
     behind.answer = lambda _: JSONResponse({"secret": "of a tenant", "items": []})
     door = await open_door(**away)
@@ -80,7 +83,7 @@ async def ask(open_door, behind):
 
 @pytest.fixture
 async def refused(ask, behind, log):
-    """Asks a route, sees it refused, and that neither a service nor Kafka heard of it."""
+    """A function that sends a request and asserts that it is refused and reaches neither a service nor Kafka."""
 
     async def send(method, path, status, **headers):
         answer = await ask(method, path, **headers)
@@ -96,7 +99,7 @@ async def refused(ask, behind, log):
 
 @pytest.fixture
 def issue_spoilt(issue, sessions):
-    """Makes a key that was good once: `revoked_at` or `expires_at` has passed."""
+    """A function that creates a key and sets its `revoked_at` or `expires_at` to now, so that it becomes invalid."""
 
     async def make(column):
         token = await issue()
@@ -108,7 +111,7 @@ def issue_spoilt(issue, sessions):
     return make
 
 
-async def test_without_a_key_in_its_place_no_route_says_anything(refused, issue):
+async def test_every_route_is_401_unless_the_authorization_header_holds_a_bearer_token(refused, issue):
     token = await issue()
     misplaced = (
         {"Authorization": ""},
@@ -125,7 +128,7 @@ async def test_without_a_key_in_its_place_no_route_says_anything(refused, issue)
         assert "error=" not in answer.headers["www-authenticate"]
 
 
-async def test_a_key_that_opens_nothing_is_the_same_whatever_is_wrong_with_it(refused, issue, issue_spoilt):
+async def test_every_kind_of_invalid_key_gets_the_same_401(refused, issue, issue_spoilt):
     token = await issue()
     other = await issue()
     wrong = {
@@ -148,7 +151,7 @@ async def test_a_key_that_opens_nothing_is_the_same_whatever_is_wrong_with_it(re
     assert len(codes) == 1
 
 
-async def test_every_other_scope_together_does_not_open_a_route(refused, issue):
+async def test_a_key_with_all_scopes_but_the_required_one_gets_403(refused, issue):
     without = {scope: await issue(scopes=set(Scope) - {scope}) for scope in Scope}
     nothing = await issue(scopes=set())
     for method, path in ROUTES:
@@ -158,14 +161,14 @@ async def test_every_other_scope_together_does_not_open_a_route(refused, issue):
         await refused(method, path, 403, Authorization=f"Bearer {nothing}")
 
 
-async def test_its_scope_alone_opens_a_route(ask, issue):
+async def test_a_key_with_only_the_required_scope_is_authorized(ask, issue):
     alone = {scope: await issue(scopes={scope}) for scope in Scope}
     for method, path in ROUTES:
         answer = await ask(method, path, Authorization=f"Bearer {alone[needed(method, path)]}")
         assert answer.status_code in (200, 400, 415), f"{method} {path}"
 
 
-async def test_a_method_a_path_does_not_have_does_nothing_even_with_a_key(ask, issue, behind, log):
+async def test_a_method_that_a_path_does_not_have_is_405_and_has_no_effect(ask, issue, behind, log):
     override = {"Authorization": f"Bearer {await issue()}", "X-HTTP-Method-Override": "POST"}
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
     for (_, path), method, headers in product(ROUTES, methods, ({}, override)):
@@ -175,8 +178,8 @@ async def test_a_method_a_path_does_not_have_does_nothing_even_with_a_key(ask, i
     assert await log() == []
 
 
-async def test_the_operators_routes_are_not_at_the_public_address_whatever_the_key(ask, issue, behind):
-    """Nor what is public at the operators': each address has its own."""
+async def test_the_public_address_has_no_operators_routes_and_the_admin_address_no_public_ones(ask, issue, behind):
+    """They are 404 even with a key that has all scopes."""
     key = {"Authorization": f"Bearer {await issue()}"}
     for method, path in OPERATORS_ROUTES:
         answer = await ask(method, place(path).replace("http://admin", "http://gateway"), **key)
@@ -187,7 +190,7 @@ async def test_the_operators_routes_are_not_at_the_public_address_whatever_the_k
     assert behind.asked == []
 
 
-async def test_every_tenants_scope_together_opens_no_route_of_operators(refused, issue):
+async def test_a_key_with_all_scopes_but_the_operators_gets_403_from_operators_routes(refused, issue):
     token = await issue(scopes=set(Scope) - OPERATORS)
     for method, path in OPERATORS_ROUTES:
         await refused(method, path, 403, Authorization=f"Bearer {token}")

@@ -1,4 +1,4 @@
-"""The committed OpenAPI documents against the gateway that serves them: routes, scopes, problems, real answers."""
+"""The committed OpenAPI documents compared with the gateway: its routes, scopes, problems and real answers."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def validator(schema):
 
 
 def as_json_schema(part):
-    """A schema of OpenAPI 3.0 as JSON Schema: what `nullable` and the exclusive bounds mean there."""
+    """Convert a schema of OpenAPI 3.0 to JSON Schema: `nullable` and the exclusive bounds."""
     if isinstance(part, list):
         return [as_json_schema(each) for each in part]
     if not isinstance(part, dict):
@@ -74,7 +74,7 @@ def as_json_schema(part):
 
 
 def everything(part, place=""):
-    """Every object of the document, by its place; the names of properties are no keywords of a schema."""
+    """Yield every object of the document with its path, except `properties`: its keys are names, not keywords."""
     if isinstance(part, dict):
         if not place.endswith("/properties"):
             yield place, part
@@ -96,7 +96,7 @@ def resolved(part, document=DOCUMENT):
 
 
 def documented(answer, method, path):
-    """Assert that this answer is one the document describes, form and all."""
+    """Assert that the document describes this answer: its status, media type, body and headers."""
     responses = OPERATIONS[method, path]["responses"]
     assert str(answer.status_code) in responses, f"{answer.status_code} of {method} {path} is not documented"
     content = resolved(responses[str(answer.status_code)])["content"]
@@ -115,7 +115,7 @@ def references(part):
     return [reference for value in part for reference in references(value)] if isinstance(part, list) else []
 
 
-def test_the_documents_describe_exactly_the_routes_there_are():
+def test_the_documents_describe_exactly_the_gateways_routes():
     settings = Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6])
     app = create_app(settings, create_engine("postgresql:///unused", "tests"))
     for served, document in ((app, DOCUMENT), (app.state.beside, OPERATIONS_DOCUMENT)):
@@ -129,7 +129,7 @@ def test_the_documents_describe_exactly_the_routes_there_are():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
-def test_every_reference_leads_somewhere_and_every_schema_is_one(document):
+def test_every_reference_resolves_and_every_schema_is_valid(document):
     assert len(references(document)) > 50
     for part in references(document):
         assert resolved(part, document)
@@ -138,7 +138,7 @@ def test_every_reference_leads_somewhere_and_every_schema_is_one(document):
 
 
 @pytest.mark.parametrize(("document", "place"), ALL, ids=[" ".join(place) for _, place in ALL])
-def test_every_operation_names_its_scope_its_problems_and_itself(document, place):
+def test_every_operation_has_a_summary_its_scope_and_its_problems(document, place):
     operation = operations(document)[place]
     assert operation["security"] == [{"apiKey": []}]
     assert operation["description"].endswith(f"Needs the scope `{SCOPES[place]}`.")
@@ -154,7 +154,7 @@ def test_every_operation_names_its_scope_its_problems_and_itself(document, place
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
-def test_operations_have_names_of_their_own(document):
+def test_operation_ids_are_unique(document):
     names = [operation["operationId"] for operation in operations(document).values()]
     assert len(set(names)) == len(names)
 
@@ -176,23 +176,23 @@ GENERATORS_FAIL = {
         "enum" in choice or choice.get("type") == "object" for choice in part.get("anyOf", ())
     ),
 }
-"""What some generator fails at, or makes code of that does not compile (docs/adr/0020)."""
+"""Constructs at which a client generator fails, or of which it makes code that does not compile (docs/adr/0020)."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
 @pytest.mark.parametrize("fault", GENERATORS_FAIL)
-def test_no_document_has_what_generators_fail_at(document, fault):
+def test_no_document_has_a_construct_at_which_generators_fail(document, fault):
     assert [place for place, part in everything(document) if GENERATORS_FAIL[fault](part)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
-def test_each_document_says_its_version_where_it_is_served_and_whom_to_ask(document):
+def test_each_document_has_its_version_server_and_contact(document):
     assert (document["openapi"], document["servers"][0]["url"]) == ("3.0.3", "/")
     assert document["info"]["contact"].keys() == {"name", "url"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=("public", "operators"))
-def test_names_that_generators_make_types_of_are_unique(document):
+def test_names_of_schemas_stay_unique_as_names_of_types_in_generated_code(document):
     titles = [part["title"] for place, part in everything(document) if place != "/info" and "title" in part]
     assert titles == []
     names = {re.sub(r"\W|_", "", name).lower() for name in document["components"]["schemas"]}
@@ -200,8 +200,8 @@ def test_names_that_generators_make_types_of_are_unique(document):
     assert not any("_" in name for name in document["components"]["schemas"])
 
 
-def test_no_constant_is_called_like_a_type():
-    """oapi-codegen names constants after values, and puts the type before them only where two types share a value."""
+def test_no_enum_constant_in_generated_code_has_the_name_of_a_type():
+    """oapi-codegen names constants after values; it prefixes them with the type only where two types share a value."""
     enums = {name: schema["enum"] for name, schema in SCHEMAS.items() if "enum" in schema}
     times = Counter(value for values in enums.values() for value in values)
     for name, values in enums.items():
@@ -210,7 +210,7 @@ def test_no_constant_is_called_like_a_type():
             assert not constants & {other.lower() for other in SCHEMAS}, name
 
 
-def test_each_event_type_has_a_schema_of_its_own_in_a_union_told_apart_by_type():
+def test_each_event_type_has_its_own_schema_in_a_union_discriminated_by_type():
     union = SCHEMAS["CloudEvent"]
     assert union["discriminator"]["propertyName"] == "type"
     mapping = union["discriminator"]["mapping"]
@@ -223,7 +223,7 @@ def test_each_event_type_has_a_schema_of_its_own_in_a_union_told_apart_by_type()
         assert event["required"] == ["specversion", "id", "source", "type", "data"]
 
 
-def test_what_a_schema_of_3_1_says_is_said_in_3_0():
+def test_schemas_of_openapi_3_1_are_converted_to_3_0():
     converter = Converter({"Score": {"type": "object"}, "Channel": {"type": "string"}})
     for theirs, ours in (
         ({"type": ["string", "null"], "title": "Text", "default": None}, {"type": "string", "nullable": True}),
@@ -258,7 +258,7 @@ def test_what_a_schema_of_3_1_says_is_said_in_3_0():
         assert converter.schema(theirs) == ours
 
 
-def test_a_schema_of_another_service_with_the_same_name_keeps_its_own_meaning():
+def test_a_different_schema_of_the_same_name_is_renamed_after_its_service():
     known = {"Score": {"type": "object"}, "Same": {"type": "string"}}
     theirs = {"Score": {"type": "number"}, "Same": {"type": "string"}, "Page": {"$ref": "#/components/schemas/Score"}}
     adopted = openapi._Adopted(known, "metrics-svc", {"components": {"schemas": theirs}})
@@ -275,7 +275,7 @@ async def test_the_gateway_serves_the_document(door):
     assert (served.status_code, served.json()) == (200, DOCUMENT)
 
 
-async def test_the_page_to_read_it_needs_nothing_from_elsewhere_and_may_run_nothing_else(door):
+async def test_the_page_of_the_document_loads_and_may_run_only_its_own_files(door):
     page = await door.get("/docs", headers={"Authorization": ""})
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
@@ -308,7 +308,7 @@ async def test_every_example_is_valid_and_accepted(door):
     ],
     ids=str,
 )  # fmt: skip
-async def test_what_the_documents_schema_refuses_the_gateway_refuses(door, over):
+async def test_an_event_that_the_documents_schema_refuses_is_422(door, over):
     event = EXAMPLES[1] | over
     assert not validator({"$ref": "#/components/schemas/CloudEvent"}).is_valid(event)
     answer = await door.post(
@@ -363,7 +363,7 @@ async def test_the_answers_to_plain_feedback_are_as_documented(door):
     assert await post(json=feedback | {"colour": "red"}) == 422
 
 
-async def test_the_answers_about_an_event_are_as_documented(open_door, behind):
+async def test_the_answers_about_the_status_of_an_event_are_as_documented(open_door, behind):
     path = "/v1/events/{source}/{id}"
     door = await open_door(**{f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")})
     behind.answer = lambda _: JSONResponse({"consumer": "x-svc", "handles": [], "positions": {}, "events": {}})
@@ -382,7 +382,7 @@ async def test_the_answers_about_an_event_are_as_documented(open_door, behind):
 
 
 @pytest.mark.parametrize("place", [(route.method, route.path) for route in ROUTES], ids=" ".join)
-async def test_the_problems_of_questions_are_as_documented(open_door, behind, place):
+async def test_the_problems_of_routes_to_services_are_as_documented(open_door, behind, place):
     method, path = place
     raw = path.replace("{", "").replace("}", "")
     away = {f"{name}_url": "http://127.0.0.1:1" for name in ("feedback", "escalation", "metrics")}
@@ -402,7 +402,7 @@ async def test_the_problems_of_questions_are_as_documented(open_door, behind, pl
 
 @pytest.fixture(scope="module")
 def described():
-    """The operations of a document with routes of every kind, as a service might have them."""
+    """The operations of a document with each kind of route that a service can have."""
     service = FastAPI()
 
     class Thing(BaseModel):
@@ -435,7 +435,7 @@ def described():
     return operations(openapi.merge({"a": service.openapi()}, table))
 
 
-def test_every_method_is_described_with_its_conditions_and_key(described):
+def test_put_and_delete_are_described_with_if_match_problems_and_idempotency_key(described):
     put, delete = described["PUT", "/v1/things/{thing_id}"], described["DELETE", "/v1/things/{thing_id}"]
     assert put["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Thing"}
     assert {"if-match"} <= {parameter.get("name") for parameter in put["parameters"]}

@@ -1,6 +1,6 @@
 """`python -m metrics_svc api|consumer|worker|migrate|all`."""
 
-import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before what takes a second)
+import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before imports that take a second)
 
 from metrics_svc.app import create_app
 from metrics_svc.config import NAME, Settings

@@ -23,7 +23,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 
 @pytest.fixture(scope="session")
 def waiting() -> Callable[[Sessions], Awaitable[None]]:
-    """Returns once a transaction of this database waits for a lock of another."""
+    """A function that returns once a transaction on this database waits for a lock that another one holds."""
 
     async def until(sessions: Sessions) -> None:
         async def somebody() -> bool:
@@ -36,7 +36,7 @@ def waiting() -> Callable[[Sessions], Awaitable[None]]:
 
 
 Fact = tuple[Any, ...]
-"""What a count is about: tenant, metric, quarter of an hour, scale, channel, segment, tier."""
+"""The key of a count: tenant, metric, quarter of an hour, scale, channel, segment, tier."""
 
 TIMES = {
     "first-response": lambda event: event.type == "ticket.replied" and event.author == "agent" and event.public,
@@ -109,7 +109,7 @@ def _times(log: Sequence[Any]) -> Iterator[tuple[Fact, int]]:
 
 @pytest.fixture(scope="session")
 def recount() -> Callable[[Sequence[Event]], dict[Fact, list[int]]]:
-    """Finds every score and duration (in microseconds) behind a log: slowly, from scratch, each question by itself."""
+    """A function that computes every score and duration (in µs) of a log by key, without the service's code."""
 
     def facts(log: Sequence[Event]) -> dict[Fact, list[int]]:
         facts_by_key: dict[Fact, list[int]] = {}
@@ -125,7 +125,7 @@ Log = list[Event]
 
 @pytest.fixture(scope="session")
 def logs() -> Callable[[str], st.SearchStrategy[Log]]:
-    """Any log of a tenant in which a few customers, tickets and hours meet often; one partition a customer."""
+    """Strategies for logs of a tenant with few customers, tickets and hours; each customer has its own partition."""
     spread = {"customer_id": st.sampled_from(["c0", "c1", "c2"]), "minutes": st.integers(-150, 150)}
     values = st.sampled_from([None, "smb", "enterprise"])
     tickets = spread | {"ticket_id": st.sampled_from(["t0", "t1", "t2"])}

@@ -53,11 +53,13 @@ def later(seconds: float) -> dict[str, Any]:
 
 OPENED = make.ticket_opened()
 REPLIED = [make.ticket_replied(**later(-2 * 86_400)), make.ticket_replied(**later(60))]
-"""A reply of two days before, which the ticket was split from, and one in time."""
+"""A reply two days older than the ticket, which was split from an older one, and a reply after the opening."""
 
 
 @pytest.mark.parametrize("events", [[*REPLIED, OPENED], [OPENED, *REPLIED], [REPLIED[1], OPENED, REPLIED[0]]])
-async def test_a_reply_from_before_the_ticket_hides_no_response_to_it(sessions: Sessions, events: list[Event]) -> None:
+async def test_a_reply_from_before_the_ticket_does_not_hide_a_later_one(
+    sessions: Sessions, events: list[Event]
+) -> None:
     for event in events:
         await deliver(subject().handlers, sessions, [event])
     async with sessions() as session:
@@ -65,7 +67,7 @@ async def test_a_reply_from_before_the_ticket_hides_no_response_to_it(sessions: 
         assert tuple(rows.one()) == (1, 60_000_000)
 
 
-async def test_a_change_of_segment_that_is_read_late_moves_what_was_counted(sessions: Sessions) -> None:
+async def test_a_change_of_segment_consumed_late_moves_earlier_counts(sessions: Sessions) -> None:
     events = [
         make.customer_updated(segment="smb"),
         make.feedback(score=9, **later(60)),

@@ -22,7 +22,7 @@ EVENTS = [
     make.interaction(customer_id="c1"),
     make.feedback(kind="csat", score=None),
 ]
-"""A ticket of two customers, whose events lie in two partitions; and at the end one that cannot be counted."""
+"""Among them a ticket of two customers, whose events are in two partitions. The last event cannot be counted."""
 
 PLANTED = {
     "UPDATE rollups SET n = n + 1 WHERE metric = 'nps' AND bucket = 9": {(Fault.CHANGED, "rollups"): 1},
@@ -39,7 +39,7 @@ PLANTED = {
 }
 
 
-async def test_every_sum_equals_a_recount_and_whatever_was_planted_is_found(kafka, dsn):
+async def test_verify_finds_nothing_in_correct_sums_and_reports_each_planted_fault(kafka, dsn):
     await append(kafka, *EVENTS)
     await consume("metrics-svc", subject().handlers, kafka, dsn)
     report = await verify(subject(), dsn, kafka)
@@ -52,7 +52,7 @@ async def test_every_sum_equals_a_recount_and_whatever_was_planted_is_found(kafk
             assert _found(await verify(subject(), copy, kafka)) == expected, statement
 
 
-async def test_a_changed_counter_is_told_with_what_it_should_be(kafka, dsn):
+async def test_a_changed_counter_is_reported_with_its_expected_value(kafka, dsn):
     await append(kafka, make.feedback(score=9), make.feedback(score=9))
     await consume("metrics-svc", subject().handlers, kafka, dsn)
     async with planted(dsn, "UPDATE rollups SET n = 3") as copy:

@@ -31,7 +31,7 @@ async def add(
 ) -> None:
     """Add an entry to the audit trail, in the transaction of the action itself.
 
-    `action` names what was done (`dead_letters.discarded`), `subject` the consumer it was done to. `columns`: `reason`,
+    `action` is the operation (`dead_letters.discarded`), `subject` the consumer that it affects. `columns`: `reason`,
     `plan_id`, `plan_hash` and counts (a constraint requires matched = applied + already_applied + failed + erased).
     """
     values = {"who": who, "action": action, "subject": subject, "details": json.dumps(details or {}, default=str)}

@@ -33,7 +33,7 @@ SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[], $6::te
                          $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
 {_AGAIN}
 RETURNING topic, partition, "offset", attempt, failed_at
-"""  # noqa: S608 (our own words)
+"""  # noqa: S608 (no user input)
 
 _TAKEN = """
 SELECT d."offset"
@@ -87,7 +87,7 @@ async def taken(raw: asyncpg.Connection, consumer: str, records: Sequence[Record
 async def take_over(raw: asyncpg.Connection, schema: str) -> None:
     """Copy the dead letters of a rebuild's schema into the live index."""
     await raw.execute(
-        f"INSERT INTO public.dead_letters AS old ({_COLUMNS}) SELECT {_COLUMNS} FROM {schema}.dead_letters {_AGAIN}"  # noqa: S608 (our own)
+        f"INSERT INTO public.dead_letters AS old ({_COLUMNS}) SELECT {_COLUMNS} FROM {schema}.dead_letters {_AGAIN}"  # noqa: S608 (no user input)
     )
 
 
@@ -127,7 +127,7 @@ _CHOSEN = """
 
 _SELECTED = f"""
 SELECT * FROM dead_letters WHERE {_CHOSEN} ORDER BY failed_at, topic, partition, "offset" LIMIT :limit
-"""  # noqa: S608 (our own words)
+"""  # noqa: S608 (no user input)
 
 _NEWEST = text(f"""
 SELECT * FROM (SELECT *, concat_ws('/', consumer, topic, partition, "offset") COLLATE "C" AS place FROM dead_letters)
@@ -135,7 +135,7 @@ SELECT * FROM (SELECT *, concat_ws('/', consumer, topic, partition, "offset") CO
  WHERE {_CHOSEN}
    AND (CAST(:before AS timestamptz) IS NULL OR (failed_at, place) < (:before, :before_place))
  ORDER BY failed_at DESC, place DESC LIMIT :limit
-""")  # noqa: S608 (our own words)
+""")  # noqa: S608 (no user input)
 
 _CAUSES = text(f"""
 SELECT consumer, fingerprint, min(type) AS type, min(stage) AS stage, min(error) AS error, min(reason) AS reason,
@@ -146,14 +146,14 @@ SELECT consumer, fingerprint, min(type) AS type, min(stage) AS stage, min(error)
        (array_agg(topic || '/' || partition || '/' || "offset" ORDER BY failed_at DESC))[1] AS example
   FROM ({_SELECTED}) AS selected
  GROUP BY consumer, fingerprint ORDER BY open DESC, last_failed_at DESC
-""")  # noqa: S608 (our own words)
+""")  # noqa: S608 (no user input)
 
 _DISCARD = text(f"""
 WITH selected AS ({_SELECTED} FOR UPDATE)
 UPDATE dead_letters AS d SET state = 'discarded', closed_at = now(), closed_reason = :reason FROM selected s
  WHERE (d.consumer, d.topic, d.partition, d."offset") = (s.consumer, s.topic, s.partition, s."offset")
 RETURNING d.consumer, d.fingerprint
-""")  # noqa: S608 (our own words)
+""")  # noqa: S608 (no user input)
 
 
 async def causes(session: AsyncSession, selection: Selection) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ class Part(BaseModel):
 
 
 class Rule(Part):
-    """Where one value comes from and what is done to it: source, then `as`, then `map`; null becomes `default`."""
+    """The source and the conversion of one value: source, then `as`, then `map`; null becomes `default`."""
 
     sources: list[Expression] = Field(
         default_factory=list,

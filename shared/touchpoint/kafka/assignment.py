@@ -29,7 +29,7 @@ class Source(NamedTuple):
     """Where a partition's log was read from when it was last checked for truncation or replacement."""
 
     connection: object
-    """To the partition's leader. Without an election a log is not truncated or replaced while the connection lives."""
+    """To the partition's leader. Without an election a log is not truncated or replaced while this stays connected."""
     topic_id: UUID
     epoch: int
     """The leader epoch: it grows with every election."""

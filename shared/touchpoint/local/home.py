@@ -1,4 +1,4 @@
-"""The folder of a local stack: its data, logs, secrets, and the record of what runs."""
+"""The folder of a local stack: its data, logs, secrets, and the record of its running processes."""
 
 import asyncio
 import fcntl
@@ -42,7 +42,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """Where each process writes its log, `<name>.log`."""
+        """The folder of the processes' logs, `<name>.log`."""
         return self.folder / "logs"
 
     def make(self) -> None:
@@ -83,11 +83,11 @@ class Home:
                 path.unlink(missing_ok=True)
 
     def record(self, state: dict[str, Any]) -> None:
-        """Write down what runs, for `status` and `down`."""
+        """Store the state and the processes of the stack, for `status` and `down`."""
         _replace(self.folder / "running.json", state)
 
     def recorded(self) -> dict[str, Any]:
-        """The last record written; empty if there is none or the stack was stopped in order."""
+        """The record stored last; empty if there is none or the stack was stopped properly."""
         return _load(self.folder / "running.json")
 
     def processes(self) -> dict[str, Process]:
@@ -112,7 +112,7 @@ class Home:
 
     @property
     def secrets_file(self) -> Path:
-        """What only the owner of the folder may read."""
+        """The file with the secrets, which only the owner of the folder can read."""
         return self.folder / "secrets.json"
 
     def secrets(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Home:
         return _load(self.secrets_file)
 
     def keep_secret(self, **secrets: str) -> None:
-        """Add to the secrets."""
+        """Add or replace these secrets."""
         _replace(self.secrets_file, self.secrets() | secrets)
 
 

@@ -1,6 +1,6 @@
 """Apache Kafka's jars: exactly those of `kafka.lock`, from Maven repositories, each checked against its SHA-256.
 
-`python -m touchpoint.local.jars` prints the lock for the versions below; `make lock` keeps it.
+`python -m touchpoint.local.jars` prints the lock for the versions below; `make lock` stores it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from jgo.maven import Artifact, MavenContext
 from touchpoint.base.errors import UsageError
 
 WANTED = ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
-"""Kafka and the logging backend it comes without. Resolved one by one: jgo mixes up the versions of several."""
+"""Kafka, and the logging backend that it lacks. Resolved one by one: jgo mixes up the versions of several."""
 
 LOCK = "kafka.lock"
 
@@ -42,7 +42,7 @@ async def class_path(progress: Progress) -> list[Path]:
 
 
 def lock() -> str:
-    """The lock for `WANTED` and all it needs, as Maven resolves it today."""
+    """The lock for `WANTED` and all dependencies, as Maven resolves them now."""
     artifacts: dict[tuple[str, str], Artifact] = {}
     for wanted in WANTED:
         for artifact in jgo.resolve(wanted):
@@ -68,7 +68,7 @@ def fetch(maven: MavenContext, coordinate: str, digest: str) -> Path:
             raise UsageError(f"Cannot download {coordinate} from Maven Central: {error}; check the network") from None
         if _sha256(path) == digest:
             return path
-        path.unlink()  # an interrupted download, or not what was locked: once more
+        path.unlink()  # an interrupted download, or not the locked file: try once more
     raise UsageError(
         f"{coordinate} does not have the SHA-256 in kafka.lock: the Maven repository or a proxy changed it"
     )

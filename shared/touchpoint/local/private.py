@@ -8,10 +8,10 @@ from touchpoint.base.errors import UsageError
 
 
 def make_folder(path: Path, owners: Collection[int] = ()) -> None:
-    """Make a folder that only its owner can enter; one that exists already is closed to everybody else.
+    """Create a folder that only its owner can enter; if it exists, remove other users' access to it.
 
-    Raises UsageError when it exists and is neither ours nor that of `owners` (user ids): somebody may have put it
-    there for us to fill.
+    Raises UsageError if it exists and belongs neither to this user nor to one of `owners` (user ids): another user may
+    have created it in order to read what this process writes to it.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_symlink() or path.stat().st_uid not in {os.getuid(), *owners}:
@@ -20,7 +20,7 @@ def make_folder(path: Path, owners: Collection[int] = ()) -> None:
 
 
 def make_passage(path: Path) -> None:
-    """Make a folder, and those above it, that other users can walk through and not list; leave those that exist."""
+    """Create a folder and its missing parents; other users can enter, but not list them."""
     for folder in reversed([path, *path.parents]):
         if not folder.exists():
             folder.mkdir()
@@ -28,12 +28,12 @@ def make_passage(path: Path) -> None:
 
 
 def write(path: Path, content: str) -> None:
-    """Write a file for its owner alone."""
+    """Write a file that only its owner can read."""
     with open(path, "w", opener=open_private) as file:
-        os.fchmod(file.fileno(), 0o600)  # it may have existed, and been open to others
+        os.fchmod(file.fileno(), 0o600)  # an existing file may have been readable by others
         file.write(content)
 
 
 def open_private(path: str, flags: int) -> int:
-    """As `open`'s argument `opener`: a file made by it is for its owner alone."""
+    """For `open`'s argument `opener`: only its owner can read a file that this creates."""
     return os.open(path, flags, 0o600)

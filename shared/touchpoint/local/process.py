@@ -16,18 +16,18 @@ from touchpoint.base.errors import UsageError
 from touchpoint.local.private import open_private
 
 HOST = "127.0.0.1"
-"""Everything local listens here only."""
+"""The only address on which a local stack listens."""
 
 STOP_SECONDS = 30
 """How long a process may take to end before it is killed."""
 
 _SAME_START_SECONDS = 2
-"""Start times come from the clock and may move a little; an id is not given out again this soon."""
+"""Tolerance when start times are compared, as they depend on the clock. A process id is not reused this soon."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: as which other system user (only root can), in which folder if not ours, and how it is stopped."""
+    """A program to run. `user` (root only) and `folder` (the working folder) are by default those of this process."""
 
     name: str
     command: Sequence[str | Path]
@@ -38,9 +38,9 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
 
     def start(self) -> "Process":
-        """Run it in a session of its own, so that Ctrl-C reaches only us; its output is appended to the log.
+        """Start the program in its own session, so that Ctrl-C reaches only this process; append its output to the log.
 
-        Other users can read neither the log nor what the process writes to disk.
+        Other users can read neither the log nor files that the process writes.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab", opener=open_private) as log:
@@ -69,7 +69,7 @@ class Process:
 
     @classmethod
     def find(cls, pid: int, started: float, stop_signal: int) -> "Process | None":
-        """The process of a record; None when it has ended, whatever has its id now."""
+        """The process of a record; None if it has ended, even if another process has its id now."""
         with contextlib.suppress(psutil.NoSuchProcess):
             process = cls(psutil.Process(pid), signal.Signals(stop_signal))
             if abs(process.handle.create_time() - started) < _SAME_START_SECONDS and process.alive():
@@ -77,7 +77,7 @@ class Process:
         return None
 
     def record(self) -> dict[str, float]:
-        """What `find` needs, as JSON holds it."""
+        """The arguments of `find`, as values for JSON."""
         return {"pid": self.handle.pid, "started": self.handle.create_time(), "stop_signal": int(self.stop_signal)}
 
     def alive(self) -> bool:
@@ -94,7 +94,7 @@ class Process:
         return True
 
     async def stop(self, patience: float = STOP_SECONDS) -> None:
-        """Ask it to end, wait, and end it by force when it takes too long."""
+        """Send the stop signal and wait until the process has ended; after `patience` seconds send SIGKILL."""
         self._signal(self.stop_signal)
         try:
             async with asyncio.timeout(patience):
@@ -105,7 +105,7 @@ class Process:
 
     async def ended(self) -> int | None:
         """Return once it has ended, with the exit code if it was our child."""
-        while self.alive():  # noqa: ASYNC110 # only a parent is told when a process ends
+        while self.alive():  # noqa: ASYNC110 # only a parent is notified when a process ends
             await asyncio.sleep(0.05)
         return self.handle.wait(timeout=0) if isinstance(self.handle, psutil.Popen) else None
 

@@ -26,11 +26,11 @@ class LocalService:
     offset: int
 
     def url(self, base_port: int) -> str:
-        """Its API."""
+        """The URL of its API."""
         return f"http://{HOST}:{base_port + self.offset}"
 
     def admin_url(self, base_port: int) -> str:
-        """Its health and metrics; the gateway's has the operators' routes, too."""
+        """The URL of its health and metrics; the gateway's has the operators' routes, too."""
         return f"http://{HOST}:{base_port + self.offset + ADMIN_OFFSET}"
 
 
@@ -43,7 +43,7 @@ SERVICES: Sequence[LocalService] = (FEEDBACK, ESCALATION, METRICS, GATEWAY)
 
 @dataclass(frozen=True)
 class Environment:
-    """What all services of a stack share: where Kafka and PostgreSQL are, the first port, and the tokens' secret."""
+    """Settings that all services of a stack share: Kafka, PostgreSQL, the gateway's port, and the tokens' secret."""
 
     kafka: KafkaSettings
     brokers: int
@@ -84,7 +84,7 @@ class Environment:
         }
 
     def program(self, service: LocalService, role: str, logs: Path) -> Program:
-        """How one role of a service is run."""
+        """The program that runs one role of a service."""
         command = [sys.executable, "-P", "-m", service.package, role]
         return Program(service.name, command, self.of(service), logs / f"{service.name}.log")
 

@@ -46,7 +46,7 @@ async def up(home: Home, port: int, console: Console, *, brokers: int, fresh: bo
     if kafka and brokers > 1:
         raise UsageError("--brokers is for embedded Kafka only: unset KAFKA_BOOTSTRAP_SERVERS")
     with home.owned():
-        await home.stop_processes()  # of an owner that was killed
+        await home.stop_processes()  # left by a supervisor that was killed
         if fresh:
             _start_clean(home, kafka, database_url)
         stack = Stack(home, port, Progress(console), brokers, kafka, database_url)
@@ -55,7 +55,7 @@ async def up(home: Home, port: int, console: Console, *, brokers: int, fresh: bo
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
-                await running  # it ends by an error only
+                await running  # it only ends by raising
         finally:
             running.cancel()
             stopping.cancel()

@@ -1,7 +1,7 @@
 """A service's routes for operators, on its own consumer and database: the functions of the CLI commands over HTTP.
 
 Operators see the rows of all tenants. Only these routes therefore get sessions of the tables' owner, which bypass
-row-level security, and only callers with an operators' scope (`ops:read`, `ops:replay`) are let in.
+row-level security, and they require an operators' scope (`ops:read`, `ops:replay`).
 """
 
 from fastapi import APIRouter

@@ -61,6 +61,6 @@ class Listed(BaseModel):
 
 
 def page(read: Sequence[L], limit: int) -> Entries[L]:
-    """A page of the items read. The caller reads `limit + 1` items, so that an extra one tells of a next page."""
+    """A page of the items read. The caller reads `limit + 1` items: an extra one means that there is a next page."""
     shown = list(read[:limit])
     return Entries(items=shown, next_cursor=shown[-1].cursor if len(read) > limit else None)

@@ -40,11 +40,11 @@ _OFFSETS = text("SELECT topic, partition, next FROM offsets WHERE consumer = :co
 _OUTBOX = text(f"""
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float AS seconds
   FROM (SELECT created_at FROM outbox WHERE parked IS NULL ORDER BY id LIMIT {MOST}) AS unsent
-""")  # noqa: S608 (our own words)
+""")  # noqa: S608 (no user input)
 _PARKED = text("SELECT count(*) FROM outbox WHERE parked IS NOT NULL")
 _DEAD_LETTERS = text(f"""
 SELECT count(*) FROM (SELECT FROM dead_letters WHERE consumer = :consumer AND state = 'open' LIMIT {MOST}) AS open
-""")  # noqa: S608 (our own words)
+""")  # noqa: S608 (no user input)
 _REPLAYS = text("SELECT state, count(*) AS n FROM replays WHERE consumer = :consumer GROUP BY state")
 _TABLES = text("""
 SELECT relname AS table, pg_total_relation_size(oid) AS bytes FROM pg_class

@@ -227,7 +227,7 @@ class _Engines(NamedTuple):
 def _engines(service: Service, settings: ServiceSettings) -> _Engines:
     """The engines of a process, which connect on first use.
 
-    All waits of an API are short: PostgreSQL itself ends a statement that takes too long, or whose process is gone.
+    All waits of an API are short: PostgreSQL cancels a statement that takes too long, or whose client has disconnected.
     """
     connect = partial(
         create_engine,

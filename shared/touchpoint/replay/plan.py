@@ -96,7 +96,7 @@ async def rebuild(
 
 
 async def _whole_log(raw: asyncpg.Connection, settings: KafkaSettings, consumer: str) -> Plan:
-    """A plan of all records a consumer has read. Raises ConflictError if the beginning of a log is gone."""
+    """A plan of all records a consumer has read. Raises ConflictError if Kafka no longer has a log's beginning."""
     try:
         cluster_id = await admin.cluster_id(settings)
         async with group_less(settings) as kafka:

@@ -42,7 +42,7 @@ class First:
 def start_of(log: Standing, asked: int | None, first: First | None) -> int:
     """The start of a window in a partition: the offset `asked`, else the first record since the window's time.
 
-    Raises UsageError if records of the window may be gone from Kafka, or are no longer covered by the inbox.
+    Raises UsageError if Kafka may have deleted records of the window, or the inbox no longer covers them.
     """
     start = _by_offset(log, asked) if asked is not None else _by_time(log, first)
     if start < log.inbox_from:

@@ -58,9 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_fetches() -> Iterator[None]:
-    """Kafka answers a fetch for which there is no record after 50 ms, not 500: a reader's next question waits for that.
+    """Have Kafka answer a fetch without records after 50 ms, not 500, as a reader's next request waits for the answer.
 
-    So it is for what runs in the process of the tests; processes they start have aiokafka's default.
+    This applies in the process of the tests; processes that they start have aiokafka's default.
     """
     make = LogConsumer.__init__
 
@@ -130,7 +130,7 @@ async def empty_database(servers: Servers) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def package() -> str:
-    """The service whose tests run; its conftest names it, such as `feedback_svc`."""
+    """The package of the service whose tests run, such as `feedback_svc`; the service's conftest defines it."""
     raise NotImplementedError("name the service's package by a fixture `package` in its conftest.py")
 
 

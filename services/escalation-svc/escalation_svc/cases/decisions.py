@@ -1,6 +1,6 @@
 """Decisions about events and about time, in memory and without database access.
 
-Events marked as backfill (imported history) never open a case, whatever the policies say: history pages nobody.
+Events marked as backfill (imported history) never open a case, whatever the policies are: old events must alert nobody.
 """
 
 from collections.abc import Iterable

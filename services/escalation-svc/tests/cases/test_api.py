@@ -57,7 +57,7 @@ async def case(handlers: Handlers, sessions: Sessions) -> None:
 
 
 @pytest.mark.usefixtures("case")
-async def test_a_case_is_answered_with_its_tickets_clock(client: Client) -> None:
+async def test_the_answer_for_a_case_includes_the_clock_of_its_ticket(client: Client) -> None:
     assert await get(client(), f"/v1/escalations/{CASE}") == {
         "id": str(CASE), "case_version": 1, "state": "open", "reason": "urgent_ticket", "policy": "urgent-ticket",
         "priority": "urgent", "customer_id": "customer-1", "feedback_id": None, "ticket_id": "ticket-1",
@@ -102,7 +102,7 @@ async def test_the_list_is_newest_first_in_pages(handlers: Handlers, sessions: S
         {"state": "acknowledged", "priority": "high", "ticket_id": "t 2"},
     ],
 )
-async def test_each_filter_finds_what_it_names_and_nothing_else(
+async def test_each_filter_returns_exactly_the_matching_case(
     handlers: Handlers, sessions: Sessions, client: Client, time_passes: TimePasses, filters: dict[str, str]
 ) -> None:
     other = {"ticket_id": "t 2", "customer_id": "c/2 ü", "topic": "touchpoints.v1", "partition": 0}
@@ -124,12 +124,14 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
         ({"sate": "open"}, "sate"),
     ],
 )
-async def test_a_filter_that_cannot_be_is_refused_by_name(client: Client, params: dict[str, Any], field: str) -> None:
+async def test_an_invalid_filter_is_422_and_the_problem_names_it(
+    client: Client, params: dict[str, Any], field: str
+) -> None:
     refused = await problem(client().get("/v1/escalations", params=params), 422)
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
-async def test_a_poller_by_when_it_was_recorded_gets_a_case_that_came_late(
+async def test_filters_by_recording_time_find_a_case_that_was_recorded_late(
     handlers: Handlers, sessions: Sessions, client: Client
 ) -> None:
     late = urgent("ticket-late", id="late", time=at(-72), recorded=at(1))
@@ -148,7 +150,7 @@ async def test_a_filter_with_several_values_lists_the_cases_of_each(
 
 
 @pytest.mark.usefixtures("case")
-async def test_acknowledging_says_who_and_is_told(client: Client, published: Published) -> None:
+async def test_an_acknowledgement_names_the_person_and_is_published(client: Client, published: Published) -> None:
     answered = await post(client(), "acknowledge", {"by": "Ana"})
     assert (answered["state"], answered["case_version"]) == ("acknowledged", 2)
     assert answered["acknowledged_by"] == "Ana (key-1)"
@@ -163,19 +165,21 @@ async def test_acknowledging_says_who_and_is_told(client: Client, published: Pub
 
 
 @pytest.mark.usefixtures("case")
-async def test_without_a_name_the_key_stands_for_who(client: Client) -> None:
+async def test_without_a_name_the_api_key_is_named_as_the_person(client: Client) -> None:
     assert (await post(client(), "acknowledge"))["acknowledged_by"] == "key-1"
 
 
 @pytest.mark.usefixtures("case")
-async def test_acknowledging_again_changes_nothing(client: Client, published: Published) -> None:
+async def test_a_second_acknowledgement_changes_nothing(client: Client, published: Published) -> None:
     first = await post(client(), "acknowledge", {"by": "Ana"})
     assert await post(client(), "acknowledge", {"by": "Ben"}) == first
     assert [event["type"] for event in await published()] == ["escalation.opened", "escalation.acknowledged"]
 
 
 @pytest.mark.usefixtures("case")
-async def test_resolving_an_acknowledged_case_carries_its_whole_story(client: Client, published: Published) -> None:
+async def test_the_event_of_a_resolution_also_names_who_acknowledged_the_case(
+    client: Client, published: Published
+) -> None:
     await post(client(), "acknowledge", {"by": "Ana"})
     answered = await post(client(), "resolve", {"by": "Ben", "resolution": "Called back, all is well."})
     assert (answered["state"], answered["case_version"]) == ("resolved", 3)
@@ -217,7 +221,7 @@ async def test_another_cause_event_for_a_resolved_case_does_not_open_it_again(
 )
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])
 @pytest.mark.usefixtures("case")
-async def test_a_body_that_cannot_be_is_refused_by_field(
+async def test_an_invalid_body_is_422_and_the_problem_names_the_field(
     client: Client, action: str, body: dict[str, str], field: str
 ) -> None:
     refused = await problem(client().post(f"/v1/escalations/{CASE}/{action}", json=body), 422)
@@ -238,7 +242,7 @@ async def test_a_body_that_cannot_be_is_refused_by_field(
     ],
     ids=["deep", "deep inside", "digits", "Latin-1", "exponent", "NaN", "half a pair", "many members"],
 )
-async def test_a_body_made_to_hurt_is_a_4xx_of_bounded_size(client: Client, body: bytes, status: int) -> None:
+async def test_a_hostile_body_is_a_4xx_with_a_short_problem(client: Client, body: bytes, status: int) -> None:
     path = f"/v1/escalations/{UUID(int=7)}/resolve"
     answer = await client().post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
@@ -247,7 +251,7 @@ async def test_a_body_made_to_hurt_is_a_4xx_of_bounded_size(client: Client, body
 
 
 @pytest.mark.usefixtures("case")
-async def test_another_tenants_case_does_not_exist(client: Client, published: Published) -> None:
+async def test_another_tenants_case_is_404(client: Client, published: Published) -> None:
     other = client(tenant="other")
     assert (await get(other, "/v1/escalations"))["items"] == []
     for request in (
@@ -280,13 +284,13 @@ async def test_every_route_needs_the_gateways_token_and_its_own_scope(
 
 
 @pytest.mark.usefixtures("case")
-async def test_two_who_acknowledge_at_once_make_one_step(client: Client, published: Published) -> None:
+async def test_concurrent_acknowledgements_change_the_case_once(client: Client, published: Published) -> None:
     answers = await asyncio.gather(*(post(client(), "acknowledge", {"by": name}) for name in ("Ana", "Ben", "Cyd")))
     assert answers[0] == answers[1] == answers[2]
     assert len(await published()) == 2
 
 
-async def test_the_service_tells_what_became_of_an_event(client: Client) -> None:
+async def test_the_internal_status_route_omits_unknown_events(client: Client) -> None:
     answer = await get(client(), "/internal/events", id=[str(uuid4()), str(uuid4())])
     assert answer["consumer"] == "escalation-svc"
     assert "ticket.opened" in answer["handles"]

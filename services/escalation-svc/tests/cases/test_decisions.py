@@ -42,7 +42,7 @@ def outgoing(decisions: Decisions) -> list[str]:
     return [event.type for event in decisions.outgoing]
 
 
-def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
+def test_an_opened_case_describes_its_cause(policies: Policies) -> None:
     event = make.feedback(score=3, id="f-1")
     (case,) = decide(policies, event, customers=KEY).outgoing
     assert isinstance(case, EscalationOpened)
@@ -59,7 +59,7 @@ def test_a_case_says_all_about_its_cause(policies: Policies) -> None:
     }
 
 
-def test_the_case_of_a_ticket_is_the_tickets_however_often_it_is_opened(policies: Policies) -> None:
+def test_a_ticket_opened_twice_has_one_case_whose_id_derives_from_the_ticket(policies: Policies) -> None:
     (case,) = decide(
         policies, make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent", **later(5))
     ).outgoing
@@ -111,7 +111,7 @@ def test_only_a_public_reply_of_an_agent_is_a_response(policies: Policies, reply
     ("status", "state"),
     [("resolved", "cancelled"), ("closed", "cancelled"), ("pending", "active"), ("on_hold", "active")],
 )
-def test_only_the_end_of_a_ticket_ends_the_waiting(policies: Policies, status: str, state: str) -> None:
+def test_only_resolving_or_closing_a_ticket_cancels_its_clock(policies: Policies, status: str, state: str) -> None:
     decisions = decide(policies, make.ticket_opened(), make.ticket_status_changed(status=status, **later(60)))
     (clock,) = decisions.clocks.by_id.values()
     assert clock.state == state
@@ -123,7 +123,7 @@ def test_the_priority_sets_the_target(policies: Policies, priority: str, target:
     assert clock.target_seconds == target
 
 
-def test_a_priority_only_a_newer_version_knows_is_timed_as_normal(policies: Policies) -> None:
+def test_an_unknown_priority_of_a_newer_version_is_timed_as_normal(policies: Policies) -> None:
     data = b'{"ticket_id": "ticket-1", "customer_id": "customer-1", "channel": "email", "priority": "blazing"}'
     event = TicketOpened.read_tolerantly(data).with_meta(make.ticket_opened().meta)
     decisions = passing(decide(policies, event), DUE + 1)
@@ -167,7 +167,7 @@ def test_an_imported_clock_is_achieved_whichever_reply_is_read_first(policies: P
     assert (outgoing(decisions), clock.state) == (["sla.breached"], "achieved")
 
 
-def test_the_warning_comes_first_and_opens_no_case(policies: Policies) -> None:
+def test_a_warning_is_dated_when_it_was_due_and_opens_no_case(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened())
     (clock,) = decisions.clocks.by_id.values()
     decisions.pass_time(clock, make.NOON + timedelta(seconds=DUE * 0.8 + 1))
@@ -187,7 +187,7 @@ def test_a_clock_started_again_warns_again_under_another_id(policies: Policies) 
     assert first.meta.identity != second.meta.identity
 
 
-def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> None:
+def test_imported_events_open_no_case_and_their_breach_is_marked_as_backfill(policies: Policies) -> None:
     decisions = decide(
         policies,
         make.feedback(score=0, backfill=True),
@@ -201,7 +201,7 @@ def test_history_opens_no_case_and_its_breach_is_marked(policies: Policies) -> N
     assert not decisions.clocks.settled
 
 
-def test_a_live_reply_to_an_imported_ticket_pages_nobody(policies: Policies) -> None:
+def test_a_live_reply_to_an_imported_ticket_opens_no_case(policies: Policies) -> None:
     decisions = decide(policies, make.ticket_opened(backfill=True), make.ticket_replied(**later(DUE + 1)))
     assert outgoing(decisions) == ["sla.breached"]
 
@@ -214,7 +214,7 @@ def test_an_imported_reply_to_a_live_ticket_counts_by_its_time(policies: Policie
     assert not late.outgoing[0].meta.backfill
 
 
-def test_tenants_do_not_meet(policies: Policies) -> None:
+def test_the_same_ids_of_two_tenants_are_kept_apart(policies: Policies) -> None:
     decisions = decide(
         policies,
         make.ticket_opened(),
@@ -226,7 +226,7 @@ def test_tenants_do_not_meet(policies: Policies) -> None:
     assert decisions.outgoing == []
 
 
-def test_how_live_clocks_end_is_counted(policies: Policies) -> None:
+def test_ended_live_clocks_are_counted_by_state(policies: Policies) -> None:
     tickets = [make.ticket_opened(ticket_id=f"t-{n}") for n in range(4)]
     decisions = decide(
         policies,

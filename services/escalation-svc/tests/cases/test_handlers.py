@@ -35,7 +35,7 @@ def counted(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0
 
 
-async def test_what_is_known_of_a_customer_is_kept_across_batches(
+async def test_a_customers_attributes_are_kept_across_batches(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     first, second, third = (
@@ -63,7 +63,7 @@ async def test_what_is_known_of_a_customer_is_kept_across_batches(
     }  # fmt: skip
 
 
-async def test_a_change_that_comes_late_changes_nothing_a_newer_one_gave(
+async def test_an_older_change_consumed_later_does_not_overwrite_newer_values(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     newer = make.customer_updated(tier="standard", **later(1))
@@ -74,7 +74,7 @@ async def test_a_change_that_comes_late_changes_nothing_a_newer_one_gave(
     assert (row["tier"], row["region"]) == ("standard", "EMEA")
 
 
-async def test_a_key_accounts_detractor_becomes_a_case_and_an_event(
+async def test_a_detractor_of_a_key_account_opens_a_case_and_publishes_an_event(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
 ) -> None:
     await apply(handlers, sessions, [make.customer_updated(tier="key")])
@@ -88,7 +88,9 @@ async def test_a_key_accounts_detractor_becomes_a_case_and_an_event(
     assert opened["key"] == "acme:customer-1"
 
 
-async def test_the_order_of_types_in_one_batch_is_the_logs(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+async def test_events_of_different_types_in_a_batch_are_handled_in_log_order(
+    handlers: Handlers, sessions: Sessions, rows: Rows
+) -> None:
     await apply(
         handlers,
         sessions,
@@ -103,7 +105,7 @@ async def test_the_order_of_types_in_one_batch_is_the_logs(handlers: Handlers, s
     assert len(await rows("escalations")) == 1
 
 
-async def test_the_events_of_a_case_without_a_customer_stay_in_order(
+async def test_all_events_of_a_case_without_a_customer_have_the_same_key(
     sessions: Sessions, policies: Policies, published: Published
 ) -> None:
     anybody = policies.model_dump(mode="json")
@@ -115,7 +117,7 @@ async def test_the_events_of_a_case_without_a_customer_stay_in_order(
     assert len({event["key"] for event in await published()}) == 1
 
 
-async def test_an_open_case_of_the_same_cause_stays_and_is_not_told_again(
+async def test_an_open_case_is_neither_changed_nor_published_again_for_the_same_cause(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
 ) -> None:
     await apply(handlers, sessions, [make.ticket_opened(priority="urgent"), make.ticket_opened(priority="urgent")])
@@ -125,7 +127,7 @@ async def test_an_open_case_of_the_same_cause_stays_and_is_not_told_again(
     assert [event["type"] for event in await published()] == ["escalation.opened"]
 
 
-async def test_a_clock_survives_between_batches(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+async def test_a_clock_is_stored_between_batches(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
     opened = make.ticket_opened(topic="touchpoints.v1", partition=2, offset=7, traceparent="00-abc")
     await apply(handlers, sessions, [opened])
     (clock,) = await rows("clocks")
@@ -138,7 +140,7 @@ async def test_a_clock_survives_between_batches(handlers: Handlers, sessions: Se
     assert clock["fulfilled_at"] == make.NOON + timedelta(seconds=60)
 
 
-async def test_a_breach_of_history_across_batches_derives_from_the_ticket(
+async def test_a_breach_of_an_imported_ticket_has_the_customer_and_due_time_of_the_ticket(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
 ) -> None:
     opened = make.ticket_opened(traceparent="00-abc", backfill=True)
@@ -150,7 +152,7 @@ async def test_a_breach_of_history_across_batches_derives_from_the_ticket(
     assert await rows("escalations") == []
 
 
-async def test_a_reply_before_its_ticket_is_remembered_across_batches(
+async def test_a_reply_consumed_before_its_ticket_is_kept_for_later_batches(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     await apply(handlers, sessions, [make.ticket_replied(customer_id="customer-2", **later(60))])
@@ -160,7 +162,7 @@ async def test_a_reply_before_its_ticket_is_remembered_across_batches(
     assert (clock["customer_id"], clock["priority"], clock["target_seconds"]) == ("customer-1", "high", 3600)
 
 
-async def test_a_ticket_closed_and_reopened_in_later_batches_is_timed_anew(
+async def test_reopening_a_closed_ticket_in_a_later_batch_restarts_its_clock(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     await apply(handlers, sessions, [make.ticket_opened()])
@@ -171,7 +173,7 @@ async def test_a_ticket_closed_and_reopened_in_later_batches_is_timed_anew(
     assert clock["due_at"] == make.NOON + timedelta(seconds=90 + DUE)
 
 
-async def test_what_moves_no_clock_stores_none(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
+async def test_events_that_move_no_clock_store_none(handlers: Handlers, sessions: Sessions, rows: Rows) -> None:
     await apply(
         handlers,
         sessions,
@@ -186,7 +188,7 @@ async def test_what_moves_no_clock_stores_none(handlers: Handlers, sessions: Ses
     assert await rows("clocks") == []
 
 
-async def test_imported_history_pages_nobody(
+async def test_imported_history_opens_no_case(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published
 ) -> None:
     await apply(
@@ -262,7 +264,7 @@ def as_events(happened: list[Any]) -> list[Any]:
 
 @any_order
 @given(happened=st.lists(happenings, min_size=2, max_size=14), cuts=st.sets(st.integers(1, 13)))
-async def test_how_the_log_is_cut_into_batches_changes_nothing(
+async def test_how_the_log_is_divided_into_batches_does_not_change_the_rows(
     sessions: Sessions, rows: Rows, happened: list[Any], cuts: set[int]
 ) -> None:
     events = as_events(happened)
@@ -273,7 +275,7 @@ async def test_how_the_log_is_cut_into_batches_changes_nothing(
     assert results[0] == results[1]
 
 
-async def test_cases_and_clocks_are_counted_when_they_are_committed(handlers: Handlers, sessions: Sessions) -> None:
+async def test_metrics_count_cases_and_clocks_once_they_are_committed(handlers: Handlers, sessions: Sessions) -> None:
     opened = ("touchpoint_escalation_cases_opened_total", {"reason": "urgent_ticket"})
     settled = ("touchpoint_escalation_clocks_settled_total", {"outcome": "achieved"})
     before = counted(opened[0], **opened[1]), counted(settled[0], **settled[1])

@@ -7,7 +7,7 @@ from touchpoint.db.engine import Sessions, transaction
 from touchpoint.testing import factories as make
 
 
-async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Policies, sessions: Sessions) -> None:
+async def test_a_case_is_inserted_only_once(policies: Policies, sessions: Sessions) -> None:
     decisions = Decisions(policies, Customers(), Clocks(policies.first_response))
     decisions.take(make.ticket_opened(priority="urgent"))
     (case,) = decisions.cases.values()
@@ -17,6 +17,6 @@ async def test_a_case_is_stored_once_however_often_it_is_wanted(policies: Polici
         assert await repository.insert_opened(session, [case]) == set()
 
 
-async def test_no_cases_to_store_are_none_stored(sessions: Sessions) -> None:
+async def test_inserting_no_cases_returns_no_ids(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         assert await repository.insert_opened(session, []) == set()

@@ -97,7 +97,7 @@ async def test_a_clock_past_due_opens_a_case_in_the_same_transaction(
     assert await look(sessions, policies) == 0
 
 
-async def test_policies_see_the_customer_when_a_clock_runs_out(
+async def test_policies_for_breaches_can_test_the_customer(
     handlers: Handlers, sessions: Sessions, rows: Rows, policies: Policies
 ) -> None:
     only_key = policies.model_dump(mode="json")
@@ -115,7 +115,7 @@ async def test_policies_see_the_customer_when_a_clock_runs_out(
     assert [case["ticket_id"] for case in await rows("escalations")] == ["t-1"]
 
 
-async def test_it_does_not_fire_until_its_partition_has_been_read_past_due(
+async def test_a_clock_does_not_fire_until_its_partition_has_been_read_past_due(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
 ) -> None:
     due = now() - timedelta(hours=1)
@@ -135,7 +135,7 @@ async def test_it_does_not_fire_until_its_partition_has_been_read_past_due(
     assert await breached(rows) == ["t-1"]
 
 
-async def test_it_does_not_fire_until_the_partitions_of_all_its_customers_have_been_read_past_due(
+async def test_a_clock_does_not_fire_until_all_partitions_with_its_events_have_been_read_past_due(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
 ) -> None:
     due = now() - timedelta(hours=1)
@@ -154,7 +154,7 @@ async def test_it_does_not_fire_until_the_partitions_of_all_its_customers_have_b
 
 
 @pytest.mark.parametrize(("hours", "which"), [(1, "ahead of"), (-1, "behind")])
-async def test_no_clock_is_woken_while_postgresqls_clock_and_this_machines_differ(
+async def test_no_clock_fires_while_postgresqls_clock_and_this_machines_differ(
     hours: int, which: str, handlers: Handlers, sessions: Sessions, rows: Rows, running: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("touchpoint.db.clock.time", lambda: datetime.now(UTC).timestamp() - 3600 * hours)
@@ -175,7 +175,7 @@ async def test_no_clock_is_woken_while_postgresqls_clock_and_this_machines_diffe
         await eventually(well)
 
 
-async def test_a_reply_read_while_the_timer_waited_counts(
+async def test_a_reply_consumed_while_the_timer_waits_prevents_the_breach(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
 ) -> None:
     due = now() - timedelta(hours=1)
@@ -190,7 +190,7 @@ async def test_a_reply_read_while_the_timer_waited_counts(
     assert await rows("escalations") == []
 
 
-async def test_what_was_read_ahead_of_time_does_not_make_it_fire_early(
+async def test_a_read_position_in_the_future_does_not_make_a_clock_fire_early(
     handlers: Handlers, policies: Policies, sessions: Sessions
 ) -> None:
     await apply(handlers, sessions, [ticket(now() + TARGET)])
@@ -198,7 +198,7 @@ async def test_what_was_read_ahead_of_time_does_not_make_it_fire_early(
     assert await look(sessions, policies) == 0
 
 
-async def test_it_warns_once_and_before_it_breaches(
+async def test_a_clock_warns_once_before_it_breaches(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows, published: Published
 ) -> None:
     due = now() + timedelta(hours=0.5)
@@ -212,7 +212,7 @@ async def test_it_warns_once_and_before_it_breaches(
     assert await rows("escalations") == []
 
 
-async def test_a_ticket_of_which_something_was_read_before_is_woken_too(
+async def test_a_clock_fires_even_if_its_ticket_was_consumed_after_another_event_of_it(
     handlers: Handlers, policies: Policies, sessions: Sessions, published: Published
 ) -> None:
     opened = ticket(now() - timedelta(seconds=30), id="the-ticket")
@@ -225,7 +225,7 @@ async def test_a_ticket_of_which_something_was_read_before_is_woken_too(
     assert breached["event_id"] == str(uuid5(opened.meta.identity, "sla.breached"))
 
 
-async def test_imported_tickets_are_never_woken(
+async def test_clocks_of_imported_tickets_never_fire(
     handlers: Handlers, policies: Policies, sessions: Sessions, published: Published
 ) -> None:
     await apply(handlers, sessions, [ticket(now() - timedelta(days=900), backfill=True)])
@@ -234,7 +234,7 @@ async def test_imported_tickets_are_never_woken(
     assert await published() == []
 
 
-async def test_a_clock_whose_reply_is_being_stored_is_left_alone(
+async def test_the_timer_skips_a_clock_whose_reply_is_being_stored(
     handlers: Handlers, policies: Policies, sessions: Sessions, rows: Rows
 ) -> None:
     due = now() - timedelta(seconds=30)
@@ -272,7 +272,7 @@ async def _somebody_waits(sessions: Sessions) -> bool:
         return bool(await session.scalar(waiting))
 
 
-async def test_two_workers_wake_each_clock_once(
+async def test_two_workers_fire_each_clock_once(
     handlers: Handlers, sessions: Sessions, rows: Rows, published: Published, running: Callable[..., Any]
 ) -> None:
     tickets = 5 * tasks.BATCH
@@ -291,7 +291,7 @@ async def _all_breached(rows: Rows, number: int) -> bool:
     return len(await breached(rows)) == number
 
 
-async def test_it_fires_within_a_second_of_the_due_time(
+async def test_a_clock_fires_within_a_second_of_its_due_time(
     handlers: Handlers, sessions: Sessions, published: Published, running: Callable[..., Any]
 ) -> None:
     due = now() + timedelta(seconds=0.5)
@@ -312,7 +312,7 @@ def failed_runs() -> float:
     return REGISTRY.get_sample_value("touchpoint_task_failures_total", {"task": "timer"}) or 0
 
 
-async def test_errors_that_pass_are_outlived(
+async def test_the_timer_continues_after_transient_errors(
     handlers: Handlers, sessions: Sessions, rows: Rows, running: Callable[..., Any]
 ) -> None:
     await apply(handlers, sessions, [ticket(now() - timedelta(seconds=30))])
@@ -333,7 +333,7 @@ async def test_errors_that_pass_are_outlived(
     assert failed_runs() == failures_before + 2
 
 
-async def test_a_bug_is_logged_with_its_place_and_ends_nothing_else(
+async def test_an_unexpected_exception_is_logged_once_and_does_not_end_the_timer(
     running: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: Sessions) -> Any:
@@ -351,7 +351,7 @@ async def test_a_bug_is_logged_with_its_place_and_ends_nothing_else(
     assert "ZeroDivisionError" in printed
 
 
-async def test_lateness_and_what_is_overdue_can_be_seen(
+async def test_metrics_show_the_lateness_of_the_timer_and_the_overdue_clocks(
     handlers: Handlers, sessions: Sessions, running: Callable[..., Any]
 ) -> None:
     def sample(name: str) -> float:
@@ -364,11 +364,11 @@ async def test_lateness_and_what_is_overdue_can_be_seen(
         await reach(sessions, due, 0)
         await reach(sessions, now(), 1)
         await eventually(lambda: sample("clocks_overdue") == 2 and sample("timer_lateness_seconds_count") - count == 4)
-        # Two breached half a minute late, two warned at the same moment, a fifth of their target ago.
+        # Two breaches are 30 s late. Two warnings were due a fifth of the target, 2,880 s, before the breach.
         assert sample("timer_lateness_seconds_sum") - seconds > 2 * 30 + 2 * 2880
 
 
-async def test_who_tells_of_a_ticket_late_makes_no_timer_late(
+async def test_a_ticket_that_was_recorded_late_does_not_count_as_lateness_of_the_timer(
     handlers: Handlers, sessions: Sessions, policies: Policies
 ) -> None:
     before = REGISTRY.get_sample_value("touchpoint_escalation_timer_lateness_seconds_sum") or 0

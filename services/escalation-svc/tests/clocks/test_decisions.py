@@ -65,19 +65,19 @@ def test_a_reply_settles_the_clock_by_its_own_time(seconds: float, state: str) -
 
 
 @pytest.mark.parametrize("what", ["replied", "closed"])
-def test_what_comes_too_late_leaves_the_breach_of_a_live_clock_to_the_timer(what: str) -> None:
+def test_a_late_reply_or_closing_leaves_the_breach_of_a_live_clock_to_the_timer(what: str) -> None:
     clock = in_every_order(step("opened", 0), step(what, 100.1))
     assert (clock.state, clock.wake_at) == ("active", at(80))
     clock.pass_time(at(101))
     assert clock.state == "breached"
 
 
-def test_a_message_from_long_before_the_ticket_is_no_response_to_it() -> None:
+def test_a_reply_over_five_minutes_older_than_the_ticket_is_ignored() -> None:
     clock = in_every_order(step("opened", 0), step("replied", -300.1))
     assert (clock.state, clock.fulfilled_at, clock.wake_at) == ("active", None, at(80))
 
 
-def test_a_message_from_long_before_the_ticket_hides_no_response_to_it() -> None:
+def test_a_reply_from_long_before_the_ticket_does_not_hide_a_later_one() -> None:
     clock = in_every_order(step("replied", -3600), step("replied", 60), step("opened", 0))
     assert (clock.state, clock.fulfilled_at) == ("achieved", at(60))
 
@@ -88,7 +88,7 @@ def test_closing_the_ticket_unanswered_cancels_the_clock(seconds: float) -> None
     assert (clock.state, clock.closed_at, clock.wake_at) == ("cancelled", at(seconds), None)
 
 
-def test_a_closing_from_long_before_the_ticket_is_not_about_it() -> None:
+def test_a_closing_over_five_minutes_older_than_the_ticket_is_ignored() -> None:
     assert in_every_order(step("opened", 0), step("closed", -300.1)).state == "active"
 
 
@@ -168,7 +168,7 @@ def test_reopening_an_answered_ticket_starts_no_clock() -> None:
     assert (clock.state, clock.fulfilled_at) == ("cancelled", at(30))
 
 
-def test_a_reopening_dated_before_the_closing_is_history() -> None:
+def test_a_reopening_dated_before_the_closing_does_not_restart_the_clock() -> None:
     assert in_every_order(step("opened", 0), step("closed", 20), step("reopened", 10)).state == "cancelled"
 
 
@@ -178,7 +178,7 @@ def test_of_reply_and_closing_the_first_counts_and_at_one_moment_the_reply(secon
     assert (clock.state, clock.fulfilled_at) == (state, at(seconds))
 
 
-def test_history_is_never_woken() -> None:
+def test_the_timer_does_not_act_on_an_imported_clock() -> None:
     clock = opened(backfill=True)
     before = deepcopy(clock)
     clock.pass_time(at(10_000))
@@ -188,7 +188,7 @@ def test_history_is_never_woken() -> None:
     assert clock.state == "breached"
 
 
-def test_history_is_as_its_events_say_whichever_reply_is_read_first() -> None:
+def test_an_imported_clock_is_achieved_by_a_timely_reply_whichever_reply_is_consumed_first() -> None:
     clock = in_every_order(step("opened", 0, backfill=True), step("replied", 101), step("replied", 40))
     assert clock.state == "achieved"
 
@@ -198,7 +198,7 @@ def test_a_live_reopening_of_an_imported_ticket_is_timed() -> None:
     assert clock.wake_at == at(100)
 
 
-def test_what_can_matter_no_more_is_not_kept() -> None:
+def test_transitions_that_can_never_matter_are_dropped() -> None:
     steps = [step("opened", 0), step("replied", 40), step("closed", 50), step("opened", 10), step("replied", 60)]
     older = step("replied", -400)
     assert in_every_order(*steps, older).history == [older, steps[0], steps[1]]
@@ -236,7 +236,7 @@ def states(history: list[Happening], *, backfill: bool = False) -> list[ClockSta
 
 
 @given(st.lists(events, max_size=8), st.booleans(), st.data())
-def test_the_order_of_reading_and_reading_twice_change_nothing(
+def test_the_order_of_events_and_repeated_events_change_nothing(
     happened: list[Happening], backfill: bool, data: st.DataObject
 ) -> None:
     steps = [step(what, moment, backfill=backfill) for what, moment in happened]
@@ -253,7 +253,7 @@ def test_a_breach_by_the_timer_is_final(history: list[Happening]) -> None:
 
 
 @given(histories)
-def test_every_change_is_a_new_version_and_nothing_else_is(history: list[Happening]) -> None:
+def test_the_version_grows_exactly_when_the_clock_changes(history: list[Happening]) -> None:
     clock = clock_after()
     for happening in forward(history):
         before = deepcopy(clock)
@@ -263,7 +263,7 @@ def test_every_change_is_a_new_version_and_nothing_else_is(history: list[Happeni
 
 
 @given(histories)
-def test_only_a_running_clock_has_something_to_wait_for(history: list[Happening]) -> None:
+def test_a_clock_has_a_wake_time_exactly_while_it_is_active(history: list[Happening]) -> None:
     clock = clock_after()
     for happening in forward(history):
         play(clock, happening)
@@ -271,7 +271,7 @@ def test_only_a_running_clock_has_something_to_wait_for(history: list[Happening]
 
 
 @given(histories)
-def test_the_first_reply_is_the_earliest_one_read(history: list[Happening]) -> None:
+def test_the_first_reply_is_the_earliest_one_consumed(history: list[Happening]) -> None:
     clock = clock_after()
     for happening in forward(history):
         play(clock, happening)
@@ -290,7 +290,7 @@ def test_a_clock_that_was_started_ends_when_time_passes(history: list[Happening]
 
 
 @given(histories)
-def test_the_timer_means_nothing_to_history(history: list[Happening]) -> None:
+def test_the_timer_does_not_change_the_final_state_of_an_imported_clock(history: list[Happening]) -> None:
     without = [happening for happening in history if happening[0] != "timer"]
     assert states(history, backfill=True)[-1] is states(without, backfill=True)[-1]
 
@@ -305,7 +305,9 @@ def test_without_a_timely_reply_the_timer_breaches_exactly_once(reply: float, ti
 
 
 @given(st.lists(st.integers(0, 250).map(float), min_size=1, max_size=5), st.integers(0, 250).map(float))
-def test_read_in_the_order_of_time_the_timer_and_the_times_of_replies_agree(replies: list[float], tick: float) -> None:
+def test_if_events_are_consumed_in_time_order_an_earlier_run_of_the_timer_changes_nothing(
+    replies: list[float], tick: float
+) -> None:
     answered: list[Happening] = [("opened", 0.0), *(("replied", moment) for moment in sorted(replies))]
     timed = sorted([*answered, ("timer", tick)], key=lambda happening: (happening[1], happening[0] == "timer"))
     end: Happening = ("timer", 10_000.0)

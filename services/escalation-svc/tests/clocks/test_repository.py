@@ -27,7 +27,7 @@ def decided(policies: Policies, *events: Any) -> Decisions:
     return decisions
 
 
-async def test_a_clock_comes_back_as_it_was_stored(policies: Policies, sessions: Sessions) -> None:
+async def test_a_stored_clock_is_loaded_unchanged(policies: Policies, sessions: Sessions) -> None:
     opened = make.ticket_opened(
         topic="touchpoints.v1", partition=3, offset=9, traceparent="00-a-b-01", subject="s", backfill=True
     )
@@ -49,7 +49,7 @@ async def test_a_clock_is_found_by_its_ticket_and_tenant(policies: Policies, ses
         assert await repository.find_clock(session, "other", "ticket-1") is None
 
 
-async def test_of_two_who_store_a_clock_first_the_later_tries_again_and_loses_nothing(
+async def test_of_two_consumers_that_insert_a_clock_the_second_retries_and_loses_nothing(
     handlers: Handlers, sessions: Sessions, rows: Rows
 ) -> None:
     """A ticket whose events name two customers is in two partitions, and may be handled by two consumers at once."""

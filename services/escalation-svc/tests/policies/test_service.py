@@ -58,7 +58,7 @@ def test_as_shipped_a_key_accounts_detractor_opens_a_case(score: int, name: str 
     ("value", "low", "high", "opens"),
     [(1, 1, 5, True), (2, 1, 5, True), (3, 1, 5, False), (2, 1, 3, False), (2, 0, 8, True), (3, 0, 8, False)],
 )
-def test_as_shipped_a_low_rating_is_low_on_its_own_scale(
+def test_as_shipped_a_rating_is_low_relative_to_its_own_scale(
     kind: str, value: float, low: float, high: float, opens: bool
 ) -> None:
     assert (matched(load(SHIPPED), rating(value, low, high, kind)) == "key-account-low-rating") is opens
@@ -75,7 +75,7 @@ def test_as_shipped_effort_opens_no_case_because_which_end_is_bad_is_not_known()
 
 
 @pytest.mark.parametrize(("priority", "name"), [("urgent", "urgent-ticket"), ("high", None)])
-def test_as_shipped_an_urgent_ticket_opens_a_case_whoever_it_is(priority: str, name: str | None) -> None:
+def test_as_shipped_an_urgent_ticket_opens_a_case_for_any_customer(priority: str, name: str | None) -> None:
     assert matched(load(SHIPPED), make.ticket_opened(priority=priority), None) == name
 
 
@@ -83,13 +83,13 @@ def test_as_shipped_every_breach_opens_a_case() -> None:
     assert matched(load(SHIPPED), make.sla_breached(priority="low"), None) == "first-response-breached"
 
 
-def test_the_lowest_position_that_holds_wins_wherever_it_stands_in_the_file() -> None:
+def test_of_the_policies_that_hold_the_one_with_the_lowest_position_wins() -> None:
     never = policy("never", 1, all=[{"field": "kind", "operator": "is", "value": "call"}])
     assert matched(policies(policy("third", 3), policy("second", 2), never), make.feedback()) == "second"
 
 
 @given(st.permutations([policy(f"p{n}", n) for n in range(1, 5)]))
-def test_the_order_in_the_file_means_nothing(given_: list[dict[str, Any]]) -> None:
+def test_the_order_of_policies_in_the_file_does_not_matter(given_: list[dict[str, Any]]) -> None:
     assert matched(policies(*given_), make.feedback()) == "p1"
 
 
@@ -120,7 +120,7 @@ def test_all_conditions_of_all_must_hold_and_one_of_any() -> None:
         ({"field": "product", "operator": "none_of", "value": ["desk"]}, True),
     ],
 )
-def test_each_operator_says_what_its_name_says(condition: dict[str, Any], expected: bool) -> None:
+def test_each_operator_compares_as_its_name_says(condition: dict[str, Any], expected: bool) -> None:
     customer = Customer("acme", "customer-1", annual_recurring_revenue=Decimal("1000.01"))
     assert holds(condition, make.feedback(score=9, channel="email"), customer) is expected
 
@@ -133,7 +133,7 @@ def test_a_list_contains_a_text() -> None:
 
 @pytest.mark.parametrize("operator", ["at_most", "at_least", "below", "above"])
 @pytest.mark.parametrize("field", ["normalised_score", "customer.annual_recurring_revenue"])
-def test_a_number_nobody_knows_is_within_no_bound(field: str, operator: str) -> None:
+def test_a_missing_number_is_within_no_bound(field: str, operator: str) -> None:
     condition = {"field": field, "operator": operator, "value": 0}
     assert not holds(condition, make.feedback(kind="text", score=None), KEY)
     assert not holds(condition, make.feedback(kind="text", score=None), None)
@@ -145,14 +145,14 @@ def test_a_score_without_a_scale_is_not_compared() -> None:
     assert not holds({"field": "normalised_score", "operator": "at_most", "value": 1}, event)
 
 
-def test_a_value_that_only_a_newer_version_knows_is_just_another_one() -> None:
+def test_an_unknown_value_of_a_newer_version_is_compared_like_any_other() -> None:
     event = FeedbackSubmitted.read_tolerantly(b'{"kind": "smile", "channel": "hologram"}')
     assert not holds({"field": "channel", "operator": "is", "value": "email"}, event)
     assert holds({"field": "channel", "operator": "is", "value": "hologram"}, event)
 
 
 @pytest.mark.parametrize("event", [make.feedback(), make.ticket_opened(), make.sla_breached()])
-def test_every_field_a_policy_may_ask_about_can_be_answered(event: Event) -> None:
+def test_every_field_that_a_policy_may_test_can_be_read(event: Event) -> None:
     for field in FIELDS[event.type]:
         fact(field, event, KEY)
 
@@ -172,7 +172,7 @@ def test_every_field_a_policy_may_ask_about_can_be_answered(event: Event) -> Non
         (policy(condition=[]), "policies.0.condition: is not known here"),
     ],
 )
-def test_a_policy_that_cannot_work_is_refused_naming_the_place(
+def test_an_invalid_policy_is_refused_and_the_error_names_its_place(
     tmp_path: Path, broken: dict[str, Any], message: str
 ) -> None:
     assert message in load_broken(tmp_path, yaml.safe_dump({"first_response": TIMING, "policies": [broken]}))
@@ -187,20 +187,22 @@ def test_a_policy_that_cannot_work_is_refused_naming_the_place(
         ({"target_seconds": TIMING["target_seconds"] | {"soon": 5}}, "first_response.target_seconds.soon"),
     ],
 )
-def test_a_clock_that_cannot_work_is_refused_naming_the_place(
+def test_an_invalid_setting_of_the_clock_is_refused_and_the_error_names_its_place(
     tmp_path: Path, timing: dict[str, Any], message: str
 ) -> None:
     assert message in load_broken(tmp_path, yaml.safe_dump({"first_response": TIMING | timing, "policies": []}))
 
 
 @pytest.mark.parametrize(("what", "other"), [("position", {"name": "q"}), ("name", {"position": 2})])
-def test_two_policies_that_cannot_be_told_apart_are_refused(tmp_path: Path, what: str, other: dict[str, Any]) -> None:
+def test_two_policies_with_the_same_position_or_name_are_refused(
+    tmp_path: Path, what: str, other: dict[str, Any]
+) -> None:
     text = yaml.safe_dump({"first_response": TIMING, "policies": [policy(), policy(**other)]})
     assert f"two policies have the {what}" in load_broken(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["policies: [", "", "just a text"])
-def test_a_file_that_is_no_policy_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_policy_file_is_refused(tmp_path: Path, text: str) -> None:
     load_broken(tmp_path, text)
 
 

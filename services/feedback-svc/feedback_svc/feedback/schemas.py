@@ -75,7 +75,7 @@ class FeedbackQuery(PageQuery):
     max_score: Finite | None = Field(None, description="highest score to match, in points of the same scale")
 
     def bounds(self) -> dict[tuple[str, str], Any]:
-        """The bounds of the score, too."""
+        """The bounds of the list's query, and those of the score."""
         return {
             **super().bounds(),
             ("score_value", ">="): self.min_score,

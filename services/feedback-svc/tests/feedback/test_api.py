@@ -19,7 +19,7 @@ def at(hour: int) -> str:
     return (make.NOON + timedelta(hours=hour)).isoformat()
 
 
-async def test_one_feedback_is_answered_as_it_was_sent(sessions: Sessions, client: Client) -> None:
+async def test_the_answer_for_one_feedback_has_all_its_fields(sessions: Sessions, client: Client) -> None:
     event = make.feedback(id="f-1", source="/survey", recorded=make.NOON + timedelta(minutes=1), language="en")
     await apply(handlers, sessions, [event])
     assert await get(client(), f"/v1/feedback/{event.meta.identity}") == {
@@ -56,7 +56,7 @@ async def test_the_list_is_newest_first_in_pages(sessions: Sessions, client: Cli
         {"from": at(1)},
     ],
 )
-async def test_each_filter_finds_what_it_names_and_nothing_else(
+async def test_each_filter_returns_exactly_the_matching_feedback(
     sessions: Sessions, client: Client, filters: dict[str, Any]
 ) -> None:
     wanted = make.feedback(
@@ -69,7 +69,9 @@ async def test_each_filter_finds_what_it_names_and_nothing_else(
     assert [row["event_id"] for row in body["items"]] == ["wanted"]
 
 
-async def test_a_page_of_long_texts_ends_early_and_the_next_goes_on(sessions: Sessions, client: Client) -> None:
+async def test_a_page_of_long_texts_has_fewer_items_and_the_next_page_continues(
+    sessions: Sessions, client: Client
+) -> None:
     hours = [make.NOON + timedelta(hours=n) for n in range(45)]
     long = [make.feedback(id=f"f-{n}", time=time, text="x" * 50_000) for n, time in enumerate(hours)]
     await apply(handlers, sessions, [*long, make.feedback(id="short", text=None)])
@@ -117,7 +119,9 @@ async def test_unknown_feedback_is_not_found(client: Client) -> None:
         ),
     ],
 )
-async def test_a_wrong_parameter_is_refused_by_name(client: Client, params: dict[str, str], field: str) -> None:
+async def test_an_invalid_parameter_is_422_and_the_problem_names_it(
+    client: Client, params: dict[str, str], field: str
+) -> None:
     assert await refused(client(), "/v1/feedback", **params) == [field]
 
 
@@ -129,7 +133,7 @@ async def test_a_plus_in_a_time_need_not_be_escaped(sessions: Sessions, client: 
         assert len(answer.json()["items"]) == expected
 
 
-async def test_a_filter_with_several_values_finds_each(sessions: Sessions, client: Client) -> None:
+async def test_a_filter_with_several_values_matches_each_of_them(sessions: Sessions, client: Client) -> None:
     score = {"value": 4, "min": 1, "max": 5}
     events = [make.feedback(id=kind, kind=kind, score=score) for kind in ("csat", "ces", "rating")]
     await apply(handlers, sessions, events)

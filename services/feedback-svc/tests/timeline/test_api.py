@@ -31,7 +31,7 @@ async def test_the_timeline_shows_a_customers_touchpoints_newest_first(sessions:
     assert (await get(client(), f"/v1/feedback/{entry['id']}"))["text"] == entry["details"]["text"]
 
 
-async def test_a_timeline_can_be_narrowed_by_type_and_time(sessions: Sessions, client: Client) -> None:
+async def test_a_timeline_can_be_filtered_by_type_and_time(sessions: Sessions, client: Client) -> None:
     kinds = (make.ticket_opened, make.ticket_replied, make.feedback, make.ticket_replied)
     await apply(handlers, sessions, [kind(time=make.NOON + timedelta(hours=n)) for n, kind in enumerate(kinds)])
     body = await get(
@@ -53,6 +53,6 @@ async def test_a_customers_id_may_have_slashes_and_other_signs(sessions: Session
     assert len(body["items"]) == 1
 
 
-async def test_a_wrong_type_or_customer_on_the_timeline_is_refused_by_name(client: Client) -> None:
+async def test_an_invalid_type_or_customer_id_is_422_and_the_problem_names_it(client: Client) -> None:
     assert await refused(client(), "/v1/customers/c/timeline", type="ticket.burnt") == ["type.0"]
     assert await refused(client(), "/v1/customers/a%00b/timeline") == ["customer_id"]

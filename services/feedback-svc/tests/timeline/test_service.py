@@ -42,7 +42,7 @@ CLOCK = make.sla_breached().model_dump()
         (make.sla_breached(), "First response to ticket ticket-1 is overdue"),
     ],
 )
-def test_a_touchpoint_reads_in_one_line(event: Event, title: str) -> None:
+def test_each_type_of_event_has_a_title_of_one_line(event: Event, title: str) -> None:
     entry = service.timeline_entry(event)
     assert entry is not None
     assert entry.title == title
@@ -53,7 +53,7 @@ def test_every_event_about_a_customer_has_a_title() -> None:
     assert set(service.TITLES) == about_customers
 
 
-def test_an_entry_stands_at_the_time_it_occurred_under_the_identity_of_its_event() -> None:
+def test_an_entry_has_the_time_and_the_identity_of_its_event() -> None:
     event = make.ticket_opened(time=make.NOON - timedelta(days=3), recorded=make.NOON)
     entry = service.timeline_entry(event)
     assert entry is not None
@@ -61,7 +61,7 @@ def test_an_entry_stands_at_the_time_it_occurred_under_the_identity_of_its_event
 
 
 @pytest.mark.parametrize("event", [make.feedback(customer_id=None), make.team_feedback(customer_id=None)])
-def test_what_names_no_customer_is_on_no_timeline(event: Event) -> None:
+def test_an_event_without_a_customer_has_no_timeline_entry(event: Event) -> None:
     assert service.timeline_entry(event) is None
 
 
@@ -70,7 +70,7 @@ def test_details_are_the_data_of_the_event() -> None:
     assert json.loads(service.details(event)) == json.loads(event.data())
 
 
-def test_details_tell_that_a_field_was_cleared() -> None:
+def test_a_cleared_field_is_null_in_the_details() -> None:
     assert json.loads(service.details(make.customer_updated(tier=None)))["tier"] is None
 
 
@@ -87,7 +87,7 @@ def test_a_long_title_is_cut() -> None:
     assert entry.title.endswith("t…")
 
 
-def test_a_kind_of_a_newer_gateway_has_a_title() -> None:
+def test_an_unknown_kind_of_a_newer_gateway_has_a_title() -> None:
     event = make.feedback(text="x").model_copy(update={"kind": "emoji", "channel": "watch", "score": None})
     entry = service.timeline_entry(event)
     assert entry is not None

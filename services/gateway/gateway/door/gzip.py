@@ -23,7 +23,7 @@ class Unpacker:
         self._members = 1
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """The unpacked bytes in pieces of at most PIECE_BYTES, each made when the iterator gets to it."""
+        """Yield the unpacked bytes in pieces of at most PIECE_BYTES; each is unpacked when it is requested."""
         while True:
             if self._member.eof:
                 if not data:

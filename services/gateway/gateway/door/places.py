@@ -42,7 +42,7 @@ class Places:
         scope[_TAKEN] = caller
 
     def release(self, scope: Scope) -> None:
-        """The request is answered."""
+        """Release the request's place, once it is answered."""
         caller: Caller | None = scope.pop(_TAKEN, None)
         if caller is not None:
             self._taken -= 1

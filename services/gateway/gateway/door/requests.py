@@ -44,7 +44,7 @@ class Bodies:
         scope[_HELD] = scope.get(_HELD, 0) + size
 
     def release(self, scope: Scope) -> None:
-        """Return what the request holds; it is answered."""
+        """Release the bytes that the request holds, once it is answered."""
         if held := scope.pop(_HELD, 0):
             self.held_bytes -= held
             self._of[scope[TENANT]] -= held

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 class Base(DeclarativeBase):
     """Column types: every time is in UTC."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 (as SQLAlchemy has it)
+    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 (SQLAlchemy's declarative style)
 
 
 class IdempotencyKey(Base):
@@ -27,7 +27,7 @@ class IdempotencyKey(Base):
     leased_until: Mapped[datetime]
     expires_at: Mapped[datetime]
     status: Mapped[int | None]
-    """None: being carried out, or it is unknown whether it was."""
+    """None: the request is being carried out, or it is unknown whether it was."""
     content_type: Mapped[str] = mapped_column(server_default="")
     body: Mapped[bytes] = mapped_column(server_default="")
     headers: Mapped[str] = mapped_column(JSONB, server_default="{}")

@@ -29,7 +29,7 @@ from touchpoint.http.errors import ProblemError
 LIFETIME = timedelta(hours=24)
 FORGET_SECONDS = 600
 WAIT_SECONDS = 2
-"""For the database."""
+"""Timeout of each use of the database."""
 MAX_LENGTH = 255
 
 NAME = b"idempotency-key"
@@ -84,7 +84,8 @@ class Idempotency:
         """Carry the request out by `act`, unless it was carried out before under this key.
 
         Raises ProblemError 409 while it is being carried out, 422 when the key was used for another request, 503 when
-        the database is away. If not `needed`, because `act` is idempotent by itself, it acts without the database.
+        the database is unreachable. If not `needed`, because `act` is idempotent by itself, an unreachable database
+        does not prevent the request.
         """
         if key is None:
             return await act()
@@ -103,7 +104,7 @@ class Idempotency:
         return await self._act(claim, key.fingerprint, act)
 
     async def forget(self) -> None:
-        """Delete what has expired."""
+        """Delete expired keys and answers."""
         async with asyncio.timeout(WAIT_SECONDS), transaction(self._sessions) as session:
             await repository.forget_answers(session)
 
@@ -134,7 +135,7 @@ class Idempotency:
                     await repository.release(session, claim)
                 else:
                     await repository.end_lease(session, claim)
-        except Exception as error:  # whatever it is, the client gets its answer
+        except Exception as error:  # whatever the error, the client gets its answer
             log().warning(IDEMPOTENCY_UNREACHABLE, error=type(error).__name__)
 
 

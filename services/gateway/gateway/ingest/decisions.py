@@ -35,7 +35,7 @@ RESERVED = {
 _SPECIFIED = {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"}
 _UNDERSTOOD = _SPECIFIED | {"backfill", "traceparent"}
 MAX_ID, MAX_SUBJECT, MAX_EXTENSION = 200, 500, 1000
-"""Characters of a text."""
+"""Maximum numbers of characters."""
 _DOTS = (".", "..")
 _DOTS_REFUSED = "must not be . or ..: HTTP clients drop such a segment of the address that tells the event's status"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -44,7 +44,7 @@ _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json *(;.*)?", re.IGNORECASE)
 
 
 _wrong_source = lru_cache(1000)(sources.wrong)
-"""Cached: sources name systems, so the same few are checked over and over."""
+"""Cached: a source names a system, so the same few sources are checked again and again."""
 
 
 def too_large(size: int | None = None) -> ProblemError:
@@ -56,7 +56,7 @@ def too_large(size: int | None = None) -> ProblemError:
 
 
 def accept(parsed: Parsed, tenant: str, received: datetime, traceparent: str | None = None) -> tuple[Meta, Record]:
-    """The event's attributes, and the record to send, whose value is the data byte by byte as it came.
+    """The event's attributes, and the record to send, whose value is the data exactly as received.
 
     `traceparent` is the request's; the event's own has precedence. Raises ProblemError 422 naming every error.
     """

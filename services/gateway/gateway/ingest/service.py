@@ -44,7 +44,7 @@ class Intake:
         return body
 
     async def take(self, parsed: cloudevents.Parsed, caller: Holder, mode: str, traceparent: str | None) -> Meta:
-        """Check an event and send it; returns its attributes once Kafka has it. Raises ProblemError."""
+        """Check an event and send it; returns its attributes once Kafka has acknowledged it. Raises ProblemError."""
         meta, record = decisions.accept(parsed, caller.tenant, datetime.now(UTC), traceparent)
         [error] = await self.send([record])
         if error is not None:
@@ -53,11 +53,11 @@ class Intake:
         return meta
 
     async def send(self, records: list[Record]) -> list[SendError | None]:
-        """Send records. For each: None once Kafka has it, else an error; it may still arrive."""
+        """Send records. For each: None once Kafka has acknowledged it, else an error; it may still be written."""
         return await self._producer.send_all(records, self._delivery_seconds)
 
     def count_accepted(self, caller: Holder, mode: str, count: int) -> None:
-        """Count events that Kafka has: in the metric, by mode, and for the tenant's daily quota."""
+        """Count events that Kafka has acknowledged: in the metric, by mode, and for the tenant's daily quota."""
         ACCEPTED.labels(mode).inc(count)
         self.limits.quotas.sent(caller, count)
 

@@ -1,4 +1,4 @@
-"""Checks API keys against the database. Keys are cached for seconds, and work on while the database is away."""
+"""Checks API keys against the database. Keys are cached for seconds, and longer while the database is unreachable."""
 
 import asyncio
 from collections import Counter
@@ -39,9 +39,9 @@ class _Entry:
 
 
 class Keyring:
-    """The API keys in this process. While the database is away, a cached key works on for `grace_seconds`.
+    """The cache of API keys in this process. While the database is unreachable, a cached key works for `grace_seconds`.
 
-    Only one query runs at a time, for all prefixes asked for since the last: guessed prefixes occupy one connection,
+    Only one query runs at a time, for all prefixes requested since the last: guessed prefixes occupy one connection,
     however many they are, and a valid key among them waits for one query.
     """
 
@@ -92,7 +92,7 @@ class Keyring:
             raise
 
     async def _find(self, prefix: str) -> Key | None:
-        """The key, or None if there is none. Raises ProblemError 503 when neither cache nor database can tell."""
+        """The key, or None if there is none. Raises ProblemError 503 if it is not cached and cannot be queried."""
         now = asyncio.get_running_loop().time()
         entry = self._known.get(prefix)
         if entry is not None and now < entry.fresh_until + STALE_SECONDS:
@@ -150,7 +150,7 @@ class Keyring:
         now = asyncio.get_running_loop().time()
         try:
             read = await _within(LOAD_SECONDS, self._fetch(prefixes))
-        except Exception as error:  # whatever it is, cached keys work on in their grace
+        except Exception as error:  # whatever the error, cached keys keep working during their grace
             log().warning(telemetry.KEYS_UNREACHABLE, error=type(error).__name__)
             self._keep(prefixes, now)
             return

@@ -11,13 +11,13 @@ from sqlalchemy.types import Text
 class Base(DeclarativeBase):
     """Column types shared by these tables: every time is in UTC."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True), list[str]: ARRAY(Text)}  # noqa: RUF012 (as SQLAlchemy has it)
+    type_annotation_map = {datetime: DateTime(timezone=True), list[str]: ARRAY(Text)}  # noqa: RUF012 (SQLAlchemy's declarative style)
 
 
 class ApiKey(Base):
     """An API key: its public prefix and the hashes of its secrets. The secrets are not stored.
 
-    The primary key has no tenant: a request names only the prefix, and the row says which tenant it is.
+    The primary key has no tenant: a request names only the prefix, and the row names its tenant.
     """
 
     __tablename__ = "api_keys"

@@ -1,4 +1,4 @@
-"""API keys, and what tenants have sent on a day, in and out of PostgreSQL."""
+"""SQL for API keys, and for the number of events that tenants have sent on a day."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -58,7 +58,7 @@ async def touch(session: AsyncSession, used: Mapping[str, datetime]) -> None:
 
 
 async def share_days(session: AsyncSession, sent: Mapping[str, tuple[date, int]]) -> dict[str, tuple[date, int]]:
-    """Add what tenants have sent on a day to the sums of all gateways; returns each tenant's newest day and sum."""
+    """Add numbers of events to the daily sums of all gateways; returns each tenant's newest day and its sum."""
     raw = await raw_connection(session)
     days, counts = map(list, zip(*sent.values(), strict=True))
     rows = await raw.fetch(SHARE_DAYS, list(sent), days, counts)

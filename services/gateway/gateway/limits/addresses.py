@@ -23,7 +23,7 @@ class Addresses:
         self._salt = secrets.token_bytes(16)
 
     def hash_of(self, scope: Scope) -> str:
-        """The hash of the client's address, for as long as this process lives."""
+        """The hash of the client's address; another process has another salt and so another hash."""
         return hashlib.blake2b(self._network(scope).encode(), key=self._salt, digest_size=8).hexdigest()
 
     def _network(self, scope: Scope) -> str:

@@ -23,7 +23,7 @@ RETURNING prefix, policy, tat - now() AS ahead
 
 
 class Spent(NamedTuple):
-    """What a key used of a rate: as the time that pays for it, and how long ago the first of it was used."""
+    """What a key used of a rate: `spent` is usage ÷ rate, `age` is how long ago the first of it was used."""
 
     prefix: str
     policy: str

@@ -1,9 +1,9 @@
 """Rate limits of keys (events and requests a second) and of client addresses, and tenants' daily quotas of events.
 
 Rates follow GCRA, the generic cell rate algorithm (ITU-T I.371). It keeps a single number for each key: the
-theoretical arrival time `tat`, at which all usage so far is paid for at the key's rate. It may be up to `seconds` ahead
-of the clock: that is the burst. A key with at least 1 left may send a whole batch and go into debt, so that no batch is
-too large for ever. A key in debt is refused before its body is read.
+theoretical arrival time `tat`: each use moves it forward by cost ÷ rate. It may be up to `seconds` ahead of the clock:
+that is the burst. A key with at least 1 left may send a whole batch and go into debt; otherwise a batch larger than the
+burst would always be refused. A key in debt is refused before its body is read.
 
 The bound: within any t seconds a process admits at most burst + rate × t + (largest batch - 1). A client that keeps to
 rate and burst is never refused. Nothing here awaits; `tasks` adds up the usage of all processes.
@@ -22,7 +22,7 @@ from gateway.keys.service import Holder
 from gateway.limits.addresses import Addresses
 
 ENOUGH = 0.999
-"""At least this must be left to be admitted: 1, less what rounding may lose."""
+"""A request is admitted if at least this is left: 1, less an allowance for rounding errors."""
 UNIT_BYTES = 16 * 1024
 """A request counts as its number of events, or as its bytes in units of this size if those are more."""
 DAY_SECONDS = 86_400
@@ -137,7 +137,7 @@ class Day:
 
 
 class Quotas:
-    """Tenants' daily quotas. Events count once Kafka has them: refused and failed ones do not."""
+    """Tenants' daily quotas. Events count once Kafka has acknowledged them: refused and failed ones do not."""
 
     def __init__(self, per_day: int | None, wall: Clock) -> None:
         self.days: dict[str, Day] = {}
@@ -163,7 +163,7 @@ class Quotas:
             raise LimitedError("quota-exceeded", detail, wait, bucket.hold(now))
 
     def sent(self, caller: Holder, count: int) -> None:
-        """Count events that Kafka has."""
+        """Count events that Kafka has acknowledged."""
         self._today(caller.tenant).unshared += count
 
     def forget_past(self) -> None:
@@ -217,14 +217,14 @@ class Limits:
         self.requests.enter(scope, caller.key, caller.request_rate, 1, self.clock())
 
     def admit_public(self, scope: Scope) -> Holder:
-        """Admit a request without a key. Returns a holder that stands for its client's address. Raises likewise."""
+        """Admit a request without a key; returns a holder for its client's address. Raises as `admit_events`."""
         holder = Holder("", frozenset(), self._addresses.hash_of(scope))
         _let_in(scope, holder)
         self.public.enter(scope, holder.key, None, 1, self.clock())
         return holder
 
     def forget_idle(self) -> None:
-        """Remove what is not in use any more."""
+        """Remove idle buckets and the counts of past days."""
         now = self.clock()
         self.public.forget_idle(now)
         self.events.forget_idle(now)

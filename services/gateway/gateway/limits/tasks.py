@@ -1,8 +1,8 @@
 """Adds up in the database, once a second, what keys and tenants used at all gateways.
 
 The error: n gateways admit at most n × (burst + a second's worth + a batch) + rate × t within any t seconds. The
-excess becomes debt, so that the rate holds in the long run. While the database is away each gateway limits by itself:
-what they admit together beyond a rate is not charged later, but events still count for the day.
+excess becomes debt, so that the rate holds in the long run. While the database is unreachable each gateway limits by
+itself: what they admit together above a rate is not charged later, but events still count for the day.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Sharing:
         self._sessions = sessions
 
     async def share(self) -> None:
-        """Exchange now. When that fails, this process goes on with its own counts."""
+        """Exchange now. If that fails, this process continues with its own counts."""
         try:
             await self._share_rates()
             await self._share_days()

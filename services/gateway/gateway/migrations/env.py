@@ -1,4 +1,4 @@
-"""Alembic's entry: the shared runner does it all."""
+"""Alembic's entry point; the shared runner applies the migrations."""
 
 from touchpoint.db.migrate import run
 

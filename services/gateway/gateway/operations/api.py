@@ -65,7 +65,7 @@ class OperationEndpoint:
     def _concerned(self, scope: Connection, body: bytes) -> Sequence[str]:
         """The service whose consumer is named in the path, the query or the body; else all services.
 
-        A body that cannot be read goes to any of them: it refuses the body.
+        A body that names no consumer goes to the first service, which refuses it.
         """
         name = scope["path_params"].get("consumer")
         if name is None and self._operation.method == "GET":

@@ -94,7 +94,7 @@ class StreamProxy(Endpoint):
             refuse_idempotency_key(scope, "its answer is streamed and cannot be kept")
             body = await read_body(scope, receive, self._route.largest_body)
         request = self._passed_on(scope, caller, body)
-        # The body has been read: what comes next is the disconnection.
+        # The body has been read: the next ASGI message is the disconnection.
         passing = UntilClientLeaves(partial(self._pass, request, self._slot_name(caller)), methods=None)
         await passing(scope, receive, send)
 
@@ -103,7 +103,7 @@ class StreamProxy(Endpoint):
         async with self._services.stream(route.service, request, route.seconds, route.idle_seconds, slot) as answer:
             headers = passed_back(answer.headers, "content-length")
             if headers.get("content-type", "").startswith(EVENT_STREAM):
-                headers["x-accel-buffering"] = "no"  # nginx would hold events back
+                headers["x-accel-buffering"] = "no"  # nginx would buffer the events
             raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             await send({"type": "http.response.start", "status": answer.status, "headers": raw})
             if scope["method"] != "HEAD":

@@ -52,7 +52,7 @@ class ServiceRoute:
 
     @property
     def single(self) -> bool:
-        """Whether it is about a single thing, named by its id."""
+        """Whether its answer is a single resource, which the path names by its id."""
         return self.path.endswith("_id}")
 
     @property

@@ -73,12 +73,12 @@ class PassedOn(NamedTuple):
 
 
 def passed_back(headers: Mapping[str, str], *others: str) -> dict[str, str]:
-    """Of the headers of a service's answer those that the client gets."""
+    """The headers of a service's answer that the client gets; `others`: further names."""
     return {name: headers[name] for name in (*ANSWER_HEADERS, *others) if name in headers}
 
 
 class Streamed:
-    """An answer of which only the headers have come."""
+    """An answer whose headers have arrived; `parts` reads its body."""
 
     def __init__(self, service: str, response: aiohttp.ClientResponse, idle_seconds: float) -> None:
         self.status = response.status
@@ -88,7 +88,7 @@ class Streamed:
         self._idle_seconds = idle_seconds
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises BrokenAnswerError when it ends too early, or the service sends nothing more."""
+        """Yield the body as it arrives. Raises BrokenAnswerError if it is cut off or the service stops sending."""
         while True:
             try:
                 async with asyncio.timeout(self._idle_seconds):
@@ -124,8 +124,8 @@ class Services:
     ) -> Answer:
         """Send a request and collect its answer; `slot`: held meanwhile, by default a slot of the service.
 
-        Raises ProblemError 429 or 503 when too many requests are there already, 503 when the service cannot be
-        reached, 504 when it takes too long, 502 when it does not know the gateway or its answer is too large.
+        Raises ProblemError 429 or 503 when too many requests to the service are in work, 503 when it cannot be reached,
+        504 when it takes too long, 502 when it refuses the gateway's token or its answer is too large.
         """
         times = aiohttp.ClientTimeout(total=seconds or self._seconds, sock_connect=CONNECT_SECONDS)
         async with slot or self._slots[service].taken(request.caller.tenant):
@@ -146,9 +146,9 @@ class Services:
         idle_seconds: float,
         slot: AbstractAsyncContextManager[None],
     ) -> AsyncIterator[Streamed]:
-        """Send a request; its answer is there when its headers are, and is closed at the end, complete or not.
+        """Send a request; yields its answer once the headers have arrived, and closes it in the end, complete or not.
 
-        Raises ProblemError as `ask` does, `seconds` being those until the headers.
+        `seconds`: timeout until the headers arrive. Raises ProblemError as `ask` does.
         """
         times = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         async with slot:
@@ -166,7 +166,7 @@ class Services:
     async def _send(self, service: str, request: PassedOn, times: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         return await self._session.request(
             request.method,
-            # encoded=True: the path as it came. Normalised, a `..` in it would lead to another route.
+            # encoded=True: the path is sent as received. If it were normalised, a `..` would lead to another route.
             URL(self._urls[service] + quote(request.path, safe=_PRINTABLE), encoded=True),
             headers={
                 "Authorization": f"Bearer {sign(request.caller, service, self._secret)}",
@@ -180,7 +180,7 @@ class Services:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        """Made when first used, within its event loop. No limit: there are no more connections than slots."""
+        """Created when first used, within its event loop. No limit: there are no more connections than slots."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -208,7 +208,7 @@ def _failed(service: str, error: Exception) -> ProblemError:
 
 
 def _check_token(service: str, status: int) -> None:
-    """Raise ProblemError 502 when the service does not know the gateway: that is no fault of the client."""
+    """Raise ProblemError 502 when the service refuses the gateway's token: the client's request is not the cause."""
     if status == 401:
         log().error(SERVICE_UNREACHABLE, target=service, error=TOKEN_REFUSED)
         raise ProblemError(502, "service-misconfigured", f"{service} does not accept this gateway's token.")

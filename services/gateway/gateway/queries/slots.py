@@ -12,7 +12,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class Slots:
-    """The requests of this process at one service or route. A tenant gets `share` of the slots, by default half."""
+    """Slots for this process's requests to one service or route. A tenant gets `share` of them, by default half."""
 
     def __init__(self, service: str, most: int, share: int | None = None) -> None:
         self._service = service

@@ -64,7 +64,7 @@ def _not_seen(answer: ConsumerAnswer, kind: str | None, place: Place | None) -> 
 
 
 def _has_passed(answer: ConsumerAnswer, place: Place) -> bool:
-    """Whether the consumer has read past a place, and still keeps what it read there."""
+    """Whether the consumer has read past a place, and its inbox still covers that offset."""
     topic, partition, offset = place
     passed = answer.positions.get(topic, {}).get(partition, 0)
     return answer.known_from.get(topic, {}).get(partition, 0) <= offset < passed

@@ -15,7 +15,7 @@ READ_SECONDS = 3
 
 
 class LogEnds:
-    """Asks Kafka, by a consumer without a group that connects when it is first needed."""
+    """Reads the end offsets from Kafka by a consumer without a group, which connects at the first `read`."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -24,7 +24,7 @@ class LogEnds:
         self._connecting = asyncio.Lock()
 
     async def read(self) -> dict[int, int] | None:
-        """The offset of the next record by partition; None when Kafka does not answer."""
+        """By partition, the offset of the next record; None when Kafka does not answer."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 consumer = await self._connected()

@@ -49,9 +49,9 @@ class Statuses:
         ]
 
     async def _wait(self, caller: Caller, ids: Sequence[UUID]) -> tuple[list[ConsumerAnswer | None], bool]:
-        """Ask again until all consumers have read up to the log's present end: an accepted event lies before it.
+        """Ask again until all consumers have read up to the log's present end: an accepted event is before it.
 
-        Under traffic they are always a little behind the end, so that asking once would prove nothing.
+        While events arrive, consumers always lag a little, so that asking once would prove nothing.
         """
         ends = await self._ends.read()
         until, pause = asyncio.get_running_loop().time() + WAIT_SECONDS, FIRST_PAUSE

@@ -18,13 +18,13 @@ async def door(open_door, behind):
 
 
 async def raw(door, path, **headers):
-    """An answer with its body as it was sent."""
+    """An answer, and its body as it was sent: still packed if it was packed."""
     async with door.stream("GET", path, headers={"Accept-Encoding": "", **headers}) as answer:
         return answer, b"".join([part async for part in answer.aiter_raw()])
 
 
 @pytest.mark.parametrize("accepted", ["gzip", "gzip, br", "deflate, gzip;q=0.5", "*", "GZIP", "br;q=1, *;q=0.1"])
-async def test_a_long_answer_is_packed_for_a_client_that_unpacks(door, accepted):
+async def test_a_long_answer_is_gzipped_for_a_client_that_accepts_gzip(door, accepted):
     plain, whole = await raw(door, "/v1/feedback")
     answer, body = await raw(door, "/v1/feedback", **{"Accept-Encoding": accepted})
     assert answer.headers["content-encoding"] == "gzip"
@@ -35,13 +35,13 @@ async def test_a_long_answer_is_packed_for_a_client_that_unpacks(door, accepted)
 
 
 @pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "gzip;q=0, *", "*;q=0", "gzip;q=x"])
-async def test_no_other_client_gets_it_packed(door, accepted):
+async def test_an_answer_is_not_gzipped_for_a_client_that_does_not_accept_gzip(door, accepted):
     answer, body = await raw(door, "/v1/feedback", **{"Accept-Encoding": accepted})
     assert "content-encoding" not in answer.headers
     assert int(answer.headers["content-length"]) == len(body)
 
 
-async def test_a_short_answer_stays_as_it_is(door, behind):
+async def test_a_short_answer_is_not_gzipped(door, behind):
     behind.answer = lambda _: JSONResponse({"items": []})
     answer, _ = await raw(door, "/v1/feedback", **{"Accept-Encoding": "gzip"})
     assert "content-encoding" not in answer.headers
@@ -50,7 +50,7 @@ async def test_a_short_answer_stays_as_it_is(door, behind):
 @pytest.mark.parametrize(
     "path", ["/v1/feedback/7f0e", "/v1/escalations/7f0e", "/openapi.json", "http://admin/v1/ops/openapi.json"]
 )
-async def test_a_single_thing_that_has_not_changed_is_not_sent_again(door, behind, path):
+async def test_an_unchanged_single_resource_is_304_if_the_client_sends_its_etag(door, behind, path):
     first, _ = await raw(door, path)
     tag = first.headers["etag"]
     for known in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
@@ -65,14 +65,14 @@ async def test_a_single_thing_that_has_not_changed_is_not_sent_again(door, behin
         assert changed.headers["etag"] != tag
 
 
-async def test_what_is_no_answer_has_no_etag(door, behind):
+async def test_a_404_has_no_etag(door, behind):
     behind.answer = lambda _: JSONResponse({"type": "x", "title": "x", "status": 404}, 404)
     answer, _ = await raw(door, "/v1/feedback/7f0e", **{"If-None-Match": "*"})
     assert answer.status_code == 404
     assert "etag" not in answer.headers
 
 
-async def test_a_page_of_an_allowed_origin_may_ask_first_without_a_key(door):
+async def test_a_cors_preflight_from_an_allowed_origin_needs_no_key(door):
     wanted = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     wanted |= {"Access-Control-Request-Headers": "authorization,content-type,ce-id,idempotency-key"}
     answer = await door.options("/v1/feedback", headers=wanted | {"Authorization": ""})
@@ -84,7 +84,7 @@ async def test_a_page_of_an_allowed_origin_may_ask_first_without_a_key(door):
 
 
 @pytest.mark.parametrize("path", ["/v1/feedback", "/v1/feedback/7f0e", "/v1/nothing"])
-async def test_it_reads_every_answer_and_the_headers_that_matter(door, path):
+async def test_an_allowed_origin_may_read_every_answer_and_its_exposed_headers(door, path):
     for key in ({}, {"Authorization": "Bearer no"}):
         answer = await door.get(path, headers={"Origin": ORIGIN, **key})
         assert answer.headers["access-control-allow-origin"] == ORIGIN
@@ -93,21 +93,21 @@ async def test_it_reads_every_answer_and_the_headers_that_matter(door, path):
         assert "origin" in answer.headers["vary"].lower()
 
 
-async def test_no_other_origin_is_let_in(door):
+async def test_an_origin_that_is_not_allowed_gets_no_cors_headers(door):
     wanted = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
     assert (await door.options("/v1/feedback", headers=wanted)).status_code == 400
     answer = await door.get("/v1/feedback", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_every_origin_is_let_in_only_without_credentials(open_door, behind):
+async def test_with_an_asterisk_every_origin_is_allowed_but_no_credentials(open_door, behind):
     door = await open_door(feedback_url=behind.url, cors_origins=["*"])
     answer = await door.get("/v1/feedback", headers={"Origin": "https://any.example"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_without_the_setting_no_page_is_let_in(open_door, behind):
+async def test_without_cors_origins_no_origin_is_allowed(open_door, behind):
     door = await open_door(feedback_url=behind.url)
     wanted = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
     assert (await door.options("/v1/feedback", headers=wanted)).status_code == 405
@@ -117,6 +117,6 @@ async def test_without_the_setting_no_page_is_let_in(open_door, behind):
 @pytest.mark.parametrize(
     "origin", ["app.example.com", "https://app.example.com/", "https://app.example.com/x", "ftp://a"]
 )
-def test_what_is_no_origin_is_refused(origin):
+def test_a_setting_that_is_not_an_origin_is_refused(origin):
     with pytest.raises(ValueError, match="origin"):
         Settings(database_url="postgresql:///unused", internal_token_secrets=["unused" * 6], cors_origins=[origin])

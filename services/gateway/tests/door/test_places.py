@@ -1,4 +1,4 @@
-"""Requests in work at once: shares that leave places for others, and all given back."""
+"""The limit of requests in work at once: the shares of keys and tenants, and the release of places."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ def holder(tenant: str, key: str = "") -> Holder:
 
 
 def taken(places: Places, caller: Holder) -> list[dict]:
-    """As many as this caller gets."""
+    """Take places for this caller until one is refused; returns the scopes of the requests that have a place."""
     scopes = list[dict]()
     with pytest.raises(ProblemError) as refused:
         while True:
@@ -27,19 +27,19 @@ def taken(places: Places, caller: Holder) -> list[dict]:
     return scopes
 
 
-def test_alone_a_key_gets_a_third_and_a_tenant_half():
+def test_a_key_alone_gets_a_third_of_the_places_and_its_tenant_half():
     places = Places(MOST)
     assert len(taken(places, holder("acme", "one"))) == MOST / 3
     assert len(taken(places, holder("acme", "two"))) == MOST / 6
 
 
-def test_however_many_tenants_take_what_they_get_the_next_one_gets_some():
+def test_each_of_eight_tenants_gets_places_after_the_others_took_all_they_may():
     places = Places(800)
     assert all(len(taken(places, holder(f"tenant-{number}"))) > 0 for number in range(8))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.booleans()), max_size=300))
-def test_a_place_is_always_free_and_all_come_back(steps):
+def test_a_place_is_always_free_and_released_places_can_be_taken_again(steps):
     places, held = Places(MOST), list[dict]()
     for tenant, key, gives_back in steps:
         scope: dict = {}
@@ -56,7 +56,7 @@ def test_a_place_is_always_free_and_all_come_back(steps):
     assert len(taken(places, holder("acme"))) == MOST / 3
 
 
-def test_a_request_takes_one_place_however_often_it_asks():
+def test_a_request_takes_one_place_however_often_take_is_called():
     places, scope = Places(MOST), {}
     for _ in range(MOST):
         places.take(scope, holder("acme"))

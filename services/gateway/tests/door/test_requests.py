@@ -1,4 +1,4 @@
-"""Bodies within bounds: packed ones, large ones, many at once, and JSON made to hurt."""
+"""Request bodies: gzip, size limits, the memory limit for all bodies at once, and hostile JSON."""
 
 import asyncio
 import gzip
@@ -45,7 +45,7 @@ def too_large():
 
 
 async def read(parts, limit=10_000, bodies=None, encoding=None, tenant="acme"):
-    """Read a body that comes in these parts."""
+    """Read a body that arrives in these parts."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
 
@@ -58,13 +58,13 @@ async def read(parts, limit=10_000, bodies=None, encoding=None, tenant="acme"):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZip", "identity, gzip"])
-async def test_a_packed_event_is_in_the_log_as_if_it_had_come_unpacked(door, log, encoding):
+async def test_a_gzipped_event_is_written_to_the_log_unpacked(door, log, encoding):
     assert (await packed(door, gzip.compress(RAW), encoding)).status_code == 202
     [record] = await log()
     assert json.loads(record.value) == FEEDBACK
 
 
-async def test_batches_and_plain_feedback_may_be_packed_too(door, log):
+async def test_batches_and_plain_feedback_may_be_gzipped_too(door, log):
     many = json.dumps([EVENT | {"id": f"e-{n}"} for n in range(2000)]).encode()
     answer = await packed(door, gzip.compress(many), media_type=MANY)
     assert len(answer.json()["accepted"]) == 2000
@@ -74,7 +74,7 @@ async def test_batches_and_plain_feedback_may_be_packed_too(door, log):
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "gzip, br"])
-async def test_another_encoding_is_415_and_told_what_is_taken(door, encoding):
+async def test_another_content_encoding_is_415_and_the_answer_names_those_accepted(door, encoding):
     answer = await packed(door, RAW, encoding)
     assert problem(answer) == (415, "unsupported-content-encoding")
     assert answer.headers["accept-encoding"] == "gzip, identity"
@@ -95,18 +95,18 @@ async def test_another_encoding_is_415_and_told_what_is_taken(door, encoding):
     ],
     ids=["plain", "empty", "cut", "cut early", "padded", "trailing", "wrong sum", "zlib", "too many members"],
 )
-async def test_what_is_no_gzip_is_a_400(door, log, body):
+async def test_a_body_that_is_not_valid_gzip_is_400(door, log, body):
     assert problem(await packed(door, body)) == (400, "malformed-gzip")
     assert await log() == []
 
 
-async def test_several_members_are_one_body(door):
+async def test_several_gzip_members_are_one_body(door):
     body = gzip.compress(RAW[:50]) + gzip.compress(b"") + gzip.compress(RAW[50:])
     assert (await packed(door, body)).status_code == 202
 
 
 @pytest.mark.parametrize(("media_type", "limit"), [(ONE, 262_144), (MANY, MAX_BATCH_BYTES)])
-async def test_a_bomb_is_unpacked_no_further_than_the_limit(door, monkeypatch, media_type, limit):
+async def test_a_gzip_bomb_is_unpacked_no_further_than_the_limit(door, monkeypatch, media_type, limit):
     unpacked = []
     unpack = Unpacker.unpack
 
@@ -122,7 +122,7 @@ async def test_a_bomb_is_unpacked_no_further_than_the_limit(door, monkeypatch, m
     assert limit < sum(unpacked) <= limit + PIECE_BYTES
 
 
-async def test_while_a_body_is_unpacked_others_get_their_turns():
+async def test_unpacking_a_body_lets_other_tasks_run():
     size = 20 * PIECE_BYTES
     async with others() as counted:
         body = await read([gzip.compress(b" " * size)], size, Bodies(2 * size), b"gzip")
@@ -131,7 +131,7 @@ async def test_while_a_body_is_unpacked_others_get_their_turns():
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=4), st.lists(st.integers(0, 8000), max_size=5))
-async def test_however_a_packed_body_is_cut_into_parts_it_is_the_same(members, cuts):
+async def test_a_gzipped_body_is_read_the_same_however_it_is_split_into_parts(members, cuts):
     whole = b"".join(gzip.compress(member) for member in members) or gzip.compress(b"")
     places = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     parts = [whole[start:end] for start, end in pairwise(places)]
@@ -139,12 +139,12 @@ async def test_however_a_packed_body_is_cut_into_parts_it_is_the_same(members, c
 
 
 @given(st.binary(max_size=300))
-async def test_any_bytes_are_gzip_or_a_problem(body):
+async def test_any_bytes_are_unpacked_or_refused_with_a_problem(body):
     with suppress(ProblemError):
         await read([body], encoding=b"gzip")
 
 
-async def test_what_packed_bytes_exceed_counts_too():
+async def test_the_limit_applies_to_the_packed_bytes_too():
     with pytest.raises(ProblemError, match="too large"):
         await read([gzip.compress(b"")] * 100, limit=1000, encoding=b"gzip")
 
@@ -169,14 +169,14 @@ async def test_large_bodies_share_a_budget_until_they_are_answered():
     assert len(await read(parts, 100_000, bodies, tenant="initech")) == 60_000
 
 
-async def test_a_small_body_in_one_piece_is_read_however_many_large_ones_there_are():
+async def test_a_small_body_in_one_message_is_read_however_many_large_ones_there_are():
     async def small():
         return {"type": "http.request", "body": b"x" * requests.SMALL_BYTES}
 
     assert len(await read_body({"headers": [], BODIES: Bodies(0)}, small, 100_000, too_large)) == requests.SMALL_BYTES
 
 
-async def test_too_many_large_bodies_at_once_are_503_and_all_is_given_back(open_door, issue, log):
+async def test_too_many_large_bodies_at_once_are_503_and_their_memory_is_released(open_door, issue, log):
     door = await open_door(body_bytes=32 * 1024 * 1024)
     go = asyncio.Event()
 
@@ -248,7 +248,7 @@ HURTFUL = {
 
 
 @pytest.mark.parametrize("name", HURTFUL)
-async def test_json_made_to_hurt_is_a_4xx_that_says_what_is_wrong(door, log, name):
+async def test_hostile_json_is_refused_with_a_short_problem(door, log, name):
     alone = await post(door, HURTFUL[name])
     assert alone.status_code in (400, 422), alone.text
     assert problem(alone)[1] in ("malformed-json", "validation-failed")
@@ -272,16 +272,16 @@ async def test_json_made_to_hurt_is_a_4xx_that_says_what_is_wrong(door, log, nam
         (HURTFUL["many members of the data"], "has 15000 errors, too many to name"),
     ],
 )
-async def test_the_reason_is_told_in_words(door, raw, reason):
+async def test_the_problem_of_hostile_json_names_the_reason(door, raw, reason):
     assert reason in (await post(door, raw)).text
 
 
-async def test_a_whole_pair_of_surrogates_is_a_character(door, log):
+async def test_a_complete_surrogate_pair_is_one_character(door, log):
     assert (await post(door, event(data(rb'"text":"\ud83d\ude00"')))).status_code == 202
     assert json.loads((await log())[0].value)["text"] == "😀"
 
 
-async def test_of_a_name_given_twice_the_last_counts_here_and_for_every_reader(door, log):
+async def test_of_a_member_given_twice_the_gateway_and_readers_of_the_log_take_the_last(door, log):
     twice = event(data(b'"customer_id":"C-2"'), b',"id":"e-2"')
     answer = await post(door, twice)
     assert answer.json()["id"] == "e-2"
@@ -290,7 +290,7 @@ async def test_of_a_name_given_twice_the_last_counts_here_and_for_every_reader(d
     assert json.loads(record.value)["customer_id"] == "C-2"
 
 
-async def test_millions_of_items_are_refused_without_being_read(door):
+async def test_a_batch_of_millions_of_items_is_413(door):
     body = b"[" + b"0," * (MAX_BATCH_BYTES // 2 - 2) + b"0]"
     assert problem(await post(door, body, MANY)) == (413, "batch-too-large")
     exactly = b"[" + b",".join([b'"' + b"," * 1000 + b'"'] * 5000) + b"]"
@@ -307,7 +307,7 @@ async def test_a_batch_in_which_everything_is_wrong_gets_an_answer_of_bounded_si
     assert len(answer.content) < 2_000_000
 
 
-async def test_while_a_batch_is_worked_on_others_get_their_turns(door, monkeypatch):
+async def test_processing_a_batch_lets_other_tasks_run(door, monkeypatch):
     monkeypatch.setattr(time_slice, "SLICE_SECONDS", 0)
     async with others() as counted:
         assert (await post(door, json.dumps([{"id": str(n)} for n in range(500)]).encode(), MANY)).status_code == 422

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: carried out once, answered alike, by several gateways, and whatever fails in between."""
+"""`Idempotency-Key`: a request is executed once and answered alike, by several gateways and despite failures."""
 
 import asyncio
 import contextlib
@@ -41,18 +41,18 @@ def parsed(value):
         ('"' + "x" * 255 + '"', "x" * 255),
     ],
 )  # fmt: skip
-def test_a_key_is_a_quoted_string_or_a_bare_one(given, value):
+def test_a_key_is_a_quoted_or_an_unquoted_string(given, value):
     assert parsed(given) == value
 
 
 @pytest.mark.parametrize("given", ["", '""', '"a', "a b", '"a"; v=1', '"a", "b"', '"ä"', "ä", r'"a\b"', "x" * 256])
-def test_anything_else_is_malformed(given):
+def test_any_other_key_is_400(given):
     with pytest.raises(ProblemError, match="1–255 printable ASCII") as caught:
         parsed(given)
     assert caught.value.problem.status == 400
 
 
-def test_two_keys_are_none():
+def test_two_headers_with_a_key_are_refused_and_without_one_there_is_no_key():
     header = (b"idempotency-key", b"a")
     with pytest.raises(ProblemError):
         key_of(request(header, header), "acme", b"")
@@ -60,12 +60,12 @@ def test_two_keys_are_none():
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255))
-def test_every_printable_string_can_be_a_key(value):
+def test_every_printable_ascii_string_can_be_a_key(value):
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     assert parsed(f'"{escaped}"') == value
 
 
-def test_method_path_query_and_body_make_the_request():
+def test_a_fingerprint_depends_on_method_path_query_and_body():
     header = (b"idempotency-key", b"a")
     asked = [
         (request(header), b""), (request(header), b"{}"), (request(header, path=b"/v1/y"), b""),
@@ -77,7 +77,7 @@ def test_method_path_query_and_body_make_the_request():
 
 @pytest.fixture
 async def gateways(dsn):
-    """Two processes that remember in one database."""
+    """The `Idempotency` of two gateways, on one database."""
     engines = [create_engine(dsn, "tests", role=api_role("gateway")) for _ in range(2)]
     yield [Idempotency(engine, 20) for engine in engines]
     for engine in engines:
@@ -86,7 +86,7 @@ async def gateways(dsn):
 
 @pytest.fixture
 def change(sessions):
-    """Changes what is remembered, as time would."""
+    """A function that executes a statement on the stored keys, for example to let a lease expire."""
 
     async def execute(statement):
         async with transaction(sessions) as session:
@@ -96,7 +96,7 @@ def change(sessions):
 
 
 class Act:
-    """Carries a request out: counts, waits if it is told to, and ends as told."""
+    """A fake execution of a request: counts calls, waits for `go_on`, then returns or raises the next of `endings`."""
 
     def __init__(self, *endings):
         self.endings = list(endings)
@@ -123,19 +123,19 @@ IN_PROGRESS = (409, "request-in-progress")
 REUSED = (422, "idempotency-key-reused")
 
 
-async def test_what_was_done_is_not_done_again_and_answered_alike(gateways):
+async def test_a_repeated_request_is_not_executed_again_and_gets_the_same_answer(gateways):
     act = Act()
     assert [await gateways[number % 2].once(KEY, act) for number in range(4)] == [DONE] * 4
     assert act.times == 1
 
 
-async def test_without_a_key_everything_is_done(gateways):
+async def test_without_a_key_every_request_is_executed(gateways):
     act = Act()
     assert [await gateways[0].once(None, act) for _ in range(3)] == [DONE] * 3
     assert act.times == 3
 
 
-async def test_of_many_at_once_at_two_gateways_one_is_carried_out(gateways):
+async def test_of_concurrent_requests_with_a_key_at_two_gateways_one_is_executed_and_the_others_409(gateways):
     act = Act()
     act.go_on.clear()
     asked = [asyncio.create_task(gateways[number % 2].once(KEY, act)) for number in range(10)]
@@ -148,7 +148,7 @@ async def test_of_many_at_once_at_two_gateways_one_is_carried_out(gateways):
     assert await gateways[1].once(KEY, act) == DONE
 
 
-async def test_a_key_for_another_request_is_refused_while_the_first_is_done_and_after(gateways):
+async def test_a_key_is_422_for_another_request_while_the_first_is_executed_and_afterwards(gateways):
     act = Act()
     act.go_on.clear()
     first = asyncio.create_task(gateways[0].once(KEY, act))
@@ -161,7 +161,7 @@ async def test_a_key_for_another_request_is_refused_while_the_first_is_done_and_
     assert act.times == 1
 
 
-async def test_a_tenant_neither_sees_nor_uses_up_anothers_key(gateways):
+async def test_the_same_key_of_two_tenants_is_two_keys(gateways):
     act = Act(DONE, Answer(200, {"content-type": "text/plain"}, b"globex"))
     await gateways[0].once(KEY, act)
     answer = await gateways[0].once(KEY._replace(tenant="globex"), act)
@@ -169,7 +169,7 @@ async def test_a_tenant_neither_sees_nor_uses_up_anothers_key(gateways):
 
 
 @pytest.mark.parametrize("ending", [Answer(404, {}, b""), ProblemError(422, "validation-failed", "Wrong.")], ids=repr)
-async def test_after_a_refusal_the_key_is_free_even_for_another_request(gateways, ending):
+async def test_after_a_4xx_the_key_is_free_even_for_another_request(gateways, ending):
     act = Act(ending)
     with contextlib.suppress(ProblemError):
         assert (await gateways[0].once(KEY, act)).status == 404
@@ -181,7 +181,7 @@ async def test_after_a_refusal_the_key_is_free_even_for_another_request(gateways
     [Answer(503, {}, b""), ProblemError(504, "service-too-slow", "Slow."), OSError(), asyncio.CancelledError()],
     ids=repr,
 )
-async def test_when_nobody_knows_the_key_is_free_for_the_same_request_only(gateways, ending):
+async def test_after_an_unknown_outcome_the_key_is_free_only_for_the_same_request(gateways, ending):
     act = Act(ending)
     with contextlib.suppress(ProblemError, OSError, asyncio.CancelledError):
         assert (await gateways[0].once(KEY, act)).status == 503
@@ -190,7 +190,7 @@ async def test_when_nobody_knows_the_key_is_free_for_the_same_request_only(gatew
     assert act.times == 2
 
 
-async def test_the_key_of_a_process_that_died_is_free_after_its_lease_and_not_overwritten_by_it(gateways, change):
+async def test_a_key_is_free_after_its_lease_and_a_late_answer_does_not_overwrite_the_new_one(gateways, change):
     slow, act = Act(Answer(200, {}, b"late")), Act()
     slow.go_on.clear()
     first = asyncio.create_task(gateways[0].once(KEY, slow))
@@ -205,14 +205,14 @@ async def test_the_key_of_a_process_that_died_is_free_after_its_lease_and_not_ov
     assert await gateways[0].once(KEY, act) == DONE
 
 
-async def test_a_lease_outlasts_what_it_is_for_and_an_answer_is_kept_for_a_day(gateways, change):
+async def test_a_lease_outlasts_the_longest_request_and_an_answer_is_kept_for_a_day(gateways, change):
     await gateways[0].once(KEY, Act())
     [row] = await change("SELECT leased_until - now(), expires_at - now() FROM idempotency_keys")
     assert 20 < row[0].total_seconds() <= 30
     assert 86_390 < row[1].total_seconds() <= 86_400
 
 
-async def test_an_expired_key_is_new_and_forgotten_whoevers_it_is(gateways, change):
+async def test_an_expired_key_can_be_used_again_and_is_deleted_for_every_tenant(gateways, change):
     for tenant in ("acme", "globex"):
         await gateways[0].once(KEY._replace(tenant=tenant), Act())
     await change("UPDATE idempotency_keys SET expires_at = now() - interval '1 s'")
@@ -222,7 +222,7 @@ async def test_an_expired_key_is_new_and_forgotten_whoevers_it_is(gateways, chan
     assert (await change("SELECT tenant_id FROM idempotency_keys")).scalars().all() == ["acme"]
 
 
-async def test_with_the_database_away_what_needs_a_key_is_refused_and_the_rest_is_done():
+async def test_without_the_database_a_request_is_503_unless_it_does_not_need_its_key():
     away = Idempotency(create_engine("postgresql://nobody@127.0.0.1:1/none", "tests"), 20)
     act = Act()
     assert await refused(away.once(KEY, act)) == (503, "idempotency-unavailable")
@@ -230,7 +230,7 @@ async def test_with_the_database_away_what_needs_a_key_is_refused_and_the_rest_i
     assert await away.once(KEY, act, needed=False) == DONE
 
 
-async def test_an_answer_that_cannot_be_kept_goes_out_all_the_same(gateways, change, monkeypatch):
+async def test_an_answer_that_cannot_be_stored_is_sent_nevertheless(gateways, change, monkeypatch):
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
     act = Act()
     act.go_on.clear()
@@ -289,7 +289,7 @@ async def test_a_command_in_progress_is_409_and_one_that_failed_can_be_sent_agai
     assert (await door.post(ACKNOWLEDGE, headers=headers)).json() == {"state": "acknowledged"}
 
 
-async def test_without_the_scope_no_kept_answer_is_shown(open_door, behind):
+async def test_without_the_scope_a_stored_answer_is_not_shown(open_door, behind):
     door = await open_door(escalation_url=behind.url)
     await door.post(ACKNOWLEDGE, headers={"Idempotency-Key": "k"})
     reader = await open_door(scopes={Scope.ESCALATIONS_READ}, escalation_url=behind.url)
@@ -303,7 +303,7 @@ def feedback(door, key="f-1", **over):
     return door.post("/v1/feedback", json=FEEDBACK | over, headers={"Idempotency-Key": key})
 
 
-async def test_feedback_under_a_key_is_one_feedback_with_one_answer(open_door, log):
+async def test_feedback_repeated_under_a_key_is_one_event_and_gets_the_same_answer(open_door, log):
     doors = [await open_door() for _ in range(2)]
     answers = [await feedback(door) for door in doors * 2]
     assert {(answer.status_code, answer.text) for answer in answers} == {(202, answers[0].text)}
@@ -320,8 +320,10 @@ async def test_invalid_feedback_can_be_corrected_under_its_key(door):
     assert (await feedback(door)).status_code == 202
 
 
-async def test_feedback_tried_again_is_the_same_event_even_with_the_database_away(door, sessions, log, monkeypatch):
-    """It is in the log twice then, and the consumers' inbox lets it through once: by its id."""
+async def test_feedback_retried_under_a_key_is_the_same_event_even_without_the_database(
+    door, sessions, log, monkeypatch
+):
+    """The log then holds the event twice; the consumers' inbox applies it once, by its id."""
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
     await door.post("/v1/feedback", json=FEEDBACK)
     async with transaction(sessions) as session:
@@ -335,7 +337,7 @@ async def test_feedback_tried_again_is_the_same_event_even_with_the_database_awa
     assert first.value == second.value
 
 
-async def test_feedback_kafka_has_not_confirmed_can_be_sent_again(door, log, monkeypatch):
+async def test_feedback_that_kafka_has_not_acknowledged_can_be_sent_again(door, log, monkeypatch):
     async def nothing(self, records, _):
         return [NotAcknowledgedError("not sent")] * len(records)
 
@@ -346,7 +348,7 @@ async def test_feedback_kafka_has_not_confirmed_can_be_sent_again(door, log, mon
     assert len(await log()) == 1
 
 
-async def test_for_events_the_id_is_the_key_and_the_header_is_not_looked_at(door, log):
+async def test_the_header_idempotency_key_is_ignored_for_events(door, log):
     event = {
         "specversion": "1.0",
         "id": "1",

@@ -1,4 +1,4 @@
-"""POST /v1/events on real Kafka: what is answered, and what then is in the log."""
+"""POST /v1/events on real Kafka: the answers, and the records in the log."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ async def test_a_structured_event_is_in_the_log_once_202_is_answered(door, log):
     assert decode(record, REGISTRY).customer_id == "C-1"
 
 
-async def test_the_status_url_names_source_and_id_whatever_is_in_them(door):
+async def test_the_status_url_contains_any_source_and_id_percent_encoded(door):
     response = await post(door, event(id="a/b?c d%", source="urn:x:Ä/y"))
 
     source, event_id = response.json()["status_url"].removeprefix("/v1/events/").split("/")
@@ -85,9 +85,9 @@ async def test_the_status_url_names_source_and_id_whatever_is_in_them(door):
 
 @pytest.mark.parametrize("make", [CloudEvent, OldCloudEvent], ids=["sdk-2", "sdk-1"])
 @pytest.mark.parametrize("way", ["structured", "binary", "base64"])
-async def test_what_the_official_sdk_sends_is_accepted_as_it_is(door, log, make, way):
+async def test_events_from_the_official_sdk_are_accepted(door, log, make, way):
     attributes = {"id": "sdk-1", "source": "/sdk/Ä", "type": "feedback.submitted", "backfill": True, "orderref": "Ö 1"}
-    if make is OldCloudEvent:  # it writes headers as they are, so only what HTTP can carry
+    if make is OldCloudEvent:  # it does not encode headers, so its attributes can be ASCII text only
         attributes |= {"source": "/sdk", "orderref": "1", "backfill": "true"}
     data = json.dumps(FEEDBACK).encode() if way == "base64" else dict(FEEDBACK)
     if make is CloudEvent:
@@ -118,7 +118,7 @@ async def test_a_batch_of_sdk_events_is_accepted(door, log):
     assert len(await log()) == 3
 
 
-async def test_the_tenant_is_the_keys_and_never_the_bodys(open_door, log):
+async def test_the_tenant_comes_from_the_api_key_and_never_from_the_body(open_door, log):
     problem(await post(await open_door(tenant="globex"), event(tenant="acme")), 422, "validation-failed")
     assert (await post(await open_door(tenant="globex"), event())).status_code == 202
 
@@ -127,7 +127,7 @@ async def test_the_tenant_is_the_keys_and_never_the_bodys(open_door, log):
     assert dict(record.headers)["ce_tenant"] == b"globex"
 
 
-async def test_one_bad_item_never_sinks_its_batch(door, log):
+async def test_invalid_items_of_a_batch_are_refused_and_the_others_accepted(door, log):
     bad = [
         event(1, data=FEEDBACK | {"score": {"value": 11, "min": 0, "max": 10}}),
         "no object",
@@ -151,14 +151,14 @@ async def test_one_bad_item_never_sinks_its_batch(door, log):
     assert len(await log()) == 2
 
 
-async def test_a_batch_without_a_good_item_is_422_and_tells_each_reason(door, log):
+async def test_a_batch_without_a_valid_item_is_422_and_names_each_reason(door, log):
     body = problem(await post_batch(door, [event(id=""), 7]), 422, "batch-refused")
     assert body["accepted"] == []
     assert [item["index"] for item in body["refused"]] == [0, 1]
     assert await log() == []
 
 
-async def test_an_empty_batch_is_fine(door):
+async def test_an_empty_batch_is_accepted(door):
     response = await post_batch(door, [])
     assert (response.status_code, response.json()) == (202, {"accepted": [], "refused": []})
 
@@ -177,7 +177,7 @@ async def test_a_large_batch_keeps_each_customers_order_and_repeated_ids(door, l
         assert texts == sorted(texts)
 
 
-async def test_limits_are_told_with_their_numbers(door, log):
+async def test_a_413_names_the_limit_in_numbers(door, log):
     event_limit = problem(await post(door, event(data={"text": "x" * 262_144})), 413, "event-too-large")
     assert "262144 bytes" in event_limit["detail"]
 
@@ -187,7 +187,7 @@ async def test_limits_are_told_with_their_numbers(door, log):
     assert await log() == []
 
 
-async def test_an_event_just_below_the_limit_is_taken(door, log):
+async def test_an_event_of_exactly_the_maximum_size_is_accepted(door, log):
     data = FEEDBACK | {"text": "😀" * 40_000}
     raw = json.dumps(event(data=data), ensure_ascii=False).encode()
     raw = raw[:-1] + b" " * (262_144 - len(raw)) + b"}"
@@ -224,12 +224,12 @@ async def test_a_body_of_unknown_length_is_read_no_further_than_the_limit(door):
         (b"{}", {}, 422, "validation-failed"),
     ],
 )
-async def test_what_cannot_be_read_is_refused_with_its_own_problem(door, payload, headers, status, code):
+async def test_each_kind_of_unreadable_request_has_its_own_problem(door, payload, headers, status, code):
     headers = {"Content-Type": "application/cloudevents+json"} | headers
     problem(await door.post("/v1/events", content=payload, headers=headers), status, code)
 
 
-async def test_sending_needs_its_scope(open_door, log):
+async def test_sending_events_needs_its_scope(open_door, log):
     door = await open_door(scopes=set(Scope) - {Scope.EVENTS_WRITE})
     response = await post(door, event())
     problem(response, 403, "missing-scope")
@@ -244,7 +244,7 @@ async def test_other_methods_are_405(door):
     assert (await door.put("/v1/feedback")).headers["allow"] == "GET, HEAD, POST"
 
 
-async def test_with_kafka_away_it_is_503_with_retry_after_at_once(open_door, kafka, monkeypatch):
+async def test_with_kafka_unreachable_events_are_503_with_retry_after_at_once(open_door, kafka, monkeypatch):
     monkeypatch.setattr(Producer.start, "__defaults__", (0.1,))
     door = await open_door(kafka=kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
 
@@ -258,7 +258,7 @@ async def test_with_kafka_away_it_is_503_with_retry_after_at_once(open_door, kaf
     assert [item["problem"]["status"] for item in body["refused"]] == [503, 422]
 
 
-async def test_an_item_kafka_did_not_take_is_a_503_of_its_own(door, log, monkeypatch):
+async def test_a_batch_item_that_kafka_did_not_acknowledge_has_its_own_503(door, log, monkeypatch):
     send_all = Producer.send_all
 
     async def all_but_one(self, records, timeout_seconds):
@@ -275,7 +275,7 @@ async def test_an_item_kafka_did_not_take_is_a_503_of_its_own(door, log, monkeyp
     assert "same id" in refused["problem"]["detail"]
 
 
-async def test_what_comes_in_is_counted(door):
+async def test_accepted_and_refused_events_are_counted_by_metrics(door):
     def value(name, **labels):
         return METRICS.get_sample_value(f"touchpoint_{name}", labels) or 0
 
@@ -327,29 +327,29 @@ async def test_plain_feedback_may_bring_its_own_id_and_time(door, log):
         ([], 422, {"body"}),
     ],
 )
-async def test_what_is_wrong_with_plain_feedback_is_named_as_it_was_written(door, body, status, fields):
+async def test_problems_of_plain_feedback_name_the_fields_of_its_body(door, body, status, fields):
     refusal = problem(await door.post("/v1/feedback", json=body), status, "validation-failed")
     assert {error["field"] for error in refusal["errors"]} == fields
 
 
-async def test_a_form_sent_to_the_plain_door_is_told_to_send_json(door):
+async def test_a_form_sent_as_plain_feedback_is_415_and_the_problem_asks_for_json(door):
     refusal = problem(await door.post("/v1/feedback", data={"kind": "nps"}), 415, "unsupported-media-type")
     assert "application/json" in refusal["detail"]
 
 
-async def test_a_bug_is_answered_as_a_problem_too(door, monkeypatch):
+async def test_an_unexpected_exception_is_answered_by_a_500_problem(door, monkeypatch):
     async def fail(*_):
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(Producer, "send_all", fail)
-    with pytest.raises(ZeroDivisionError):  # handed on to the server, which logs it
+    with pytest.raises(ZeroDivisionError):  # raised on to the server, which logs it
         await post(door, event(1))
     door._transport.raise_app_exceptions = False
     problem(await post(door, event(1)), 500, "internal-error")
 
 
-async def test_a_topic_with_another_number_of_partitions_is_written_to_by_nobody(open_door, kafka, log):
-    """A gateway that starts then would map customers to other partitions than the events it took before."""
+async def test_nothing_is_written_to_a_topic_with_a_wrong_number_of_partitions(open_door, kafka, log):
+    """A gateway that starts then would write a customer's events to another partition than the earlier ones."""
     name = kafka.topic_prefix + TOUCHPOINTS
     async with admin.connected(kafka) as client:
         await client.create_partitions({name: NewPartitions(6)})

@@ -1,4 +1,4 @@
-"""The rules an event must keep, and the record that comes of it."""
+"""The rules that an event must keep, and the Kafka record made of it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def refused(event, **kwargs):
     return {error.field: error.reason for error in caught.value.problem.errors}
 
 
-def test_a_good_event_becomes_a_record_a_consumer_reads_back_with_all_its_attributes():
+def test_a_consumer_reads_an_accepted_event_from_its_record_with_all_attributes():
     event = parsed(time="2026-11-22T10:15:00.5+01:00", subject="C-1", backfill="true")
 
     meta, record = decisions.accept(event, "acme", NOW, TRACE)
@@ -44,7 +44,7 @@ def test_a_good_event_becomes_a_record_a_consumer_reads_back_with_all_its_attrib
     assert (read.meta.recorded, read.meta.backfill, read.meta.traceparent) == (NOW, True, TRACE)
 
 
-def test_the_data_is_passed_on_byte_for_byte():
+def test_the_record_holds_the_data_byte_for_byte():
     raw = b'{ "kind":"text", "channel":"web",\n "text":"caf\\u00e9", "customer_id":null}'
     _, record = decisions.accept(parsed(raw), "acme", NOW)
     assert record.value == raw
@@ -58,11 +58,11 @@ def test_the_data_is_passed_on_byte_for_byte():
         (DATA | {"customer_id": None}, b"acme:e-1"),
     ],
 )
-def test_the_key_is_the_customer_else_the_submission_else_the_event(data, key):
+def test_the_record_key_holds_the_customer_else_the_submission_else_the_event_id(data, key):
     assert decisions.accept(parsed(data), "acme", NOW)[1].key == key
 
 
-def test_without_a_time_it_is_when_it_was_received():
+def test_an_event_without_a_time_gets_the_time_of_its_receipt():
     assert decisions.accept(parsed(), "acme", NOW)[0].time == NOW
 
 
@@ -71,14 +71,14 @@ def test_without_a_time_it_is_when_it_was_received():
     ["2026-11-22T09:30", "2026-11-22T09:30:00", "2026-11-22", "1700000000", "2026-13-01T00:00:00Z", "", "now",
      "2026-11-22T09:30:00+99:00", "२०२६-11-22T09:30:00Z", "1850-01-01T00:00:00Z", "2026-11-22T09:35:01Z"],
 )  # fmt: skip
-def test_a_time_that_is_none_or_lies_ahead_is_refused(time):
+def test_an_invalid_time_or_one_over_five_minutes_ahead_is_refused(time):
     assert refused(parsed(time=time)).keys() == {"time"}
 
 
 @pytest.mark.parametrize(
     "time", ["2026-11-22T09:35:00Z", "2026-11-22t08:00:00.123456789z", "1999-01-01T00:00:00-08:00"]
 )
-def test_a_time_up_to_five_minutes_ahead_or_long_ago_is_taken(time):
+def test_a_time_up_to_five_minutes_ahead_or_long_ago_is_accepted(time):
     decisions.accept(parsed(time=time), "acme", NOW)
 
 
@@ -108,39 +108,39 @@ def test_a_time_up_to_five_minutes_ahead_or_long_ago_is_taken(time):
         ("myextension", "a\nb", "control"),
     ],
 )
-def test_an_attribute_that_breaks_a_rule_is_named_with_what_would_be_right(attribute, value, reason):
+def test_an_attribute_that_breaks_a_rule_is_named_with_the_rule(attribute, value, reason):
     errors = refused(parsed(**{attribute: value}))
     assert errors.keys() == {attribute}
     assert reason in errors[attribute]
 
 
-def test_the_contracts_own_schema_and_json_as_content_type_are_taken():
+def test_the_dataschema_of_the_contract_and_json_content_types_are_accepted():
     for content_type in ("application/json", "application/json; charset=utf-8", "Application/JSON"):
         decisions.accept(
             parsed(dataschema="urn:touchpoint:feedback.submitted:1", datacontenttype=content_type), "a", NOW
         )
 
 
-def test_all_that_is_wrong_is_told_at_once():
+def test_one_problem_names_all_errors_of_an_event():
     errors = refused(parsed(DATA | {"score": {"value": 11, "min": 0, "max": 10}, "colour": "red"}, id="", time="now"))
     assert errors.keys() == {"id", "time", "data.score.value", "data.colour"}
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b'"text"', b"{" * 300])
-def test_data_that_is_no_object_is_named(data):
+def test_data_that_is_not_a_json_object_is_refused(data):
     assert refused(parsed(data)).keys() == {"data"}
 
 
-def test_a_nul_character_is_refused_at_the_door():
+def test_a_nul_character_in_a_text_is_refused():
     assert refused(parsed({"kind": "text", "channel": "web", "text": "a\u0000b"})).keys() == {"data.text"}
 
 
-def test_no_problem_repeats_what_the_sender_wrote():
+def test_a_problem_does_not_repeat_values_of_the_event():
     errors = refused(parsed(DATA | {"text": "secret" * 10_000, "language": "secret"}))
     assert "secret" not in str(errors)
 
 
-def test_extensions_nobody_knows_are_passed_on_and_bounded():
+def test_unknown_extension_attributes_are_passed_on_and_their_number_is_limited():
     _, record = decisions.accept(parsed(orderref="Ä-7", sequence="12"), "acme", NOW)
     assert dict(record.headers)["ce_orderref"] == "Ä-7".encode()
     assert dict(record.headers)["ce_sequence"] == b"12"
@@ -149,12 +149,12 @@ def test_extensions_nobody_knows_are_passed_on_and_bounded():
     assert "20 extension attributes" in refused(parsed(**many))["body"]
 
 
-def test_the_events_own_trace_goes_before_the_requests():
+def test_the_traceparent_of_an_event_has_precedence_over_that_of_the_request():
     own = TRACE.replace("0a", "0b")
     assert decisions.accept(parsed(traceparent=own), "acme", NOW, TRACE)[0].traceparent == own
 
 
-def test_a_broken_traceparent_of_a_request_is_ignored():
+def test_a_malformed_traceparent_of_a_request_is_ignored():
     assert decisions.usable_traceparent("00-zz") is None
     assert decisions.usable_traceparent(None) is None
     assert decisions.usable_traceparent(TRACE) == TRACE
@@ -168,7 +168,7 @@ def test_a_broken_traceparent_of_a_request_is_ignored():
     ),
     st.binary(max_size=100) | st.just(json.dumps(DATA).encode()),
 )  # fmt: skip
-def test_any_event_is_a_record_of_the_callers_tenant_or_a_problem_with_reasons(attributes, data):
+def test_any_event_becomes_a_record_of_the_callers_tenant_or_a_problem_with_reasons(attributes, data):
     try:
         _, record = decisions.accept(Parsed(attributes, data), "acme", NOW)
     except ProblemError as problem:
@@ -178,8 +178,8 @@ def test_any_event_is_a_record_of_the_callers_tenant_or_a_problem_with_reasons(a
     assert outcome in ((422, True), (b"acme", True))
 
 
-@given(st.datetimes(datetime(1900, 1, 2), datetime(2026, 11, 22)), st.integers(-1439, 1439), st.integers(0, 9))  # noqa: DTZ001 # the offset is drawn beside it
-def test_every_time_keeps_its_moment_whatever_its_offset(naive, minutes, digits):
+@given(st.datetimes(datetime(1900, 1, 2), datetime(2026, 11, 22)), st.integers(-1439, 1439), st.integers(0, 9))  # noqa: DTZ001 # `minutes` is the offset
+def test_a_time_with_any_offset_is_converted_to_utc(naive, minutes, digits):
     offset = timedelta(minutes=minutes)
     sign, hours, rest = "-" if minutes < 0 else "+", *divmod(abs(minutes), 60)
     text = f"{naive:%H:%M:%S}" + (f".{naive.microsecond:06d}000"[: digits + 1] if digits else "")

@@ -37,7 +37,7 @@ def run(dsn):
 
 @pytest.fixture
 def authorize(dsn):
-    """Asks what a gateway would say that has never seen the key."""
+    """A function that checks a token as a gateway without a cache does: returns the caller or the problem's status."""
 
     async def ask(token) -> Caller | int:
         engine = create_engine(dsn, "tests")
@@ -51,7 +51,7 @@ def authorize(dsn):
     return ask
 
 
-async def test_a_key_that_was_made_works_and_is_shown_only_then(run, authorize):
+async def test_a_created_key_works_and_its_secret_is_shown_only_once(run, authorize):
     output = await run("create", "shop", "--tenant", "acme")
 
     token = output.split()[0]
@@ -61,7 +61,7 @@ async def test_a_key_that_was_made_works_and_is_shown_only_then(run, authorize):
     assert token.split("_")[2] not in listed
 
 
-async def test_a_key_says_its_scopes_and_expires_after_a_year_unless_told_otherwise(run):
+async def test_by_default_a_key_may_send_events_and_expires_after_a_year(run):
     made = json.loads(await run("create", "shop", "--tenant", "acme", "--json"))
     assert made["scopes"] == ["events:write"]
     lifetime = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
@@ -85,7 +85,7 @@ async def test_keys_are_listed_by_tenant_with_their_state(run):
     assert "globex-key" in table
 
 
-async def test_a_rotated_key_works_with_both_secrets_unless_the_overlap_is_none(run, authorize):
+async def test_a_rotated_key_works_with_both_secrets_unless_the_overlap_is_zero(run, authorize):
     first = json.loads(await run("create", "shop", "--tenant", "acme", "--json"))
     second = json.loads(await run("rotate", first["prefix"], "--json"))
     assert second["prefix"] == first["prefix"]
@@ -96,7 +96,7 @@ async def test_a_rotated_key_works_with_both_secrets_unless_the_overlap_is_none(
     assert (await authorize(third["token"])).tenant == "acme"
 
 
-async def test_a_revoked_key_is_refused_and_listed_as_such(run, authorize):
+async def test_a_revoked_key_is_refused_and_listed_as_revoked(run, authorize):
     made = json.loads(await run("create", "shop", "--tenant", "acme", "--json"))
 
     assert made["prefix"] in await run("revoke", made["prefix"])
@@ -105,7 +105,7 @@ async def test_a_revoked_key_is_refused_and_listed_as_such(run, authorize):
     assert json.loads(await run("list", "--json"))[0]["state"] == "revoked"
 
 
-async def test_a_key_has_limits_of_its_own_until_they_are_taken_back(run, authorize):
+async def test_a_key_can_have_its_own_limits_until_they_are_removed(run, authorize):
     made = json.loads(await run("create", "shop", "--tenant", "acme", "--event-rate", "500", "--json"))
     caller = await authorize(made["token"])
     assert (caller.event_rate, caller.request_rate) == (500, None)
@@ -121,7 +121,7 @@ async def test_a_key_has_limits_of_its_own_until_they_are_taken_back(run, author
     assert (caller.event_rate, caller.request_rate) == (None, None)
 
 
-async def test_a_tenant_has_a_quota_of_its_own_until_it_is_taken_back(run, authorize, dsn):
+async def test_a_tenant_can_have_its_own_quota_until_it_is_removed(run, authorize, dsn):
     token = json.loads(await run("create", "shop", "--tenant", "acme", "--json"))["token"]
     assert "100,000 events a day; today it has sent 0." in await run("quota", "acme", "--events-per-day", "100000")
     assert (await authorize(token)).events_per_day == 100_000
@@ -134,7 +134,7 @@ async def test_a_tenant_has_a_quota_of_its_own_until_it_is_taken_back(run, autho
     assert (await authorize(token)).events_per_day is None
 
 
-async def test_a_wrong_prefix_or_tenant_is_one_line_saying_so(run):
+async def test_an_unknown_prefix_or_an_invalid_tenant_is_a_usage_error(run):
     with pytest.raises(UsageError, match="no key has the prefix"):
         await run("revoke", "000000000000")
     with pytest.raises(UsageError, match="is not possible"):
@@ -146,18 +146,18 @@ async def test_a_wrong_prefix_or_tenant_is_one_line_saying_so(run):
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://nobody@127.0.0.1:1/none"])
-async def test_a_database_that_is_away_is_one_line_saying_so(run):
+async def test_an_unreachable_database_is_a_usage_error(run):
     with pytest.raises(UsageError, match="cannot be used"):
         await run("list")
 
 
-async def test_a_database_that_is_not_the_gateways_is_one_line_saying_so(servers):
+async def test_a_database_that_is_not_the_gateways_is_a_usage_error(servers):
     result = await asyncio.to_thread(CliRunner().invoke, app, ["list"], env={"DATABASE_URL": servers.dsn})
     assert isinstance(result.exception, UsageError)
     assert "is this the right database" in str(result.exception)
 
 
 @pytest.mark.parametrize("command", get_command(app).commands.values(), ids=lambda command: command.name)
-def test_help_explains_the_command_and_all_it_takes(command):
+def test_help_explains_each_command_and_its_parameters(command):
     assert command.help
     assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []

@@ -1,4 +1,4 @@
-"""API keys: made, rotated, revoked, and how they are checked while the database is there and while it is not."""
+"""API keys: creation, rotation, revocation, and their check with and without a reachable database."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def keyring(sessions):
 
 @pytest.fixture
 def nowhere():
-    """Sessions of a database that is away."""
+    """Sessions on an unreachable database."""
     return sessions_of(create_engine("postgresql://nobody@127.0.0.1:1/none", "tests"))
 
 
@@ -57,7 +57,7 @@ async def status_of(keyring, token):
 
 
 async def until_status(keyring, token, status):
-    """Wait until the key is answered so."""
+    """Wait until the check of the key has this status."""
 
     async def reached():
         return await status_of(keyring, token) == status
@@ -76,7 +76,7 @@ def prefix_of(token):
     return split(token)[0]
 
 
-async def test_a_key_says_tenant_and_scopes(keyring, issue):
+async def test_a_key_determines_tenant_and_scopes(keyring, issue):
     token = await issue(tenant="globex", scopes={Scope.FEEDBACK_READ, Scope.METRICS_READ})
 
     caller = await keyring.authorize(bearer(token), READ)
@@ -86,7 +86,7 @@ async def test_a_key_says_tenant_and_scopes(keyring, issue):
     assert (await keyring.authorize(f"bearer  {token}", READ)) == caller
 
 
-async def test_a_secret_has_256_random_bits_and_is_stored_nowhere(sessions, issue):
+async def test_a_secret_has_256_random_bits_and_only_its_hash_is_stored(sessions, issue):
     tokens = {await issue() for _ in range(20)}
 
     assert len({token[-64:] for token in tokens}) == 20
@@ -98,7 +98,7 @@ async def test_a_secret_has_256_random_bits_and_is_stored_nowhere(sessions, issu
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"])
-async def test_without_a_key_it_is_401_and_told_how(keyring, header):
+async def test_without_a_key_the_401_says_how_to_send_one(keyring, header):
     with pytest.raises(ProblemError, match="Authorization: Bearer") as caught:
         await keyring.authorize(header, READ)
     assert caught.value.problem.status == 401
@@ -118,14 +118,14 @@ async def test_a_key_without_the_scope_is_403(keyring, issue):
     assert error.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="feedback:read"')
 
 
-async def test_a_key_expires_even_while_it_is_remembered(keyring, sessions, issue):
+async def test_a_key_expires_even_while_it_is_cached(keyring, sessions, issue):
     token = await issue()
     await change(sessions, prefix_of(token), expires_at=datetime.now(UTC) + timedelta(seconds=0.3))
     await keyring.authorize(bearer(token), READ)
     await until_status(keyring, token, 401)
 
 
-async def test_a_revoked_key_stops_under_steady_traffic(keyring, sessions, issue, monkeypatch):
+async def test_a_revoked_key_is_refused_under_steady_traffic(keyring, sessions, issue, monkeypatch):
     monkeypatch.setattr(keyring_module, "FRESH_SECONDS", 0.05)
     token = await issue()
     await keyring.authorize(bearer(token), READ)
@@ -146,7 +146,7 @@ async def test_a_key_revoked_while_it_was_idle_is_refused_at_once(keyring, sessi
     await fails(keyring, token, 401)
 
 
-def test_a_revoked_key_stops_within_ten_seconds():
+def test_a_revoked_key_is_refused_within_ten_seconds():
     assert keyring_module.FRESH_SECONDS + keyring_module.STALE_SECONDS < 10
     assert keyring_module.LOAD_SECONDS < keyring_module.STALE_SECONDS
 
@@ -165,7 +165,7 @@ async def test_after_a_rotation_both_secrets_work_until_the_overlap_ends(session
     await Keyring(sessions, 900).authorize(bearer(new), READ)
 
 
-async def test_a_second_rotation_ends_the_secret_from_before_the_first(sessions, issue):
+async def test_a_second_rotation_invalidates_the_secret_from_before_the_first(sessions, issue):
     first = await issue()
     async with transaction(sessions) as session:
         second = (await keys.rotate(session, prefix_of(first), timedelta(hours=1))).token
@@ -176,7 +176,7 @@ async def test_a_second_rotation_ends_the_secret_from_before_the_first(sessions,
         await Keyring(sessions, 900).authorize(bearer(token), READ)
 
 
-async def test_a_rotation_never_lengthens_the_old_secrets_life(sessions, issue):
+async def test_a_rotation_never_extends_the_validity_of_the_old_secret(sessions, issue):
     token = await issue()
     soon = datetime.now(UTC) + timedelta(minutes=5)
     await change(sessions, prefix_of(token), expires_at=soon)
@@ -200,13 +200,13 @@ async def test_a_revoked_key_cannot_be_rotated_and_an_unknown_one_is_named(sessi
 
 
 @pytest.mark.parametrize("tenant", ["", "Acme", "a:b", "-a", "a" * 64, "ä"])
-async def test_a_tenant_that_would_not_fit_into_keys_is_refused(sessions, tenant):
+async def test_an_invalid_tenant_name_is_refused(sessions, tenant):
     async with transaction(sessions) as session:
         with pytest.raises(UsageError, match="1–63"):
             await keys.create(session, tenant, "x", [READ])
 
 
-async def test_with_the_database_away_a_known_key_goes_on_for_the_grace_and_an_unknown_one_is_503(
+async def test_without_the_database_a_cached_key_works_for_its_grace_and_another_one_is_503(
     sessions, nowhere, issue, monkeypatch
 ):
     monkeypatch.setattr(keyring_module, "FRESH_SECONDS", 0.01)
@@ -225,7 +225,7 @@ async def test_with_the_database_away_a_known_key_goes_on_for_the_grace_and_an_u
 
 @contextlib.asynccontextmanager
 async def frozen(sessions):
-    """The database accepts connections and answers nothing about keys."""
+    """The database accepts connections, but the table of keys is locked."""
     async with transaction(sessions) as session:
         await session.execute(text("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE"))
         yield
@@ -243,7 +243,7 @@ async def exhausted(sessions):
 
 @contextlib.asynccontextmanager
 async def stubborn(_):
-    """The network is silent: whoever gives a connection up waits for that, too."""
+    """The network is silent: a query hangs, and so does its cancellation."""
     gone = asyncio.Event()
 
     async def find_all(*_):
@@ -260,7 +260,7 @@ async def stubborn(_):
 
 @pytest.fixture
 async def known(keyring, issue):
-    """A key this process has seen."""
+    """A key that the keyring has cached."""
     token = await issue()
     await keyring.authorize(bearer(token), READ)
     return token
@@ -268,12 +268,12 @@ async def known(keyring, issue):
 
 @pytest.fixture
 async def new(issue):
-    """A key it has not seen."""
+    """A key that the keyring has not cached."""
     return await issue()
 
 
 @pytest.mark.parametrize("trouble", [frozen, exhausted, stubborn])
-async def test_a_database_that_hangs_stops_no_known_key(keyring, sessions, known, new, monkeypatch, trouble):
+async def test_a_hanging_database_does_not_stop_cached_keys(keyring, sessions, known, new, monkeypatch, trouble):
     monkeypatch.setattr(keyring_module, "LOAD_SECONDS", 0.1)
     async with trouble(sessions):
         for age in (keyring_module.FRESH_SECONDS, 3600):
@@ -283,7 +283,7 @@ async def test_a_database_that_hangs_stops_no_known_key(keyring, sessions, known
             await fails(keyring, new, 503)
 
 
-async def test_requests_do_not_wait_while_a_known_key_is_read_again(keyring, known, monkeypatch):
+async def test_requests_do_not_wait_while_a_cached_key_is_read_again(keyring, known, monkeypatch):
     asked, answered = asyncio.Event(), asyncio.Event()
 
     async def slow(session, prefixes):
@@ -303,7 +303,7 @@ async def test_requests_do_not_wait_while_a_known_key_is_read_again(keyring, kno
 
 @pytest.fixture
 def readings(monkeypatch):
-    """How many prefixes each reading was about."""
+    """The number of prefixes in each query of keys."""
     sizes, find_all = list[int](), repository.find_all
 
     async def counting(session, prefixes):
@@ -318,18 +318,18 @@ def guesses(count):
     return [f"tp_{number:012x}_{'0' * 64}" for number in range(count)]
 
 
-async def test_many_requests_at_once_read_a_key_once(keyring, new, readings):
+async def test_concurrent_requests_with_a_key_query_it_once(keyring, new, readings):
     await asyncio.gather(*(keyring.authorize(bearer(new), READ) for _ in range(100)))
     assert readings == [1]
 
 
-async def test_a_good_key_among_guessed_ones_waits_for_two_readings_at_most(keyring, new, readings):
+async def test_a_valid_key_among_guessed_ones_waits_for_two_queries_at_most(keyring, new, readings):
     wrong = [status_of(keyring, guess) for guess in guesses(300)]
     assert await asyncio.gather(*wrong, status_of(keyring, new)) == [401] * 300 + [200]
     assert len(readings) <= 2
 
 
-async def test_guessed_prefixes_are_remembered_apart_from_keys_and_only_so_many(
+async def test_unknown_prefixes_have_a_bounded_cache_apart_from_that_of_keys(
     keyring, known, new, readings, monkeypatch
 ):
     monkeypatch.setattr(keyring_module, "MAX_KEYS", 2)
@@ -347,7 +347,7 @@ async def test_guessed_prefixes_are_remembered_apart_from_keys_and_only_so_many(
     assert readings == []
 
 
-async def test_keys_beyond_what_is_remembered_still_work(keyring, issue, monkeypatch):
+async def test_keys_beyond_the_size_of_the_cache_still_work(keyring, issue, monkeypatch):
     monkeypatch.setattr(keyring_module, "MAX_KEYS", 2)
     tokens = [await issue() for _ in range(3)]
     for token in tokens * 2:
@@ -355,7 +355,7 @@ async def test_keys_beyond_what_is_remembered_still_work(keyring, issue, monkeyp
     assert len(keyring._known) == 2
 
 
-async def test_when_too_many_prefixes_wait_new_ones_are_503_and_known_keys_go_on(
+async def test_when_too_many_prefixes_wait_further_ones_are_503_and_cached_keys_work(
     keyring, sessions, known, new, monkeypatch
 ):
     monkeypatch.setattr(keyring_module, "LOAD_SECONDS", 0.5)
@@ -370,7 +370,7 @@ async def test_when_too_many_prefixes_wait_new_ones_are_503_and_known_keys_go_on
     assert keyring._readings == {}
 
 
-async def test_the_last_use_is_recorded_apart_from_the_requests(keyring, sessions, issue):
+async def test_the_last_use_of_a_key_is_not_recorded_by_requests_but_by_a_task(keyring, sessions, issue):
     token, unused = await issue(), await issue()
     before = datetime.now(UTC)
     await keyring.authorize(bearer(token), READ)
@@ -386,7 +386,7 @@ async def test_the_last_use_is_recorded_apart_from_the_requests(keyring, session
     assert used_at[prefix_of(unused)] is None
 
 
-async def test_a_last_use_that_could_not_be_recorded_is_kept_for_the_next_time(keyring, sessions, nowhere, issue):
+async def test_a_last_use_that_could_not_be_recorded_is_recorded_the_next_time(keyring, sessions, nowhere, issue):
     token = await issue()
     await keyring.authorize(bearer(token), READ)
 
@@ -409,7 +409,7 @@ async def test_no_secret_is_logged(keyring, issue, caplog, capsys):
 
 
 @given(st.text(max_size=100))
-def test_no_text_but_the_secrets_opens_a_key(guess):
+def test_no_text_but_the_current_and_the_previous_secret_opens_a_key(guess):
     now = datetime.now(UTC)
     later = now + timedelta(seconds=1)
     caller = Caller("acme", frozenset(), "prefix")

@@ -1,4 +1,4 @@
-"""Limits of keys and tenants: the law of GCRA, what an answer says of them, and several gateways with one account."""
+"""Rate limits and quotas: the bounds of GCRA, the RateLimit headers, and usage shared by several gateways."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ from touchpoint.http.scopes import Scope
 from touchpoint.process.recurring import Recurring
 
 START = 1_000_000.0
-"""A clock far from zero: where its rounding is as coarse as after days of work."""
+"""Seconds of a clock far from zero, where a float is as coarse as in a process that has run for days."""
 MIDNIGHT = 20_000 * 86_400
-"""A day's beginning, in seconds since 1970."""
+"""The beginning of a day in UTC, in seconds since 1970."""
 
 
 class Clock:
-    """Time as a test wants it."""
+    """A clock that a test sets by `now`."""
 
     def __init__(self, now=START):
         self.now = now
@@ -54,7 +54,7 @@ def holder(key="k", tenant="acme", **own):
 
 
 def ask(limits, cost=1, caller=None):
-    """Whether so much is let in, and what the headers say."""
+    """Whether events of this cost are admitted, and the RateLimit headers of the answer."""
     scope = {}
     try:
         limits.admit_events(scope, caller or holder(), cost)
@@ -80,7 +80,7 @@ bursts = st.integers(1, 5)
 
 
 @given(gaps, rates, bursts)
-def test_in_no_window_more_is_let_in_than_burst_and_rate_allow(gaps, rate, burst):
+def test_no_time_window_admits_more_than_burst_and_rate_allow(gaps, rate, burst):
     clock = Clock()
     limits, let_in = limits_of(clock, events_per_second=rate, burst_seconds=burst), []
     for gap, cost in gaps:
@@ -96,7 +96,7 @@ def test_in_no_window_more_is_let_in_than_burst_and_rate_allow(gaps, rate, burst
 
 
 @given(gaps, rates, bursts)
-def test_who_keeps_to_rate_and_burst_is_never_refused(gaps, rate, burst):
+def test_a_client_that_keeps_to_rate_and_burst_is_never_refused(gaps, rate, burst):
     clock = Clock()
     limits, tokens = limits_of(clock, events_per_second=rate, burst_seconds=burst), Fraction(burst * rate)
     for gap, cost in gaps:
@@ -108,7 +108,7 @@ def test_who_keeps_to_rate_and_burst_is_never_refused(gaps, rate, burst):
 
 
 @given(gaps, rates)
-def test_who_waits_as_told_is_let_in(gaps, rate):
+def test_a_client_that_waits_for_retry_after_is_admitted(gaps, rate):
     clock = Clock()
     limits = limits_of(clock, events_per_second=rate)
     for gap, cost in gaps:
@@ -119,7 +119,7 @@ def test_who_waits_as_told_is_let_in(gaps, rate):
 
 
 @given(st.lists(st.integers(1, 100), max_size=30), rates, bursts)
-def test_what_is_said_to_be_left_is_let_in_and_no_more(costs, rate, burst):
+def test_exactly_what_the_ratelimit_header_says_remains_is_admitted(costs, rate, burst):
     limits = limits_of(events_per_second=rate, burst_seconds=burst)
     for cost in costs:
         admit(limits, cost)
@@ -128,7 +128,7 @@ def test_what_is_said_to_be_left_is_let_in_and_no_more(costs, rate, burst):
     assert [admit(limits) for _ in range(left + 1)] == [True] * left + [False]
 
 
-def test_a_batch_larger_than_the_burst_is_let_in_and_paid_for_afterwards():
+def test_a_batch_larger_than_the_burst_is_admitted_and_later_requests_wait_for_it():
     clock = Clock()
     limits = limits_of(clock)
     assert ask(limits, 500) == (True, [("ratelimit-policy", '"events";q=20;w=2'), ("ratelimit", '"events";r=0;t=49')])
@@ -139,7 +139,7 @@ def test_a_batch_larger_than_the_burst_is_let_in_and_paid_for_afterwards():
     assert admit(limits)
 
 
-def test_a_key_in_debt_is_refused_before_anything_is_read_and_asking_costs_nothing():
+def test_a_check_with_cost_zero_uses_nothing_and_is_refused_when_the_key_is_exhausted():
     limits = limits_of()
     for _ in range(100):
         assert admit(limits, 0)
@@ -147,7 +147,7 @@ def test_a_key_in_debt_is_refused_before_anything_is_read_and_asking_costs_nothi
     assert not admit(limits, 0)
 
 
-def test_what_is_large_counts_for_its_size_and_a_quota_for_its_events():
+def test_large_bodies_use_the_rate_by_their_size_but_the_quota_by_their_events():
     limits = limits_of(clock := Clock(), events_per_second=100, events_per_day=4)
     limits.admit_events({}, holder(), 3, 100_000)
     assert limits.events.buckets["k"].left(clock.now) == pytest.approx(200 - 6)
@@ -160,7 +160,7 @@ def test_what_is_large_counts_for_its_size_and_a_quota_for_its_events():
     limits.charge_size(holder("forgotten"), 0, 40_000)
 
 
-def test_the_headers_are_structured_fields_as_the_draft_has_them():
+def test_the_ratelimit_headers_are_structured_fields_as_in_the_ietf_draft():
     limits = limits_of(clock := Clock())
     policy = ("ratelimit-policy", '"events";q=20;w=2')
     assert ask(limits) == (True, [policy, ("ratelimit", '"events";r=19;t=2')])
@@ -179,7 +179,7 @@ def test_a_refusal_names_the_limit_and_when_to_try_again():
     assert error.headers == {"Retry-After": "4"}
 
 
-def test_keys_do_not_share_a_rate_and_events_are_not_requests():
+def test_each_key_has_its_own_rate_and_events_do_not_use_the_rate_of_requests():
     limits = limits_of()
     assert admit(limits, 20, holder("one"))
     assert not admit(limits, 1, holder("one"))
@@ -187,7 +187,7 @@ def test_keys_do_not_share_a_rate_and_events_are_not_requests():
     limits.admit_request({}, holder("one"))
 
 
-def test_a_keys_own_limit_goes_before_the_default_and_works_as_soon_as_it_is_known():
+def test_a_keys_own_limit_overrides_the_default_from_its_next_request():
     limits = limits_of()
     assert admit(limits, 20)
     assert not admit(limits)
@@ -197,7 +197,7 @@ def test_a_keys_own_limit_goes_before_the_default_and_works_as_soon_as_it_is_kno
     assert admit(limits, 1, holder(event_rate=1000))
 
 
-def test_refusals_of_one_key_are_answered_at_a_steady_pace():
+def test_429s_of_a_key_above_the_rate_of_refusals_are_delayed_up_to_a_maximum():
     limits = limits_of()
     admit(limits, 2000)
     holds = [refusal(limits).hold for _ in range(200)]
@@ -208,7 +208,7 @@ def test_refusals_of_one_key_are_answered_at_a_steady_pace():
     assert refusal(limits).hold == 0
 
 
-def test_what_is_idle_is_forgotten():
+def test_idle_buckets_and_past_days_are_removed_from_memory():
     limits = limits_of(clock := Clock())
     for number in range(100):
         admit(limits, 5, holder(f"k{number}", f"t{number}"))
@@ -223,7 +223,7 @@ def test_what_is_idle_is_forgotten():
     assert (len(limits.events.buckets), len(limits.quotas.days)) == (0, 0)
 
 
-def test_a_tenant_may_send_so_many_events_a_day_with_all_its_keys():
+def test_a_daily_quota_counts_the_events_of_all_keys_of_a_tenant():
     limits = limits_of(wall=(wall := Clock(MIDNIGHT + 86_400 - 100.5)), events_per_day=7)
     for key, count in (("one", 4), ("two", 2)):
         assert admit(limits, count, holder(key))
@@ -245,19 +245,19 @@ def test_a_tenant_may_send_so_many_events_a_day_with_all_its_keys():
     assert admit(limits, 2)
 
 
-def test_an_event_kafka_has_not_taken_is_free():
+def test_an_event_that_kafka_has_not_acknowledged_does_not_use_the_quota():
     limits = limits_of(events_per_day=1)
     assert [admit(limits) for _ in range(5)] == [True] * 5
 
 
-def test_a_tenants_own_quota_goes_before_the_default():
+def test_a_tenants_own_quota_overrides_the_default():
     assert not admit(limits_of(events_per_day=5), 10)
     assert admit(limits_of(events_per_day=5), 10, holder(events_per_day=10))
     assert not admit(limits_of(), 10, holder(events_per_day=9))
 
 
 class Shared:
-    """What the database keeps of rates, in memory: the same sums as SHARE_RATES has."""
+    """A fake of the table of rates, in memory; computes what the statement SHARE_RATES computes."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -279,7 +279,7 @@ async def no_transaction(_):
 
 
 class Fleet:
-    """Three gateways with one account, on one clock, and what they let in: when and how much."""
+    """Three gateways that share their usage, on one clock. `let_in`: time and cost of each admitted request."""
 
     def __init__(self, **over):
         self.clock, self.let_in = Clock(), list[tuple[float, int]]()
@@ -289,7 +289,7 @@ class Fleet:
         self.longest = SHARE_SECONDS
 
     async def play(self, moves):
-        """Each move: which gateway, after how long, how much is asked for."""
+        """Each move: the number of the gateway, the seconds until the request, and its cost."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(repository, "share_rates", Shared(self.clock).share_rates)
             patch.setattr(tasks, "transaction", no_transaction)
@@ -313,7 +313,7 @@ moves = st.lists(
 
 
 @given(moves, st.integers(1, 100), bursts)
-def test_several_gateways_together_let_in_no_more_than_the_stated_error(moves, rate, burst):
+def test_several_gateways_together_exceed_the_rate_by_no_more_than_the_stated_error(moves, rate, burst):
     fleet = Fleet(events_per_second=rate, burst_seconds=burst)
     asyncio.run(fleet.play(moves))
     error = 3 * (burst * rate + fleet.longest * rate + 29)
@@ -325,8 +325,8 @@ def test_several_gateways_together_let_in_no_more_than_the_stated_error(moves, r
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 20), st.floats(0, 2)), max_size=60), rates)
-def test_who_keeps_to_rate_and_burst_is_refused_by_none_of_several_gateways(moves, rate):
-    """Bursts of up to all there is, and then as long a pause as they cost."""
+def test_a_client_that_keeps_to_rate_and_burst_is_refused_by_none_of_several_gateways(moves, rate):
+    """The client sends bursts of up to the whole burst, each followed by at least the pause that its cost requires."""
     fleet, conforming = Fleet(events_per_second=rate, burst_seconds=2), []
     for which, share, pause in moves:
         cost = max(1, 2 * rate * share // 20)
@@ -342,7 +342,7 @@ def test_several_gateways_keep_the_rate_in_the_long_run():
     assert 100 * seconds <= let_in <= 100 * seconds + 3 * 200
 
 
-def test_an_exchange_gives_nothing_back_that_a_gateway_has_let_in_itself():
+def test_sharing_rates_restores_nothing_that_a_gateway_itself_has_admitted():
     fleet = Fleet(events_per_second=10, burst_seconds=2)
     asyncio.run(fleet.play([(0, 0, 1), (0, 0.9, 20), (0, 0.2, 0), *[(0, 0, 1)] * 20]))
     assert sum(cost for _, cost in fleet.let_in) == 1 + 20 + 2
@@ -350,20 +350,20 @@ def test_an_exchange_gives_nothing_back_that_a_gateway_has_let_in_itself():
 
 @pytest.fixture
 def shared(api_engine):
-    """The database, as gateways have it."""
+    """Sessions on the test's database, with the role of the gateway's API."""
     return sessions_of(api_engine)
 
 
 @pytest.fixture
 def gateways(shared):
-    """Four gateways on one database. Their own clocks stand still; the database's goes on, at one event a second."""
+    """Four gateways on one database, with a rate of 1 event per second. The gateways' own clocks stand still."""
     return [
         (gateway, Sharing(gateway, shared))
         for gateway in (limits_of(events_per_second=1, burst_seconds=60) for _ in range(4))
     ]
 
 
-async def test_gateways_learn_from_the_database_what_others_let_in(gateways):
+async def test_gateways_learn_from_the_database_what_other_gateways_admitted(gateways):
     (first, sharing_first), (other, sharing_other), *_ = gateways
     assert admit(first, 45)
     assert admit(other, 45)
@@ -376,7 +376,7 @@ async def test_gateways_learn_from_the_database_what_others_let_in(gateways):
     assert 40 < int(refusal(first).headers["Retry-After"]) <= 46
 
 
-async def test_what_is_let_in_during_an_exchange_is_counted_on_top(gateways, monkeypatch):
+async def test_events_admitted_while_rates_are_being_shared_are_counted(gateways, monkeypatch):
     (first, sharing_first), (other, sharing_other), *_ = gateways
     share_rates = repository.share_rates
 
@@ -393,7 +393,7 @@ async def test_what_is_let_in_during_an_exchange_is_counted_on_top(gateways, mon
     assert 0 < int(refusal(first, 1).headers["Retry-After"]) <= 6
 
 
-async def test_what_is_used_at_several_gateways_at_once_is_all_counted(gateways, sessions):
+async def test_usage_that_several_gateways_share_at_once_is_counted_completely(gateways, sessions):
     callers = [holder(f"k{number}") for number in range(20)]
     for _ in range(5):
         for gateway, _ in gateways:
@@ -410,13 +410,13 @@ async def test_what_is_used_at_several_gateways_at_once_is_all_counted(gateways,
     assert days == [("acme", 4 * 5 * 20)]
 
 
-async def test_a_days_events_are_counted_across_gateways_and_days(shared):
+async def test_events_are_summed_over_gateways_separately_for_each_day(shared):
     walls = [Clock(MIDNIGHT), Clock(MIDNIGHT)]
     gateways = [limits_of(wall=wall, events_per_day=10) for wall in walls]
     shares = [Sharing(gateway, shared) for gateway in gateways]
 
     async def send(which, count):
-        """Answers what this gateway then knows to have been sent that day."""
+        """Returns how many of the tenant's events of its day this gateway then knows."""
         gateways[which].quotas.sent(holder(), count)
         await shares[which].share()
         return gateways[which].quotas.days["acme"].shared
@@ -432,7 +432,9 @@ async def test_a_days_events_are_counted_across_gateways_and_days(shared):
     assert [await send(1, 3), await send(0, 1)] == [5, 6]
 
 
-async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_but_no_days(sessions, shared, capsys):
+async def test_without_the_database_a_gateway_limits_alone_and_later_shares_quotas_but_not_rates(
+    sessions, shared, capsys
+):
     limits = limits_of(events_per_day=100)
     share = Sharing(limits, sessions_of(create_engine("postgresql://nobody@127.0.0.1:1/none", "tests")))
     assert admit(limits, 20)
@@ -450,7 +452,7 @@ async def test_with_the_database_away_a_gateway_limits_alone_and_forgives_rates_
         assert (await session.execute(text("SELECT events FROM quotas"))).scalar() == 20
 
 
-async def test_a_database_that_hangs_holds_up_no_request_and_loses_no_count(sessions, shared, monkeypatch):
+async def test_a_hanging_database_delays_no_request_and_loses_no_count(sessions, shared, monkeypatch):
     monkeypatch.setattr(tasks, "GIVE_UP_SECONDS", 0.1)
     limits = limits_of(events_per_day=100)
     share = Sharing(limits, shared)
@@ -480,7 +482,7 @@ async def send(door, payload):
     return await door.post("/v1/events", content=json.dumps(payload), headers={"Content-Type": f"application/{kind}"})
 
 
-async def test_every_answer_to_an_event_says_what_is_left_and_beyond_it_is_429(open_door, log):
+async def test_answers_to_events_have_ratelimit_headers_and_are_429_above_the_rate(open_door, log):
     door = await open_door(events_per_second=1, burst_seconds=60)
     accepted = await send(door, event(1))
     assert (accepted.status_code, accepted.headers["ratelimit"]) == (202, '"events";r=59;t=60')
@@ -500,7 +502,7 @@ async def test_every_answer_to_an_event_says_what_is_left_and_beyond_it_is_429(o
     assert len(await log()) == 102
 
 
-async def test_every_answer_to_a_question_says_what_is_left_and_beyond_it_is_429(open_door, behind):
+async def test_answers_to_queries_and_commands_have_ratelimit_headers_and_are_429_above_the_rate(open_door, behind):
     door = await open_door(
         requests_per_second=1, burst_seconds=4, **{f"{name}_url": behind.url for name in ("feedback", "escalation")}
     )
@@ -518,7 +520,7 @@ async def test_every_answer_to_a_question_says_what_is_left_and_beyond_it_is_429
     assert (await send(door, event(1))).status_code == 202
 
 
-async def test_a_large_body_counts_for_its_size_even_when_it_is_no_batch(open_door):
+async def test_a_large_body_uses_the_rate_by_its_size_even_if_it_is_invalid(open_door):
     door = await open_door(events_per_second=1, burst_seconds=60)
     no_batch = {"content": b"[" + b"x" * 100_000, "headers": {"Content-Type": "application/cloudevents-batch+json"}}
     assert (await door.post("/v1/events", **no_batch)).status_code == 400
@@ -529,14 +531,14 @@ async def test_a_large_body_counts_for_its_size_even_when_it_is_no_batch(open_do
     assert (await send(door, event(1))).headers["ratelimit"] == '"events";r=48;t=60'
 
 
-async def test_who_may_not_come_in_uses_nothing_up_and_learns_nothing(open_door):
+async def test_an_unauthorized_request_gets_no_ratelimit_headers(open_door):
     door = await open_door(scopes={Scope.FEEDBACK_READ})
     for answer in (await send(door, event(1)), await door.get("/v1/feedback", headers={"Authorization": ""})):
         assert answer.status_code in (401, 403)
         assert "ratelimit" not in answer.headers
 
 
-async def test_limits_given_to_a_key_and_a_tenant_hold_at_the_door(open_door, sessions):
+async def test_limits_set_for_a_key_and_a_tenant_apply_to_their_requests(open_door, sessions):
     door = await open_door()
     async with transaction(sessions) as session:
         [key] = await keys_repository.list_keys(session)
@@ -552,7 +554,7 @@ async def test_limits_given_to_a_key_and_a_tenant_hold_at_the_door(open_door, se
     assert (await send(door, event(4))).status_code == 429
 
 
-async def test_a_database_clock_that_was_an_hour_ahead_leaves_no_key_in_debt(sessions):
+async def test_a_database_clock_that_was_an_hour_ahead_leaves_no_key_exhausted(sessions):
     used = [repository.Spent("p", "events", timedelta(seconds=2), timedelta(0))]
     async with transaction(sessions) as session:
         await repository.share_rates(session, used)

@@ -1,4 +1,4 @@
-"""The operators' routes at the gateway: whom they ask, and what becomes of several services' answers."""
+"""The operators' routes of the gateway: which services they ask, and how they combine several answers."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,7 +43,7 @@ async def never(scope, receive, send):
 
 @pytest.fixture
 async def admin(open_door, behind):
-    """The admin address of a gateway; `admin.say(service, answer)` is what a service answers, else an empty list."""
+    """A client of a gateway's admin address; `say(service, answer)` sets a service's answer, else an empty list."""
     answers: dict[str, Callable] = {}
     behind.answer = lambda request: answers.get(claims(request)["aud"], lambda _: JSONResponse({"items": []}))(request)
     door = await open_door(
@@ -58,7 +58,7 @@ async def admin(open_door, behind):
 
 @pytest.fixture
 def asked(behind):
-    """The services that were asked."""
+    """A function that returns the services that were asked."""
     return lambda: {jwt.decode(headers["authorization"][7:], options={"verify_signature": False})["aud"]
                     for _, _, headers, _ in behind.asked}  # fmt: skip
 
@@ -83,9 +83,7 @@ def entry(minutes, place="a"):
         ("POST", "/v1/ops/rebuilds", {"consumer": METRICS, "reason": "x"}, [METRICS]),
     ],
 )
-async def test_the_service_whose_consumer_is_named_is_asked_else_all(
-    admin, behind, asked, method, path, body, services
-):
+async def test_only_the_service_of_the_named_consumer_is_asked(admin, behind, asked, method, path, body, services):
     assert (await admin.request(method, path, json=body)).status_code == 200
     assert asked() == set(services)
     assert {raw.decode() for _, raw, _, _ in behind.asked} == {path}
@@ -100,14 +98,14 @@ async def test_the_service_whose_consumer_is_named_is_asked_else_all(
         ("POST", "/v1/ops/replays", {"consumer": "nobody"}),
     ],
 )
-async def test_a_consumer_that_is_not_there_is_told_with_those_that_are(admin, asked, method, path, body):
+async def test_an_unknown_consumer_is_404_and_the_problem_names_the_known_ones(admin, asked, method, path, body):
     answer = await admin.request(method, path, json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (404, "consumer")
     assert "feedback-svc, escalation-svc, metrics-svc" in answer.json()["errors"][0]["reason"]
     assert asked() == set()
 
 
-async def test_services_learn_the_keys_name_and_scopes_and_a_location_comes_back(admin, behind):
+async def test_services_get_the_keys_name_and_scopes_and_the_client_gets_their_location(admin, behind):
     seen = []
 
     def planned(request):
@@ -121,7 +119,7 @@ async def test_services_learn_the_keys_name_and_scopes_and_a_location_comes_back
     assert (seen[0]["name"], seen[0]["scopes"]) == ("test", ["ops:read", "ops:replay"])
 
 
-async def test_a_list_is_of_all_services_newest_first_and_its_cursor_is_for_all(admin):
+async def test_a_list_combines_all_services_newest_first_and_has_one_cursor_for_all(admin):
     admin.say(FEEDBACK, {"items": [entry(1), entry(4)], "next_cursor": entry(4)["cursor"]})
     admin.say(METRICS, {"items": [entry(2), entry(3)], "next_cursor": None})
     answer = (await admin.get("/v1/ops/audit?limit=2")).json()
@@ -132,7 +130,7 @@ async def test_a_list_is_of_all_services_newest_first_and_its_cursor_is_for_all(
     assert answer["next_cursor"] == entry(4)["cursor"]
 
 
-async def test_a_service_that_gives_no_answer_is_named_in_the_list_and_the_others_are_in_it(admin):
+async def test_a_list_names_the_services_that_failed_and_has_the_items_of_the_others(admin):
     admin.say(FEEDBACK, {"items": [entry(1)]})
     admin.say(ESCALATION, lambda _: response(ProblemError(503, "database-unavailable", "Away.")))
     admin.say(METRICS, {"nothing": "that is a list"})
@@ -142,20 +140,20 @@ async def test_a_service_that_gives_no_answer_is_named_in_the_list_and_the_other
     assert missing == {ESCALATION: "database-unavailable", METRICS: "service-misconfigured"}
 
 
-async def test_where_no_service_answers_that_is_the_answer(admin):
+async def test_a_list_is_a_problem_when_all_services_fail(admin):
     for service in SERVICES:
         admin.say(service, lambda _: response(ProblemError(503, "database-unavailable", "Away.")))
     answer = await admin.get("/v1/ops/consumers")
     assert (answer.status_code, answer.json()["detail"]) == (503, "Away.")
 
 
-async def test_a_question_that_is_refused_is_refused_as_by_a_service(admin):
+async def test_a_4xx_of_the_services_is_passed_on(admin):
     for service in SERVICES:
         admin.say(service, lambda _: response(ProblemError(422, "validation-failed", "No.")))
     assert (await admin.get("/v1/ops/dead-letters?state=odd")).status_code == 422
 
 
-async def test_who_knows_a_replay_answers_and_nobody_waits_for_the_others(admin):
+async def test_the_answer_of_the_service_that_knows_a_replay_does_not_wait_for_the_others(admin):
     admin.say(FEEDBACK, not_found)
     admin.say(ESCALATION, lambda _: never)
     admin.say(METRICS, {"state": "paused"})
@@ -164,7 +162,7 @@ async def test_who_knows_a_replay_answers_and_nobody_waits_for_the_others(admin)
     assert (answer.status_code, answer.json()) == (200, {"state": "paused"})
 
 
-async def test_a_replay_is_not_there_only_when_all_services_say_so(admin):
+async def test_a_replay_is_404_only_when_all_services_answer_404(admin):
     for service in SERVICES:
         admin.say(service, not_found)
     assert (await admin.get(REPLAY)).status_code == 404
@@ -172,7 +170,7 @@ async def test_a_replay_is_not_there_only_when_all_services_say_so(admin):
     assert (await admin.get(REPLAY)).status_code == 503
 
 
-async def test_the_refusal_of_the_service_that_knows_a_replay_counts(admin):
+async def test_a_409_of_the_service_that_knows_a_replay_prevails_over_404_and_503(admin):
     admin.say(FEEDBACK, not_found)
     admin.say(ESCALATION, lambda _: response(ProblemError(503, "database-unavailable", "Away.")))
     admin.say(METRICS, lambda _: response(ProblemError(409, "conflict", "It is aborted.")))
@@ -190,7 +188,7 @@ async def test_a_command_under_an_idempotency_key_is_carried_out_once(admin, beh
     assert len(behind.asked) == 1
 
 
-async def test_operators_get_through_while_the_services_are_full_of_questions(open_door, behind, issue):
+async def test_operators_are_answered_while_tenants_queries_hold_all_slots(open_door, behind, issue):
     door = await open_door(queries_at_once=2, **urls(behind))
     behind.answer = lambda request: JSONResponse({"items": []}) if "ops" in request.url.path else never
     others = [await issue(tenant) for tenant in ("acme", "globex")]
@@ -210,7 +208,7 @@ MOMENTS = st.integers(0, 5)
 
 
 @given(parts=st.lists(st.lists(MOMENTS, max_size=8), min_size=1, max_size=3), limit=st.integers(1, 4))
-def test_pages_of_any_services_together_are_all_of_them_once_and_in_order(parts, limit):
+def test_the_combined_pages_hold_each_item_of_all_services_once_and_in_order(parts, limit):
     logs = [
         sorted([entry(n, f"{service}/{uuid4()}") for n in moments], key=_position, reverse=True)
         for service, moments in enumerate(parts)
@@ -231,19 +229,19 @@ def _position(each):
 
 
 def _page(log, cursor, limit):
-    """What a service answers."""
+    """A service's answer: the page of its list after this cursor."""
     behind = [each for each in log if not cursor or _position(each) < pagination.read(cursor)]
     after = behind[limit - 1]["cursor"] if len(behind) > limit else None
     return Answer(200, {}, Entries(items=behind[:limit], next_cursor=after).model_dump_json().encode())
 
 
-async def test_what_is_none_of_its_routes_is_a_problem(admin, asked):
+async def test_an_unknown_path_at_the_admin_address_is_a_problem(admin, asked):
     for path in ("/", "/v1/ops", "/v1/ops/nothing", "/v1/ops/dead-letters/feedback-svc/a%0Ab/3/4", "/v1/feedback"):
         answer = await admin.get(path)
         assert answer.headers["content-type"] in ("application/problem+json", "application/json"), path
     assert asked() == {"feedback-svc"}
 
 
-async def test_the_document_is_at_the_admin_address_and_needs_no_key(admin):
+async def test_the_operators_document_is_at_the_admin_address_and_needs_no_key(admin):
     served = await admin.get("/v1/ops/openapi.json", headers={"Authorization": ""})
     assert (served.status_code, served.json()["info"]["title"]) == (200, "Touchpoint for operators")

@@ -1,4 +1,4 @@
-"""Questions through the door: who may ask, what reaches the service, and what comes back when it fails."""
+"""Routes to services: the scopes they need, what reaches the service, and the answer when it fails."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ ID = "0190a5f2-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def kafka(servers):
-    """Kafka as it is: a question touches no topic."""
+    """Kafka without topics of this test: these routes use none."""
     return servers.kafka
 
 
@@ -34,7 +34,7 @@ def path_of(query):
 
 
 @pytest.mark.parametrize("query", ROUTES, ids=lambda query: f"{query.method} {query.path}")
-async def test_each_question_goes_to_its_service_with_a_token_for_the_caller(open_door, behind, secret, query):
+async def test_each_request_reaches_its_service_with_a_token_for_the_caller(open_door, behind, secret, query):
     door = await open_door(tenant="globex", scopes={query.scope}, **urls(behind))
     behind.answer = lambda _: JSONResponse({"n": 7}, 201)
 
@@ -70,7 +70,7 @@ async def test_a_customers_id_may_have_slashes_encoded_or_not(open_door, behind)
         assert behind.asked[-1][1] == path.encode()
 
 
-async def test_a_body_is_passed_on_and_bounded(open_door, behind):
+async def test_a_body_is_passed_on_and_its_size_limited(open_door, behind):
     door = await open_door(**urls(behind))
 
     assert (await door.post(f"/v1/escalations/{ID}/resolve", json={"by": "ann"})).status_code == 200
@@ -98,7 +98,7 @@ async def test_a_services_problem_is_passed_through_as_it_is(open_door, behind):
 
 async def test_a_service_that_is_down_is_503_with_retry_after(open_door):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody answers there
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         door = await open_door(metrics_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
         answer = await door.get("/v1/metrics/nps")
 
@@ -122,7 +122,7 @@ async def test_a_service_that_does_not_answer_in_time_is_504(open_door, behind):
 
 @contextlib.asynccontextmanager
 async def hanging_up():
-    """A service that answers the first request on each connection and hangs up at the second; what it was asked."""
+    """A service that closes each connection at its second request; yields its URL and the methods it received."""
     asked = []
 
     async def serve(reader, writer):
@@ -137,7 +137,7 @@ async def hanging_up():
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
 
-async def test_a_question_that_meets_a_closed_connection_is_asked_again(open_door):
+async def test_a_get_that_meets_a_closed_connection_is_sent_again(open_door):
     async with hanging_up() as (url, asked):
         door = await open_door(escalation_url=url)
         for _ in range(3):
@@ -154,7 +154,9 @@ async def test_a_command_that_meets_a_closed_connection_is_not_sent_twice(open_d
         assert asked == [b"GET", b"POST"]
 
 
-async def test_questions_at_one_service_are_bounded_and_leave_the_others_alone(open_door, behind, monkeypatch):
+async def test_concurrent_requests_to_a_service_are_limited_without_affecting_other_services(
+    open_door, behind, monkeypatch
+):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
     door = await open_door(queries_at_once=2, **urls(behind))
     released = behind.hold("/v1/feedback")
@@ -169,7 +171,7 @@ async def test_questions_at_one_service_are_bounded_and_leave_the_others_alone(o
     assert (await door.get("/v1/feedback")).status_code == 200
 
 
-async def test_an_answer_beyond_all_measure_is_not_passed_on(open_door, behind):
+async def test_an_answer_above_the_maximum_size_is_502(open_door, behind):
     door = await open_door(**urls(behind))
     behind.answer = lambda _: Response(b"x" * (MAX_ANSWER_BYTES + 1))
     answer = await door.get("/v1/feedback")
@@ -178,7 +180,7 @@ async def test_an_answer_beyond_all_measure_is_not_passed_on(open_door, behind):
     assert len((await door.get("/v1/feedback")).content) == MAX_ANSWER_BYTES
 
 
-async def test_a_service_that_does_not_know_this_gateway_is_no_fault_of_the_caller(open_door, behind):
+async def test_a_401_of_a_service_becomes_a_502(open_door, behind):
     door = await open_door(**urls(behind))
     behind.answer = lambda _: Response(status_code=401)
 
@@ -187,7 +189,7 @@ async def test_a_service_that_does_not_know_this_gateway_is_no_fault_of_the_call
     assert (answer.status_code, answer.json()["type"]) == (502, "urn:touchpoint:problem:service-misconfigured")
 
 
-async def test_what_is_not_in_the_table_is_404_and_no_way_into_a_service(open_door, behind):
+async def test_a_path_without_a_route_is_404_and_reaches_no_service(open_door, behind):
     door = await open_door(**urls(behind))
     for path in ("/internal/events/x", "/v1/metrics/nps/x", "/v1/feedback/a/b", "/v1/nothing", "/"):
         answer = await door.get(path)
@@ -196,7 +198,7 @@ async def test_what_is_not_in_the_table_is_404_and_no_way_into_a_service(open_do
 
 
 async def ask_raw(door, path):
-    """As a client does that leaves the dots in its path: httpx takes them out."""
+    """Send the path as it is and return the status; httpx would remove its dot segments."""
     started = asyncio.get_running_loop().create_future()
 
     async def receive():
@@ -220,7 +222,7 @@ async def ask_raw(door, path):
         "/internal/events/1", "/v1/internal/events/1", "/metrics", "/healthz", "/readyz", "/v1/ops", "/v1", "/",
     ],
 )  # fmt: skip
-async def test_a_path_that_is_none_of_the_routes_is_not_found_and_leads_nowhere_else(open_door, behind, path):
+async def test_a_path_that_resembles_a_route_is_404_and_reaches_no_service(open_door, behind, path):
     door = await open_door(**urls(behind))
     assert await ask_raw(door, path) == 404
     assert behind.asked == []
@@ -240,13 +242,13 @@ async def test_a_path_that_is_none_of_the_routes_is_not_found_and_leads_nowhere_
         '/v1/customers/"|<>^`{}/timeline',
     ],
 )
-async def test_a_path_reaches_the_service_to_the_letter(open_door, behind, path):
+async def test_a_path_reaches_the_service_byte_for_byte(open_door, behind, path):
     door = await open_door(**urls(behind))
     assert await ask_raw(door, path) == 200
     assert [asked[1] for asked in behind.asked] == [path.encode()]
 
 
-async def test_of_two_keys_in_one_request_the_first_alone_counts(open_door, issue, behind):
+async def test_of_two_authorization_headers_only_the_first_counts(open_door, issue, behind):
     door = await open_door(**urls(behind))
     good, bad = f"Bearer {await issue()}", f"Bearer tp_{'0' * 12}_{'0' * 64}"
     for first, second, status in ((good, bad, 200), (bad, good, 401)):

@@ -1,4 +1,4 @@
-"""What a route to a service can do: methods, conditions, limits of its own, callers without a key."""
+"""The options of a route to a service: methods, conditional requests, limits of its own, public access."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
 
 @pytest.fixture
 def kafka(servers):
-    """Kafka as it is: these routes touch no topic."""
+    """Kafka without topics of this test: these routes use none."""
     return servers.kafka
 
 
@@ -60,13 +60,13 @@ async def test_every_method_reaches_the_service_with_its_body(door, behind, meth
     assert sent["content-type"] == "application/merge-patch+json"
 
 
-async def test_head_is_answered_as_get_is_without_a_body(door, behind):
+async def test_head_is_answered_like_get_but_without_a_body(door, behind):
     behind.answer = lambda _: JSONResponse({"a": 1}, headers={"ETag": '"7"'})
     answer = await door.head("/v1/things/1")
     assert (answer.status_code, answer.headers["etag"], answer.headers["content-length"]) == (200, '"7"', "7")
 
 
-async def test_what_a_request_asks_for_in_headers_reaches_the_service(door, behind):
+async def test_conditions_and_preferences_in_request_headers_reach_the_service(door, behind):
     given = {
         "If-Match": '"6"',
         "If-None-Match": '"5", W/"4"',
@@ -80,7 +80,7 @@ async def test_what_a_request_asks_for_in_headers_reaches_the_service(door, behi
     assert {name: sent[name.lower()] for name in given} == given
 
 
-async def test_what_an_answer_says_in_headers_reaches_the_client(door, behind):
+async def test_known_headers_of_an_answer_reach_the_client_and_others_do_not(door, behind):
     given = {
         "ETag": '"7"',
         "Location": "../things/2",
@@ -97,7 +97,7 @@ async def test_what_an_answer_says_in_headers_reaches_the_client(door, behind):
     assert "x-internal" not in answer.headers
 
 
-async def test_an_outdated_condition_is_the_services_412(door, behind):
+async def test_the_services_412_for_an_outdated_if_match_is_passed_on(door, behind):
     def answer(request):
         if request.headers.get("if-match") != '"7"':
             return JSONResponse({"type": "urn:touchpoint:problem:changed-meanwhile"}, 412)
@@ -119,12 +119,12 @@ async def test_a_services_own_etag_is_passed_on_and_its_304_too(door, behind):
     )
     answer = await door.get("/v1/things/1", headers={"Accept-Encoding": "gzip"})
     assert (answer.headers["etag"], answer.json()) == ('"7"', long)
-    assert "content-encoding" not in answer.headers  # a strong ETag names these very bytes
+    assert "content-encoding" not in answer.headers  # a strong ETag identifies exactly these bytes
     known = await door.get("/v1/things/1", headers={"If-None-Match": '"7"'})
     assert (known.status_code, known.headers["etag"], known.content) == (304, '"7"', b"")
 
 
-async def test_an_answer_with_a_weak_etag_of_its_own_is_packed(door, behind):
+async def test_an_answer_with_a_weak_etag_of_its_own_is_gzipped(door, behind):
     behind.answer = lambda _: JSONResponse({"text": "x" * 5000}, headers={"ETag": 'W/"7"'})
     answer = await door.get("/v1/things/1", headers={"Accept-Encoding": "gzip"})
     assert (answer.headers["etag"], answer.headers["content-encoding"]) == ('W/"7"', "gzip")
@@ -138,7 +138,7 @@ async def test_without_an_etag_of_the_service_the_gateway_makes_a_weak_one(door,
 
 
 @pytest.mark.parametrize("method", UNSAFE)
-async def test_under_its_key_a_request_is_carried_out_once_and_answered_alike(door, behind, method):
+async def test_a_request_under_an_idempotency_key_is_executed_once_and_answered_alike(door, behind, method):
     behind.answer = lambda _: JSONResponse(
         {"n": len(behind.asked)}, 201, {"Location": f"/v1/things/{len(behind.asked)}", "ETag": '"1"'}
     )
@@ -150,7 +150,7 @@ async def test_under_its_key_a_request_is_carried_out_once_and_answered_alike(do
         assert (answer.headers["location"], answer.headers["etag"]) == ("/v1/things/1", '"1"')
 
 
-async def test_an_answer_without_a_body_is_kept_too(door, behind):
+async def test_an_answer_without_a_body_is_stored_under_its_idempotency_key_too(door, behind):
     behind.answer = lambda _: Response(status_code=204)
     for _ in range(2):
         answer = await door.delete("/v1/things/1", headers={"Idempotency-Key": "gone"})
@@ -159,14 +159,14 @@ async def test_an_answer_without_a_body_is_kept_too(door, behind):
     assert len(behind.asked) == 1
 
 
-async def test_a_route_has_its_own_limit_of_a_body(door, behind):
+async def test_a_route_can_have_its_own_limit_of_body_bytes(door, behind):
     assert (await door.put("/v1/files/a", content=b"x" * 1_000_000)).status_code == 200
     refused = await door.put("/v1/files/a", content=b"x" * 1_000_001)
     assert (refused.status_code, refused.json()["detail"]) == (413, "The body may have 1,000,000 bytes, unpacked.")
     assert len(behind.asked) == 1
 
 
-async def test_a_route_has_its_own_time(door, behind):
+async def test_a_route_can_have_its_own_timeout(door, behind):
     async def never(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -175,7 +175,7 @@ async def test_a_route_has_its_own_time(door, behind):
     assert (answer.status_code, answer.json()["type"]) == (504, "urn:touchpoint:problem:service-too-slow")
 
 
-async def test_a_routes_own_slots_leave_those_of_the_service_alone(door, behind, monkeypatch):
+async def test_a_route_with_its_own_slots_does_not_use_those_of_the_service(door, behind, monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
     released = behind.hold("/v1/rare")
     first = asyncio.create_task(door.get("/v1/rare"))
@@ -187,7 +187,7 @@ async def test_a_routes_own_slots_leave_those_of_the_service_alone(door, behind,
     assert (await first).status_code == 200
 
 
-async def test_a_public_route_needs_no_key_and_asks_in_no_tenants_name(door, behind, secret):
+async def test_a_public_route_needs_no_key_and_its_token_has_no_tenant(door, behind, secret):
     for headers in ({"Authorization": ""}, {"Authorization": "Bearer tp_made_up"}, {}):
         assert (await door.get("/v1/pages/acme/nps", headers=headers)).status_code == 200
     callers = [
@@ -197,7 +197,7 @@ async def test_a_public_route_needs_no_key_and_asks_in_no_tenants_name(door, beh
     assert [path for _, path, _, _ in behind.asked] == [b"/v1/pages/acme/nps"] * 3
 
 
-async def test_a_public_body_is_small(door, behind):
+async def test_the_body_of_a_public_request_has_a_smaller_limit(door, behind):
     assert (await door.post("/v1/pages/acme/nps", content=b"x" * PUBLIC_BODY_BYTES)).status_code == 200
     assert (await door.post("/v1/pages/acme/nps", content=b"x" * (PUBLIC_BODY_BYTES + 1))).status_code == 413
     assert len(behind.asked) == 1
@@ -224,14 +224,14 @@ async def test_a_client_address_has_limits_of_its_own(start, behind):
     assert (await door.get("/v1/things/1")).status_code == 200
 
 
-async def test_addresses_of_an_ipv6_network_are_a_single_client(start):
+async def test_ipv6_addresses_of_the_same_64_bit_network_share_a_limit(start):
     door = await start(public_requests_per_second=1, burst_seconds=1, client_address_header="X-Real-IP")
     addresses = ("2001:db8:1:1::1", "2001:db8:1:1::2", "2001:db8:1:2::1")
     answers = [await door.get("/v1/pages/acme/nps", headers={"X-Real-IP": address}) for address in addresses]
     assert [answer.status_code for answer in answers] == [200, 429, 200]
 
 
-async def test_a_client_address_has_few_public_requests_at_once(start, behind, monkeypatch):
+async def test_concurrent_public_requests_of_a_client_address_are_limited(start, behind, monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
     door, goes_on = await start(public_at_once=1), asyncio.Event()
 
@@ -271,7 +271,7 @@ async def test_pages_of_allowed_origins_may_read_the_headers_of_an_answer(start)
     assert exposed >= {"ETag", "Location", "Preference-Applied", "Content-Disposition", "Allow", "Retry-After"}
 
 
-async def test_a_method_without_a_route_is_405_and_names_those_there_are(door):
+async def test_a_method_without_a_route_is_405_and_allow_names_the_others(door):
     answer = await door.post("/v1/slow")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
     assert json.loads(answer.content)["type"] == "urn:touchpoint:problem:method-not-allowed"

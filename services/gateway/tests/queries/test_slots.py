@@ -1,4 +1,4 @@
-"""Questions at one service at once: bounded in all and for each tenant, and given back however a question ends."""
+"""Slots: the limit of concurrent requests to a service, in all and by tenant, and their release."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def held(places: Slots, tenant: str) -> contextlib.AsyncExitStack:
     return stack
 
 
-async def test_a_tenant_gets_half_of_the_slots_and_leaves_the_others_theirs():
+async def test_a_tenant_gets_at_most_half_of_the_slots():
     places = Slots("feedback-svc", 4)
     mine = [await held(places, "acme") for _ in range(2)]
     assert await refused(places, "acme") == (429, "too-many-questions")
@@ -41,7 +41,7 @@ async def test_a_tenant_gets_half_of_the_slots_and_leaves_the_others_theirs():
     assert [await held(places, tenant) for tenant in ("acme", "acme", "globex", "globex")]
 
 
-async def test_who_waits_gets_the_slot_that_becomes_free(monkeypatch):
+async def test_a_waiting_request_gets_the_slot_that_becomes_free(monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 20)
     places = Slots("feedback-svc", 2)
     first = await held(places, "acme")
@@ -52,7 +52,7 @@ async def test_who_waits_gets_the_slot_that_becomes_free(monkeypatch):
     await (await second).aclose()
 
 
-async def test_a_question_that_fails_or_is_given_up_gives_its_slot_back():
+async def test_a_request_that_fails_or_is_cancelled_releases_its_slot():
     places = Slots("feedback-svc", 2)
     with pytest.raises(RuntimeError):
         async with places.taken("acme"):
@@ -67,7 +67,7 @@ async def test_a_question_that_fails_or_is_given_up_gives_its_slot_back():
     await (await held(places, "acme")).aclose()
 
 
-async def test_tenants_without_a_question_are_forgotten():
+async def test_tenants_without_a_request_are_removed_from_memory():
     places = Slots("feedback-svc", 2)
     for number in range(100):
         await (await held(places, f"tenant-{number}")).aclose()

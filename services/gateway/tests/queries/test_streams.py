@@ -1,4 +1,4 @@
-"""Streamed answers, over sockets on both sides: of any size, as they come, and never silently cut."""
+"""Streamed answers over real sockets: of any size, passed on part by part, and visibly broken when cut off."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from touchpoint.testing import eventually
 MIB = 1024 * 1024
 EXPORT_BYTES = 200 * MIB
 UNDER_WAY_BYTES = 48 * MIB
-"""Buffers of the kernel for two connections, which grow as they like, and the few parts in the gateway."""
+"""An upper bound of what is in the kernel's buffers of two connections, which grow, and in the gateway."""
 PART = b"x" * 65_536
 
 READ = Scope.FEEDBACK_READ
@@ -32,7 +32,7 @@ ROUTES = (
 
 @pytest.fixture
 def kafka(servers):
-    """Kafka as it is: these routes touch no topic."""
+    """Kafka without topics of this test: these routes use none."""
     return servers.kafka
 
 
@@ -42,7 +42,7 @@ async def gateway(open_gateway, behind):
 
 
 class Export:
-    """An export of the service; knows what was sent, and whether it was ended early."""
+    """An export of the fake service. `sent`: the bytes sent so far; `closed`: whether its generator has ended."""
 
     def __init__(self, size=EXPORT_BYTES):
         self.sent = 0
@@ -61,7 +61,7 @@ class Export:
             self.closed = True
 
 
-async def test_an_export_of_any_size_is_passed_on_without_being_collected(gateway, behind):
+async def test_an_export_of_any_size_is_passed_on_without_being_buffered(gateway, behind):
     export = behind.answer = Export()
     received = 0
     async with gateway.stream("GET", "/v1/export", headers={"Accept-Encoding": "gzip"}) as answer:
@@ -77,10 +77,10 @@ async def test_an_export_of_any_size_is_passed_on_without_being_collected(gatewa
     assert received == EXPORT_BYTES > MAX_ANSWER_BYTES
 
 
-async def test_while_the_client_does_not_read_the_service_waits(gateway, behind):
+async def test_a_client_that_does_not_read_stops_the_service_from_sending(gateway, behind):
     export = behind.answer = Export()
     async with gateway.stream("GET", "/v1/export") as answer:
-        for _ in range(20_000):  # many more than the export has parts
+        for _ in range(20_000):  # many more iterations than the export has parts
             await asyncio.sleep(0)
         assert export.sent < UNDER_WAY_BYTES
         assert not export.closed
@@ -108,7 +108,7 @@ async def test_an_event_arrives_before_the_stream_ends(gateway, behind):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_client_that_leaves_ends_the_services_work(gateway, behind, method):
+async def test_a_client_that_disconnects_ends_the_services_work(gateway, behind, method):
     ended = asyncio.Event()
 
     async def endless():
@@ -125,7 +125,7 @@ async def test_a_client_that_leaves_ends_the_services_work(gateway, behind, meth
     await eventually(ended.is_set)
 
 
-async def test_a_client_that_leaves_before_the_headers_ends_the_services_work(gateway, behind):
+async def test_a_client_that_disconnects_before_the_headers_ends_the_services_work(gateway, behind):
     ended = asyncio.Event()
 
     async def slow(scope, receive, send):
@@ -141,7 +141,7 @@ async def test_a_client_that_leaves_before_the_headers_ends_the_services_work(ga
 
 @contextlib.asynccontextmanager
 async def dying(head):
-    """A service that begins an answer and dies."""
+    """A service that sends an answer's beginning, `head`, and closes the connection."""
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -163,7 +163,7 @@ async def dying(head):
     ],
     ids=["between chunks", "within a chunk", "before its announced end"],
 )
-async def test_a_service_that_dies_within_an_answer_leaves_it_visibly_broken(open_gateway, head):
+async def test_a_client_sees_that_an_answer_is_cut_off_when_the_service_dies(open_gateway, head):
     async with dying(head) as url:
         gateway = await open_gateway(ROUTES, feedback_url=url)
         received = []
@@ -175,7 +175,7 @@ async def test_a_service_that_dies_within_an_answer_leaves_it_visibly_broken(ope
         assert b"".join(received) == b"first"
 
 
-async def test_a_service_that_raises_within_an_answer_leaves_it_visibly_broken(gateway, behind):
+async def test_a_client_sees_that_an_answer_is_cut_off_when_the_service_raises(gateway, behind):
     async def failing():
         yield b"first"
         raise LookupError
@@ -185,7 +185,7 @@ async def test_a_service_that_raises_within_an_answer_leaves_it_visibly_broken(g
         await gateway.get("/v1/export")
 
 
-async def test_a_service_that_sends_nothing_more_is_given_up(gateway, behind):
+async def test_a_stream_without_a_further_part_for_idle_seconds_is_cut_off(gateway, behind):
     ended = asyncio.Event()
 
     async def stalled():
@@ -201,7 +201,7 @@ async def test_a_service_that_sends_nothing_more_is_given_up(gateway, behind):
     await eventually(ended.is_set)
 
 
-async def test_a_service_that_does_not_begin_in_time_is_504(gateway, behind):
+async def test_a_service_that_sends_no_headers_in_time_is_504(gateway, behind):
     async def never(scope, receive, send):
         await receive()
 
@@ -218,7 +218,7 @@ async def test_a_problem_in_place_of_a_stream_is_passed_on(gateway, behind):
     assert (await gateway.get("/v1/export")).status_code == 502
 
 
-async def test_an_announced_length_is_passed_on_and_head_has_no_body(gateway, behind):
+async def test_a_content_length_is_passed_on_and_the_answer_to_head_has_no_body(gateway, behind):
     behind.answer = lambda _: Response(b"a;b", media_type="text/csv")
     answer = await gateway.get("/v1/export")
     assert (answer.content, answer.headers["content-length"]) == (b"a;b", "3")
@@ -234,7 +234,7 @@ async def test_a_streamed_route_may_answer_without_a_body(gateway, behind, statu
     assert (answer.status_code, answer.headers["etag"], answer.content) == (status, '"1"', b"")
 
 
-async def test_a_streamed_request_may_have_a_body_and_no_idempotency_key(gateway, behind):
+async def test_a_request_of_a_streamed_route_may_have_a_body_but_no_idempotency_key(gateway, behind):
     behind.answer = lambda _: StreamingResponse(iter([b"a", b"b"]))
     answer = await gateway.post("/v1/export", json={"since": "2026"})
     assert (answer.content, behind.asked[0][3]) == (b"ab", b'{"since":"2026"}')
@@ -242,7 +242,7 @@ async def test_a_streamed_request_may_have_a_body_and_no_idempotency_key(gateway
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:touchpoint:problem:idempotency-key-not-taken")
 
 
-async def test_long_streams_take_no_slots_of_short_questions(open_gateway, behind, monkeypatch):
+async def test_streams_do_not_take_the_slots_of_other_routes(open_gateway, behind, monkeypatch):
     monkeypatch.setattr(slots, "WAIT_SECONDS", 0.05)
     gateway = await open_gateway(ROUTES, feedback_url=behind.url, queries_at_once=2)
     goes_on = asyncio.Event()

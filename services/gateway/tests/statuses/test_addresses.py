@@ -1,6 +1,6 @@
-"""Whatever source and id an event was accepted with: ordinary HTTP clients reach the address of its status.
+"""HTTP clients reach the status URL of every accepted event, whatever its source and id.
 
-They normalise a path before they send it (RFC 3986, 5.2.4 and 6.2.2), each in its own way.
+Clients normalise a path before they send it (RFC 3986, 5.2.4 and 6.2.2), each in its own way.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ IDS = st.one_of(st.sampled_from(NASTY), st.text(min_size=1, max_size=20))
 
 
 def accepted(source, event_id):
-    """The event's attributes; None where the door refuses them."""
+    """The event's attributes; None if the gateway refuses them."""
     attributes = {"specversion": "1.0", "type": "feedback.submitted", "source": source, "id": event_id}
     try:
         return accept(Parsed(attributes, DATA), "acme", datetime.now(UTC))[0]
@@ -63,7 +63,7 @@ NAMES = st.lists(st.tuples(SOURCES, IDS), min_size=1, max_size=60)
 
 @asynccontextmanager
 async def naming():
-    """A server that answers which event it is asked about."""
+    """A server that answers with the source and id that it reads from the path."""
 
     async def answer(scope, receive, send):
         await JSONResponse(name_in(scope["raw_path"]))(scope, receive, send)
@@ -108,7 +108,7 @@ async def _by_program(program, *arguments):
 
 
 @pytest.mark.parametrize("client", [by_httpx, by_urllib, by_curl, by_node])
-def test_every_clients_way_leads_to_the_event(client):
+def test_every_http_client_reaches_the_status_url_of_every_event(client):
     @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
     @given(NAMES)
     @example([(source, event_id) for source in NASTY for event_id in NASTY])
@@ -125,7 +125,7 @@ def test_every_clients_way_leads_to_the_event(client):
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-def test_a_name_that_clients_drop_from_an_address_is_refused(name):
+def test_a_source_or_id_that_clients_drop_from_a_url_is_refused(name):
     assert accepted(name, "1") is None
     assert accepted("/crm", name) is None
     assert accepted(f"/{name}", f"x{name}") is not None

@@ -1,4 +1,4 @@
-"""GET /v1/events/{source}/{id}: what each consumer did, and 404 only when that is certain."""
+"""GET /v1/events/{source}/{id}: an event's status in each consumer; 404 only if it was certainly never accepted."""
 
 import asyncio
 
@@ -33,12 +33,12 @@ def answer(consumer="feedback-svc", status=None, handles=("feedback.submitted",)
 
 
 def all_by(behind):
-    """All services are this one."""
+    """Settings by which all services have this one's URL."""
     return {f"{name}_url": behind.url for name in ("feedback", "escalation", "metrics")}
 
 
 def answering(*answers):
-    """What the services behind answer, one answer after another, the last for good."""
+    """The services give these answers one after another, and then repeat the last one."""
     left = list(answers)
     return lambda _: JSONResponse((left.pop(0) if len(left) > 1 else left[0]).model_dump(mode="json"))
 
@@ -47,7 +47,7 @@ def statuses(*answers):
     return [(status.consumer, status.status.value) for status in judge(NAMES, answers, EVENT)]
 
 
-def test_each_consumer_is_told_apart():
+def test_each_consumer_has_its_own_status():
     assert statuses(answer(status="applied"), answer("escalation-svc"), None) == [
         ("feedback-svc", "applied"),
         ("escalation-svc", "pending"),
@@ -59,7 +59,7 @@ def test_each_consumer_is_told_apart():
     ]
 
 
-def test_a_consumer_that_does_not_handle_the_type_ignores_it_once_the_type_is_known():
+def test_the_status_is_ignored_in_a_consumer_that_does_not_handle_the_type_once_it_is_known():
     other = answer("escalation-svc", handles=["ticket.opened"])
     assert statuses(answer(status="applied"), other, answer("metrics-svc"))[1:] == [
         ("escalation-svc", "ignored"),
@@ -67,7 +67,7 @@ def test_a_consumer_that_does_not_handle_the_type_ignores_it_once_the_type_is_kn
     ]
 
 
-def test_an_event_no_consumer_has_is_pending_nowhere():
+def test_an_event_that_no_consumer_has_is_unknown_in_all():
     asked = statuses(answer(), answer("escalation-svc", handles=["ticket.opened"]), answer("metrics-svc"))
     assert {status for _, status in asked} == {"unknown"}
 
@@ -75,13 +75,13 @@ def test_an_event_no_consumer_has_is_pending_nowhere():
 @pytest.mark.parametrize(
     ("offset", "known_from", "expected"), [(4, 0, "missing"), (5, 0, "pending"), (4, 5, "pending")]
 )
-def test_who_has_passed_its_place_and_does_not_know_it_has_missed_it(offset, known_from, expected):
+def test_an_event_is_missing_in_a_consumer_that_has_read_past_its_offset_without_it(offset, known_from, expected):
     known = answer(status="applied", place=(TOUCHPOINTS, 1, offset))
     other = answer("escalation-svc", known_from={TOUCHPOINTS: {1: known_from}})
     assert statuses(known, other, None)[1] == ("escalation-svc", expected)
 
 
-def test_a_refused_second_payload_is_shown_beside_the_first_one_applied():
+def test_a_conflicting_second_payload_is_shown_beside_the_applied_first_one():
     [status] = judge(NAMES[:1], [answer(status="applied", conflicting=True)], EVENT)
     assert (status.status, status.conflicting) == ("applied", True)
 
@@ -96,11 +96,11 @@ def test_a_refused_second_payload_is_shown_beside_the_first_one_applied():
         ({"positions": {}}, {0: 1, 1: 0, 2: 0}, False),
     ],
 )
-def test_the_log_is_read_only_if_all_have_read_the_whole_of_it(over, ends, certain):
+def test_the_log_counts_as_read_only_if_all_consumers_have_read_it_to_the_end(over, ends, certain):
     assert have_read([answer(), answer(**over), answer()], ends) is certain
 
 
-def test_a_service_that_does_not_answer_leaves_it_open():
+def test_without_an_answer_of_every_service_the_log_does_not_count_as_read():
     assert not have_read([answer(), None, answer()], {0: 0})
 
 
@@ -124,7 +124,7 @@ def test_a_path_without_source_and_id_is_404(raw_path):
     assert caught.value.problem.status == 404
 
 
-async def test_it_asks_every_service_for_the_callers_own_event(open_door, behind):
+async def test_every_service_is_asked_for_the_event_of_the_callers_tenant(open_door, behind):
     door = await open_door(tenant="globex", **all_by(behind))
     asked_for = identity("globex", "/crm/eu", "e-1")
     behind.answer = answering(answer(status="applied", event=asked_for))
@@ -139,7 +139,7 @@ async def test_it_asks_every_service_for_the_callers_own_event(open_door, behind
 
 
 async def test_an_event_never_sent_is_404_also_while_the_log_grows(open_door, behind):
-    """Under traffic every look finds the consumers a little behind: they are asked until they have come by."""
+    """While events arrive, the consumers always lag: the gateway asks until they reach the end it read at first."""
     door = await open_door(**all_by(behind))
     await door.post("/v1/feedback", json=FEEDBACK)
     read = answer(positions=dict.fromkeys(range(12), 1))
@@ -148,7 +148,7 @@ async def test_an_event_never_sent_is_404_also_while_the_log_grows(open_door, be
     assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:touchpoint:problem:event-unknown")
 
 
-async def test_an_event_just_accepted_is_no_404_however_far_the_consumers_are_behind(open_door, behind, monkeypatch):
+async def test_an_event_just_accepted_is_not_404_however_far_the_consumers_lag(open_door, behind, monkeypatch):
     monkeypatch.setattr("gateway.statuses.service.WAIT_SECONDS", 0.1)
     door = await open_door(**all_by(behind))
     url = (await door.post("/v1/feedback", json=FEEDBACK)).json()["status_url"]
@@ -157,7 +157,7 @@ async def test_an_event_just_accepted_is_no_404_however_far_the_consumers_are_be
     assert [consumer["status"] for consumer in response.json()["consumers"]] == ["unknown"] * 3
 
 
-async def test_a_list_of_events_is_answered_in_its_order(open_door, behind):
+async def test_a_list_of_statuses_has_the_order_of_the_request(open_door, behind):
     door = await open_door(**all_by(behind))
     behind.answer = answering(answer(status="applied"))
     names = [{"source": "/crm/eu", "id": "e-1"}, {"source": ".", "id": "never/sent?"}]
@@ -185,21 +185,21 @@ async def test_a_list_of_events_is_answered_in_its_order(open_door, behind):
         (b'{"events": [{"source": "/a", "id": "1", "tenant": "x"}]}', 422, "events.0.tenant"),
     ],
 )
-async def test_a_list_beyond_its_bounds_is_refused_naming_what_is_wrong(open_door, body, status, wrong):
+async def test_an_invalid_list_is_refused_and_the_problem_names_the_field(open_door, body, status, wrong):
     door = await open_door()
     answered = await door.post("/v1/events/statuses", content=body)
     assert answered.status_code == status
     assert [error["field"] for error in answered.json().get("errors", [])] == ([wrong] if wrong else [])
 
 
-async def test_with_all_services_away_everything_is_unknown_and_nothing_404(open_door):
+async def test_with_all_services_unreachable_every_status_is_unknown_and_nothing_404(open_door):
     door = await open_door(**{f"{n}_url": "http://127.0.0.1:1" for n in ("feedback", "escalation", "metrics")})
     response = await door.get("/v1/events/%2Fcrm/e-1")
     assert response.status_code == 200
     assert {consumer["status"] for consumer in response.json()["consumers"]} == {"unknown"}
 
 
-async def test_with_kafka_away_nothing_is_404(open_door, behind, kafka, monkeypatch):
+async def test_with_kafka_unreachable_nothing_is_404(open_door, behind, kafka, monkeypatch):
     nowhere = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     monkeypatch.setattr("touchpoint.kafka.producer.Producer.start.__defaults__", (0.1,))
     door = await open_door(kafka=nowhere, **all_by(behind))
@@ -208,7 +208,7 @@ async def test_with_kafka_away_nothing_is_404(open_door, behind, kafka, monkeypa
         assert (await door.get("/v1/events/%2Fcrm/e-1")).status_code == 200
 
 
-async def test_it_needs_its_scope(open_door):
+async def test_reading_a_status_needs_its_scope(open_door):
     door = await open_door(scopes={Scope.EVENTS_WRITE})
     assert (await door.get("/v1/events/x/1")).status_code == 403
     asked = {"events": [{"source": "x", "id": "1"}]}

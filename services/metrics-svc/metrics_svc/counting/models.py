@@ -27,7 +27,7 @@ class Cell(NamedTuple):
     """The beginning of the quarter of an hour of UTC it was measured in: of the answer, the first response, the
     resolution."""
     scale: str
-    """What a score was asked on, such as "1-5"; empty for durations."""
+    """The scale of a score, such as "1-5"; empty for durations."""
     channel: str
     segment: str
     tier: str
@@ -93,7 +93,7 @@ class TicketRow(NamedTuple):
     customer_id: str | None = None
     channel: str | None = None
     segment: str | None = None
-    """The customer's at the time of the opening, and so is the tier."""
+    """The customer's segment at the time of the opening; `tier` likewise."""
     tier: str | None = None
     replies: tuple[datetime, ...] = ()
     """Replies of agents in order, up to the first that belongs to the opening."""

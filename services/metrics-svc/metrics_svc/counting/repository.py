@@ -51,8 +51,8 @@ SELECT {ANSWERS.select}
  WHERE at >= since
 """  # noqa: S608 (our names)
 
-# A ticket's events may come in two partitions when they name two customers: the row is there before it is locked, so
-# that the second consumer waits for the first and then reads what it left.
+# A ticket whose events name two customers is in two partitions. Its row is created before it is locked, so that the
+# second consumer waits for the first and then reads the row that the first one wrote.
 CREATE_TICKETS = """
 INSERT INTO tickets (tenant_id, ticket_id) SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (tenant_id, ticket_id) DO NOTHING
@@ -118,7 +118,7 @@ async def read_groups(session: AsyncSession, moments: Collection[Moment]) -> dic
 
 
 async def read_answers(session: AsyncSession, reaching: Mapping[Key, datetime]) -> list[Answer]:
-    """The answers these customers gave from then on."""
+    """The answers that each of these customers gave from the given time on."""
     rows = await _fetch(session, READ_ANSWERS, [(*key, since) for key, since in sorted(reaching.items())])
     return [ANSWERS.read(row) for row in rows]
 
@@ -126,7 +126,7 @@ async def read_answers(session: AsyncSession, reaching: Mapping[Key, datetime]) 
 async def lock_tickets(
     session: AsyncSession, keys: Collection[Key], reaching: Mapping[Key, datetime]
 ) -> dict[Key, Ticket]:
-    """These tickets, created where they are missing, and those that customers opened from then on.
+    """Load these tickets, creating missing ones, and those that each customer in `reaching` opened from its time on.
 
     They stay locked until the transaction ends.
     """

@@ -1,7 +1,7 @@
 """Durations as counts in logarithmic buckets: DDSketch without collapsing (Masson, Rim & Lee 2019, arXiv 1908.10693).
 
-Bucket 0 holds zero; bucket i ≥ 1 holds the durations in (γ^(i−2), γ^(i−1)] microseconds, γ = (1 + a) / (1 − a). What
-it answers, 2γ^(i−1) / (γ + 1), is within the relative accuracy a = 1 % of everything in it. A merge adds the counts:
+Bucket 0 holds zero; bucket i ≥ 1 holds the durations in (γ^(i−2), γ^(i−1)] microseconds, γ = (1 + a) / (1 − a). Its
+value, 2γ^(i−1) / (γ + 1), is within the relative accuracy a = 1 % of every duration in it. A merge adds the counts:
 its result does not depend on how the data was split or in which order it came. The bounds are computed in whole
 numbers, so that every machine puts a duration into the same bucket.
 """
@@ -34,7 +34,7 @@ _BOUNDS = _bounds()
 
 
 def microseconds(duration: timedelta) -> int:
-    """A duration as the whole number the sketch counts; one that ended before it began took no time."""
+    """A duration in whole microseconds; a negative one counts as 0."""
     return max(0, duration // _MICROSECOND)
 
 
@@ -44,12 +44,12 @@ def bucket(duration: int) -> int:
 
 
 def value(index: int) -> float:
-    """What a bucket answers, in seconds."""
+    """The value of a bucket in seconds."""
     return _MIDDLE * _GAMMA ** (index - 1) / 1_000_000 if index else 0.0
 
 
 class Sketch:
-    """Durations by bucket (bucket → count), ready to be asked for ranks."""
+    """Durations as counts by bucket (bucket → count), from which ranks and percentiles are read."""
 
     def __init__(self, buckets: Mapping[int, int]) -> None:
         self._buckets = sorted(buckets)
@@ -61,5 +61,5 @@ class Sketch:
         return value(self._buckets[bisect_left(self._through, rank)])
 
     def percentile(self, percent: int) -> float | None:
-        """The nearest-rank percentile (1 to 100) in seconds, as PostgreSQL's `percentile_disc`; None of nothing."""
+        """The nearest-rank percentile (1 to 100) in seconds, as PostgreSQL's `percentile_disc`; None if n is 0."""
         return self.at_rank(-(-percent * self.n // 100)) if self.n else None

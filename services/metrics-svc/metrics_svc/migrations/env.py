@@ -1,4 +1,4 @@
-"""Alembic's entry: how migrations run is the same for every service."""
+"""Alembic's entry point; the shared runner applies the migrations."""
 
 from touchpoint.db.migrate import run
 

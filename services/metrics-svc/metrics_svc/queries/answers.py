@@ -1,4 +1,4 @@
-"""From counts to the items of an answer. Pure."""
+"""Converts counts to the items of an answer, by pure functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from metrics_svc.queries.periods import Period
 from metrics_svc.queries.schemas import Bounds, CesItem, CsatItem, DurationItem, Item, NpsItem
 
 Head = dict[str, Any]
-"""What all items have: start, end, group, n."""
+"""The fields that all items have: start, end, group, n."""
 
 
 def nps(head: Head, count: Count) -> NpsItem:
@@ -43,7 +43,7 @@ def csat(head: Head, count: Count) -> CsatItem:
 
 
 def ces(head: Head, count: Count) -> CesItem:
-    """The mean of one form, and its shares where the form says which end is good."""
+    """The mean score on one scale, and two shares, which are null on scales other than 1-7."""
     scale = _scale(count)
     known = count.n if scale == EASE_SCALE else 0
     return CesItem(

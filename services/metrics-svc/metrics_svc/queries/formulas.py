@@ -1,6 +1,6 @@
-"""The formulas behind the answers, each from counts alone, each with its source. Intervals are 95 %.
+"""The formulas of the metrics, each computed from counts alone, each with its source. Intervals are 95 %.
 
-Nothing was measured: the value is None, never 0. A sample too small for its method has a value and no interval.
+If nothing was measured, the value is None, never 0. A sample too small for its method has a value but no interval.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ Z = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
 FEWEST_NET, FEWEST_MEAN, FEWEST_MEDIAN = 10, 3, 6
-"""How many answers, or durations, an interval of a net score, of a mean and of a median needs."""
+"""The least number of answers, or durations, for an interval of a net score, of a mean and of a median."""
 
 
 class Interval(NamedTuple):
-    """Between what the true value lies, 95 times of 100."""
+    """A 95 % confidence interval of the true value."""
 
     low: float
     high: float
@@ -27,7 +27,7 @@ def net(plus: int, minus: int, n: int) -> float | None:
 
 
 def net_interval(plus: int, minus: int, n: int) -> Interval | None:
-    """Adjusted Wald interval in points: ¾ of an answer more for either side, 3 in all (Rocks 2016, arXiv 1601.07235).
+    """Adjusted Wald interval in points: adds ¾ to plus and to minus, and 3 to n (Rocks 2016, arXiv 1601.07235).
 
     With p = (plus + ¾) / (n + 3) and d likewise: p − d ± 1.96 · √((p + d − (p − d)²) / (n + 3)), cut at −100 and 100.
     It is centred on the adjusted score, so it leans towards 0 in small samples.
@@ -43,7 +43,7 @@ def net_interval(plus: int, minus: int, n: int) -> Interval | None:
 
 
 def share(part: int, n: int) -> float | None:
-    """Part of n, 0 to 1."""
+    """The share part / n, 0 to 1."""
     return part / n if n else None
 
 
@@ -89,10 +89,10 @@ def _t(freedom: int) -> float:
 
 
 def median_ranks(n: int) -> tuple[int, int] | None:
-    """Ranks (from 1) of the two ordered values the true median lies between, whatever the distribution.
+    """Ranks (from 1) of the two ordered values between which the true median lies, whatever the distribution.
 
     Binomial ranks (Campbell & Gardner 1988, BMJ 296:1454) by the normal approximation, rounded outwards: checked
-    against the exact binomial it covers at least 95 % for every n. None below 6 values: no two of them cover it.
+    against the exact binomial it covers at least 95 % for every n. None below 6 values: no two of them cover 95 %.
     """
     low = floor((n + 1 - Z * sqrt(n)) / 2)
     return (low, n + 1 - low) if low >= 1 else None

@@ -1,4 +1,4 @@
-"""The periods a question asks for: calendar hours, days, weeks and months of a time zone, or the whole range."""
+"""The periods of a query: calendar hours, days, weeks and months of a time zone, or the whole range."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -30,7 +30,7 @@ class Period(NamedTuple):
 
 
 class OffTheQuarterError(ValueError):
-    """A period would begin between quarters of an hour of UTC, which is what measurements are kept by."""
+    """A period would begin within a quarter of an hour of UTC, but measurements are stored by whole quarters."""
 
 
 class TooManyPeriodsError(ValueError):
@@ -40,8 +40,8 @@ class TooManyPeriodsError(ValueError):
 def periods(start: datetime, end: datetime, interval: Interval, zone: ZoneInfo, most: int) -> list[Period]:
     """The periods from `start` to `end`, the first and last cut to them.
 
-    A day that a zone left out (Apia, 30 December 2011) is no period. Raises OffTheQuarterError where the zone was no
-    whole number of quarters of an hour from UTC, TooManyPeriodsError past `most`.
+    A day that a zone skipped (Apia, 30 December 2011) is no period. Raises OffTheQuarterError where the zone's UTC
+    offset was not a multiple of a quarter of an hour, TooManyPeriodsError above `most` periods.
     """
     bounds = [start.astimezone(UTC)]
     for bound in _bounds(bounds[0], interval, zone):
@@ -59,7 +59,7 @@ def periods(start: datetime, end: datetime, interval: Interval, zone: ZoneInfo, 
 
 
 def _bounds(start: datetime, interval: Interval, zone: ZoneInfo) -> Iterator[datetime]:
-    """Where periods begin after `start`, without end but the calendar's; a day left out begins as the next one."""
+    """The beginnings of the periods after `start`, without an end; a skipped day begins when the next one does."""
     if interval is Interval.TOTAL:
         return
     if interval is Interval.HOUR:
@@ -76,7 +76,7 @@ def _past_the_hour(local: datetime) -> timedelta:
 
 
 def _beginning(day: date, zone: ZoneInfo) -> datetime:
-    """The first moment of a day: midnight, the first of two, or where clocks went forward over it, what came after."""
+    """The first moment of a day: midnight; of two midnights the first; if clocks skipped it, the moment after that."""
     moment = datetime.combine(day, time(), zone).astimezone(UTC)
     while (moment - QUARTER).astimezone(zone).date() >= day:
         moment -= QUARTER
@@ -84,7 +84,7 @@ def _beginning(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _next(day: date, interval: Interval) -> date:
-    """The first day of the period after the one `day` is in."""
+    """The first day of the period after the one that contains `day`."""
     if interval is Interval.WEEK:
         return day + timedelta(days=7 - day.weekday())
     if interval is Interval.MONTH:

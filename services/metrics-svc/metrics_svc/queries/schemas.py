@@ -1,4 +1,4 @@
-"""What the API takes and answers. Times are in UTC, durations in seconds; a value of nothing is null, never 0."""
+"""Requests and answers of the API. Times are in UTC, durations in seconds; without measurements a value is null."""
 
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
@@ -29,7 +29,7 @@ MOST_ITEMS = 1_000
 
 
 def _split(given: object) -> object:
-    """Both `group_by=channel,tier` and `group_by=channel&group_by=tier` are understood."""
+    """Split commas, so that `group_by=channel,tier` is the same as `group_by=channel&group_by=tier`."""
     return [word for item in given for word in str(item).split(",")] if isinstance(given, list) else given
 
 
@@ -91,7 +91,7 @@ class MetricQuery(BaseModel):
 
     @property
     def where(self) -> dict[Dimension, list[str]]:
-        """The values asked for, by dimension; one not named here may have any."""
+        """The values to match, by dimension; a dimension without a filter is left out."""
         given = {
             Dimension.CHANNEL: [str(channel) for channel in self.channel],
             Dimension.SEGMENT: self.segment,

@@ -21,7 +21,7 @@ Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
 
 
 class Memory:
-    """The tables as dictionaries: what the service does with a batch, without a database."""
+    """A fake of the tables, as dictionaries; `batch` does what the service does with a batch."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -50,7 +50,7 @@ class Memory:
             self.cells[cell] = Sums(before.n + sums.n, before.total + sums.total)
 
     def group(self, moment: Moment) -> Group:
-        """The last that was given of each field by then; before the first, that."""
+        """Each field's last value given by then; before the first one was given, the first."""
         own = [change for change in self.changes if change[:2] == moment[:2]]
         result = {}
         for name in Group._fields:
@@ -60,7 +60,7 @@ class Memory:
         return Group(**result)
 
     def sums(self) -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
-        """By everything but partition and bucket: how many in each bucket, and the total."""
+        """Summed over partitions: by key, the counts by bucket and the total."""
         result: dict[tuple[Any, ...], tuple[Counter[int], int]] = {}
         for cell, sums in self.cells.items():
             about = cell[: Cell._fields.index("bucket")]
@@ -90,7 +90,7 @@ def durations(memory: Memory, metric: str) -> list[tuple[str, int, int]]:
 
 
 def expected(facts: dict[Any, list[int]]) -> dict[Any, Any]:
-    """Raw scores and durations as counts a bucket and a total."""
+    """Convert raw scores and durations to counts by bucket and a total."""
     return {
         fact: (dict(Counter(value if fact[3] else sketch.bucket(value) for value in values)), sum(values))
         for fact, values in facts.items()
@@ -102,7 +102,9 @@ def later(minutes: float) -> dict[str, Any]:
 
 
 @given(st.data())
-def test_any_batches_count_what_a_recount_finds(logs: Logs, recount: Recount, data: st.DataObject) -> None:
+def test_the_counts_equal_a_recount_for_any_log_in_any_batches(
+    logs: Logs, recount: Recount, data: st.DataObject
+) -> None:
     log = data.draw(logs("acme"))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
     memory = Memory()
@@ -122,7 +124,7 @@ def test_the_same_events_give_the_same_sums_in_any_order(logs: Logs, data: st.Da
     assert (memory.tickets, memory.answers) == (counted(*log).tickets, counted(*log).answers)
 
 
-def test_a_score_is_a_count_of_itself_on_its_scale() -> None:
+def test_a_score_is_counted_in_the_bucket_of_its_value_on_its_scale() -> None:
     only, sums = cell(counted(make.feedback(kind="ces", score=6, channel="chat", partition=2, **later(59))))
     assert only == Cell(
         "acme", "ces", make.NOON + timedelta(minutes=45), "1-7", "chat", "unknown", "unknown", bucket=6, partition=2
@@ -130,17 +132,17 @@ def test_a_score_is_a_count_of_itself_on_its_scale() -> None:
     assert sums == Sums(1, 6)
 
 
-def test_the_quarter_is_that_of_utc_wherever_the_answer_came_from() -> None:
+def test_the_quarter_of_an_hour_is_in_utc_whatever_the_offset_of_the_event() -> None:
     noon_in_kolkata = make.NOON.astimezone(ZoneInfo("Asia/Kolkata"))
     assert cell(counted(make.feedback(time=noon_in_kolkata)))[0].quarter == make.NOON
 
 
-def test_kinds_that_are_no_metric_count_nothing() -> None:
+def test_feedback_of_a_kind_without_a_metric_is_not_counted() -> None:
     assert counted(make.feedback(kind="rating", score=4), make.feedback(kind="text", score=None)).cells == {}
 
 
 @given(st.permutations(range(8)))
-def test_an_answer_counts_under_what_its_customer_was_at_its_time(order: list[int]) -> None:
+def test_an_answer_counts_under_the_segment_and_tier_of_its_customer_at_its_time(order: list[int]) -> None:
     events = [
         make.customer_updated(segment="smb", tier="key"),
         make.feedback(score=2, **later(1)),
@@ -162,7 +164,7 @@ def test_an_answer_counts_under_what_its_customer_was_at_its_time(order: list[in
     }
 
 
-def test_before_the_first_change_that_is_known_that_one_counts() -> None:
+def test_before_the_first_known_change_its_values_apply() -> None:
     memory = counted(make.customer_updated(tier="key", **later(1)), make.feedback(), make.ticket_opened())
     memory.batch([make.customer_updated(segment="smb", **later(2)), make.ticket_replied(**later(3))])
     assert {(c.metric, c.segment, c.tier) for c, sums in memory.cells.items() if sums.n} == {
@@ -171,7 +173,7 @@ def test_before_the_first_change_that_is_known_that_one_counts() -> None:
     }
 
 
-def test_customers_of_two_tenants_are_two() -> None:
+def test_the_same_customer_id_of_two_tenants_is_two_customers() -> None:
     memory = counted(make.customer_updated(tier="key", tenant="acme"), make.feedback(tenant="globex"))
     assert cell(memory)[0].tier == "unknown"
 
@@ -188,7 +190,7 @@ def test_the_first_response_is_the_first_public_reply_of_a_human_agent() -> None
     assert durations(memory, "first-response") == [("13", 1, 70 * 60)]
 
 
-def test_the_resolution_is_the_first_one() -> None:
+def test_only_the_first_resolution_of_a_ticket_counts() -> None:
     memory = counted(
         make.ticket_opened(),
         make.ticket_status_changed(status="pending", **later(5)),
@@ -199,20 +201,20 @@ def test_the_resolution_is_the_first_one() -> None:
     assert durations(memory, "resolution") == [("12", 1, 30 * 60)]
 
 
-def test_a_reply_read_before_its_opening_waits_for_it() -> None:
+def test_a_reply_consumed_before_its_opening_is_counted_once_the_opening_is_consumed() -> None:
     memory = counted(make.ticket_replied(**later(10)))
     assert memory.cells == {}
     memory.batch([make.ticket_opened()])
     assert durations(memory, "first-response") == [("12", 1, 600)]
 
 
-def test_an_earlier_reply_read_later_takes_the_place_of_what_was_counted() -> None:
+def test_an_earlier_reply_consumed_later_replaces_the_counted_one() -> None:
     memory = counted(make.ticket_opened(), make.ticket_replied(**later(90)))
     memory.batch([make.ticket_replied(**later(10))])
     assert durations(memory, "first-response") == [("12", 1, 600)]
 
 
-def test_a_ticket_counts_where_its_customer_stood_when_it_was_opened() -> None:
+def test_a_ticket_counts_under_the_segment_and_channel_of_its_opening() -> None:
     memory = counted(
         make.customer_updated(segment="smb"),
         make.ticket_opened(channel="chat"),
@@ -223,27 +225,27 @@ def test_a_ticket_counts_where_its_customer_stood_when_it_was_opened() -> None:
     assert (only.segment, only.channel) == ("smb", "chat")
 
 
-def test_a_reply_a_little_before_the_opening_took_no_time() -> None:
+def test_a_reply_up_to_five_minutes_before_the_opening_counts_as_zero_seconds() -> None:
     memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5)))
     assert durations(memory, "first-response") == [("11", 1, 0)]
 
 
-def test_an_agent_who_wrote_well_before_the_opening_did_not_respond_to_it() -> None:
+def test_a_reply_over_five_minutes_before_the_opening_is_ignored() -> None:
     memory = counted(make.ticket_opened(), make.ticket_replied(**later(-5.1)))
     assert memory.cells == {}
     memory.batch([make.ticket_replied(**later(10))])
     assert durations(memory, "first-response") == [("12", 1, 600)]
 
 
-def test_history_counts_like_the_present() -> None:
+def test_backfill_is_counted_like_live_events() -> None:
     assert cell(counted(make.feedback(backfill=True)))[1].n == 1
 
 
 @pytest.mark.parametrize(
     "score", [{"value": 11, "min": 0, "max": 10}, {"value": 3, "min": 1, "max": 5}, {"value": 7.5, "min": 0, "max": 10}]
 )
-def test_a_score_off_its_scale_is_refused_by_name(score: dict[str, float]) -> None:
-    # The gateway refuses these; a consumer reads tolerantly and has to see for itself.
+def test_a_score_off_its_scale_is_a_permanent_error_that_names_its_kind(score: dict[str, float]) -> None:
+    # The gateway refuses these. A consumer reads tolerantly, so it has to validate again.
     body = {"kind": "nps", "channel": "email", "score": score}
     event = type(make.feedback()).read_tolerantly(json.dumps(body).encode()).with_meta(make.feedback().meta)
     with pytest.raises(PermanentError, match="nps"):

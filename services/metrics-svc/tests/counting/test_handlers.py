@@ -26,7 +26,7 @@ Recount = Callable[[Sequence[Event]], dict[Any, list[int]]]
 
 
 async def sums(sessions: Sessions, tenant: str = "acme") -> dict[tuple[Any, ...], tuple[dict[int, int], int]]:
-    """What the rollups of a tenant add up to, by all but partition: how many in each bucket, and the total."""
+    """The rollups of a tenant, summed over partitions: by key, the counts by bucket and the total."""
     about = "tenant_id, metric, quarter, scale, channel, segment, tier, bucket"
     query = text(f"SELECT {about}, sum(n), sum(total) FROM rollups WHERE tenant_id = :tenant GROUP BY {about}")
     result: dict[tuple[Any, ...], tuple[dict[int, int], int]] = {}
@@ -43,7 +43,7 @@ def later(minutes: float) -> dict[str, Any]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-async def test_any_batches_leave_what_a_recount_finds(
+async def test_the_rollups_equal_a_recount_for_any_log_in_any_batches(
     sessions: Sessions, logs: Logs, recount: Recount, data: st.DataObject
 ) -> None:
     tenant = uuid4().hex
@@ -58,7 +58,7 @@ async def test_any_batches_leave_what_a_recount_finds(
     assert await sums(sessions, tenant) == expected
 
 
-async def test_what_was_known_in_one_batch_is_known_in_the_next(sessions: Sessions) -> None:
+async def test_customers_and_tickets_of_one_batch_are_known_in_the_next(sessions: Sessions) -> None:
     await apply(handlers, sessions, [make.customer_updated(segment="smb", tier="key"), make.ticket_opened()])
     await apply(handlers, sessions, [make.customer_updated(tier=None, **later(1))])
     await apply(handlers, sessions, [make.feedback(score=3, **later(2)), make.ticket_replied(**later(2))])
@@ -84,7 +84,7 @@ async def test_a_batch_rolled_back_leaves_nothing(sessions: Sessions) -> None:
 async def test_consumers_of_two_partitions_share_a_ticket_and_count_it_once(
     sessions: Sessions, waiting: Waiting
 ) -> None:
-    # Only a system that breaks the contract names two customers in one ticket; the sums hold nevertheless.
+    # A ticket that names two customers breaks the contract. Its sums must be correct nevertheless.
     async with transaction(sessions) as first:
         await handlers.handle([handlers.prepare(make.ticket_opened(partition=0))], Context(first))
         replied = make.ticket_replied(customer_id="customer-2", partition=1, **later(5))
@@ -104,7 +104,7 @@ async def test_consumers_of_two_partitions_add_to_the_same_hour_without_waiting(
     assert list((await sums(sessions)).values()) == [({9: 2}, 18)]
 
 
-async def test_what_is_counted_shows_in_the_services_own_metrics(sessions: Sessions) -> None:
+async def test_a_prometheus_metric_counts_committed_measurements(sessions: Sessions) -> None:
     def measured() -> float:
         return REGISTRY.get_sample_value("touchpoint_metrics_measurements_total", {"metric": "csat"}) or 0
 

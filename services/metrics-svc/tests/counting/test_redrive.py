@@ -1,4 +1,4 @@
-"""A bug was shipped, its dead letters are redriven after the fix: all is as if it had never been."""
+"""Dead letters of a bug are redriven after its fix: the tables then equal those of a run without the bug."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -27,7 +27,7 @@ from touchpoint.verify.run import verify
 CONSUMER = "metrics-svc"
 CUSTOMERS, MOMENTS = 40, 20
 SEGMENTS = ("retail", "industry", "retail", "industry", "public")
-"""One customer in five is in the segment that the bug is about."""
+"""One customer in five is in the segment `public`, which the bug affects."""
 
 EVERYTHING = """
 SELECT array_agg(row ORDER BY row) FROM (
@@ -41,7 +41,7 @@ SELECT array_agg(row ORDER BY row) FROM (
 
 
 def log() -> Iterator[Event]:
-    """A day in which every customer answers, writes, and is replied to; those of other segments also change tier."""
+    """Feedback, tickets and replies of every customer. Customers of other segments than `public` also change tier."""
     for number in range(CUSTOMERS):
         segment = SEGMENTS[number % len(SEGMENTS)]
         yield make.customer_updated(customer_id=f"c{number}", segment=segment, tier="key")
@@ -57,7 +57,7 @@ def log() -> Iterator[Event]:
                 yield make.customer_updated(**who, tier="standard")
 
 
-async def test_after_a_bug_in_one_segment_is_mended_and_redriven_the_state_is_that_of_a_run_without_it(
+async def test_after_a_bug_is_fixed_and_its_dead_letters_redriven_the_tables_equal_a_run_without_it(
     kafka: KafkaSettings, database: Database, sessions: Sessions, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await append(kafka, *log())
@@ -88,7 +88,7 @@ async def _groups_with_a_bug(session: AsyncSession, moments: Collection[Moment])
 
 @asynccontextmanager
 async def _redriven(kafka: KafkaSettings, sessions: Sessions) -> AsyncIterator[replays.Replay]:
-    """A redrive of all dead letters, carried out by a worker, at its end."""
+    """Have a worker redrive all dead letters; yields the replay once it has ended."""
     stop = asyncio.Event()
     worker = asyncio.create_task(Replayer(CONSUMER, subject().handlers, kafka, sessions).run(stop))
     async with transaction(sessions) as session:

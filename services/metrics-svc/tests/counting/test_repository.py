@@ -20,7 +20,7 @@ OPENED = Ticket(Opening(NOON, NOON, uuid4(), "customer-1", "email", "smb", "key"
 CELL = Cell("acme", "nps", NOON, "0-10", "email", "smb", "key", bucket=9, partition=0)
 
 
-async def test_a_ticket_is_read_as_it_was_written(sessions: Sessions) -> None:
+async def test_a_stored_ticket_is_read_unchanged(sessions: Sessions) -> None:
     ends = (NOON, NOON + timedelta(seconds=1.5))
     for ticket in (OPENED, Ticket(None, ends), OPENED._replace(replies=ends, solutions=(NOON,))):
         async with transaction(sessions) as session:
@@ -33,7 +33,7 @@ async def test_a_ticket_is_read_as_it_was_written(sessions: Sessions) -> None:
             }
 
 
-async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left(
+async def test_a_second_transaction_waits_for_the_lock_on_a_ticket_and_reads_what_the_first_wrote(
     sessions: Sessions, waiting: Waiting
 ) -> None:
     async with transaction(sessions) as session:
@@ -51,7 +51,7 @@ async def test_whoever_locks_a_ticket_second_waits_and_reads_what_the_first_left
     assert await result == {KEY: OPENED}
 
 
-async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
+async def test_counts_are_read_by_period_scale_and_group(sessions: Sessions, dsn: str) -> None:
     hours = [NOON + timedelta(hours=n) for n in range(4)]
     cells = {
         CELL._replace(quarter=hour, bucket=n, partition=p): Sums(1, n) for n, hour in enumerate(hours) for p in (0, 1)
@@ -73,7 +73,7 @@ async def test_counts_come_by_period_scale_and_group(sessions: Sessions, dsn: st
     ]
 
 
-async def test_nothing_to_write_is_no_error(sessions: Sessions) -> None:
+async def test_empty_arguments_are_no_error(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         assert await repository.lock_tickets(session, set(), {}) == {}
         assert await repository.reach(session, {}) == {}

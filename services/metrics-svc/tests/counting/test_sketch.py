@@ -22,7 +22,7 @@ def counted(values: list[int]) -> dict[int, int]:
 
 
 @given(durations)
-def test_every_duration_is_within_one_percent_of_what_its_bucket_answers(microseconds: int) -> None:
+def test_every_duration_is_within_one_percent_of_the_value_of_its_bucket(microseconds: int) -> None:
     assert sketch.value(sketch.bucket(microseconds)) * 1_000_000 == pytest.approx(microseconds, rel=0.01 + 1e-12)
 
 
@@ -50,7 +50,7 @@ def test_buckets_keep_the_order_of_durations(left: int, right: int) -> None:
         assert sketch.bucket(left) <= sketch.bucket(right)
 
 
-def test_bounds_are_where_the_formula_puts_them() -> None:
+def test_the_bounds_of_buckets_follow_the_formula() -> None:
     # γ = 101/99. By hand: γ^35 = 2.0138, γ^34 = 1.9742, so 2 µs is in bucket 36; zero has a bucket of its own.
     assert sketch.bucket(0) == 0
     assert sketch.bucket(1) == 1
@@ -78,7 +78,7 @@ def test_a_duration_is_counted_in_whole_microseconds_and_never_negative() -> Non
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20).filter(any))
-def test_ranks_agree_with_a_list_of_the_buckets(ns: list[int]) -> None:
+def test_at_rank_equals_indexing_the_sorted_list_of_values(ns: list[int]) -> None:
     buckets = {index: n for index, n in enumerate(ns) if n}
     every = [sketch.value(index) for index, n in buckets.items() for _ in range(n)]
     result = Sketch(buckets)

@@ -17,13 +17,13 @@ def item(metric: Metric, buckets: dict[int, int], scale: str = "", total: int = 
     return answers.item(metric, PERIOD, {Dimension.CHANNEL: "email"}, count).model_dump(mode="json")
 
 
-def test_an_item_says_when_and_of_whom() -> None:
+def test_an_item_has_its_period_its_group_and_n() -> None:
     result = item(Metric.NPS, {9: 1}, "0-10")
     assert (result["start"], result["end"]) == ("2026-11-20T12:00:00Z", "2026-11-20T13:00:00Z")
     assert (result["group"], result["n"]) == ({"channel": "email"}, 1)
 
 
-def test_nps_by_hand() -> None:
+def test_nps_equals_the_calculation_by_hand() -> None:
     result = item(Metric.NPS, {0: 1, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}, "0-10")
     assert (result["promoters"], result["passives"], result["detractors"], result["n"]) == (5, 3, 2, 10)
     assert result["value"] == 30
@@ -53,13 +53,13 @@ def test_the_top_two_boxes_are_satisfied_and_on_short_scales_the_top_one(scale: 
     assert result == satisfied
 
 
-def test_csat_by_hand() -> None:
+def test_csat_equals_the_calculation_by_hand() -> None:
     result = item(Metric.CSAT, {1: 182, 5: 81}, "1-5")
     assert (result["satisfied"], result["n"], result["value"]) == (81, 263, pytest.approx(81 / 263))
     assert result["interval_95"] == {"low": pytest.approx(0.2553, abs=5e-5), "high": pytest.approx(0.3662, abs=5e-5)}
 
 
-def test_ces_by_hand() -> None:
+def test_ces_equals_the_calculation_by_hand() -> None:
     result = item(Metric.CES, {2: 1, 4: 1, 5: 2, 6: 3, 7: 3}, "1-7", 55)
     assert (result["value"], result["score_sum"], result["n"]) == (5.5, 55, 10)
     assert (result["agreeing_share"], result["easy_minus_difficult"]) == (0.8, 50)
@@ -71,13 +71,13 @@ def test_ces_by_hand() -> None:
     }
 
 
-def test_ces_on_another_form_does_not_guess_which_end_is_good() -> None:
+def test_ces_on_a_scale_other_than_1_to_7_has_no_shares() -> None:
     result = item(Metric.CES, {1: 2, 5: 2}, "1-5", 12)
     assert (result["value"], result["scale"]) == (3, "1-5")
     assert (result["agreeing_share"], result["easy_minus_difficult"]) == (None, None)
 
 
-def test_durations_by_hand() -> None:
+def test_durations_equal_the_calculation_by_hand() -> None:
     seconds = [60, 120, 180, 240, 300, 360, 420, 480, 540, 6000]
     result = item(Metric.RESOLUTION, {bucket(s * 1_000_000): 1 for s in seconds}, total=sum(seconds) * 1_000_000)
     assert (result["n"], result["total_seconds"], result["mean_seconds"]) == (10, 8700, 870)
@@ -114,6 +114,6 @@ def test_where_there_is_no_interval_the_answer_says_why(
     assert (result["interval_95"] is None, result["no_interval_because"]) == (reason is not None, reason)
 
 
-def test_a_scale_is_read_as_it_is_written() -> None:
+def test_parsing_a_written_scale_gives_the_same_scale() -> None:
     for scale in (Scale(0, 10), Scale(-3, 3), Scale(-10, -5)):
         assert Scale.parse(str(scale)) == scale

@@ -33,7 +33,7 @@ async def refused(client: Client, **params: Any) -> tuple[str, dict[str, str]]:
     return answer.json()["type"].rsplit(":", 1)[1], {e["field"]: e["reason"] for e in answer.json()["errors"]}
 
 
-async def test_an_answer_carries_n_its_parts_and_the_interval(sessions: Sessions, client: Client) -> None:
+async def test_an_answer_has_n_the_numerators_and_the_interval(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.feedback(score=score) for score in (0, 6, 7, 8, 8, 9, 9, 10, 10, 10)])
     assert await ask(client, "nps") == {
         "metric": "nps",
@@ -62,7 +62,7 @@ async def test_an_answer_carries_n_its_parts_and_the_interval(sessions: Sessions
     }
 
 
-async def test_sums_over_partitions_are_one_answer(sessions: Sessions, client: Client) -> None:
+async def test_an_item_sums_over_all_partitions(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.feedback(partition=n % 3, customer_id=f"c-{n}") for n in range(9)])
     (item,) = (await ask(client, "nps"))["items"]
     assert (item["n"], item["promoters"]) == (9, 9)
@@ -116,7 +116,7 @@ async def test_filters_narrow_what_is_counted(sessions: Sessions, client: Client
     assert [(await ask(client, "nps", **where))["items"][0]["n"] for where in asked] == [2, 4, 2]
 
 
-async def test_a_range_takes_in_its_first_hour_and_not_the_one_it_ends_with(sessions: Sessions, client: Client) -> None:
+async def test_a_range_includes_its_start_and_excludes_its_end(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.feedback(score=9), make.feedback(score=1, **later(60))])
     (item,) = (await ask(client, "nps", **{"from": "2026-11-20T12:00:00Z", "to": "2026-11-20T13:00:00Z"}))["items"]
     assert (item["promoters"], item["detractors"]) == (1, 0)
@@ -154,7 +154,7 @@ async def test_response_times_have_an_exact_mean_and_percentiles(sessions: Sessi
     assert (await ask(client, "resolution"))["items"][0]["n"] == 0
 
 
-async def test_what_was_taken_back_leaves_no_group_behind(sessions: Sessions, client: Client) -> None:
+async def test_a_group_without_counts_after_a_regrouping_has_no_item(sessions: Sessions, client: Client) -> None:
     await apply(handlers, sessions, [make.ticket_opened(channel="chat"), make.ticket_replied(**later(10))])
     await apply(handlers, sessions, [make.ticket_opened(channel="phone", **later(-10))])
     items = (await ask(client, "first-response", group_by="channel"))["items"]
@@ -167,7 +167,7 @@ async def test_a_tenant_sees_its_own_numbers_only(sessions: Sessions, client: Cl
     assert (await ask(client, "nps", tenant="globex"))["items"][0]["n"] == 1
 
 
-async def test_the_range_must_run_forward_from_quarter_to_quarter(client: Client) -> None:
+async def test_a_range_must_begin_and_end_on_a_quarter_of_an_hour_and_not_be_empty(client: Client) -> None:
     assert (await refused(client, to=DAY["from"]))[1].keys() == {"to"}
     _, reasons = await refused(client, **{"from": "2026-11-20T00:20:00Z"})
     assert "minute 0, 15, 30 or 45" in reasons["from"]
@@ -191,12 +191,12 @@ async def test_the_range_must_run_forward_from_quarter_to_quarter(client: Client
         ("segment", ""),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused_by_field(client: Client, name: str, value: str) -> None:
+async def test_an_invalid_parameter_is_422_and_the_problem_names_it(client: Client, name: str, value: str) -> None:
     _, reasons = await refused(client, **{name: value})
     assert {field.split(".")[0] for field in reasons} == {name}
 
 
-async def test_too_many_periods_are_refused_with_the_way_out(client: Client) -> None:
+async def test_too_many_periods_are_refused_and_the_problem_says_how_to_reduce_them(client: Client) -> None:
     span = {"from": "2026-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z", "interval": "hour"}
     assert await refused(client, **span) == (
         "too-many-items",
@@ -212,7 +212,7 @@ async def test_too_many_groups_are_refused(sessions: Sessions, client: Client) -
 
 
 @pytest.mark.parametrize(("zone", "offset"), [("Asia/Kolkata", 330), ("Asia/Kathmandu", 345)])
-async def test_days_of_a_zone_off_the_hour_are_counted_exactly(
+async def test_days_of_a_zone_whose_offset_is_not_a_whole_hour_are_counted_exactly(
     sessions: Sessions, client: Client, zone: str, offset: int
 ) -> None:
     midnight = make.NOON.replace(hour=0) + timedelta(days=1, minutes=-offset)
@@ -223,7 +223,9 @@ async def test_days_of_a_zone_off_the_hour_are_counted_exactly(
     assert [i["n"] for i in items] == [0, 1, 2, 0]
 
 
-async def test_a_zone_whose_days_cut_a_quarter_of_an_hour_is_told_to_ask_in_utc(client: Client) -> None:
+async def test_a_zone_whose_days_begin_within_a_quarter_of_an_hour_is_422_and_the_problem_suggests_utc(
+    client: Client,
+) -> None:
     span = {"from": "1930-01-01T00:00:00Z", "to": "1930-01-03T00:00:00Z"}
     code, reasons = await refused(client, interval="day", timezone="Africa/Monrovia", **span)
     assert code == "zone-off-the-quarter"
@@ -239,14 +241,14 @@ async def test_an_unknown_metric_is_refused(client: Client) -> None:
     assert answer.status_code == 422
 
 
-async def test_only_the_gateway_and_only_with_the_scope(client: Client) -> None:
+async def test_a_request_needs_the_gateways_token_and_the_scope(client: Client) -> None:
     assert (await client(scopes={Scope.FEEDBACK_READ}).get("/v1/metrics/nps", params=DAY)).status_code == 403
     bare = client()
     del bare.headers["Authorization"]
     assert (await bare.get("/v1/metrics/nps", params=DAY)).status_code == 401
 
 
-async def test_the_description_names_every_parameter_and_the_shape_of_each_metric(client: Client) -> None:
+async def test_the_openapi_document_has_every_parameter_and_the_schema_of_each_metric(client: Client) -> None:
     document = client()._transport.app.openapi()
     route = document["paths"]["/v1/metrics/{metric}"]["get"]
     assert {p["name"] for p in route["parameters"]} == {

@@ -24,13 +24,13 @@ def test_nothing_measured_has_no_value_and_no_interval() -> None:
     assert formulas.median_ranks(0) is None
 
 
-def test_a_net_score_is_points_of_all_answers() -> None:
+def test_a_net_score_is_a_difference_in_points_of_all_answers() -> None:
     assert formulas.net(6, 1, 10) == 50
     assert formulas.net(0, 3, 3) == -100
     assert formulas.net(1, 1, 7) == 0
 
 
-def test_adjusted_wald_by_hand() -> None:
+def test_adjusted_wald_equals_the_calculation_by_hand() -> None:
     # 5 promoters, 2 detractors of 10: p = 5.75/13, d = 2.75/13, difference 3/13, variance 8.5/13 − 9/169 = 101.5/169.
     margin = 1.959964 * sqrt(101.5 / 169 / 13)
     assert formulas.net_interval(5, 2, 10) == exactly(100 * (3 / 13 - margin), 100 * (3 / 13 + margin), 1e-4)
@@ -50,7 +50,7 @@ def test_a_net_score_of_few_answers_has_no_interval() -> None:
 
 
 @given(counts, counts, counts)
-def test_an_interval_holds_its_own_value(plus: int, minus: int, rest: int) -> None:
+def test_an_interval_contains_its_own_value(plus: int, minus: int, rest: int) -> None:
     n = plus + minus + rest
     for value, interval in (
         (formulas.net(plus, minus, n), formulas.net_interval(plus, minus, n)),
@@ -62,7 +62,7 @@ def test_an_interval_holds_its_own_value(plus: int, minus: int, rest: int) -> No
 
 
 def coverage(n: int, promoting: float, detracting: float) -> float:
-    """How often the interval holds the true score, over every outcome of n answers."""
+    """The probability that the interval contains the true score, summed over every outcome of n answers."""
     covered = 0.0
     for p in range(n + 1):
         for d in range(n + 1 - p):
@@ -91,7 +91,7 @@ def test_wilson_gives_newcombes_published_limits(part: int, n: int, low: float, 
 
 
 @given(part=counts, rest=counts)
-def test_wilson_is_symmetric_and_holds_the_share(part: int, rest: int) -> None:
+def test_wilson_is_symmetric_and_contains_the_share(part: int, rest: int) -> None:
     n = part + rest
     interval, other = formulas.share_interval(part, n), formulas.share_interval(rest, n)
     if interval is None or other is None:
@@ -102,7 +102,7 @@ def test_wilson_is_symmetric_and_holds_the_share(part: int, rest: int) -> None:
     assert part / n <= interval.high + 1e-12
 
 
-def test_a_mean_with_students_t_by_hand() -> None:
+def test_a_mean_and_its_students_t_interval_equal_the_calculation_by_hand() -> None:
     # 4, 5, 5, 6, 7, 7, 7: mean 41/7, sample variance 62/49 · 7/6 = 1.476190…, t(6 degrees, 97.5 %) = 2.446912.
     scores = {4: 1, 5: 2, 6: 1, 7: 3}
     margin = 2.446912 * sqrt((249 - 41**2 / 7) / 6 / 7)
@@ -114,9 +114,9 @@ def test_a_mean_with_students_t_by_hand() -> None:
     ("freedom", "quantile"),
     [(2, 4.302653), (3, 3.182446), (5, 2.570582), (10, 2.228139), (29, 2.045230), (120, 1.979930)],
 )
-def test_students_t_is_that_of_the_tables(freedom: int, quantile: float) -> None:
+def test_students_t_equals_the_published_tables(freedom: int, quantile: float) -> None:
     half = (freedom + 1) // 2
-    # Two scores in equal parts (or one more of one) have a spread that is easily told: the rest of the width is t.
+    # The standard error of two scores in equal parts (or one more of one) is easily computed: half the width ÷ it is t.
     scores = {0: freedom + 1 - half, 1: half}
     n, mean = freedom + 1, half / (freedom + 1)
     error = sqrt(n * mean * (1 - mean) / freedom / n)
@@ -148,14 +148,14 @@ def test_no_mean_interval_where_t_would_claim_certainty() -> None:
         (100, (40, 61)),
     ],
 )
-def test_median_ranks_are_those_of_the_tables(n: int, ranks: tuple[int, int] | None) -> None:
+def test_median_ranks_equal_the_published_tables(n: int, ranks: tuple[int, int] | None) -> None:
     # Campbell & Gardner 1988, BMJ 296:1454; the exact binomial.
     assert formulas.median_ranks(n) == ranks
 
 
 @pytest.mark.parametrize("n", [*range(1, 60), 138, 551, 1000, 2500])
 def test_median_ranks_cover_95_percent_of_any_distribution_and_hardly_more(n: int) -> None:
-    """Against the exact binomial: the innermost ranks outside which the median lies 5 times in 100, or one further."""
+    """By the exact binomial: the innermost ranks outside which the median lies in at most 5 %, or one rank wider."""
     outside, innermost = 0, 0
     while 40 * (outside + comb(n, innermost)) <= 2**n:
         outside += comb(n, innermost)

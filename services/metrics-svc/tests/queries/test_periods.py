@@ -22,7 +22,7 @@ def test_total_is_one_period() -> None:
     assert periods(at(1), at(20), Interval.TOTAL, ZULU, MOST) == [(at(1), at(20))]
 
 
-def test_days_begin_at_midnight_and_the_ends_are_cut_to_what_was_asked() -> None:
+def test_days_begin_at_midnight_and_the_first_and_last_are_cut_to_the_range() -> None:
     assert periods(at(1, 18), at(3, 6), Interval.DAY, ZULU, MOST) == [
         (at(1, 18), at(2)),
         (at(2), at(3)),
@@ -46,7 +46,7 @@ def test_days_of_a_zone_follow_its_summer_time() -> None:
     assert [p.end - p.start for p in result] == [timedelta(hours=25), timedelta(hours=24)]
 
 
-def test_days_and_hours_of_a_zone_off_the_hour_are_its_own() -> None:
+def test_days_and_hours_follow_a_zone_whose_offset_is_not_a_whole_hour() -> None:
     assert periods(at(1), at(3), Interval.DAY, KOLKATA, MOST) == [
         (at(1), at(1, 18, 30)),
         (at(1, 18, 30), at(2, 18, 30)),
@@ -57,7 +57,7 @@ def test_days_and_hours_of_a_zone_off_the_hour_are_its_own() -> None:
     ]  # fmt: skip
 
 
-def test_hours_follow_summer_time_of_half_an_hour() -> None:
+def test_hours_follow_a_summer_time_of_half_an_hour() -> None:
     # Lord Howe goes from 02:00 (+10:30) to 02:30 (+11) on 4 October 2026, at 15:30 UTC of the day before, and from
     # 02:00 (+11) back to 01:30 (+10:30) on 5 April 2026, at 15:00 UTC of the day before.
     forward = periods(at(3, 14, 30, month=10), at(3, 17, month=10), Interval.HOUR, LORD_HOWE, MOST)
@@ -66,21 +66,21 @@ def test_hours_follow_summer_time_of_half_an_hour() -> None:
     assert [p.start for p in back] == [at(4, 14, month=4), at(4, 15, month=4), at(4, 15, 30, month=4)]
 
 
-def test_a_day_that_never_was_is_left_out() -> None:
+def test_a_day_that_a_zone_skipped_is_left_out() -> None:
     begin, end = datetime(2011, 12, 29, 10, tzinfo=UTC), datetime(2012, 1, 1, 10, tzinfo=UTC)
     result = periods(begin, end, Interval.DAY, ZoneInfo("Pacific/Apia"), MOST)
     assert [p.start.astimezone(ZoneInfo("Pacific/Apia")).day for p in result] == [29, 31, 1]
     assert {p.end - p.start for p in result} == {timedelta(days=1)}
 
 
-def test_a_day_whose_midnight_was_left_out_begins_with_what_came_after() -> None:
+def test_a_day_whose_midnight_was_skipped_begins_at_the_first_moment_after_it() -> None:
     # Toronto went from 23:30 of 30 March 1919 to 00:30 of the 31st.
     begin, end = datetime(1919, 3, 30, 5, tzinfo=UTC), datetime(1919, 4, 1, 4, tzinfo=UTC)
     result = periods(begin, end, Interval.DAY, ZoneInfo("America/Toronto"), MOST)
     assert [p.start for p in result] == [begin, datetime(1919, 3, 31, 4, 30, tzinfo=UTC)]
 
 
-def test_a_zone_off_the_quarter_is_refused_where_its_days_would_cut_one() -> None:
+def test_a_zone_is_refused_where_its_days_begin_within_a_quarter_of_an_hour() -> None:
     begin = datetime(1930, 1, 1, tzinfo=UTC)
     with pytest.raises(OffTheQuarterError):
         periods(begin, begin + timedelta(days=2), Interval.DAY, ZoneInfo("Africa/Monrovia"), MOST)
@@ -88,7 +88,7 @@ def test_a_zone_off_the_quarter_is_refused_where_its_days_would_cut_one() -> Non
 
 
 @pytest.mark.parametrize("interval", [Interval.DAY, Interval.WEEK, Interval.MONTH])
-def test_the_oddest_zones_can_be_asked_for_all_days_from_1980_on(interval: Interval) -> None:
+def test_zones_with_unusual_offsets_have_periods_for_all_days_from_1980_on(interval: Interval) -> None:
     begin, end = datetime(1980, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
     zones = (
         "Asia/Kolkata Asia/Kathmandu Australia/Lord_Howe America/St_Johns Pacific/Chatham Pacific/Kwajalein "
@@ -99,7 +99,7 @@ def test_the_oddest_zones_can_be_asked_for_all_days_from_1980_on(interval: Inter
         assert all(p.start < p.end for p in result), zone
 
 
-def test_more_periods_than_allowed_are_refused_before_they_are_made() -> None:
+def test_more_periods_than_allowed_are_refused() -> None:
     assert len(periods(at(1), at(1) + timedelta(hours=MOST), Interval.HOUR, ZULU, MOST)) == MOST
     with pytest.raises(TooManyPeriodsError):
         periods(at(1), at(1) + timedelta(hours=MOST + 1), Interval.HOUR, ZULU, MOST)

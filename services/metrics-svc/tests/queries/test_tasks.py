@@ -1,4 +1,4 @@
-"""The scores that become metrics: the last days', of one tenant, on each scale by itself."""
+"""The scores that are exported as gauges: of one tenant, over the last 30 days, for each scale."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from touchpoint.testing import apply
 from touchpoint.testing.factories import NOON, feedback
 
 
-async def test_scores_of_the_last_days_are_told_by_scale(dsn, sessions):
+async def test_scores_of_the_last_30_days_are_measured_by_scale(dsn, sessions):
     long_ago = NOON - timedelta(days=40)
     await apply(
         handlers,

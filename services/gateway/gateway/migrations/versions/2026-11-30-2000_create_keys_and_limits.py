@@ -38,8 +38,8 @@ CREATE TABLE quotas (
 )
 """
 
-# Unlogged: what a crash loses is forgiven. With room in each page for rows that change every second. `shared_at`: a
-# database clock that is set back would otherwise leave every key in debt.
+# Unlogged: after a crash the table is empty, which only resets the rates. The fillfactor leaves room in each page for
+# rows that change every second. `shared_at`: a database clock that is set back would otherwise leave every key in debt.
 RATES = """
 CREATE UNLOGGED TABLE rates (
     prefix text,
@@ -67,14 +67,15 @@ CREATE TABLE idempotency_keys (
 """
 IDEMPOTENCY_KEYS_AGE = "CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at)"
 
-# The API sees one tenant's rows, and has to delete all that have expired: it may call this, which acts as the owner.
+# Row-level security shows the API the rows of one tenant. It deletes the expired rows of all tenants by this function,
+# which runs with the rights of the tables' owner.
 FORGET = """
 CREATE FUNCTION forget_answers() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'DELETE FROM public.idempotency_keys WHERE expires_at < now()'
 """
 
-# The API makes and changes no keys: commands do, as the tables' owner.
+# The API neither creates nor changes keys: operators' commands do, as the tables' owner.
 GRANTS = (
     f"GRANT SELECT, UPDATE (last_used_at) ON api_keys TO {ROLE}",
     f"GRANT SELECT, INSERT, UPDATE ON rates TO {ROLE}",

@@ -1,4 +1,4 @@
-"""Create what every service has: its place in the log, inbox, outbox, dead letters, replays, and who may see of it."""
+"""Create the engine's tables, which every service has: offsets, inbox, outbox, dead letters, replays, audit trail."""
 
 from alembic import context, op
 
@@ -54,8 +54,8 @@ CREATE TABLE conflicts (
 """
 CONFLICTS_EVENT = "CREATE INDEX conflicts_event_id ON conflicts (event_id)"
 
-# The records from `first` up to `until` (outside) that a consumer counts on and Kafka no longer has. After the loss was
-# accepted it goes on at `resume_at`.
+# Records that a consumer needs and Kafka has lost: from `first` to `until` (exclusive). Once an operator has accepted
+# the loss, the consumer continues at `resume_at`.
 LOG_LOSSES = """
 CREATE TABLE log_losses (
     consumer text NOT NULL,
@@ -107,8 +107,8 @@ DEAD_LETTERS_OPEN = """
 CREATE INDEX dead_letters_open ON dead_letters (consumer, fingerprint, failed_at) WHERE state = 'open'
 """
 
-# Every row is deleted soon after it was written. By default a fifth of all rows must be dead before a vacuum, and the
-# vacuum is slowed down: the table then grows with each burst and is read ever more slowly.
+# Every row is deleted soon after it was written. By default, autovacuum waits until a fifth of all rows is dead and is
+# throttled: the table would grow with each burst, and each read of it would become slower.
 OUTBOX = """
 CREATE TABLE outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -138,8 +138,8 @@ CREATE TABLE consumers (
 )
 """
 
-# What a consumer's handlers want, and the tables that can be made anew from the log alone, as its worker says when it
-# starts: commands know no handlers.
+# The event types that a consumer's handlers take, and the tables that can be rebuilt from the log alone. The worker
+# stores both when it starts, because the operators' commands do not have the handlers.
 SUBSCRIPTIONS = """
 CREATE TABLE subscriptions (
     consumer text NOT NULL,
@@ -182,7 +182,8 @@ CREATE TABLE erasures (
 """
 ERASURES_GUARD = "ALTER TABLE erasures ENABLE ROW LEVEL SECURITY"
 
-# `built`: a rebuild was compared and waits for a person. `swap`: it is to replace the live tables.
+# State `built`: a rebuild was compared with the live tables and waits for an operator. `swap`: whether a rebuild
+# replaces the live tables once it was compared.
 REPLAYS = """
 CREATE TABLE replays (
     id uuid PRIMARY KEY,
@@ -206,14 +207,15 @@ CREATE TABLE replays (
     error text
 )
 """
-# One under way for each consumer: two would race for the same gaps and share one rate with the live stream. What is
-# applied to the live tables beside a rebuild would be gone after its swap, even while it has failed and may go on.
+# One active replay per consumer: two would apply the same missing events and compete with the live consumer. Events
+# that another replay applied to the live tables during a rebuild would be missing after its swap; so a failed rebuild,
+# which can be resumed, counts as active, too.
 REPLAYS_UNDER_WAY = """
 CREATE UNIQUE INDEX replays_under_way ON replays (consumer)
  WHERE state IN ('running', 'paused', 'built') OR (kind = 'rebuild' AND state = 'failed')
 """
 
-# `places`: of a redrive, the offsets chosen; NULL: all from `start` to `end`.
+# `places`: the selected offsets of a redrive; NULL: all from `start` to `end`.
 REPLAY_CHECKPOINTS = """
 CREATE TABLE replay_checkpoints (
     replay_id uuid NOT NULL REFERENCES replays ON DELETE CASCADE,
@@ -274,7 +276,8 @@ STATEMENTS = (
     AUDIT, REFUSE_CHANGE, AUDIT_APPEND_ONLY,
 )  # fmt: skip
 
-# What an API reads to say what became of an event. Who does not know a tenant's event has no id to ask with.
+# The columns that an API reads for the status of an event. They need no row-level security: the query needs the event's
+# identity, which is derived from its tenant, source and id.
 STATUS = {
     "offsets": "consumer, topic, partition, next, inbox_from",
     "inbox": 'consumer, event_id, type, topic, partition, "offset"',
