@@ -40,7 +40,7 @@ unit: $(INSTALLED) # the tests that need no servers
 
 faults: $(INSTALLED) ## kill and freeze processes, cut connections, fill disks under load, then verify (SHARE=0.1: a tenth; BROKERS=3)
 	@FAULT_EVENTS=$(EVENTS) FAULT_SHARE=$(SHARE) FAULT_SEED=$(SEED) FAULT_BROKERS=$(BROKERS) FAULT_OUTAGE=180 \
-	    FAULT_REPLAY_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults $(LONG)
+	    FAULT_REPLAY_KILLS=20 FAULT_FOLD_KILLS=20 FAULT_RESTORE_EVENTS=20000 $(BIN)/pytest tests/faults $(LONG)
 
 night: $(INSTALLED) ## inject production failures one by one under load; report detection time, message, recovery and loss
 	@FAULT_NIGHT=1 $(BIN)/pytest tests/faults/test_night.py $(LONG)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 import escalation_svc.verify
 import feedback_svc.verify
 import metrics_svc.verify
+from tests.faults.backup import back_up, restore
 from tests.faults.load import Load
 from touchpoint.contracts.topics import TOUCHPOINTS
-from touchpoint.db import databases
-from touchpoint.local import postgres
 from touchpoint.testing import eventually
 from touchpoint.testing.system import READS, SERVICES, System
 from touchpoint.verify.run import verify
@@ -35,7 +33,7 @@ async def test_databases_restored_from_backups_of_different_times_catch_up(syste
         await _goes_on(load)
         if service in READS:
             await eventually(partial(_reads_on, system, service, read), 120)
-        backups[service] = await _back_up(system.dsn(service), tmp_path / f"{service}.dump")
+        backups[service] = await back_up(system.dsn(service), tmp_path / f"{service}.dump")
         if service in READS:
             read = await _read(system, service)
     await _goes_on(load)
@@ -45,7 +43,7 @@ async def test_databases_restored_from_backups_of_different_times_catch_up(syste
 
     await system.terminate()
     for service, backup in backups.items():
-        await _restore(system, service, backup)
+        await restore(system, service, backup)
     behind = {service: len(load.accepted) - await _read(system, service) for service in READS}
     for service, roles in SERVICES.items():
         for role in roles:
@@ -81,25 +79,3 @@ async def _read(system: System, service: str) -> int:
         return await connection.fetchval(query, TOUCHPOINTS)
     finally:
         await connection.close()
-
-
-async def _back_up(dsn: str, path: Path) -> Path:
-    """Back up a database while all processes run: pg_dump writes a consistent snapshot."""
-    await _run("pg_dump", "--format=custom", f"--file={path}", dsn)
-    return path
-
-
-async def _restore(system: System, service: str, backup: Path) -> None:
-    await databases.drop(system.servers.dsn, system.databases[service])
-    dsn = await databases.create(system.servers.dsn, system.databases[service])
-    await _run("pg_restore", "--exit-on-error", f"--dbname={dsn}", str(backup))
-
-
-async def _run(program: str, *arguments: str) -> None:
-    """Run a program of PostgreSQL: the embedded server's where that is used, else the machine's."""
-    folder = None if "DATABASE_URL" in os.environ else postgres.installed(postgres.system_user()) / "bin"
-    path = shutil.which(program, path=folder)
-    assert path, f"{program} is needed"
-    process = await asyncio.create_subprocess_exec(path, *arguments, stderr=asyncio.subprocess.PIPE)
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()

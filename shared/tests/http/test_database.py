@@ -152,6 +152,17 @@ async def test_an_unreachable_database_is_a_503_with_retry_after():
         assert answer.headers["retry-after"]
 
 
+async def test_commands_wait_until_the_database_has_all_decisions_and_queries_do_not(dsn):
+    async with api(dsn) as app, client(app) as asking:
+        app.state.folded.clear()
+        answer = await asking.post("/sleep/0")
+        assert problem(answer) == (503, "decisions-unread")
+        assert answer.headers["retry-after"] == "1"
+        assert (await asking.get("/sleep/0")).status_code == 200
+        app.state.folded.set()
+        assert (await asking.post("/sleep/0")).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/bug", "/bugs"])
 async def test_a_bug_in_a_query_is_a_500(dsn, path):
     async with api(dsn) as app, client(app) as asking:

@@ -106,11 +106,16 @@ async def advance(raw: asyncpg.Connection, consumer: str, moves: Sequence[Move])
 
 
 async def hold(raw: asyncpg.Connection) -> None:
-    """Block consumers until this transaction ends: they wait before their first lock and apply nothing.
+    """Block consumers and timers until this transaction ends: they wait before their first lock and apply nothing.
 
     This call waits for batches in progress. Reading offsets is not blocked.
     """
     await raw.execute("LOCK TABLE offsets IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def take_part(raw: asyncpg.Connection) -> None:
+    """Wait while writers are blocked by `hold`; for work beside the consumer that changes what a rebuild replaces."""
+    await raw.execute("LOCK TABLE offsets IN ROW EXCLUSIVE MODE")
 
 
 async def mark_inbox_whole(raw: asyncpg.Connection, consumer: str) -> None:

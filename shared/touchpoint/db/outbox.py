@@ -34,6 +34,20 @@ async def write(session: AsyncSession, rows: Sequence[Row]) -> None:
     await insert(session, "outbox", COLUMNS, rows)
 
 
+async def waiting(raw: asyncpg.Connection, topics: Sequence[str]) -> list[Record]:
+    """The records of these topics that the relay has not sent yet, in order."""
+    rows = await raw.fetch(
+        "SELECT topic, partition, key, value, headers FROM public.outbox WHERE topic = ANY($1) ORDER BY id", topics
+    )
+    return [record(row) for row in rows]
+
+
+def record(row: asyncpg.Record) -> Record:
+    """The record of a row, whose partition is -1 if it follows from the key."""
+    partition = -1 if row["partition"] is None else row["partition"]
+    return Record(row["topic"], row["key"], row["value"], load_headers(row["headers"]), partition)
+
+
 async def take_over(raw: asyncpg.Connection, schema: str) -> None:
     """Copy the outbox rows of a rebuild's schema into the live outbox, so that the relay sends them."""
     columns = ", ".join(COLUMNS)

@@ -100,11 +100,15 @@ SELECT nspname FROM pg_namespace
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """Copies of the tables `projections`, and of the engine's tables that are written along with them."""
+    """Copies of the tables `projections`, and of the tables that are written along with them.
+
+    The copies of `decisions` take what handlers write while a rebuild runs, and are dropped: the live ones stay.
+    """
 
     schema: str
     """`rebuild_` and the first characters of the rebuild's id: a name that needs no quotes."""
     projections: Sequence[str]
+    decisions: Sequence[str] = ()
 
     @property
     def tables(self) -> list[str]:
@@ -118,7 +122,7 @@ class Shadow:
     async def create(self, raw: asyncpg.Connection) -> None:
         """Create the schema with empty copies of all tables."""
         await raw.execute(f"CREATE SCHEMA {self.schema}")
-        for row in await raw.fetch(_COPY, self.schema, [*self.tables, *THROWN_AWAY]):
+        for row in await raw.fetch(_COPY, self.schema, [*self.tables, *self.decisions, *THROWN_AWAY]):
             await raw.execute(row["statement"])
         await raw.execute(f"""
             CREATE FUNCTION {self.schema}.suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';

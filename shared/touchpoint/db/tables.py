@@ -138,6 +138,15 @@ class Table(Generic[R]):
         """Insert rows; a row with an existing key overwrites that row."""
         await self._write(session, rows, self._upserting, self.columns)
 
+    async def upsert_newer(
+        self, session: AsyncSession, rows: Iterable[R], version: str, *, keep: tuple[str, ...] = ()
+    ) -> None:
+        """Insert rows; a row with an existing key overwrites that row if its `version` is higher.
+
+        `keep`: columns of the existing row that stay as they are.
+        """
+        await self._write(session, rows, self._upserting_newer(version, keep), self.columns)
+
     async def add(self, session: AsyncSession, rows: Iterable[R]) -> None:
         """Insert rows of sums; if the key exists, add the values to those of the existing row."""
         await self._write(session, rows, self._adding, self.columns)
@@ -188,6 +197,13 @@ class Table(Generic[R]):
     def _upserting(self) -> str:
         changes = ", ".join(f"{name} = excluded.{name}" for name in self._beside_key)
         return f"{self._inserting} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes}"
+
+    def _upserting_newer(self, version: str, keep: Sequence[str]) -> str:
+        changes = ", ".join(f"{name} = excluded.{name}" for name in self._beside_key if name not in keep)
+        return (
+            f"{self._inserting} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes} "
+            f"WHERE {self.name}.{version} < excluded.{version}"
+        )
 
     @cached_property
     def _adding(self) -> str:

@@ -22,7 +22,8 @@ def create(
     """Create a service's API. `name` is the required audience of tokens; `engine` connects as the API's role.
 
     `handlers` are those of the service's consumer, if it has one. Set `app.state.checks` to the readiness checks and
-    `app.state.above_tenants` to sessions of the tables' owner, which the operators' routes use.
+    `app.state.above_tenants` to sessions of the tables' owner, which the operators' routes use. Commands are answered
+    503 until the event `app.state.folded` is set: once the database has all decisions.
     """
     app = Straight(title=name, dependencies=[Depends(once_each)])
     app.state.name = name
@@ -31,6 +32,8 @@ def create(
     app.state.handlers = handlers
     app.state.checks = dict[str, Check]()
     app.state.beside = None
+    app.state.folded = asyncio.Event()
+    app.state.folded.set()
     errors.install(app)
     app.add_middleware(UntilClientLeaves)
     app.add_middleware(Timed)

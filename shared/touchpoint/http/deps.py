@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.db.tenants import Tenants
+from touchpoint.http.errors import ProblemError
 from touchpoint.http.identity import Caller, current
 
 Verified = Annotated[Caller, Depends(current)]
@@ -14,6 +15,13 @@ Verified = Annotated[Caller, Depends(current)]
 
 
 async def _writing(request: Request, caller: Verified) -> AsyncIterator[AsyncSession]:
+    if not request.app.state.folded.is_set():
+        raise ProblemError(
+            503,
+            "decisions-unread",
+            "The service is reading back what it has decided, such as acknowledgements; commands wait for that.",
+            headers={"Retry-After": "1"},
+        )
     async with request.app.state.tenants.transaction(caller.tenant) as session:
         yield session
 

@@ -12,9 +12,8 @@ from touchpoint.base.explain import explain
 from touchpoint.base.pausing import pause
 from touchpoint.base.settings import KafkaSettings
 from touchpoint.contracts.record import Record
-from touchpoint.db import locks
+from touchpoint.db import locks, outbox
 from touchpoint.db.engine import Sessions, blames_database, raw_connection, transaction
-from touchpoint.db.outbox import load_headers
 from touchpoint.kafka.producer import NotAcknowledgedError, Producer, RecordTooLargeError, SendError
 from touchpoint.kafka.watch import TopicWatch
 
@@ -107,7 +106,7 @@ class Relay:
             "SELECT id, topic, partition, key, value, headers FROM outbox WHERE parked IS NULL ORDER BY id LIMIT $1",
             BATCH_ROWS,
         )
-        return [row["id"] for row in rows], [_record(row) for row in rows]
+        return [row["id"] for row in rows], [outbox.record(row) for row in rows]
 
 
 def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendError | None]) -> list[int]:
@@ -125,8 +124,3 @@ def _in_order(ids: list[int], records: list[Record], outcomes: Sequence[SendErro
         else:
             done.append(row_id)
     return done
-
-
-def _record(row: asyncpg.Record) -> Record:
-    partition = -1 if row["partition"] is None else row["partition"]
-    return Record(row["topic"], row["key"], row["value"], load_headers(row["headers"]), partition)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import uvloop
+from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -27,11 +28,12 @@ from touchpoint.base.settings import KafkaSettings, ServiceSettings
 from touchpoint.contracts.reasons import reason
 from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db import migrate, requirements
-from touchpoint.db.engine import Sessions, create_engine, is_transient, sessions, sqlstate
+from touchpoint.db.engine import Sessions, blames_database, create_engine, is_transient, sessions, sqlstate
 from touchpoint.db.roles import ROLE_UNUSABLE, api_role
 from touchpoint.http.health import Check, admin_app
 from touchpoint.http.server import allow_connections, listen, serve
 from touchpoint.http.spans import traced
+from touchpoint.kafka import fold
 from touchpoint.kafka.admin import provision
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.dead_letter import Limit
@@ -54,6 +56,8 @@ OPERATORS_CONNECTIONS = 3
 """Database connections of an API for operators' routes, one of which may be busy with planning a replay."""
 ADMIN_CONNECTIONS = 100
 """Client connections to the admin address, at most."""
+FOLD_SECONDS = 1
+"""Seconds between two attempts to read the service's own decisions."""
 MIGRATION_SECONDS = 1
 """Seconds between two checks whether the database is migrated."""
 READ_ONLY = "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on"
@@ -74,6 +78,8 @@ class Runtime:
     """Recurring tasks of the process, whose failures the heartbeat reports to `doctor`."""
     beside: ASGIApp | None = None
     """Application at the admin address for all paths but health and metrics."""
+    folded: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the database has all decisions that the service has published (`touchpoint.kafka.fold`)."""
 
     async def every(self, seconds: float) -> AsyncIterator[None]:
         """Yield at once, and then every `seconds` until the process stops."""
@@ -102,7 +108,7 @@ class Service:
     """Creates the API from the settings and an engine that connects as the API's role."""
     handlers: Handlers | None = None
     projections: Subject | None = None
-    """The tables that can be rebuilt from the log, as their content follows from it alone."""
+    """The tables that can be rebuilt from the log: from events, and from the decisions that the service published."""
     tasks: Tasks = field(default_factory=dict)
 
     @property
@@ -258,14 +264,16 @@ def _parts(service: Service, runtime: Runtime, engines: _Engines, role: str) -> 
     if role in ("api", "all"):
         app = service.create_app(settings, engines.api)
         app.state.above_tenants = sessions(engines.operators)
+        app.state.folded = runtime.folded
         runtime.checks.update(app.state.checks)
         runtime.beside = app.state.beside
         listening = listen(settings.host, settings.port)
         parts["api"] = partial(serve, traced(app), listening, settings.connections, runtime.stop)
     if service.handlers is None:  # without a worker, each process measures the tables
         return parts | _recurring(runtime, measure_tables(sessions(engines.operators)))
-    beats = sessions(engines.operators) if role == "api" else runtime.sessions
-    parts["heartbeat"] = partial(beat, role, runtime.checks, runtime.tasks, beats, runtime.stop)
+    owner = sessions(engines.operators) if role == "api" else runtime.sessions
+    parts["heartbeat"] = partial(beat, role, runtime.checks, runtime.tasks, owner, runtime.stop)
+    parts["fold"] = partial(_fold, service.name, service.handlers, runtime, owner)
     if role in ("api", "all"):
         runtime.checks["api_database"] = database_check(engines.api)
     return parts if role == "api" else parts | _working(service, runtime, role)
@@ -284,7 +292,7 @@ def _working(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
         limit = Limit() if settings.on_poison == "skip" else Limit(consecutive=0)
         consumer = Consumer(service.name, service.handlers, settings.kafka, runtime.sessions, limit, watch)
         runtime.checks["consumer"] = consumer.check
-        parts["consumer"] = partial(consumer.run, runtime.stop)
+        parts["consumer"] = _once_folded(runtime, partial(consumer.run, runtime.stop))
     if role in ("worker", "all"):
         relay = Relay(service.name, settings.kafka, runtime.sessions, watch)
         parts["relay"] = partial(relay.run, runtime.stop)
@@ -295,8 +303,47 @@ def _working(service: Service, runtime: Runtime, role: str) -> dict[str, Part]:
         runtime.tasks += gauges.tasks
     for of, makers in service.tasks.items():
         if role in (of, "all"):
-            parts |= _recurring(runtime, *(make(runtime) for make in makers))
+            tasks = _recurring(runtime, *(make(runtime) for make in makers))
+            parts |= {name: _once_folded(runtime, task) for name, task in tasks.items()}
     return parts
+
+
+async def _fold(consumer: str, handlers: Handlers, runtime: Runtime, owner: Sessions) -> None:
+    """Apply the decisions that the database lacks, and let the other parts begin; retries until that succeeds."""
+    why: str | None = "reading the decisions that this service has published"
+
+    async def check() -> str | None:
+        return None if runtime.folded.is_set() else why
+
+    runtime.checks["decisions"] = check
+    async for _ in runtime.every(FOLD_SECONDS):
+        try:
+            if fold.own_topics(consumer, handlers):
+                await fold.fold(consumer, handlers, runtime.settings.kafka, owner)
+            runtime.folded.set()
+            break
+        except Exception as error:
+            if not isinstance(error, UsageError | KafkaError | TimeoutError) and not blames_database(error):
+                raise
+            why = f"the decisions that this service has published cannot be read: {explain(error)}"
+            telemetry.log().warning(telemetry.FOLD_FAILED, consumer=consumer, error=explain(error))
+    await runtime.stop.wait()
+
+
+def _once_folded(runtime: Runtime, part: Part) -> Part:
+    """A part that begins once the database has all decisions."""
+
+    async def run() -> None:
+        waiting = {asyncio.create_task(event.wait()) for event in (runtime.folded, runtime.stop)}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if runtime.folded.is_set():
+            await part()
+
+    return run
 
 
 def _recurring(runtime: Runtime, *tasks: Recurring) -> dict[str, Part]:

@@ -83,8 +83,7 @@ async def rebuild(
     raw = await raw_connection(session)
     await _subscribed(raw, consumer, ())
     if not await raw.fetchval("SELECT EXISTS (SELECT FROM projections WHERE consumer = $1)", consumer):
-        why = "its tables also depend on commands and on time"
-        raise ConflictError(f"{consumer} cannot be rebuilt from the log: {why}")
+        raise ConflictError(f"{consumer} cannot be rebuilt: it names no tables that follow from the log")
     if other := await raw.fetchval("SELECT min(consumer) FROM offsets WHERE consumer <> $1", consumer):
         raise ConflictError(
             f"{other} shares its database and inbox with {consumer}: a swap would delete its inbox rows"

@@ -20,10 +20,11 @@ from touchpoint.db.engine import Sessions, raw_connection, sqlstate, transaction
 from touchpoint.db.offsets import FenceLostError
 from touchpoint.db.replays import Replay
 from touchpoint.db.shadow import Shadow
+from touchpoint.kafka import fold
 from touchpoint.kafka.batch import HaltError
 from touchpoint.replay.fence import ReplayFence, ShadowFence, TrialFence
 from touchpoint.replay.run import Run
-from touchpoint.verify.compare import compare
+from touchpoint.verify.compare import compare, find_forgotten
 from touchpoint.verify.report import Fault, Report
 from touchpoint.verify.subject import Effect, Subject
 
@@ -67,7 +68,7 @@ class Rebuild:
         self._kafka = kafka
         self._settings = settings
         self._sessions = sessions
-        self._shadow = Shadow(f"rebuild_{str(replay.id)[:8]}", subject.tables)
+        self._shadow = Shadow(f"rebuild_{str(replay.id)[:8]}", subject.projection_tables, subject.decision_tables)
         self._fence = ShadowFence(replay.id, replay.consumer, self._shadow)
         self._run = self._make_run(sessions, self._fence)
         self._attempts = 0
@@ -154,12 +155,14 @@ class Rebuild:
             raw = await raw_connection(session)
             await raw.execute(f"SET LOCAL work_mem = '{MEMORY}'")
             await self._catch_up(session, TrialFence(self._replay.id, self._replay.consumer, self._shadow))
-            differences = await self._differences(raw)
+            differences = await self._differences(session, raw)
         async with transaction(self._sessions) as session:
             await replays.tell(session, self._replay.id, {"compared": differences})
 
-    async def _differences(self, raw: asyncpg.Connection) -> dict[str, object]:
+    async def _differences(self, session: AsyncSession, raw: asyncpg.Connection) -> dict[str, object]:
         report = Report(self._replay.consumer, most_examples=MOST_EXAMPLES)
+        await find_forgotten(raw, self._subject.effects, report, made=self._shadow.schema)
+        await self._fold_on(session, raw)
         for effect in (*self._subject.effects, INBOX):
             await compare(raw, effect, report, made=self._shadow.schema)
         for row in await raw.fetch(
@@ -174,6 +177,20 @@ class Rebuild:
             "only_here": await losses.only_here(raw, self._replay.consumer, self._shadow.schema),
             "dead_letters_left_out": await raw.fetchval(letters, self._replay.consumer),
         }
+
+    async def _fold_on(self, session: AsyncSession, raw: asyncpg.Connection) -> None:
+        """Apply, in this transaction, the decisions that the live consumer has not read yet: the live tables have them.
+
+        Their records are read again later, from where the live consumer is, and change nothing then.
+        """
+        handlers, consumer = self._subject.handlers, self._replay.consumer
+        if not self._subject.decides:
+            return
+        await self._shadow.enter(raw)
+        async for records in fold.unread(consumer, handlers, self._settings, self._sessions):
+            await fold.apply(session, handlers, records)
+        await fold.apply(session, handlers, await fold.unsent(raw, consumer, handlers))
+        await self._shadow.leave(raw)
 
     async def _try_to_swap(self) -> float:
         try:
@@ -204,6 +221,7 @@ class Rebuild:
             async with asyncio.timeout(HOLD_SECONDS):
                 await self._catch_up(session, self._fence)
                 await _wait_for_empty_outbox(raw)
+                await self._fold_on(session, raw)
             await self._refuse_erased(session, raw)
             readers = time.monotonic()
             await self._shadow.replace_live(raw)

@@ -56,7 +56,7 @@ class Replayer:
     settings: KafkaSettings
     sessions: Sessions
     projections: Subject | None = None
-    """The tables that can be rebuilt from the log alone, if any."""
+    """The tables that can be rebuilt from the log, if any."""
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _subscribed: bool = field(default=False, init=False)
 
@@ -117,7 +117,7 @@ class Replayer:
             fence = ReplayFence(replay.id, replay.consumer)
             return Run(replay, self.handlers, kafka, self.settings, self.sessions, fence=fence)
         if self.projections is None:
-            raise HaltError(f"{self.consumer} cannot be rebuilt from the log alone")
+            raise HaltError(f"{self.consumer} names no tables that follow from the log")
         return Rebuild(replay, self.projections, kafka, self.settings, self.sessions)
 
     async def _work(self, job: Run | Rebuild, replay: Replay, lock: AsyncSession, stop: asyncio.Event) -> None:
@@ -159,7 +159,8 @@ class Replayer:
             "types": [kind for kind, _ in events],
             "topics": [event.topic for _, event in events],
         }
-        projections = {"consumer": self.consumer, "names": list(self.projections.tables if self.projections else ())}
+        names = self.projections.projection_tables if self.projections else ()
+        projections = {"consumer": self.consumer, "names": list(names)}
         async with transaction(self.sessions) as session:
             await session.execute(_SUBSCRIBE, values)
             await session.execute(_PROJECT, projections)

@@ -17,6 +17,7 @@ from touchpoint.db.replays import Replay
 from touchpoint.kafka import admin, log
 from touchpoint.kafka.consumer import Consumer
 from touchpoint.kafka.handlers import Handlers
+from touchpoint.kafka.log import Log
 from touchpoint.kafka.producer import Producer
 from touchpoint.kafka.relay import Relay
 from touchpoint.replay.plan import rebuild
@@ -43,6 +44,7 @@ async def working(
     kafka: KafkaSettings,
     dsn: str,
     *,
+    consumer: bool = True,
     relay: bool = True,
     projections: Subject | None = None,
 ) -> AsyncIterator[Sessions]:
@@ -50,7 +52,9 @@ async def working(
     await admin.provision(kafka, {name: handlers.topics})
     engine = create_engine(dsn, name, pool_size=10, lock_timeout="1s", idle_in_transaction_session_timeout="30s")
     factory, stop = sessions(engine), asyncio.Event()
-    running = [asyncio.create_task(Consumer(name, handlers, kafka, factory).run(stop))]
+    running = []
+    if consumer:
+        running.append(asyncio.create_task(Consumer(name, handlers, kafka, factory).run(stop)))
     if relay:
         running.append(asyncio.create_task(Relay(name, kafka, factory).run(stop)))
     if projections:
@@ -72,10 +76,9 @@ async def consume(name: str, handlers: Handlers, kafka: KafkaSettings, dsn: str,
 async def drained(
     name: str, handlers: Handlers, kafka: KafkaSettings, factory: Sessions, *, relay: bool = True
 ) -> None:
-    """Wait until all events that are in the topics now are applied, and the outbox is empty."""
+    """Wait until all events in the topics are applied, and the outbox is empty."""
     async with log.connected(kafka, handlers.topics) as reader:
-        ends = await reader.ends(handlers.topics)
-    await eventually(lambda: _is_done(factory, name, ends, relay), 120)
+        await eventually(lambda: _is_done(factory, name, handlers, reader, relay), 120)
 
 
 async def rebuilt(name: str, kafka: KafkaSettings, factory: Sessions) -> Replay:
@@ -98,11 +101,12 @@ async def _exists(session: AsyncSession, query: TextClause, name: str) -> bool:
     return (await session.execute(query, {"name": name})).first() is not None
 
 
-async def _is_done(factory: Sessions, name: str, ends: dict[tuple[str, int], int], relay: bool) -> bool:
+async def _is_done(factory: Sessions, name: str, handlers: Handlers, reader: Log, relay: bool) -> bool:
     async with transaction(factory) as session:
+        waiting = (await session.execute(text("SELECT count(*) FROM outbox"))).scalar_one() if relay else 0
+        ends = await reader.ends(handlers.topics)  # after the outbox: a consumer may read what its relay sends
         query = text("SELECT topic, partition, next FROM offsets WHERE consumer = :name")
         standing = {(topic, partition): n for topic, partition, n in await session.execute(query, {"name": name})}
-        waiting = (await session.execute(text("SELECT count(*) FROM outbox"))).scalar_one() if relay else 0
     return standing == ends and not waiting
 
 

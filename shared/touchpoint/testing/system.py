@@ -44,11 +44,12 @@ SERVICES = {service: roles_of(service) for service in ("gateway", "feedback-svc"
 TOGETHER = {service: ("all",) if len(roles) > 1 else roles for service, roles in SERVICES.items()}
 """All roles of a service in one process, as under `touchpoint up`: starts in less than half the time."""
 READS = {
-    "escalation-svc": ["touchpoints.v1"],
+    "escalation-svc": ["touchpoints.v1", "escalations.v1"],
     "metrics-svc": ["touchpoints.v1"],
     "feedback-svc": ["touchpoints.v1", "escalations.v1"],
 }
-"""The topics each consumer reads; a reader of another service's topic comes after that service."""
+"""The topics each consumer reads; a reader of another service's topic comes after that service. escalation-svc also
+reads its own decisions."""
 
 Part = tuple[str, str]
 """A service and a role; `consumer-2` is one more process of the role consumer."""

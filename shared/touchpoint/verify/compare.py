@@ -1,6 +1,6 @@
 """Compares stored rows with the same rows rebuilt in another schema of the same database."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -24,6 +24,48 @@ HAVING {those} (count(*) FILTER (WHERE NOT found) <> count(*) FILTER (WHERE foun
 """
 
 
+_FORGOTTEN = """
+SELECT {key}, expected.version AS expected, stored.version AS stored
+  FROM ({expected}) AS expected LEFT JOIN ({stored}) AS stored USING ({key})
+ WHERE stored.version IS NULL OR stored.version < expected.version
+"""
+_UNFOUNDED = """
+SELECT {key}, expected.version AS expected, stored.version AS stored
+  FROM ({stored}) AS stored LEFT JOIN ({expected}) AS expected USING ({key})
+ WHERE expected.version IS NULL OR expected.version < stored.version
+    OR (expected.version = stored.version AND md5(expected.row) <> md5(stored.row))
+"""
+
+
+async def find_forgotten(raw: asyncpg.Connection, effects: Iterable[Effect], report: Report, *, made: str) -> None:
+    """Report decisions that are missing or older in the live tables than in the schema `made`.
+
+    `made` must have the records that the consumer has read, and no later ones.
+    """
+    for effect in effects:
+        if effect.decided:
+            async for row in _rows(raw, effect, _FORGOTTEN, made):
+                fault = Fault.MISSING if row["stored"] is None else Fault.FORGOTTEN
+                report.find(fault, effect.name, {name: row[name] for name in effect.key})
+
+
+async def _compare_decisions(raw: asyncpg.Connection, effect: Effect, report: Report, *, made: str) -> None:
+    """Report stored decisions that are not in `made`, or differ. Newer rows in `made` are later than the snapshot."""
+    async for row in _rows(raw, effect, _UNFOUNDED, made):
+        if row["expected"] is None:
+            fault = Fault.UNEXPLAINED
+        else:
+            fault = Fault.UNPUBLISHED if row["expected"] < row["stored"] else Fault.CHANGED
+        report.find(fault, effect.name, {name: row[name] for name in effect.key})
+
+
+async def _rows(raw: asyncpg.Connection, effect: Effect, query: str, made: str) -> AsyncIterator[asyncpg.Record]:
+    expected, stored = effect.query.format(tables=made), effect.query.format(tables="public")
+    filled = query.format(key=", ".join(effect.key), expected=expected, stored=stored)
+    async for row in raw.cursor(filled, prefetch=1000, timeout=LONGEST_SECONDS):
+        yield row
+
+
 async def compare(raw: asyncpg.Connection, effect: Effect, report: Report, *, made: str, whole: bool = True) -> None:
     """Report the number of an effect's rows in the rebuilt schema `made`, and the stored rows that differ.
 
@@ -33,6 +75,9 @@ async def compare(raw: asyncpg.Connection, effect: Effect, report: Report, *, ma
     expected = effect.query.format(tables=made)
     count = f"SELECT count(*) FROM ({expected}) AS expected"  # noqa: S608 (our own query)
     report.rows[effect.name] = await raw.fetchval(count, timeout=LONGEST_SECONDS)
+    if effect.decided:
+        await _compare_decisions(raw, effect, report, made=made)
+        return
     async for row in _differences(raw, effect, expected, whole=whole):
         report.find(_fault(row), effect.name, _difference(row, effect))
 

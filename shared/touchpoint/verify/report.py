@@ -29,6 +29,8 @@ class Fault(StrEnum):
     """A row or a sum differs from the one rebuilt from the log."""
     GONE = "gone from Kafka"
     """Kafka has lost an event that was applied: what is stored here is its last copy."""
+    FORGOTTEN = "forgotten"
+    """The database holds an older state of a decision than the service's own topic, which the consumer has read."""
     UNEXPLAINED = "unexplained"
     """A row that no event of the log accounts for."""
     OUT_OF_ORDER = "out of order"
@@ -36,7 +38,7 @@ class Fault(StrEnum):
     REFUSED = "refused"
     """An event was applied that today's handlers refuse."""
     UNPUBLISHED = "unpublished"
-    """An event caused by another event, or a dead letter, is neither in its topic nor in the outbox."""
+    """An event caused by another event, a decision or a dead letter is neither in its topic nor in the outbox."""
 
 
 @dataclass

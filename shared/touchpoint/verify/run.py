@@ -14,11 +14,12 @@ from touchpoint.contracts.topics import WRITERS, dead_letters
 from touchpoint.db import losses
 from touchpoint.db.losses import Loss
 from touchpoint.db.offsets import Place
+from touchpoint.kafka import fold
 from touchpoint.kafka import log as logs
 from touchpoint.kafka.batch import Entry, decoded
 from touchpoint.kafka.identity import examine
 from touchpoint.kafka.log import Log, Spans
-from touchpoint.verify.compare import compare
+from touchpoint.verify.compare import compare, find_forgotten
 from touchpoint.verify.inbox import AGAIN, APPLIED, MISSING, REDRIVEN, Inbox, Position
 from touchpoint.verify.outbox import Outbox
 from touchpoint.verify.rebuild import Rebuild
@@ -86,6 +87,9 @@ class _Check:
                 if place in positions
             }
         )
+        if whole:
+            await find_forgotten(self.raw, self.subject.effects, self.report, made="pg_temp")
+            await self._take_later_decisions(positions)
         for effect in self.subject.effects:
             if whole or effect.per_event:
                 self.show(f"comparing {effect.name}", 0, 0)
@@ -150,6 +154,17 @@ class _Check:
             )
         if self.promises:
             await self.outbox.promise()
+
+    async def _take_later_decisions(self, positions: Mapping[Place, Position]) -> None:
+        """Apply the decisions that the consumer has not read yet: the snapshot has most of them."""
+        handlers, consumer = self.subject.handlers, self.subject.consumer
+        topics = fold.own_topics(consumer, handlers)
+        begins, ends = await self.log.begins(topics), await self.log.ends(topics)
+        read = {place: positions[place].log.next if place in positions else 0 for place in ends}
+        async for records in self.log.read({place: (max(begins[place], read[place]), ends[place]) for place in ends}):
+            await self.rebuild.apply([decoded(record, handlers) for record in records])
+        waiting = await fold.unsent(self.raw, consumer, handlers)
+        await self.rebuild.apply([decoded(record, handlers) for record in waiting])
 
     async def _check_inbox(self, spans: Spans) -> None:
         self.show("checking the inbox", 0, 0)

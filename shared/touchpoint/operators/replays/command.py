@@ -1,5 +1,6 @@
 """`touchpoint replay`: plan, run, watch, pause, resume and abort repairs and rebuilds."""
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,15 +11,17 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from touchpoint.base.errors import UsageError
-from touchpoint.db import offsets, replays
-from touchpoint.db.engine import raw_connection
+from touchpoint.db import audit, offsets, replays
+from touchpoint.db.engine import create_engine, raw_connection, sessions
 from touchpoint.db.replays import MAX_ERRORS, Action, Replay
+from touchpoint.kafka import fold
 from touchpoint.operators import reach
 from touchpoint.operators.reach import Database, Json, in_each, operator
 from touchpoint.operators.replays import page
 from touchpoint.replay.plan import plan_repair
 from touchpoint.replay.plan import rebuild as rebuild_all
 from touchpoint.replay.selection import Bound, Selection, Window
+from touchpoint.verify.subject import Subject, installed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -142,7 +145,7 @@ def rebuild(
     *,
     consumer: Annotated[
         str,
-        typer.Option(help="The consumer whose tables to rebuild: metrics-svc. They must follow from the log alone."),
+        typer.Option(help="The consumer whose tables to rebuild: metrics-svc."),
     ],
     reason: Reason,
     swap: Annotated[
@@ -157,7 +160,8 @@ def rebuild(
 ) -> None:
     """Build a service's tables again from the whole log, in a second schema, and show how the live ones differ.
 
-    The live tables do not change, and no event is published. Afterwards `touchpoint replay swap` replaces the live
+    The live tables do not change, and no event is published. What people and timers have decided is compared, but never
+    replaced. Afterwards `touchpoint replay swap` replaces the live
     tables, or `touchpoint replay abort` drops the new ones. Refused if Kafka no longer has the beginning of the log.
     Exit codes: as `touchpoint replay run`.
 
@@ -203,6 +207,51 @@ def swap(
       touchpoint replay swap 3f9a1c2e --reason "differences are as expected, OPS-91"
     """
     _follow(database, _change(database, plan, "swap", reason, drop_lost=drop_lost), detach=detach, as_json=as_json)
+
+
+@app.command("fold")
+def fold_again(
+    *,
+    consumer: Annotated[str, typer.Option(help="The consumer whose decisions to read: escalation-svc.")],
+    reason: Reason,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Read a service's own decisions again, from the first, and apply those that its database lacks.
+
+    For decisions that `touchpoint verify` reports as missing or forgotten, because a row was changed by hand. Decisions
+    that the database has are not changed. A service whose database was restored from a backup reads them at its start.
+
+    \b
+    Example:
+      touchpoint replay fold --consumer escalation-svc --reason "a case was deleted by hand, OPS-93"
+    """
+    subject, read = installed(consumer), 0
+    for dsn in reach.dsns(database):
+        read += asyncio.run(_fold(dsn, subject, reason))
+    typer.echo(json.dumps({"consumer": consumer, "records": read}) if as_json else f"{read:,} decisions read again.")
+
+
+async def _fold(dsn: str, subject: Subject, reason: str) -> int:
+    """Fold the decisions in this database, if the consumer has read events there; returns their number."""
+    consumer = subject.consumer
+
+    async def reads_here(session: AsyncSession) -> bool:
+        return bool(await offsets.load(await raw_connection(session), consumer))
+
+    if not await reach.in_one(dsn, reads_here):
+        return 0
+    engine = create_engine(dsn, "touchpoint", pool_size=1)
+    try:
+        read = await fold.fold(consumer, subject.handlers, reach.kafka(), sessions(engine), again=True)
+    finally:
+        await engine.dispose()
+
+    async def note(session: AsyncSession) -> None:
+        await audit.add(session, operator(), "decisions.folded", consumer, {"records": read}, reason=reason)
+
+    await reach.in_one(dsn, note)
+    return read
 
 
 @app.command()

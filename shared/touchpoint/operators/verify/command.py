@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -22,9 +21,8 @@ from touchpoint.db.engine import blames_database
 from touchpoint.operators.reach import Database, Json, Since, dsns, kafka
 from touchpoint.verify.report import MOST_CUSTOMERS, MOST_EXAMPLES, Extent, Fault, Finding, Report
 from touchpoint.verify.run import Show, verify
-from touchpoint.verify.subject import Subject
+from touchpoint.verify.subject import Subject, installed
 
-SUBJECTS_GROUP = "touchpoint.verify"
 FOUND = 1
 """Exit code when something is wrong. Exit code 2: the check could not be made."""
 
@@ -49,6 +47,7 @@ WHAT_TO_DO = {
     Fault.MISSING: f"rebuild the tables: {_REBUILD}",
     Fault.TWICE: f"report this bug, it must never happen; then rebuild the tables: {_REBUILD}",
     Fault.CHANGED: f"rebuild the tables, if their rows follow from the log alone: {_REBUILD}",
+    Fault.FORGOTTEN: 'read the decisions again: touchpoint replay fold --consumer {consumer} --reason "…"',
     Fault.GONE: "these tables hold the last copy: have the events sent again under the same ids "
     "(docs/runbooks/log-lost.md)",
     Fault.UNEXPLAINED: f"find out who wrote it; a rebuild leaves it out: {_REBUILD}",
@@ -121,14 +120,7 @@ async def _subjects(dsn: str, consumer: str) -> list[Subject]:
     """The consumers to check in a database: those that have read events. `consumer` names one, "" means all."""
     async with databases.connected(dsn) as connection:
         rows = await connection.fetch("SELECT DISTINCT consumer FROM offsets ORDER BY consumer")
-    return [_subject(row["consumer"]) for row in rows if consumer in ("", row["consumer"])]
-
-
-def _subject(consumer: str) -> Subject:
-    for entry_point in entry_points(group=SUBJECTS_GROUP, name=consumer):
-        subject: Subject = entry_point.load()()
-        return subject
-    raise UsageError(f"{consumer}'s code is not installed here: run `touchpoint verify` in {consumer}'s container")
+    return [installed(row["consumer"]) for row in rows if consumer in ("", row["consumer"])]
 
 
 class _Shown:
