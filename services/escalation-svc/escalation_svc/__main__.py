@@ -5,15 +5,14 @@ import touchpoint.process.sigterm  # noqa: F401  # isort: skip (before imports t
 import sys
 
 from escalation_svc.app import create_app
-from escalation_svc.cases.handlers import with_policies
-from escalation_svc.config import NAME, PolicySettings, Settings
-from escalation_svc.policies.service import load
+from escalation_svc.config import NAME, Settings
 from escalation_svc.tasks import TASKS
+from escalation_svc.verify import subject
 from touchpoint.base.errors import UsageError
 from touchpoint.process.service import Service, main
 
 try:
-    handlers = with_policies(load(PolicySettings().policies_path))
+    projections = subject()
 except UsageError as error:
     sys.exit(str(error))
-main(Service(NAME, "escalation_svc", Settings, create_app, handlers, tasks=TASKS))
+main(Service(NAME, "escalation_svc", Settings, create_app, projections.handlers, projections=projections, tasks=TASKS))

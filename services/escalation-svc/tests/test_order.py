@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
+from escalation_svc.cases import service
 from escalation_svc.verify import subject
 from touchpoint.contracts.base import Event
-from touchpoint.db.engine import Sessions
+from touchpoint.contracts.record import decode
+from touchpoint.contracts.topics import ESCALATIONS
+from touchpoint.db import outbox
+from touchpoint.db.engine import Sessions, raw_connection, transaction
 from touchpoint.testing import factories as make
 from touchpoint.testing.orders import LATELY, any_order, deliver, moments, numbered, readings, state_after
 
@@ -59,6 +64,60 @@ async def test_clocks_are_the_same_in_any_order_before_and_after_the_timer(
         await time_passes()
         results.append((read["clocks"], before, await clocks(rows)))
     assert results[0] == results[1]
+
+
+DECIDED = (
+    "tenant_id, ticket_id, customer_id, state, priority, target_seconds, due_at, warned, fulfilled_at, closed_at, fired"
+)
+"""The columns of a clock that follow from its ticket's events and from what the timer has published."""
+
+
+@any_order
+@given(happened=st.lists(happenings, min_size=2, max_size=9), data=st.data())
+async def test_decisions_that_are_read_back_end_in_the_same_cases_and_clocks_in_any_order(
+    sessions: Sessions, time_passes: TimePasses, happened: list[Any], data: st.DataObject
+) -> None:
+    events = numbered(happened)
+    cut = data.draw(st.integers(0, len(events)))
+    await state_after(subject(), sessions, [events[:cut]])
+    await time_passes()
+    await people_act(sessions, data)
+    if cut < len(events):
+        await deliver(subject().handlers, sessions, events[cut:])
+    undisturbed = await decided(sessions)
+    own = await published(sessions)
+
+    await state_after(subject(), sessions, data.draw(readings([*events, *own])))
+    assert await decided(sessions) == undisturbed
+
+
+async def people_act(sessions: Sessions, data: st.DataObject) -> None:
+    """Acknowledge some cases, resolve some."""
+    async with transaction(sessions) as session:
+        cases = [tuple(row) for row in await session.execute(text("SELECT tenant_id, escalation_id FROM escalations"))]
+        for tenant, case in sorted(cases):
+            if data.draw(st.booleans()):
+                await service.acknowledge(session, tenant, case, "ann")
+            if data.draw(st.booleans()):
+                await service.resolve(session, tenant, case, "bob", "Called back.")
+
+
+async def decided(sessions: Sessions) -> dict[str, list[str]]:
+    """Cases, and what clocks have been decided to be."""
+    queries = {"escalations": "SELECT * FROM escalations", "clocks": f"SELECT {DECIDED} FROM clocks"}
+    async with transaction(sessions) as session:
+        return {
+            name: sorted(str(tuple(row)) for row in await session.execute(text(query)))
+            for name, query in queries.items()
+        }
+
+
+async def published(sessions: Sessions) -> list[Event]:
+    """The events that the service has published."""
+    async with transaction(sessions) as session:
+        records = await outbox.waiting(await raw_connection(session), [ESCALATIONS])
+    events = [decode(record, subject().handlers.events) for record in records]
+    return [event for event in events if event is not None]
 
 
 @any_order

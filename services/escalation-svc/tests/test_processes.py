@@ -44,9 +44,9 @@ def now() -> datetime:
 
 
 @pytest.fixture
-async def start(dsn: str, kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[Start]:
+async def start(dsn: str, kafka: KafkaSettings, handlers: Handlers, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts a role of the service in a process of its own; the fixture stops all of them."""
-    await admin.provision(kafka, {NAME: ["touchpoints.v1"]})
+    await admin.provision(kafka, {NAME: handlers.topics})
     policies = yaml.safe_load(SHIPPED.read_text())
     policies["first_response"]["target_seconds"]["urgent"] = SECONDS
     (tmp_path / "policies.yaml").write_text(yaml.safe_dump(policies))

@@ -8,14 +8,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from escalation_svc.clocks.service import Clock, Clocks, TicketEvent, moves_clock, ticket_cause
+from escalation_svc.clocks.service import Clock, Clocks, Fired, TicketEvent, moves_clock, ticket_cause
 from escalation_svc.customers.service import Customers
 from escalation_svc.policies.service import Policies, Policy
 from touchpoint.contracts.base import Event
-from touchpoint.contracts.escalations import EscalationOpened, EscalationState, SlaBreached
+from touchpoint.contracts.escalations import (
+    EscalationAcknowledged,
+    EscalationOpened,
+    EscalationResolved,
+    EscalationState,
+    SlaBreached,
+)
 from touchpoint.contracts.touchpoints import CustomerUpdated, FeedbackSubmitted, TicketOpened
 
-Input = CustomerUpdated | FeedbackSubmitted | TicketEvent
+CaseEvent = EscalationOpened | EscalationAcknowledged | EscalationResolved
+Own = CaseEvent | Fired
+"""The events that this service publishes itself: decisions that it takes back from Kafka if its database lacks them."""
+Input = CustomerUpdated | FeedbackSubmitted | TicketEvent | Own
 Cause = FeedbackSubmitted | TicketOpened | SlaBreached
 """The events for which policies can open a case."""
 
@@ -30,9 +39,15 @@ class Decisions:
     outgoing: list[Event] = field(default_factory=list)
     cases: dict[UUID, EscalationOpened] = field(default_factory=dict)
     """The cases to open, by id; some of them may already be stored."""
+    folded: list[CaseEvent] = field(default_factory=list)
+    """Our own events about cases, which may be newer than the stored cases."""
 
     def take(self, event: Input) -> None:
         """Decide about one event. Call it in log order."""
+        if isinstance(event, CaseEvent):
+            self.folded.append(event)
+        if isinstance(event, Fired):
+            self.clocks.fold(event)
         if isinstance(event, CustomerUpdated):
             self.customers.update(event)
         if moves_clock(event):

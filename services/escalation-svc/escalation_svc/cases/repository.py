@@ -1,10 +1,12 @@
 """SQL for cases beyond the generic statements of `Table`."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from escalation_svc.cases.decisions import CaseEvent
 from escalation_svc.cases.models import CASES, Case
 from touchpoint.contracts.escalations import EscalationOpened
 from touchpoint.db.engine import raw_connection
@@ -16,6 +18,8 @@ CHANGED_BY_PEOPLE = (
     "case_version", "state", "acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution",
 )  # fmt: skip
 """The columns that acknowledging and resolving change; the API's database role may update no others."""
+PUBLISHED = [name for name in Case._fields if name not in ("tenant_id", "recorded_at")]
+"""The columns that case events have as fields."""
 
 
 async def count_open(session: AsyncSession, tenants: Sequence[str]) -> list[tuple[str, str, int]]:
@@ -30,18 +34,22 @@ async def insert_opened(session: AsyncSession, opened: Iterable[EscalationOpened
     return {escalation_id for _, escalation_id in added}
 
 
-def _row(event: EscalationOpened) -> Case:
+async def fold(session: AsyncSession, events: Iterable[CaseEvent]) -> None:
+    """Store what our own events say of cases, where it is newer than the stored case."""
+    newest: dict[tuple[str, UUID], Case] = {}
+    for event in events:
+        case = _row(event)
+        known = newest.setdefault((case.tenant_id, case.escalation_id), case)
+        newer = max(known, case, key=attrgetter("case_version"))
+        recorded_at = min(known.recorded_at, case.recorded_at)
+        newest[case.tenant_id, case.escalation_id] = newer._replace(recorded_at=recorded_at)
+    await CASES.upsert_newer(session, newest.values(), "case_version", keep=("recorded_at",))
+
+
+def _row(event: CaseEvent) -> Case:
+    """The case as the event describes it. `recorded_at` is that of the opening, as other events are recorded later."""
     return Case(
         tenant_id=event.meta.tenant,
-        escalation_id=event.escalation_id,
-        case_version=event.case_version,
-        customer_id=event.customer_id,
-        reason=event.reason,
-        policy=event.policy,
-        priority=event.priority,
-        state=event.state,
-        feedback_id=event.feedback_id,
-        ticket_id=event.ticket_id,
-        opened_at=event.opened_at,
         recorded_at=event.meta.known_at,
+        **{name: getattr(event, name) for name in PUBLISHED},
     )

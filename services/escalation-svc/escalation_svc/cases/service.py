@@ -79,6 +79,7 @@ async def _carry_out(session: AsyncSession, decisions: Decisions) -> None:
     """Store the decisions, then write the outbox: the rows are locked by then, so events are in version order."""
     await customers.save(session, decisions.customers)
     await clocks.save(session, decisions.clocks)
+    await repository.fold(session, decisions.folded)
     opened = await repository.insert_opened(session, decisions.cases.values())
     outgoing = [e for e in decisions.outgoing if not isinstance(e, EscalationOpened) or e.escalation_id in opened]
     await outbox.publish(session, *outgoing)

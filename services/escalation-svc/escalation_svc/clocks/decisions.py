@@ -1,4 +1,4 @@
-"""The first-response clock of a ticket. Its state follows from the ticket's events and the timer's past actions.
+"""The first-response clock of a ticket. Its state follows from the ticket's events and what the timer has published.
 
               ticket.opened                first public reply of an agent, not after due
    waiting ───────────────────▶ active ──────────────────────────────────────────────────▶ achieved
@@ -23,19 +23,24 @@ Rules:
   unless an agent has replied in between.
 - Only the timer breaches the clock of a live ticket, once all events dated up to the due time have been consumed. The
   clock then stays `breached`, because the breach was published; `fulfilled_at` still shows the first reply.
+- What the timer has published is stored as well (`fired`). A clock that reads its own `sla.*` events from Kafka,
+  because its database was restored from an older backup or is rebuilt, ends in the same state, in whatever order.
 - A clock started by a backfill event is never touched by the timer. It is breached when the event that ends it is dated
   after the due time.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
+from typing import Self
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
 from touchpoint.contracts.base import Meta
+from touchpoint.contracts.escalations import SlaBreached, SlaWarned
 from touchpoint.contracts.order import CLOCKS_DIFFER, Rank, rank
 from touchpoint.contracts.touchpoints import Priority
 
@@ -66,6 +71,31 @@ class Step(StrEnum):
     CLOSED = "closed"
     """The ticket was resolved or closed."""
     REOPENED = "reopened"
+
+
+class Firing(msgspec.Struct, frozen=True):
+    """A warning or a breach that the timer has published: a decision, which nothing that is consumed later changes."""
+
+    event_id: str
+    breach: bool
+    customer_id: str
+    priority: Priority
+    target_seconds: int
+    started_at: datetime
+    due_at: datetime
+
+    @classmethod
+    def of(cls, event: SlaWarned | SlaBreached) -> Self:
+        """The firing that an event of a live ticket's clock reports."""
+        return cls(
+            event.meta.id,
+            isinstance(event, SlaBreached),
+            event.customer_id,
+            event.priority,
+            event.target_seconds,
+            event.started_at,
+            event.due_at,
+        )
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -120,6 +150,8 @@ class Clock:
     """The event that last started the clock: the cause of the clock's SLA events."""
     history: list[Transition] = field(default_factory=list)
     """The ticket's transitions in order, without those that no event consumed later can make relevant."""
+    fired: list[Firing] = field(default_factory=list)
+    """What the timer has published about the clock."""
     version: int = 0
     stored: int = field(init=False)
     """The version of its stored row; 0 if it has none."""
@@ -146,6 +178,13 @@ class Clock:
         self.version += 1
         self._settle()
 
+    def fold(self, firing: Firing) -> None:
+        """Take back a firing that its own event reports. The order of calls, also with `read`, does not matter."""
+        if all(each.event_id != firing.event_id for each in self.fired):
+            insort(self.fired, firing, key=attrgetter("event_id"))
+            self.version += 1
+            self._settle()
+
     def pass_time(self, until: datetime) -> None:
         """Warn or breach if due before `until`, given that all events before `until` have been consumed."""
         if self.wake_at is None or self.wake_at >= until:
@@ -153,13 +192,32 @@ class Clock:
         assert self.due_at is not None
         if self.due_at < until:
             self.state = ClockState.BREACHED
+            self._fire(SlaBreached)
         else:
             self.warned = True
+            self._fire(SlaWarned)
         self.version += 1
+
+    def _fire(self, kind: type[SlaWarned | SlaBreached]) -> None:
+        assert self.cause is not None
+        assert self.customer_id is not None
+        assert self.due_at is not None
+        firing = Firing(
+            self.cause.causing(kind).id,
+            kind is SlaBreached,
+            self.customer_id,
+            self.priority,
+            self.target_seconds,
+            self.cause.time,
+            self.due_at,
+        )
+        insort(self.fired, firing, key=attrgetter("event_id"))
 
     @property
     def started_at(self) -> datetime | None:
         """When the clock was last started; None while it waits for `ticket.opened`."""
+        if breach := self._breach:
+            return breach.started_at
         return None if self.cause is None else self.cause.time
 
     @property
@@ -179,6 +237,10 @@ class Clock:
         """Partition of the event that started the clock."""
         return None if self.cause is None else self.cause.partition
 
+    @property
+    def _breach(self) -> Firing | None:
+        return next((firing for firing in self.fired if firing.breach), None)
+
     def _bounds(self) -> tuple[Transition | None, Transition | None]:
         """The earliest opening, and the first reply to it.
 
@@ -194,6 +256,7 @@ class Clock:
         """Derive the clock's state from its history, and drop transitions that can never matter."""
         opening, reply = self._bounds()
         if opening is None:
+            self._keep_firings()
             return
         self.history = [
             each
@@ -201,10 +264,18 @@ class Clock:
             if each is opening or (each.step is not Step.OPENED and (reply is None or each.order <= reply.order))
         ]
         self.fulfilled_at = None if reply is None else reply.at
-        if self.state is ClockState.BREACHED and self.cause is not None and not self.cause.backfill:
-            return
         assert opening.terms is not None
-        self._run(opening, opening.terms)
+        if self._breach is None or self.cause is None:
+            self._run(opening, opening.terms)
+        self._keep_firings()
+
+    def _keep_firings(self) -> None:
+        """A published breach is final, with the terms that it was published with; a warning is given once a start."""
+        self.warned = any(not firing.breach and firing.started_at == self.started_at for firing in self.fired)
+        if breach := self._breach:
+            self.state, self.closed_at = ClockState.BREACHED, None
+            self.customer_id, self.priority = breach.customer_id, breach.priority
+            self.target_seconds, self.due_at = breach.target_seconds, breach.due_at
 
     def _run(self, opening: Transition, terms: Terms) -> None:
         """Apply the ticket's transitions in order, and set the resulting state, terms and times."""
@@ -225,8 +296,6 @@ class Clock:
                 replied = step.step is Step.REPLIED
                 ended = ClockState.ACHIEVED if replied else ClockState.CANCELLED
                 closed_at = None if replied else step.at
-        if self.cause is not None and self.cause.identity != start.cause.identity:
-            self.warned = False
         self.customer_id, self.priority, self.target_seconds = terms.customer_id, terms.priority, terms.target_seconds
         self.state, self.cause, self.closed_at = ended, start.cause, closed_at
         self.warn_at, self.due_at = start.at + timedelta(seconds=terms.warn_seconds), start.at + target

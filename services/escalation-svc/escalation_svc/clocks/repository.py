@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from escalation_svc.clocks.decisions import Clock, clock_id
 from escalation_svc.clocks.models import CLOCKS
 from touchpoint.base.errors import TransientError
+from touchpoint.db import offsets
 from touchpoint.db.engine import raw_connection
 
 DUE_CLOCKS = f"""
@@ -56,6 +57,7 @@ class Due:
 async def lock_due_clocks(session: AsyncSession, consumer: str, limit: int) -> list[Due]:
     """Lock and return due clocks. Those locked by another transaction are left to it or to the timer's next run."""
     raw = await raw_connection(session)
+    await offsets.take_part(raw)
     records = [tuple(record) for record in await raw.fetch(DUE_CLOCKS, consumer, limit)]
     return [Due(CLOCKS.read(columns), until, now) for *columns, until, now in records]
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from escalation_svc.clocks import repository, telemetry
-from escalation_svc.clocks.decisions import Clock, ClockState, Step, Terms, Transition, clock_id, ticket_cause
+from escalation_svc.clocks.decisions import Clock, ClockState, Firing, Step, Terms, Transition, clock_id, ticket_cause
 from escalation_svc.clocks.models import CLOCKS
 from escalation_svc.clocks.repository import Due, find_clock
 from escalation_svc.policies.service import FirstResponse
@@ -30,11 +30,13 @@ from touchpoint.contracts.touchpoints import (
 )
 
 __all__ = [
-    "Clock", "ClockState", "Clocks", "Due", "TicketEvent", "clock_id", "find_clock", "lock", "lock_due",
+    "Clock", "ClockState", "Clocks", "Due", "Fired", "TicketEvent", "clock_id", "find_clock", "lock", "lock_due",
     "measure_overdue", "moves_clock", "save", "ticket_cause",
 ]  # fmt: skip
 
 TicketEvent = TicketOpened | TicketReplied | TicketStatusChanged
+Fired = SlaWarned | SlaBreached
+"""Our own events about what the timer did."""
 SlaEvent = TypeVar("SlaEvent", SlaWarned, SlaBreached)
 
 _ENDED = (TicketStatus.RESOLVED, TicketStatus.CLOSED)
@@ -63,11 +65,15 @@ class Clocks:
 
     def take(self, event: TicketEvent) -> list[SlaBreached]:
         """Apply an event to its ticket's clock; returns the breach if the event caused one."""
-        new = Clock.of_ticket(event.meta.tenant, event.ticket_id)
-        clock = self.by_id.setdefault(new.clock_id, new)
+        clock = self._of(event)
         before = clock.state
         clock.read(self._transition(event))
         return self._ended(clock, before)
+
+    def fold(self, event: Fired) -> None:
+        """Take back what the timer published. Breaches of imported tickets follow from their events instead."""
+        if not event.meta.backfill:
+            self._of(event).fold(Firing.of(event))
 
     def pass_time(self, clock: Clock, until: datetime) -> list[SlaWarned | SlaBreached]:
         """Warn about or breach a clock, given that all events before `until` have been consumed."""
@@ -75,6 +81,11 @@ class Clocks:
         clock.pass_time(until)
         warnings = [_sla_event(SlaWarned, clock, clock.warn_at)] if clock.warned and not warned else []
         return [*warnings, *self._ended(clock, before)]
+
+    def _of(self, event: TicketEvent | Fired) -> Clock:
+        """The clock of the event's ticket."""
+        new = Clock.of_ticket(event.meta.tenant, event.ticket_id)
+        return self.by_id.setdefault(new.clock_id, new)
 
     def _transition(self, event: TicketEvent) -> Transition:
         match event:
@@ -100,7 +111,7 @@ class Clocks:
 
 async def lock(session: AsyncSession, targets: FirstResponse, events: Iterable[Event]) -> Clocks:
     """Load the clocks that these events may change, and lock them until the transaction ends."""
-    moving = [event for event in events if moves_clock(event)]
+    moving = [event for event in events if isinstance(event, Fired) or moves_clock(event)]
     keys = [(event.meta.tenant, clock_id(event.meta.tenant, event.ticket_id)) for event in moving]
     return Clocks(targets, await CLOCKS.load(session, keys, lock=True))
 

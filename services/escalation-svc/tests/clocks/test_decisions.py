@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from escalation_svc.clocks.decisions import Clock, ClockState, Step, Terms, Transition
+from escalation_svc.clocks.decisions import Clock, ClockState, Firing, Step, Terms, Transition
 from touchpoint.contracts.touchpoints import Priority
 from touchpoint.testing import factories as make
 
@@ -312,3 +312,40 @@ def test_if_events_are_consumed_in_time_order_an_earlier_run_of_the_timer_change
     timed = sorted([*answered, ("timer", tick)], key=lambda happening: (happening[1], happening[0] == "timer"))
     end: Happening = ("timer", 10_000.0)
     assert states([*timed, end])[-1] is states([*answered, end])[-1]
+
+
+@pytest.mark.parametrize("ticks", [[81], [101], [81, 101]], ids=["warned", "breached", "warned and breached"])
+def test_what_the_timer_published_is_read_back_alike_in_any_order(ticks: list[float]) -> None:
+    steps = [step("opened", 0), step("replied", 150), step("closed", 160)]
+    undisturbed = clock_after(steps[0])
+    for tick in ticks:
+        undisturbed.pass_time(at(tick))
+    for each in steps[1:]:
+        undisturbed.read(each)
+    for order in permutations([*steps, *undisturbed.fired]):
+        clock = Clock.of_ticket("acme", "ticket-1")
+        for each in order:
+            clock.fold(each) if isinstance(each, Firing) else clock.read(each)
+        assert clock.started_at == undisturbed.started_at
+        clock.version = undisturbed.version
+        assert clock == undisturbed
+
+
+def test_a_breach_read_back_before_its_ticket_is_final_with_the_terms_it_was_published_with() -> None:
+    published = opened()
+    published.pass_time(at(101))
+    clock = Clock.of_ticket("acme", "ticket-1")
+    clock.fold(published.fired[0])
+    assert (clock.state, clock.started_at, clock.due_at) == ("breached", at(0), at(100))
+    assert (clock.customer_id, clock.priority, clock.target_seconds) == ("customer-1", "high", TARGET)
+    clock.read(step("replied", 50))
+    assert (clock.state, clock.wake_at) == ("breached", None)
+
+
+def test_a_firing_that_is_read_back_changes_nothing_where_the_clock_has_it() -> None:
+    clock = opened()
+    clock.pass_time(at(81))
+    before = deepcopy(clock)
+    for firing in before.fired:
+        clock.fold(firing)
+    assert clock == before
