@@ -211,11 +211,17 @@ class Meta(msgspec.Struct, frozen=True, dict=True):
         `key` distinguishes several events of one kind and cause. `time` is when the event occurred, by default the
         time of its cause.
         """
-        event_id = name_uuid(self.identity, "/".join((kind.type, *key)))
-        source = _own_source(WRITERS[kind.topic])
+        name, source = _published(kind)
+        event_id = name_uuid(self.identity, "/".join((name, *key)) if key else name)
         return msgspec.structs.replace(
             self, id=str(event_id), source=source, time=time or self.time, topic="", partition=-1, offset=-1
         )
+
+
+@cache
+def _published(kind: "type[Event]") -> tuple[str, str]:
+    """The type of the events of a contract, and the source of those that a service publishes."""
+    return kind.type, _own_source(WRITERS[kind.topic])
 
 
 class Event(BaseModel):
