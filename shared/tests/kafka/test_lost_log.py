@@ -84,7 +84,7 @@ def cut(broker, kafka):
 
 @pytest.fixture
 def faults(ledger, kafka, monkeypatch):
-    monkeypatch.setattr(command, "_subject", lambda _: ledger.subject)
+    monkeypatch.setattr(command, "installed", lambda _: ledger.subject)
 
     async def check():
         report = await verify(ledger.subject, ledger.dsn, kafka)

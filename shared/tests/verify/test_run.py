@@ -56,7 +56,7 @@ async def test_redriven_events_are_counted_as_redriven(ledger, applied, report, 
 
 
 async def test_without_a_terminal_progress_is_printed_in_lines(ledger, applied, touchpoint, monkeypatch):
-    monkeypatch.setattr(command, "_subject", lambda _: ledger.subject)
+    monkeypatch.setattr(command, "installed", lambda _: ledger.subject)
     monkeypatch.setattr(command, "LINE_SECONDS", 0.001)
     await applied(feedback())
     assert re.search(r"verify: ledger-svc: (reading the log|comparing|checking)", await touchpoint("verify"))

@@ -100,14 +100,17 @@ async def by_node(urls):
 
 
 async def _by_program(program, *arguments):
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
     running = await asyncio.create_subprocess_exec(program, *arguments, stdout=asyncio.subprocess.PIPE)
     written, _ = await running.communicate()
     return [json.loads(line) for line in written.splitlines()]
 
 
-@pytest.mark.parametrize("client", [by_httpx, by_urllib, by_curl, by_node])
+def program(client, name):
+    """A client that runs a program; its test is skipped where the program is not installed."""
+    return pytest.param(client, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"))
+
+
+@pytest.mark.parametrize("client", [by_httpx, by_urllib, program(by_curl, "curl"), program(by_node, "node")])
 def test_every_http_client_reaches_the_status_url_of_every_event(client):
     @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
     @given(NAMES)
